@@ -1,0 +1,45 @@
+"""RetinaFace face detection and localisation on Keras 3.
+
+Names load on first use: importing the package imports neither TensorFlow nor Keras.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+_EXPORTS = {
+    "RetinaFace": "retinaface_tf.detector",
+    "Face": "retinaface_tf.faces",
+    "Faces": "retinaface_tf.faces",
+    "build_retinaface": "retinaface_tf.models",
+    "get_preset": "retinaface_tf.presets",
+    "list_presets": "retinaface_tf.presets",
+}
+__all__ = [
+    "Face",
+    "Faces",
+    "RetinaFace",
+    "__version__",
+    "build_retinaface",
+    "get_preset",
+    "list_presets",
+]
+
+if TYPE_CHECKING:
+    from retinaface_tf.detector import RetinaFace
+    from retinaface_tf.faces import Face, Faces
+    from retinaface_tf.models import build_retinaface
+    from retinaface_tf.presets import get_preset, list_presets
+
+
+def __getattr__(name: str):
+    if name not in _EXPORTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_EXPORTS[name]), name)
+
+
+def __dir__():
+    return __all__

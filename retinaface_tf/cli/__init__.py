@@ -1,0 +1,39 @@
+"""The command line `retinaface-tf`: each command is a module that imports what it needs when run."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from retinaface_tf.errors import RetinaFaceError
+
+# TensorFlow's start-up notes are for its developers; set before anything can import it.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+app = typer.Typer(
+    name="retinaface-tf",
+    help="Find faces in photos: detect, train, evaluate, export.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+)
+
+
+def main() -> None:
+    """Entry point: an expected error is one sentence on stderr and exit code 1."""
+    _register_commands()
+    try:
+        app()
+    except RetinaFaceError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _register_commands() -> None:
+    from retinaface_tf.cli import presets
+
+    app.command("presets")(presets.presets)

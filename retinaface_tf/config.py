@@ -1,0 +1,125 @@
+"""The typed, frozen description of a network: everything that decides its shape and its decoding."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from retinaface_tf.errors import ConfigError
+
+BACKBONES = ("mobilenet0.25", "mobilenet0.5", "mobilenet1.0", "resnet50")
+
+# Mean pixel of the public networks, RGB order, 0..255 (their code says BGR 104, 117, 123).
+IMAGENET_MEAN_RGB = (123.0, 117.0, 104.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PyramidLevel:
+    """One level of the feature pyramid and the square anchors tiled over its cells.
+
+    Attributes:
+        stride: pixels of the input image between neighbouring cells, a power of two.
+        anchor_sizes: side lengths in input pixels; one anchor a cell for each.
+    """
+
+    stride: int
+    anchor_sizes: tuple[float, ...]
+
+    def __post_init__(self):
+        object.__setattr__(self, "anchor_sizes", tuple(float(s) for s in self.anchor_sizes))
+        if self.stride < 2 or self.stride & (self.stride - 1):
+            raise ConfigError(f"Level stride {self.stride} must be a power of two, at least 2.")
+        if not self.anchor_sizes or min(self.anchor_sizes) <= 0:
+            raise ConfigError(
+                f"Level with stride {self.stride} has anchor sizes {self.anchor_sizes}; "
+                "give at least one positive size."
+            )
+
+    @property
+    def index(self) -> int:
+        """The level's number in the papers: stride 8 is level 3 (P3)."""
+        return self.stride.bit_length() - 1
+
+
+# The public three-level table (insightface "RAC_SSH", kept by its descendants).
+PUBLIC_LEVELS = (
+    PyramidLevel(stride=8, anchor_sizes=(16, 32)),
+    PyramidLevel(stride=16, anchor_sizes=(64, 128)),
+    PyramidLevel(stride=32, anchor_sizes=(256, 512)),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetinaFaceConfig:
+    """Architecture of a RetinaFace network.
+
+    Attributes:
+        backbone: one of `BACKBONES`.
+        levels: pyramid levels from fine to coarse.
+        channels: width of the pyramid, the context modules and the heads' input.
+        negative_slope: slope of the LeakyReLU in pyramid and context modules; 0 is ReLU.
+        shared_heads: one set of 1x1 heads for all levels (papers) instead of one a level (the
+            public MobileNet weights).
+        center_variance, size_variance: divisors of the box and landmark codes (SSD's variances).
+        pixel_mean: mean pixel subtracted from the RGB input in 0..255.
+    """
+
+    backbone: str = "mobilenet0.25"
+    levels: tuple[PyramidLevel, ...] = PUBLIC_LEVELS
+    channels: int = 64
+    negative_slope: float = 0.1
+    shared_heads: bool = False
+    center_variance: float = 0.1
+    size_variance: float = 0.2
+    pixel_mean: tuple[float, float, float] = IMAGENET_MEAN_RGB
+
+    def __post_init__(self):
+        object.__setattr__(self, "levels", tuple(self.levels))
+        object.__setattr__(self, "pixel_mean", tuple(float(m) for m in self.pixel_mean))
+        if self.backbone not in BACKBONES:
+            raise ConfigError(
+                f"Unknown backbone {self.backbone!r}; choose one of {', '.join(BACKBONES)}."
+            )
+        strides = [level.stride for level in self.levels]
+        if not strides or any(b != 2 * a for a, b in zip(strides, strides[1:])):
+            raise ConfigError(
+                f"Pyramid strides {strides} must double from level to level, fine to coarse."
+            )
+        if self.channels < 4 or self.channels % 4:
+            raise ConfigError(f"channels={self.channels} must be a positive multiple of 4.")
+        if self.shared_heads and len({len(level.anchor_sizes) for level in self.levels}) > 1:
+            raise ConfigError("Shared heads need the same number of anchors on every level.")
+        if self.center_variance <= 0 or self.size_variance <= 0:
+            raise ConfigError("Variances must be positive.")
+
+    @property
+    def max_stride(self) -> int:
+        """Stride of the coarsest level: image sides that are multiples of it waste no cell."""
+        return self.levels[-1].stride
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, strings, lists and dicts: fit for JSON."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> RetinaFaceConfig:
+        """The inverse of `to_dict`.
+
+        Raises:
+            ConfigError: a key is unknown or a value is out of range.
+        """
+        values = dict(values)
+        known = {field.name for field in dataclasses.fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise ConfigError(
+                f"Unknown network option {unknown[0]!r}; known are {', '.join(sorted(known))}."
+            )
+        if "levels" in values:
+            values["levels"] = tuple(
+                level if isinstance(level, PyramidLevel) else PyramidLevel(**level)
+                for level in values["levels"]
+            )
+        return cls(**values)

@@ -1,0 +1,34 @@
+"""The errors a user can meet; each message is one sentence naming the thing, the value and the remedy."""
+
+
+class RetinaFaceError(Exception):
+    """Base of every error this package raises on purpose."""
+
+
+class ConfigError(RetinaFaceError):
+    """A configuration or an option has a value that cannot work."""
+
+
+class ImageError(RetinaFaceError):
+    """A picture cannot be read or used."""
+
+
+class WeightsError(RetinaFaceError):
+    """A weights file is missing, damaged or belongs to another network."""
+
+
+class BatchError(RetinaFaceError):
+    """Some pictures of a batch failed; the others were answered.
+
+    Attributes:
+        results: list in the order of the input; each entry is a `Faces` or the `ImageError` of
+            that picture.
+    """
+
+    def __init__(self, results: list):
+        failures = [entry for entry in results if isinstance(entry, ImageError)]
+        super().__init__(
+            f"{len(failures)} of {len(results)} images failed (first: {failures[0]}); "
+            "the answers of the others are in this error's .results, or pass on_error='return'."
+        )
+        self.results = results

@@ -1,0 +1,17 @@
+"""Which array library a geometry function computes with: that of its arguments."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def array_namespace(*arrays):
+    """`numpy` when every argument is a numpy array, a number or a list; else `keras.ops`.
+
+    Keras is imported only in the second case, so numpy inference never loads a backend.
+    """
+    if all(isinstance(a, np.ndarray | np.generic | int | float | list | tuple) for a in arrays):
+        return np
+    from keras import ops
+
+    return ops

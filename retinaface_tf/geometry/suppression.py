@@ -1,0 +1,83 @@
+"""Greedy non-maximum suppression, once in numpy and once as a graph of fixed size."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from retinaface_tf.geometry.boxes import pairwise_iou
+
+
+def non_max_suppression(
+    boxes: np.ndarray,
+    scores: np.ndarray,
+    iou_threshold: float = 0.4,
+    max_outputs: int | None = None,
+    top_k: int = 5000,
+) -> np.ndarray:
+    """Keep the best-scored box of every group that overlaps by more than a threshold.
+
+    Args:
+        boxes: float [N, 4] corners.
+        scores: float [N]; equal scores keep their input order.
+        iou_threshold: a box goes when its IoU with a kept, better one is above this.
+        max_outputs: stop after so many kept boxes; None keeps all.
+        top_k: only the best `top_k` boxes take part.
+
+    Returns:
+        int64 [K] indices into `boxes`, best score first.
+    """
+    order = np.argsort(-scores, kind="stable")[:top_k]
+    limit = len(order) if max_outputs is None else max_outputs
+    x1, y1, x2, y2 = np.ascontiguousarray(boxes[order].T)
+    areas = np.maximum(x2 - x1, 0) * np.maximum(y2 - y1, 0)
+    alive = np.arange(len(order))
+    kept = []
+    while len(alive) and len(kept) < limit:
+        best, rest = alive[0], alive[1:]
+        kept.append(best)
+        width = np.minimum(x2[best], x2[rest]) - np.maximum(x1[best], x1[rest])
+        height = np.minimum(y2[best], y2[rest]) - np.maximum(y1[best], y1[rest])
+        intersection = np.maximum(width, 0) * np.maximum(height, 0)
+        union = areas[best] + areas[rest] - intersection
+        alive = rest[intersection <= iou_threshold * union]
+    return order[np.asarray(kept, np.int64)]
+
+
+def non_max_suppression_in_graph(boxes, scores, iou_threshold: float, max_outputs: int):
+    """`non_max_suppression` of a batch as `keras.ops`, with a fixed number of outputs.
+
+    Greedy suppression is the fixed point of "kept unless a kept, better box overlaps", so the
+    pairwise table is resolved by repeating that rule until nothing changes: exact, and a handful
+    of rounds instead of one a box.
+
+    Args:
+        boxes: [B, N, 4] corners.
+        scores: [B, N]; padding entries carry a score <= 0 and are never kept.
+        iou_threshold: as in `non_max_suppression`.
+        max_outputs: K, at most N.
+
+    Returns:
+        indices int32 [B, K] into N, best score first; valid bool [B, K], False for filling.
+    """
+    from keras import ops
+
+    scores, order = ops.top_k(scores, k=boxes.shape[1] or ops.shape(boxes)[1], sorted=True)
+    boxes = ops.take_along_axis(boxes, order[..., None], axis=1)
+    count = ops.shape(boxes)[1]
+    better = ops.arange(count)[:, None] < ops.arange(count)[None, :]
+    overlaps = ops.logical_and(pairwise_iou(boxes, boxes) > iou_threshold, better)
+    candidates = scores > 0
+
+    def unsettled(kept, previous):
+        return ops.any(ops.not_equal(kept, previous))
+
+    def settle(kept, previous):
+        suppressed = ops.any(ops.logical_and(overlaps, kept[..., None]), axis=1)
+        return ops.logical_and(candidates, ops.logical_not(suppressed)), kept
+
+    kept, _ = ops.while_loop(unsettled, settle, (candidates, ops.logical_not(candidates)))
+    # Kept boxes first, in score order: a stable sort by "not kept".
+    rank = ops.where(kept, 0, count) + ops.arange(count)
+    _, picked = ops.top_k(-rank, k=max_outputs, sorted=True)
+    indices = ops.take_along_axis(order, picked, axis=1)
+    return ops.cast(indices, "int32"), ops.take_along_axis(kept, picked, axis=1)

@@ -1,0 +1,1 @@
+"""Building blocks of the network, in Keras layers and `keras.ops` only."""

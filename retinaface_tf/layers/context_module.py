@@ -1,0 +1,32 @@
+"""Context module: receptive fields of 3, 5 and 7 cells side by side (SSH, Najibi et al. 2017)."""
+
+from __future__ import annotations
+
+import keras
+from keras import layers
+
+from retinaface_tf.layers.convolution import conv_bn
+
+
+def context_module(
+    x: keras.KerasTensor, channels: int, negative_slope: float, name: str
+) -> keras.KerasTensor:
+    """Half the channels see 3x3, a quarter 5x5, a quarter 7x7; the larger two share their first 3x3.
+
+    Args:
+        x: [B, H, W, C].
+        channels: output width, a multiple of 4.
+        negative_slope: of the inner activations; the output's is ReLU.
+        name: prefix of the layers' names.
+
+    Returns:
+        [B, H, W, channels].
+    """
+    half, quarter = channels // 2, channels // 4
+    field3 = conv_bn(x, half, 3, name=f"{name}_3x3")
+    shared = conv_bn(x, quarter, 3, negative_slope=negative_slope, name=f"{name}_shared")
+    field5 = conv_bn(shared, quarter, 3, name=f"{name}_5x5")
+    middle = conv_bn(shared, quarter, 3, negative_slope=negative_slope, name=f"{name}_7x7_middle")
+    field7 = conv_bn(middle, quarter, 3, name=f"{name}_7x7")
+    x = layers.Concatenate(name=f"{name}_concat")([field3, field5, field7])
+    return layers.ReLU(name=f"{name}_act")(x)

@@ -1,0 +1,75 @@
+"""Convolution, batch normalisation and activation: the unit every part of the network is made of."""
+
+from __future__ import annotations
+
+import keras
+from keras import layers
+
+# Of the public PyTorch networks; Keras' default of 1e-3 would change their outputs.
+BATCH_NORM_EPSILON = 1e-5
+
+
+def _pad(x, kernel_size: int, strides: int, name: str):
+    """Symmetric zero padding of (kernel - 1) / 2, and the `padding` argument left for the layer.
+
+    "same" pads strided convolutions on the bottom and right only, which would shift the feature
+    map by half a pixel against the anchors' centres and against every public checkpoint.
+    """
+    if strides == 1:
+        return x, "same"
+    if kernel_size > 1:
+        x = layers.ZeroPadding2D(kernel_size // 2, name=f"{name}_pad")(x)
+    return x, "valid"
+
+
+def activate(x, negative_slope: float | None, name: str):
+    """LeakyReLU of the given slope, ReLU for 0, nothing for None."""
+    if negative_slope is None:
+        return x
+    if negative_slope == 0:
+        return layers.ReLU(name=name)(x)
+    return layers.LeakyReLU(negative_slope=negative_slope, name=name)(x)
+
+
+def conv_bn(
+    x: keras.KerasTensor,
+    filters: int,
+    kernel_size: int,
+    *,
+    strides: int = 1,
+    negative_slope: float | None = None,
+    name: str,
+) -> keras.KerasTensor:
+    """Bias-free convolution, batch norm, activation: layers `{name}_conv` and `{name}_bn`.
+
+    Args:
+        x: [B, H, W, C].
+        filters: output channels.
+        kernel_size: odd side of the square kernel.
+        strides: 1 or 2; the output has ceil(H / strides) rows.
+        negative_slope: see `activate`.
+        name: prefix of the layers' names.
+
+    Returns:
+        [B, ceil(H / strides), ceil(W / strides), filters].
+    """
+    x, padding = _pad(x, kernel_size, strides, name)
+    x = layers.Conv2D(
+        filters, kernel_size, strides, padding=padding, use_bias=False, name=f"{name}_conv"
+    )(x)
+    x = layers.BatchNormalization(epsilon=BATCH_NORM_EPSILON, momentum=0.9, name=f"{name}_bn")(x)
+    return activate(x, negative_slope, f"{name}_act")
+
+
+def depthwise_bn(
+    x: keras.KerasTensor,
+    *,
+    strides: int = 1,
+    negative_slope: float | None = None,
+    name: str,
+) -> keras.KerasTensor:
+    """3x3 depthwise convolution, batch norm, activation: `{name}_conv` and `{name}_bn`."""
+    x, padding = _pad(x, 3, strides, name)
+    x = layers.DepthwiseConv2D(3, strides, padding=padding, use_bias=False, name=f"{name}_conv")(x)
+    x = layers.BatchNormalization(epsilon=BATCH_NORM_EPSILON, momentum=0.9, name=f"{name}_bn")(x)
+    return activate(x, negative_slope, f"{name}_act")

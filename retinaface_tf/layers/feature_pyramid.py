@@ -1,0 +1,60 @@
+"""Feature pyramid: lateral 1x1, top-down nearest up-sampling, 3x3 merge (Lin et al. 2017)."""
+
+from __future__ import annotations
+
+import keras
+from keras import layers, ops
+
+from retinaface_tf.layers.convolution import conv_bn
+
+
+@keras.saving.register_keras_serializable(package="retinaface_tf")
+class UpsampleLike(layers.Layer):
+    """Doubles a feature map by repeating cells and cuts it to the size of a reference map.
+
+    The finer map of a pyramid has 2n or 2n - 1 cells where the coarser has n; cutting the last
+    repeated row then equals nearest up-sampling to that size. Inputs: coarse [B, h, w, C] and
+    reference [B, H, W, any]; output [B, H, W, C].
+    """
+
+    def call(self, inputs):
+        coarse, reference = inputs
+        doubled = ops.repeat(ops.repeat(coarse, 2, axis=1), 2, axis=2)
+        if doubled.shape[1:3] == reference.shape[1:3] and None not in reference.shape[1:3]:
+            return doubled
+        height, width = ops.shape(reference)[1:3]
+        return doubled[:, :height, :width, :]
+
+    def compute_output_shape(self, input_shape):
+        coarse, reference = input_shape
+        return (coarse[0], reference[1], reference[2], coarse[3])
+
+
+def feature_pyramid(
+    features: dict[int, keras.KerasTensor], channels: int, negative_slope: float
+) -> dict[int, keras.KerasTensor]:
+    """Joins backbone features from coarse to fine.
+
+    The merged map, not the raw lateral, flows on to the next finer level, as in the public
+    networks; the coarsest level is its lateral alone.
+
+    Args:
+        features: backbone maps [B, H, W, C] by level number (3 is stride 8).
+        channels: width of every output.
+        negative_slope: of the activations, see `convolution.activate`.
+
+    Returns:
+        Pyramid maps [B, H, W, channels] by level number.
+    """
+    outputs: dict[int, keras.KerasTensor] = {}
+    coarser = None
+    for level in sorted(features, reverse=True):
+        x = conv_bn(
+            features[level], channels, 1, negative_slope=negative_slope, name=f"p{level}_lateral"
+        )
+        if coarser is not None:
+            upsampled = UpsampleLike(name=f"p{level}_upsample")([coarser, x])
+            x = layers.Add(name=f"p{level}_add")([x, upsampled])
+            x = conv_bn(x, channels, 3, negative_slope=negative_slope, name=f"p{level}_merge")
+        outputs[level] = coarser = x
+    return dict(sorted(outputs.items()))

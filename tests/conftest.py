@@ -1,0 +1,35 @@
+"""Fixtures: where pictures and public weights come from, and when a test has to do without them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """Folder of real photos, annotations and public weights beside the checkout, if any."""
+    folder = Path(os.environ.get("RETINAFACE_TF_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"needs the photo collection at {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def astronaut() -> np.ndarray:
+    """NASA portrait (public domain), 512x512 RGB uint8, one face."""
+    skimage_data = pytest.importorskip("skimage.data")
+    return skimage_data.astronaut()
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """Seeded random numbers, the same in every run."""
+    return np.random.default_rng(20200619)
