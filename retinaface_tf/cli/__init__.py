@@ -34,6 +34,8 @@ def main() -> None:
 
 
 def _register_commands() -> None:
-    from retinaface_tf.cli import presets
+    from retinaface_tf.cli import detect, presets
 
+    app.command("detect")(detect.detect)
+    app.command("demo")(detect.demo)
     app.command("presets")(presets.presets)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from retinaface_tf.config import RetinaFaceConfig
+from retinaface_tf.errors import ConfigError
 
 
 class RawOutputs(NamedTuple):
@@ -37,3 +39,23 @@ class Runtime(Protocol):
     def __call__(self, images: np.ndarray) -> RawOutputs:
         """uint8 RGB [B, H, W, 3] -> `RawOutputs`; H and W any positive size."""
         ...
+
+
+def open_runtime(path: Path, name: str | None = None) -> Runtime:
+    """The network in a file, ready to run.
+
+    Args:
+        path: `.weights.h5` or `.keras`.
+        name: of the runtime; None takes the one that fits the file.
+
+    Raises:
+        ConfigError: no runtime has that name.
+        WeightsError: the file is missing, damaged or of another kind.
+    """
+    name = name or "keras"
+    if name == "keras":
+        from retinaface_tf.inference.runtimes.keras import KerasRuntime
+        from retinaface_tf.weights import load_network
+
+        return KerasRuntime(load_network(path))
+    raise ConfigError(f"There is no runtime {name!r}; choose keras.")

@@ -1,0 +1,225 @@
+"""`retinaface-tf detect` and `retinaface-tf demo`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+DEFAULT_PRESET = "mobilenet0.25"
+
+Preset = Annotated[str, typer.Option(help="Named network; `retinaface-tf presets` lists them.")]
+Model = Annotated[Path | None, typer.Option(help="A network of your own: .weights.h5 or .keras.")]
+Runtime = Annotated[str | None, typer.Option(help="What runs the network: keras.")]
+Threshold = Annotated[float, typer.Option(help="Least score of a face, 0 to 1.")]
+Iou = Annotated[float, typer.Option(help="Overlap above which the worse detection is dropped.")]
+Size = Annotated[
+    str | None,
+    typer.Option(
+        help="Scale the short edge to this many pixels (SHORT or SHORTxMAX), or 'original'. "
+        "Without it pictures are searched as they are, larger ones shrunk to 2048 pixels."
+    ),
+]
+
+
+def detect(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(help="Photos, folders, videos, or webcam[:N].", metavar="INPUT..."),
+    ],
+    preset: Preset = DEFAULT_PRESET,
+    model: Model = None,
+    runtime: Runtime = None,
+    threshold: Threshold = 0.5,
+    iou: Iou = 0.4,
+    size: Size = None,
+    max_faces: Annotated[int | None, typer.Option(help="Keep the best so many a picture.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Pictures given to the network at once.")] = 8,
+    json: Annotated[
+        str | None, typer.Option(metavar="FILE|-", help="Write a JSON line for each picture.")
+    ] = None,
+    draw: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write pictures with the faces drawn.")
+    ] = None,
+    crops: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write each face aligned to 112x112.")
+    ] = None,
+    frames: Annotated[
+        int | None, typer.Option(help="Stop a video or webcam after so many frames.")
+    ] = None,
+) -> None:
+    """Find faces in photos, folders of photos, videos or the webcam.
+
+    Prints a table, or with --json one JSON object for each picture. A picture that cannot be read
+    is reported and the run goes on; the exit code is then 1.
+    """
+    from retinaface_tf.inference.images import list_images
+    from retinaface_tf.inference.preprocess import parse_size
+    from retinaface_tf.inference.video import is_video
+
+    size = parse_size(size)
+    videos = [source for source in inputs if is_video(source)]
+    pictures = list_images([source for source in inputs if not is_video(source)])
+    detector = _open_detector(
+        preset, model, runtime, threshold=threshold, iou=iou, size=size, max_faces=max_faces
+    )
+    run = _Run(detector, batch_size, draw, crops)
+    with run.open(json):
+        run.search_pictures(pictures)
+        for video in videos:
+            run.search_video(video, frames)
+    if json != "-":
+        run.summary.print()
+    if run.summary.errors:
+        raise typer.Exit(1)
+
+
+def demo(
+    images: Annotated[
+        list[Path] | None, typer.Argument(help="Photos; without any, a portrait by NASA.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the pictures with faces drawn.")] = Path(
+        "faces"
+    ),
+    preset: Preset = DEFAULT_PRESET,
+) -> None:
+    """Find the faces of a photo, print them and write the picture with the faces drawn."""
+    from retinaface_tf.errors import RetinaFaceError
+
+    if not images:
+        try:
+            import skimage
+        except ImportError as error:
+            raise RetinaFaceError(
+                "The demo's own photo comes with scikit-image, which is not installed: name a "
+                "photo of yours, or pip install 'retinaface-tf[demo]'."
+            ) from error
+        images = [Path(skimage.__file__).parent / "data" / "astronaut.png"]
+    detect([str(path) for path in images], preset=preset, draw=out)
+    for path in images:
+        print(f"wrote {out / path.name}")
+
+
+def _open_detector(preset: str, model: Path | None, runtime: str | None, **settings):
+    from retinaface_tf.detector import RetinaFace
+
+    if model is not None:
+        return RetinaFace.from_file(model, runtime=runtime, **settings)
+    return RetinaFace.from_preset(preset, runtime=runtime or "keras", **settings)
+
+
+@dataclass
+class _Run:
+    """One call of `detect`: what is searched, and where the answers go."""
+
+    detector: Any
+    batch_size: int
+    draw: Path | None
+    crops: Path | None
+
+    def open(self, json: str | None) -> ExitStack:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
+        from retinaface_tf.cli.output import JsonLines, Summary
+
+        stack = ExitStack()
+        self.summary = Summary()
+        self.lines = stack.enter_context(JsonLines(json)) if json else None
+        self.progress = stack.enter_context(
+            Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+                transient=True,
+                disable=not sys.stderr.isatty(),
+            )
+        )
+        return stack
+
+    def search_pictures(self, pictures: list[tuple[Path, Path]]) -> None:
+        """Each of (file, name under the output folders)."""
+        from retinaface_tf.inference.images import read_image
+
+        paths = [path for path, _ in pictures]
+        answers = self.detector.stream(paths, batch_size=self.batch_size)
+        task = self.progress.add_task("images", total=len(paths), visible=len(paths) > 1)
+        for (path, name), answer in zip(pictures, answers):
+            self.progress.advance(task)
+            if self._report(str(path), answer, {}) and (self.draw or self.crops):
+                self._save(name, read_image(path), answer)
+
+    def search_video(self, source: str, limit: int | None) -> None:
+        """Every frame of a video or webcam, up to a limit."""
+        from retinaface_tf.errors import ImageError
+        from retinaface_tf.inference.video import VideoWriter, open_video
+
+        name = Path(source.replace(":", "_")).with_suffix("").name
+        with ExitStack() as stack:
+            try:
+                video = stack.enter_context(open_video(source))
+            except ImageError as error:
+                self._report(source, error, {})
+                return
+            writer = None
+            total = min(filter(None, (video.frame_count, limit)), default=None)
+            task = self.progress.add_task(name, total=total)
+            for frame in _limited(video, limit):
+                faces = self.detector.detect(frame.image)
+                self.progress.advance(task)
+                self._report(source, faces, {"frame": frame.index, "time": round(frame.time, 3)})
+                if self.draw:
+                    if writer is None:
+                        writer = stack.enter_context(
+                            VideoWriter(self.draw / f"{name}.mp4", video.frame_rate)
+                        )
+                    writer.write(faces.draw(frame.image))
+                if self.crops:
+                    self._save_crops(Path(f"{name}_{frame.index:06d}.png"), frame.image, faces)
+
+    def _report(self, source: str, answer, extra: dict) -> bool:
+        from retinaface_tf.faces import Faces
+
+        if isinstance(answer, Faces):
+            self.summary.add(Path(source).name, answer)
+            entry = {"image": source, **extra, **answer.to_dict()}
+        else:
+            self.summary.errors += 1
+            self.progress.console.print(f"error: {answer}", markup=False, soft_wrap=True)
+            entry = {"image": source, "error": str(answer)}
+        if self.lines:
+            self.lines.write(entry)
+        return isinstance(answer, Faces)
+
+    def _save(self, name: Path, image, faces) -> None:
+        from retinaface_tf.cli.output import save_picture
+
+        if self.draw:
+            save_picture(self.draw / name, faces.draw(image))
+        if self.crops:
+            self._save_crops(name, image, faces)
+
+    def _save_crops(self, name: Path, image, faces) -> None:
+        from retinaface_tf.cli.output import save_crops
+
+        save_crops(self.crops, name, image, faces)
+
+
+def _limited(frames, limit: int | None) -> Iterator:
+    for number, frame in enumerate(frames):
+        if limit is not None and number >= limit:
+            return
+        yield frame

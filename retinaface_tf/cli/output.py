@@ -1,0 +1,113 @@
+"""What `detect` leaves behind: JSON lines, pictures with boxes, aligned crops, a table."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+
+from retinaface_tf.errors import RetinaFaceError
+from retinaface_tf.faces import Faces
+
+
+class JsonLines:
+    """A writer of one JSON object a line, to a file or, for "-", to standard output.
+
+    A file is written under `NAME.part` and renamed when all is done, so a finished file is always
+    whole and an interrupted run keeps what it had.
+    """
+
+    def __init__(self, target: str):
+        self._path = None if target == "-" else Path(target)
+        if self._path is None:
+            self._stream: TextIO = sys.stdout
+        else:
+            self._part = self._path.with_name(self._path.name + ".part")
+            self._stream = _open_for_writing(self._part)
+
+    def __enter__(self) -> JsonLines:
+        return self
+
+    def write(self, entry: dict) -> None:
+        """Appends a line and hands it to the system at once."""
+        self._stream.write(json.dumps(entry, ensure_ascii=False) + "\n")
+        self._stream.flush()
+
+    def __exit__(self, kind, *_):
+        if self._path is None:
+            return
+        self._stream.close()
+        if kind is None:
+            self._part.replace(self._path)
+
+
+def _open_for_writing(path: Path) -> TextIO:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("w", encoding="utf-8")
+    except OSError as error:
+        raise RetinaFaceError(f"Cannot write {path}: {error.strerror}.") from error
+
+
+def save_picture(path: Path, image: np.ndarray) -> None:
+    """Writes uint8 RGB [H, W, 3] under a temporary name, then renames; the suffix is the format."""
+    from PIL import Image
+
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture_format = Image.registered_extensions().get(path.suffix.lower(), "PNG")
+        Image.fromarray(image).save(temporary, picture_format, quality=92)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise RetinaFaceError(f"Cannot write {path}: {error.strerror or error}.") from error
+
+
+def save_crops(folder: Path, name: Path, image: np.ndarray, faces: Faces) -> None:
+    """Writes each face, aligned to 112x112, as `folder/NAME_INDEX.png`; best score first."""
+    for i, crop in enumerate(faces.align(image)):
+        save_picture(folder / name.with_name(f"{name.stem}_{i:03d}.png"), crop)
+
+
+class Summary:
+    """Counts, and a table of the first faces for a person to read."""
+
+    TABLE_ROWS = 40
+
+    def __init__(self):
+        self.images = self.errors = self.faces = 0
+        self._rows: list[tuple[str, ...]] = []
+
+    def add(self, name: str, faces: Faces) -> None:
+        """Notes the faces of a picture."""
+        self.images += 1
+        self.faces += len(faces)
+        for number, face in enumerate(faces, start=1):
+            if len(self._rows) < self.TABLE_ROWS:
+                x1, y1, x2, y2 = face.box
+                corner, size = f"{x1:.0f}, {y1:.0f}", f"{x2 - x1:.0f} x {y2 - y1:.0f}"
+                eyes = "  ".join(f"{x:.0f}, {y:.0f}" for x, y in face.landmarks[:2])
+                self._rows.append((name, str(number), f"{face.score:.3f}", corner, size, eyes))
+
+    def print(self) -> None:
+        """The table and the counts, on standard output."""
+        from rich.console import Console
+        from rich.table import Table
+
+        console = Console()
+        if self._rows:
+            table = Table("image", "face", "score", "left, top", "width x height", "eyes")
+            for row in self._rows:
+                table.add_row(*row)
+            console.print(table)
+        hidden = self.faces - len(self._rows)
+        more = f" ({hidden} not listed)" if hidden else ""
+        failed = f", {self.errors} unreadable" if self.errors else ""
+        console.print(
+            f"{self.faces} face{'s' * (self.faces != 1)}{more} in "
+            f"{self.images} image{'s' * (self.images != 1)}{failed}"
+        )

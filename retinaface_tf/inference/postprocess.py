@@ -1,0 +1,87 @@
+"""The network's outputs read as faces, in numpy."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from retinaface_tf.config import RetinaFaceConfig
+from retinaface_tf.errors import WeightsError
+from retinaface_tf.faces import Faces
+from retinaface_tf.geometry.anchors import generate_anchors
+from retinaface_tf.geometry.boxes import clip_boxes
+from retinaface_tf.geometry.coding import decode_boxes, decode_points
+from retinaface_tf.geometry.suppression import non_max_suppression
+from retinaface_tf.inference.preprocess import Prepared
+from retinaface_tf.inference.runtimes import RawOutputs
+
+
+def read_faces(
+    outputs: RawOutputs,
+    index: int,
+    network_size: tuple[int, int],
+    prepared: Prepared,
+    config: RetinaFaceConfig,
+    *,
+    threshold: float,
+    iou: float,
+    max_faces: int | None = None,
+) -> Faces:
+    """The faces of one picture of a batch.
+
+    Only anchors at or above the threshold are decoded, so the cost follows the number of faces,
+    not of anchors.
+
+    Args:
+        outputs: of the network.
+        index: the picture's place in the batch.
+        network_size: (height, width) the network was given, padding included.
+        prepared: the picture's scale and original size.
+        config: the network's anchors and variances.
+        threshold: least score, 0..1.
+        iou: suppression threshold.
+        max_faces: keep the best so many; None keeps all.
+
+    Returns:
+        `Faces` in pixels of the original picture, boxes inside it.
+
+    Raises:
+        WeightsError: the network's scores are not numbers.
+    """
+    scores = outputs.scores[index]
+    candidates = np.flatnonzero(scores >= threshold)
+    if not len(candidates):
+        if np.isnan(scores).any():
+            raise WeightsError(
+                "The network's scores are not numbers (NaN): its weights are damaged."
+            )
+        return Faces.empty(prepared.original_size)
+    anchors = generate_anchors(config.levels, *network_size)[candidates]
+    scores = scores[candidates]
+    # A wild code may overflow to infinity; clipping then makes it the picture's edge.
+    with np.errstate(over="ignore"):
+        boxes = decode_boxes(
+            outputs.box_deltas[index][candidates],
+            anchors,
+            config.center_variance,
+            config.size_variance,
+        )
+    boxes = clip_boxes(boxes, *prepared.pixels.shape[:2])
+    # Nothing is left of a box that lay in the padding.
+    inside = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+    boxes, scores, anchors, candidates = (
+        values[inside] for values in (boxes, scores, anchors, candidates)
+    )
+    kept = non_max_suppression(boxes, scores, iou, max_faces)
+    landmarks = decode_points(
+        outputs.landmark_deltas[index][candidates[kept]].reshape(-1, 5, 2),
+        anchors[kept],
+        config.center_variance,
+    )
+    scale = np.asarray(prepared.scale, np.float32)
+    boxes = boxes[kept] / np.tile(scale, 2)
+    return Faces(
+        boxes=clip_boxes(boxes, *prepared.original_size).astype(np.float32),
+        scores=scores[kept].astype(np.float32),
+        landmarks=(landmarks / scale).astype(np.float32),
+        image_size=prepared.original_size,
+    )

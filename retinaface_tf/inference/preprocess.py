@@ -1,0 +1,146 @@
+"""Pictures of any size made ready for the network: scaled, then padded to one of few shapes."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from retinaface_tf.errors import ConfigError, ImageError
+
+# How large a picture is searched: see `target_size`.
+Size = int | tuple[int, int] | Literal["original"] | None
+
+# Longest side searched when nothing is said: a phone's 4000-pixel photo is halved, a screen's is
+# left alone.
+DEFAULT_MAX_SIDE = 2048
+# A short edge alone leaves the long side free up to this multiple of it, so that a panorama does
+# not become gigantic.
+MAX_ASPECT = 3
+# Largest picture given to the network, in pixels; the MobileNet takes about 90 bytes for each.
+MAX_NETWORK_PIXELS = 40_000_000
+
+
+class Prepared(NamedTuple):
+    """A picture as the network sees it, and the way back.
+
+    Attributes:
+        pixels: uint8 RGB [h, w, 3], scaled, not yet padded.
+        scale: (x, y) factors from original to scaled pixels.
+        original_size: (height, width) of the picture as read.
+    """
+
+    pixels: np.ndarray
+    scale: tuple[float, float]
+    original_size: tuple[int, int]
+
+
+def parse_size(text: str | None) -> Size:
+    """The command line's `--size`: a short edge in pixels, SHORTxMAX, or "original".
+
+    Raises:
+        ConfigError: it is none of these.
+    """
+    if text is None or text == "original":
+        return text
+    parts = text.lower().split("x")
+    if len(parts) > 2 or not all(p.isdigit() and int(p) > 0 for p in parts):
+        raise ConfigError(
+            f"Size {text!r} is not understood: give a short edge such as 480, a short edge and a "
+            "longest side such as 1600x2150, or 'original'."
+        )
+    numbers = tuple(int(p) for p in parts)
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
+def target_size(height: int, width: int, size: Size = None) -> tuple[int, int]:
+    """Height and width at which a picture is searched, its shape kept.
+
+    Args:
+        height, width: of the picture in pixels.
+        size: None keeps the picture up to a longest side of 2048 and shrinks larger ones;
+            "original" never scales; a number scales the short edge to it (long side at most three
+            times that); a pair (short, longest) scales the short edge to the first unless the
+            long side would pass the second.
+
+    Returns:
+        (height, width) in pixels, each at least 1.
+
+    Raises:
+        ConfigError: `size` is none of these, or not positive.
+        ImageError: the result has more than `MAX_NETWORK_PIXELS`.
+    """
+    short, long = min(height, width), max(height, width)
+    if size is None:
+        scale = min(1.0, DEFAULT_MAX_SIDE / long)
+    elif size == "original":
+        scale = 1.0
+    else:
+        edges = (size, MAX_ASPECT * size) if isinstance(size, int) else tuple(size)
+        if isinstance(size, str) or len(edges) != 2 or min(edges) < 1:
+            raise ConfigError(
+                f"size={size!r} is not understood: give None, 'original', a short edge in pixels, "
+                "or a pair (short edge, longest side)."
+            )
+        scale = min(edges[0] / short, edges[1] / long)
+    result = max(1, round(height * scale)), max(1, round(width * scale))
+    if result[0] * result[1] > MAX_NETWORK_PIXELS:
+        raise ImageError(
+            f"A picture of {result[1]}x{result[0]} pixels is too large to search at once "
+            f"(limit {MAX_NETWORK_PIXELS / 1e6:.0f} million): give a smaller size, such as 1600."
+        )
+    return result
+
+
+def prepare(image: np.ndarray, size: Size = None) -> Prepared:
+    """Scales a picture (uint8 RGB [H, W, 3]) to `target_size`; area averaging when it shrinks."""
+    height, width = image.shape[:2]
+    new_height, new_width = target_size(height, width, size)
+    if (new_height, new_width) == (height, width):
+        return Prepared(image, (1.0, 1.0), (height, width))
+    import cv2
+
+    shrinks = new_height * new_width < height * width
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    pixels = cv2.resize(image, (new_width, new_height), interpolation=method)
+    return Prepared(pixels, (new_width / width, new_height / height), (height, width))
+
+
+def bucket_side(side: int, stride: int = 32) -> int:
+    """The padded length of a side: the next multiple of a step that grows with the side.
+
+    Steps are a multiple of `stride` and at most an eighth of the side (from 8 strides on), so a
+    thousand different sizes fall into a few dozen shapes for about 4 % more pixels a side.
+    """
+    step = stride
+    while side >= 16 * step:
+        step *= 2
+    return -(-side // step) * step
+
+
+def bucket_shape(height: int, width: int, stride: int = 32) -> tuple[int, int]:
+    """`bucket_side` of both sides."""
+    return bucket_side(height, stride), bucket_side(width, stride)
+
+
+def stack_padded(
+    images: list[np.ndarray], shape: tuple[int, int], fill: tuple[float, float, float]
+) -> np.ndarray:
+    """Pictures of one bucket in one array: each in the upper left, the rest the mean pixel.
+
+    Args:
+        images: uint8 RGB [h, w, 3], none larger than `shape`.
+        shape: (height, width).
+        fill: RGB of the padding; the network's mean pixel is zero to it, like its own padding.
+
+    Returns:
+        uint8 [B, height, width, 3].
+    """
+    batch = np.empty((len(images), *shape, 3), np.uint8)
+    color = np.rint(fill).astype(np.uint8)
+    for slot, image in zip(batch, images):
+        height, width = image.shape[:2]
+        slot[:height, :width] = image
+        slot[height:] = color
+        slot[:height, width:] = color
+    return batch
