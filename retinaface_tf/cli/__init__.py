@@ -34,6 +34,7 @@ def main() -> None:
 
 
 def _register_commands() -> None:
-    from retinaface_tf.cli import presets
+    from retinaface_tf.cli import presets, weights
 
     app.command("presets")(presets.presets)
+    app.add_typer(weights.app, name="weights")
