@@ -36,8 +36,10 @@ def scene(rng):
     }
     # Whole faces without landmarks, as in WIDER FACE.
     targets["landmark_mask"][0, 8] = 0
-    as32 = lambda d: {k: v if v.dtype == np.int32 else v.astype(np.float32) for k, v in d.items()}
-    return as32(outputs), as32(targets)
+    return tuple(
+        {k: v if v.dtype == np.int32 else v.astype(np.float32) for k, v in part.items()}
+        for part in (outputs, targets)
+    )
 
 
 def huber(e, beta):
@@ -54,14 +56,14 @@ def decode(code, anchor):
 def iou_formula(a, b, complete):
     """Zheng et al. 2020, equations 7 and 10."""
     inner = max(min(a[2], b[2]) - max(a[0], b[0]), 0) * max(min(a[3], b[3]) - max(a[1], b[1]), 0)
-    area = lambda r: (r[2] - r[0]) * (r[3] - r[1])
-    iou = inner / (area(a) + area(b) - inner)
+    areas = sum((r[2] - r[0]) * (r[3] - r[1]) for r in (a, b))
+    iou = inner / (areas - inner)
     distance = ((a[0] + a[2] - b[0] - b[2]) / 2) ** 2 + ((a[1] + a[3] - b[1] - b[3]) / 2) ** 2
     c2 = (max(a[2], b[2]) - min(a[0], b[0])) ** 2 + (max(a[3], b[3]) - min(a[1], b[1])) ** 2
     loss = 1 - iou + distance / c2
     if complete:
-        ratio = lambda r: math.atan((r[2] - r[0]) / (r[3] - r[1]))
-        v = 4 / math.pi**2 * (ratio(a) - ratio(b)) ** 2
+        ratios = [math.atan((r[2] - r[0]) / (r[3] - r[1])) for r in (a, b)]
+        v = 4 / math.pi**2 * (ratios[0] - ratios[1]) ** 2
         loss += v * v / (1 - iou + v)
     return loss
 
@@ -127,7 +129,7 @@ def test_gradients_equal_finite_differences(classification, box, scene, rng):
     config = LossConfig(classification=classification, box=box)
     gradients = _gradients(outputs, targets, config)
     checked = 0
-    for name, values in outputs.items():
+    for name in outputs:
         places = np.argwhere(np.abs(gradients[name]) > 1e-3)
         for place in map(tuple, rng.permutation(places)[:12]):
             if config.box == "ciou" and name == "box_deltas":
