@@ -47,7 +47,7 @@ def test_a_broken_list_is_named_with_its_line(tmp_path, text, place):
     (tmp_path / "list.txt").write_text(text)
     with pytest.raises(DataError, match=place):
         read_widerface(tmp_path / "list.txt", tmp_path)
-    with pytest.raises(DataError, match="missing.txt"):
+    with pytest.raises(DataError, match=r"missing\.txt"):
         read_widerface(tmp_path / "missing.txt", tmp_path)
 
 
