@@ -289,6 +289,8 @@ def _has_colour_key(image: Image.Image) -> bool:
 
 
 def _explain(error: Exception, kind: str, name: str) -> str:
+    if isinstance(error, Image.DecompressionBombError):
+        return f"Cannot read {name}: it has more pixels than can be decoded; make it smaller."
     if "truncated" in str(error).lower() or isinstance(error, EOFError):
         return _truncated(name)
     return (

@@ -403,7 +403,7 @@ def test_jpeg_is_refused_as_soon_as_its_end_is_missing(photo):
         assert read_image(data + bytes(100)).shape == photo.shape  # padding is no harm
         for cut in (2, 3, 20, 200):
             assert "truncated" in refusal(data[:-cut])
-        assert "truncated" in refusal(data[:-200] + bytes(200))  # as an interrupted download is
+        assert "truncated" in refusal(data[:-200] + bytes(20_000))  # a download that stopped
 
 
 @pytest.mark.parametrize("chunk", [b"IHDR", b"IDAT"])
@@ -424,6 +424,20 @@ def test_large_pictures_are_refused_by_their_header(photo):
     ):
         message = refusal(source, max_pixels=48 * 64 - 1)
         assert "64 x 48" in message and "raise max_pixels to 3,072" in message
+
+
+def test_huge_canvas_of_an_animation_is_refused():
+    def u24(value):
+        return struct.pack("<I", value)[:3]
+
+    def chunk(kind, body):
+        return kind + struct.pack("<I", len(body)) + body
+
+    still = encoded(Image.new("RGB", (8, 8)), "WebP", lossless=True)[12:]
+    frame = u24(0) + u24(0) + u24(7) + u24(7) + u24(100) + b"\0" + still
+    body = b"WEBP" + chunk(b"VP8X", b"\x02\0\0\0" + u24(16382) + u24(16382))
+    body += chunk(b"ANIM", bytes(6)) + chunk(b"ANMF", frame)
+    assert "pixels" in refusal(chunk(b"RIFF", body))
 
 
 BOMB = """
