@@ -18,7 +18,7 @@ from retinaface_tf.faces import Faces
 from retinaface_tf.inference.images import read_image
 from retinaface_tf.inference.postprocess import read_faces
 from retinaface_tf.inference.preprocess import Prepared, Size, prepare, stack_padded
-from retinaface_tf.inference.runtimes import Runtime, open_runtime
+from retinaface_tf.inference.runtimes import Runtime, open_preset, open_runtime
 
 # A batch never holds more pixels than this, whatever batch_size says: large pictures go in
 # smaller batches, so memory stays bounded.
@@ -73,9 +73,7 @@ class RetinaFace:
             ConfigError: no such preset or runtime.
             WeightsError: the preset has no weights, or they are neither cached nor to be had.
         """
-        from retinaface_tf.pull import resolve
-
-        return cls(open_runtime(resolve(name, notify=_tell), runtime), **settings)
+        return cls(open_preset(name, runtime, notify=_tell), **settings)
 
     @classmethod
     def from_file(cls, path: str | Path, *, runtime: str | None = None, **settings) -> RetinaFace:
