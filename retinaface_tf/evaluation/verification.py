@@ -28,12 +28,14 @@ class VerificationResult:
         same: bool [P].
         folds: int64 [P] fold of each pair.
         fold_accuracies: float64 [K] of each fold at the threshold best on the others.
+        right: bool [P], whether that threshold judged the pair rightly.
     """
 
     scores: np.ndarray
     same: np.ndarray
     folds: np.ndarray
     fold_accuracies: np.ndarray
+    right: np.ndarray
 
     @property
     def accuracy(self) -> float:
@@ -93,12 +95,13 @@ def verify(
     names = np.unique(folds)
     if len(names) < 2:
         raise ValueError("Accuracy over folds needs pairs in at least two folds.")
-    accuracies = []
+    right = np.zeros(len(scores), bool)
     for fold in names:
         inside = folds == fold
         threshold = best_threshold(scores[~inside], same[~inside])
-        accuracies.append(np.mean((scores[inside] >= threshold) == same[inside]))
-    return VerificationResult(scores, same, folds, np.array(accuracies))
+        right[inside] = (scores[inside] >= threshold) == same[inside]
+    accuracies = np.array([np.mean(right[folds == fold]) for fold in names])
+    return VerificationResult(scores, same, folds, accuracies, right)
 
 
 def best_threshold(scores: np.ndarray, same: np.ndarray) -> float:

@@ -150,13 +150,14 @@ def _search(detector, pictures, augmentation, batch_size, threshold, iou, max_fa
     passes: list[list[_Pass]] = [[] for _ in pictures]
     errors = [p if isinstance(p, ImageError) else None for p in pictures]
     for scale, owners, views in _rounds(pictures, augmentation):
-        # Votes are taken among all candidates, so nothing is suppressed within a view.
+        # Forms compete and vote with all their candidates, so nothing is suppressed within one.
         answers = detector.stream(
             [view.pixels for view in views],
             batch_size=batch_size,
             threshold=threshold,
-            iou=1.0 if augmentation.vote else iou,
+            iou=1.0,
             size=scale,
+            max_faces=None,
         )
         for owner, view, answer in zip(owners, views, answers):
             if isinstance(answer, ImageError):
