@@ -19,10 +19,10 @@ from retinaface_tf.evaluation.detections import (
     write_whole,
 )
 from retinaface_tf.faces import Faces
-from retinaface_tf.inference.multiscale import Augmentation, stream_augmented
 
 if TYPE_CHECKING:
     from retinaface_tf.detector import RetinaFace
+    from retinaface_tf.inference.multiscale import AugmentedDetector
 
 
 def find_pictures(folder: Path | str, known: Iterable[str]) -> dict[str, Path]:
@@ -48,11 +48,10 @@ def find_pictures(folder: Path | str, known: Iterable[str]) -> dict[str, Path]:
 
 
 def run_detector(
-    detector: RetinaFace,
+    detector: RetinaFace | AugmentedDetector,
     pictures: dict[str, Path],
     *,
     settings: dict[str, Any],
-    augmentation: Augmentation | None = None,
     batch_size: int = 8,
     save: Path | None = None,
     advance: Callable[[int], None] = lambda done: None,
@@ -61,10 +60,9 @@ def run_detector(
     """Answers for every picture.
 
     Args:
-        detector: with its threshold, IoU and size set.
+        detector: a `RetinaFace` or `AugmentedDetector` with its settings made.
         pictures: image key -> file.
         settings: what the answers depend on; kept beside `save`, and compared when a run goes on.
-        augmentation: search each picture in several forms; None searches it once.
         batch_size: pictures at a time.
         save: JSON lines, one a picture, written as they come. If the file exists, pictures in it
             are not searched again.
@@ -83,13 +81,7 @@ def run_detector(
     advance(len(answers))
     left = [key for key in pictures if key not in answers]
     paths = [pictures[key] for key in left]
-    results = (
-        detector.stream(paths, batch_size=batch_size)
-        if augmentation is None
-        else stream_augmented(
-            detector, paths, augmentation, batch_size=batch_size, **_thresholds(settings)
-        )
-    )
+    results = detector.stream(paths, batch_size=batch_size)
     try:
         for key, result in zip(left, results):
             if isinstance(result, ImageError):
@@ -116,10 +108,6 @@ def from_faces(faces: Faces) -> ImageDetections:
         faces.scores.astype(np.float64),
         faces.landmarks.astype(np.float64),
     )
-
-
-def _thresholds(settings: dict) -> dict:
-    return {name: settings[name] for name in ("threshold", "iou", "max_faces") if name in settings}
 
 
 def _resume(save: Path, settings: dict, pictures: dict[str, Path]) -> dict[str, ImageDetections]:

@@ -364,3 +364,38 @@ def vote(
     if not joined:
         return boxes[:0], scores[:0], landmarks[:0]
     return tuple(np.stack(column) for column in zip(*joined))
+
+
+class AugmentedDetector:
+    """A detector that searches every picture in the forms of an `Augmentation`.
+
+    Args:
+        detector: a `RetinaFace`.
+        augmentation: the forms.
+        threshold, iou, max_faces: as in `RetinaFace`.
+    """
+
+    def __init__(
+        self,
+        detector: RetinaFace,
+        augmentation: Augmentation,
+        *,
+        threshold: float = 0.5,
+        iou: float = 0.4,
+        max_faces: int | None = None,
+    ):
+        self.detector = detector
+        self.augmentation = augmentation
+        self._settings = {"threshold": threshold, "iou": iou, "max_faces": max_faces}
+
+    def stream(self, images: Iterable[Any], *, batch_size: int = 8) -> Iterator[Faces | ImageError]:
+        """See `stream_augmented`."""
+        return stream_augmented(
+            self.detector, images, self.augmentation, batch_size=batch_size, **self._settings
+        )
+
+    def detect(self, image: Any, *, batch_size: int = 8) -> Faces:
+        """See `detect_augmented`."""
+        return detect_augmented(
+            self.detector, image, self.augmentation, batch_size=batch_size, **self._settings
+        )
