@@ -37,9 +37,10 @@ def main() -> None:
 
 
 def _register_commands() -> None:
-    from retinaface_tf.cli import detect, presets, weights
+    from retinaface_tf.cli import detect, evaluate, presets, weights
 
     app.command("detect")(detect.detect)
     app.command("demo")(detect.demo)
     app.command("presets")(presets.presets)
+    app.add_typer(evaluate.app, name="evaluate")
     app.add_typer(weights.app, name="weights")
