@@ -54,6 +54,7 @@ class DetectorOptions:
         settings = {
             "weights": str(self.model) if self.model is not None else self.preset,
             "weights_sha256": file_sha256(path) if path.is_file() else None,
+            "weights_source_sha256": self._source_sha256(),
             "runtime": detector.runtime.name,
             "scales": [size] if augmentation is None else list(augmentation.scales),
             "flip": self.flip,
@@ -66,6 +67,14 @@ class DetectorOptions:
         if augmentation is not None:
             detector = AugmentedDetector(detector, augmentation, **thresholds)
         return detector, settings
+
+    def _source_sha256(self) -> str | None:
+        """Of the bytes a preset's weights were converted from: the same on every machine."""
+        from retinaface_tf.presets import get_preset
+
+        if self.model is not None or get_preset(self.preset).source is None:
+            return None
+        return get_preset(self.preset).source.data_sha256
 
 
 def search(
