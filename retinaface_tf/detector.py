@@ -17,7 +17,7 @@ from retinaface_tf.errors import BatchError, ConfigError, ImageError
 from retinaface_tf.faces import Faces
 from retinaface_tf.inference.images import read_image
 from retinaface_tf.inference.postprocess import read_faces
-from retinaface_tf.inference.preprocess import Prepared, Size, bucket_shape, prepare, stack_padded
+from retinaface_tf.inference.preprocess import Prepared, Size, prepare, stack_padded
 from retinaface_tf.inference.runtimes import Runtime, open_runtime
 
 # A batch never holds more pixels than this, whatever batch_size says: large pictures go in
@@ -167,14 +167,14 @@ class RetinaFace:
 
     def _detect_window(self, loaded, batch_size, settings) -> list[Faces | ImageError]:
         results: list[Faces | ImageError | None] = [None] * len(loaded)
-        buckets: dict[tuple[int, int], list[int]] = {}
+        by_shape: dict[tuple[int, int], list[int]] = {}
         for i, entry in enumerate(loaded):
             if isinstance(entry, ImageError):
                 results[i] = entry
             else:
-                shape = bucket_shape(*entry.pixels.shape[:2], self.config.max_stride)
-                buckets.setdefault(shape, []).append(i)
-        for shape, members in buckets.items():
+                shape = self.runtime.input_shape(*entry.pixels.shape[:2])
+                by_shape.setdefault(shape, []).append(i)
+        for shape, members in by_shape.items():
             step = max(1, min(batch_size, MAX_BATCH_PIXELS // (shape[0] * shape[1])))
             for start in range(0, len(members), step):
                 batch = members[start : start + step]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -171,24 +171,24 @@ class _Run:
         with ExitStack() as stack:
             try:
                 video = stack.enter_context(open_video(source))
+                writer = None
+                if self.draw:
+                    writer = VideoWriter(self.draw / f"{name}.mp4", video.frame_rate)
+                    # Whatever ends the video, the frames written so far are kept.
+                    stack.callback(writer.close)
+                total = min(filter(None, (video.frame_count, limit)), default=None)
+                task = self.progress.add_task(name, total=total)
+                for frame in islice(video, limit):
+                    faces = self.detector.detect(frame.image)
+                    self.progress.advance(task)
+                    extra = {"frame": frame.index, "time": round(frame.time, 3)}
+                    self._report(source, faces, extra)
+                    if writer:
+                        writer.write(faces.draw(frame.image))
+                    if self.crops:
+                        self._save_crops(Path(f"{name}_{frame.index:06d}"), frame.image, faces)
             except ImageError as error:
                 self._report(source, error, {})
-                return
-            writer = None
-            total = min(filter(None, (video.frame_count, limit)), default=None)
-            task = self.progress.add_task(name, total=total)
-            for frame in _limited(video, limit):
-                faces = self.detector.detect(frame.image)
-                self.progress.advance(task)
-                self._report(source, faces, {"frame": frame.index, "time": round(frame.time, 3)})
-                if self.draw:
-                    if writer is None:
-                        writer = stack.enter_context(
-                            VideoWriter(self.draw / f"{name}.mp4", video.frame_rate)
-                        )
-                    writer.write(faces.draw(frame.image))
-                if self.crops:
-                    self._save_crops(Path(f"{name}_{frame.index:06d}.png"), frame.image, faces)
 
     def _report(self, source: str, answer, extra: dict) -> bool:
         from retinaface_tf.faces import Faces
@@ -216,10 +216,3 @@ class _Run:
         from retinaface_tf.cli.output import save_crops
 
         save_crops(self.crops, name, image, faces)
-
-
-def _limited(frames, limit: int | None) -> Iterator:
-    for number, frame in enumerate(frames):
-        if limit is not None and number >= limit:
-            return
-        yield frame

@@ -36,6 +36,14 @@ class Runtime(Protocol):
     name: str
     config: RetinaFaceConfig
 
+    def input_shape(self, height: int, width: int) -> tuple[int, int]:
+        """The (height, width) at which a picture of this size is best given to the network.
+
+        At least the picture's own: pictures are padded to it, and share a batch when it agrees.
+        It depends on the picture alone, so that an answer never depends on the batch.
+        """
+        ...
+
     def __call__(self, images: np.ndarray) -> RawOutputs:
         """uint8 RGB [B, H, W, 3] -> `RawOutputs`; H and W any positive size."""
         ...
