@@ -33,7 +33,9 @@ def load_source(preset: str, model: Path | None) -> RetinaFaceNetwork:
 
 @app.command("savedmodel")
 def export_savedmodel(
-    out: Annotated[Path, typer.Argument(help="Folder of the model; OUT/1, OUT/2, ... are written.")],
+    out: Annotated[
+        Path, typer.Argument(help="Folder of the model; OUT/1, OUT/2, ... are written.")
+    ],
     preset: Preset = DEFAULT_PRESET,
     model: Model = None,
     size: Annotated[

@@ -67,7 +67,8 @@ def _pixels(data, kind) -> tf.Tensor:
         return _upright(image, _exif_orientation(data))
 
     image = tf.switch_case(
-        kind, [jpeg, lambda: _decode_png(data), lambda: _decode_bmp(data), lambda: _decode_gif(data)]
+        kind,
+        [jpeg, lambda: _decode_png(data), lambda: _decode_bmp(data), lambda: _decode_gif(data)],
     )
     return tf.ensure_shape(image, [None, None, 3])
 
@@ -150,9 +151,7 @@ def _decode_bmp(data):
         return tf.gather(tf.pad(table, [[0, 256], [0, 0]]), indices)
 
     with tf.control_dependencies([tf.debugging.assert_equal(plain, True)]):
-        return tf.cond(
-            bits == 8, from_palette, lambda: tf.io.decode_bmp(data, channels=0)[..., :3]
-        )
+        return tf.cond(bits == 8, from_palette, lambda: tf.io.decode_bmp(data, channels=0)[..., :3])
 
 
 def _decode_gif(data):
@@ -252,9 +251,7 @@ def _upright(image, orientation):
     """Undoes an EXIF orientation, as `inference.decoding.upright`."""
 
     def turn():
-        turned = tf.cond(
-            orientation >= 5, lambda: tf.transpose(image, [1, 0, 2]), lambda: image
-        )
+        turned = tf.cond(orientation >= 5, lambda: tf.transpose(image, [1, 0, 2]), lambda: image)
         mirror = tf.reduce_any(orientation == [2, 3, 6, 7])
         flip = tf.reduce_any(orientation == [3, 4, 7, 8])
         turned = tf.cond(mirror, lambda: turned[:, ::-1], lambda: turned)

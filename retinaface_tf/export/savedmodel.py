@@ -57,9 +57,7 @@ class SavedModelOptions:
                 f"size={self.size!r} must be a width and a height from 32 to 8192 pixels, or None."
             )
         if self.precision not in ("float32", "float16", "bfloat16"):
-            raise ConfigError(
-                f"precision={self.precision!r} must be float32, float16 or bfloat16."
-            )
+            raise ConfigError(f"precision={self.precision!r} must be float32, float16 or bfloat16.")
 
 
 def parse_frame(text: str | None) -> tuple[int, int] | None:

@@ -49,7 +49,7 @@ class Scaled(NamedTuple):
     """Pictures as the network sees them.
 
     Attributes:
-        pixels: uint8 [B, h, w, 3], scaled and padded.
+        pixels: uint8 [B, h, w, 3], scaled, and padded where the size is fixed.
         sizes: int32 [B, 2] height and width of the scaled picture within it.
         originals: int32 [B, 2] height and width of the picture as it came.
     """
@@ -231,9 +231,7 @@ def _read_faces(
     kept = tf.image.non_max_suppression(boxes, scores, settings.max_faces, settings.iou)
     picked = tf.gather(inside, kept)
     landmarks = decode_points(
-        tf.reshape(
-            tf.gather(landmark_deltas, tf.gather(candidates, picked)), [-1, 5, 2]
-        ),
+        tf.reshape(tf.gather(landmark_deltas, tf.gather(candidates, picked)), [-1, 5, 2]),
         tf.gather(anchors, picked),
         config.center_variance,
     )
@@ -254,18 +252,15 @@ def _target_size(height, width, size: tuple[int, int] | None):
     """As `inference.preprocess.target_size`; float64, like Python's own numbers."""
     tall, wide = tf.cast(height, tf.float64), tf.cast(width, tf.float64)
     if size is None:
-        scale = tf.minimum(
-            tf.constant(1.0, tf.float64), DEFAULT_MAX_SIDE / tf.maximum(tall, wide)
-        )
+        scale = tf.minimum(tf.constant(1.0, tf.float64), DEFAULT_MAX_SIDE / tf.maximum(tall, wide))
     else:
         scale = tf.minimum(size[0] / wide, size[1] / tall)
-    return tuple(
-        tf.maximum(1, tf.cast(tf.round(side * scale), tf.int32)) for side in (tall, wide)
-    )
+    return tuple(tf.maximum(1, tf.cast(tf.round(side * scale), tf.int32)) for side in (tall, wide))
 
 
 def _scale(images, config: RetinaFaceConfig, size: tuple[int, int] | None) -> Scaled:
-    """Pictures [B, H, W, 3] of one size scaled as `inference.preprocess.prepare`, then padded."""
+    """Pictures [B, H, W, 3] of one size scaled as `inference.preprocess.prepare`,
+    and padded where the network's size is fixed."""
     batch, height, width = (tf.shape(images)[axis] for axis in range(3))
     new_height, new_width = _target_size(height, width, size)
     target = tf.stack([new_height, new_width])
@@ -283,26 +278,15 @@ def _scale(images, config: RetinaFaceConfig, size: tuple[int, int] | None) -> Sc
             lambda: resize("bilinear"),
         ),
     )
-    if size is None:
-        # A fixed step for each power of two, see `inference.preprocess.bucket_side`.
-        rows, columns = (_bucket_side(s, config.max_stride) for s in (new_height, new_width))
-    else:
+    if size is not None:
         columns, rows = size
-    pixels = _pad(pixels, rows - new_height, columns - new_width, config.pixel_mean)
+        pixels = _pad(pixels, rows - new_height, columns - new_width, config.pixel_mean)
     pixels = tf.ensure_shape(pixels, [None, *_input_shape(size), 3])
     return Scaled(
         pixels,
         tf.tile(target[None], [batch, 1]),
         tf.tile(tf.stack([height, width])[None], [batch, 1]),
     )
-
-
-def _bucket_side(side, stride: int):
-    """`inference.preprocess.bucket_side` in the graph."""
-    step = tf.constant(stride)
-    for _ in range(12):
-        step = tf.where(side >= 16 * step, 2 * step, step)
-    return -(-side // step) * step
 
 
 def _pad(pixels, below, right, fill):

@@ -29,9 +29,7 @@ def write_warmup_requests(path: Path, size: tuple[int, int] | None) -> int:
         for batch in _BATCHES
     ]
     width, height = size or _COMMON_SIZES[0]
-    requests.append(
-        _prediction_log("image_tensor", "images", _gradient(width, height)[None])
-    )
+    requests.append(_prediction_log("image_tensor", "images", _gradient(width, height)[None]))
     with tf.io.TFRecordWriter(str(path)) as writer:
         for request in requests:
             writer.write(request)

@@ -8,8 +8,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-import numpy as np
-
 from retinaface_tf.serving.batching import Arrays, Batcher, BatchingParameters
 from retinaface_tf.serving.loaded_model import LoadedModel
 from retinaface_tf.serving.metrics import Metrics
@@ -166,5 +164,3 @@ class _Admission:
     def __exit__(self, *_) -> None:
         self._core._pending_bytes -= self._size
         self._core._pending_requests -= 1
-
-

@@ -129,9 +129,9 @@ async def _metadata(core: Core, data: bytes):
         response = protocol.GetModelMetadataResponse()
         response.model_spec.name = core.repository.name
         response.model_spec.version.value = model.version
-        response.metadata["signature_def"].type_url = (
-            "type.googleapis.com/tensorflow.serving.SignatureDefMap"
-        )
+        response.metadata[
+            "signature_def"
+        ].type_url = "type.googleapis.com/tensorflow.serving.SignatureDefMap"
         response.metadata["signature_def"].value = definitions.SerializeToString()
         return response
 

@@ -68,9 +68,7 @@ class Signature:
         wanted = self.inputs[name].shape
         if wanted is None:
             return
-        fits = len(shape) == len(wanted) and all(
-            w in (-1, side) for side, w in zip(shape, wanted)
-        )
+        fits = len(shape) == len(wanted) and all(w in (-1, side) for side, w in zip(shape, wanted))
         if not fits:
             raise Refusal(
                 "INVALID_ARGUMENT",

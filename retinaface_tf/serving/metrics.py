@@ -78,7 +78,9 @@ class Metrics:
             requests.add_sample(requests.name, labels, count)
         yield requests
         latency = Metric(
-            ":tensorflow:serving:request_latency", "Microseconds from request to answer.", "histogram"
+            ":tensorflow:serving:request_latency",
+            "Microseconds from request to answer.",
+            "histogram",
         )
         for (api, entrypoint), histogram in sorted(self._latencies.items()):
             labels = {"model_name": self.model, "API": api, "entrypoint": entrypoint}

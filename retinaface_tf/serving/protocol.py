@@ -140,8 +140,7 @@ _FILES: dict[str, tuple] = {
         {
             "SignatureDefMap": "{.tensorflow.SignatureDef} signature_def 1",
             "GetModelMetadataRequest": "ModelSpec model_spec 1; *string metadata_field 2",
-            "GetModelMetadataResponse": "ModelSpec model_spec 1; "
-            "{.google.protobuf.Any} metadata 2",
+            "GetModelMetadataResponse": "ModelSpec model_spec 1; {.google.protobuf.Any} metadata 2",
         },
         {},
     ),
@@ -199,9 +198,7 @@ def _build_pool() -> descriptor_pool.DescriptorPool:
     pool = descriptor_pool.DescriptorPool()
     for module in (any_pb2, wrappers_pb2):
         pool.AddSerializedFile(module.DESCRIPTOR.serialized_pb)
-    enums = {
-        f".{package}.{name}" for package, _, enums, _, _ in _FILES.values() for name in enums
-    }
+    enums = {f".{package}.{name}" for package, _, enums, _, _ in _FILES.values() for name in enums}
     for name, description in _FILES.items():
         pool.AddSerializedFile(_describe_file(name, description, enums).SerializeToString())
     return pool

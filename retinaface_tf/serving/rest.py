@@ -213,7 +213,9 @@ def _read_inputs(body: dict, signature: Signature) -> dict[str, np.ndarray]:
     for name, values in columns.items():
         spec = signature.inputs[name]
         if not isinstance(values, list):
-            raise Refusal("INVALID_ARGUMENT", f"Input {name!r} must be a list, one entry a picture.")
+            raise Refusal(
+                "INVALID_ARGUMENT", f"Input {name!r} must be a list, one entry a picture."
+            )
         array = _strings(name, values) if spec.dtype == STRING else _numbers(name, values, spec)
         signature.check_shape(name, array.shape)
         arrays[name] = array
@@ -227,9 +229,7 @@ def _strings(name: str, values: list) -> np.ndarray:
             try:
                 array[i] = base64.b64decode(value["b64"], validate=True)
             except (binascii.Error, ValueError):
-                raise Refusal(
-                    "INVALID_ARGUMENT", f"Entry {i} of {name!r} is not base64."
-                ) from None
+                raise Refusal("INVALID_ARGUMENT", f"Entry {i} of {name!r} is not base64.") from None
         elif isinstance(value, str):
             array[i] = value.encode("utf-8", "surrogatepass")
         else:
@@ -262,7 +262,9 @@ def _answer(outputs: dict[str, np.ndarray], by_row: bool) -> str:
         if outputs[name].dtype == object:
             columns[name] = [{"b64": base64.b64encode(value).decode()} for value in values]
     if not by_row:
-        return json.dumps({"outputs": columns if len(columns) > 1 else next(iter(columns.values()))})
+        return json.dumps(
+            {"outputs": columns if len(columns) > 1 else next(iter(columns.values()))}
+        )
     if len(columns) == 1:
         return json.dumps({"predictions": next(iter(columns.values()))})
     rows = [dict(zip(columns, row)) for row in zip(*columns.values())]
