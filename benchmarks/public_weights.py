@@ -5,7 +5,7 @@
 `--data` holds `fddb/` and `wider/val/` as described in CONTRIBUTING. Plain AP at IoU 0.5, threshold
 0.02, suppression 0.4. The preset's row also shows onnxruntime running the ONNX file that was
 pulled, decoded without this package's code; every `.pth` below `--checkpoints` that is this
-network adds a row.
+network adds a row (those of Face-Detector-1MB, trained with ReLU, through `mobilenet0.25-relu`).
 """
 
 from __future__ import annotations
@@ -61,9 +61,11 @@ def main() -> None:
     reference = OnnxReference(cached_original(PRESET))
     table.add_row(PRESET, "onnxruntime", *theirs(reference, columns))
     for path in sorted(options.checkpoints.rglob("*.pth")) if options.checkpoints else []:
-        name = f"{path.parent.name}/{path.name}"
+        name = f"{path.parent.name.split('_')[0]}/{path.name}"
+        name = f"1MB: {name}" if "1MB" in path.parent.name else name
+        preset = "mobilenet0.25-relu" if "1MB" in name else PRESET
         try:
-            network = convert_weights(path, get_preset(PRESET).config)
+            network = convert_weights(path, get_preset(preset).config)
         except WeightsError as error:
             table.add_row(name, f"not converted: {error}", *["-"] * len(columns))
             continue

@@ -17,7 +17,7 @@ from retinaface_tf.errors import BatchError, ConfigError, ImageError
 from retinaface_tf.faces import Faces
 from retinaface_tf.inference.finder import FaceFinder, NetworkFinder
 from retinaface_tf.inference.preprocess import Size
-from retinaface_tf.inference.runtimes import Runtime, open_runtime
+from retinaface_tf.inference.runtimes import Runtime, open_preset, open_runtime
 
 # Pictures read ahead and sorted by shape, in batches.
 WINDOW_BATCHES = 4
@@ -70,9 +70,7 @@ class RetinaFace:
             ConfigError: no such preset or runtime.
             WeightsError: the preset has no weights, or they are neither cached nor to be had.
         """
-        from retinaface_tf.pull import resolve
-
-        return cls(open_runtime(resolve(name, notify=_tell), runtime), **settings)
+        return cls(open_preset(name, runtime, notify=_tell), **settings)
 
     @classmethod
     def from_file(cls, path: str | Path, *, runtime: str | None = None, **settings) -> RetinaFace:

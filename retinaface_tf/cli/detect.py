@@ -11,6 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
+from retinaface_tf.cli.augmentation import Flip, Rotations, Scales, Tiles, Vote
+
 DEFAULT_PRESET = "mobilenet0.25"
 DEFAULT_IOU = 0.4
 
@@ -39,6 +41,11 @@ def detect(
     threshold: Threshold = 0.5,
     iou: Iou = 0.4,
     size: Size = None,
+    scales: Scales = None,
+    flip: Flip = False,
+    vote: Vote = False,
+    rotations: Rotations = False,
+    tiles: Tiles = None,
     max_faces: Annotated[int | None, typer.Option(help="Keep the best so many a picture.")] = None,
     batch_size: Annotated[int, typer.Option(help="Pictures given to the network at once.")] = 8,
     json: Annotated[
@@ -74,11 +81,13 @@ def detect(
     Prints a table, or with --json one JSON object for each picture. A picture that cannot be read
     is reported and the run goes on; the exit code is then 1.
     """
+    from retinaface_tf.cli.augmentation import read_augmentation
     from retinaface_tf.inference.images import list_images
     from retinaface_tf.inference.preprocess import parse_size
     from retinaface_tf.inference.video import is_video
 
     size = parse_size(size)
+    augmentation = read_augmentation(scales, flip, vote, rotations, tiles, size)
     videos = [source for source in inputs if is_video(source)]
     pictures = list_images([source for source in inputs if not is_video(source)])
     remote = None
@@ -94,6 +103,12 @@ def detect(
         size=size,
         max_faces=max_faces,
     )
+    if augmentation is not None:
+        from retinaface_tf.inference.multiscale import AugmentedDetector
+
+        detector = AugmentedDetector(
+            detector, augmentation, threshold=threshold, iou=iou, max_faces=max_faces
+        )
     run = _Run(detector, batch_size, draw, crops)
     with run.open(json):
         run.search_pictures(pictures)
