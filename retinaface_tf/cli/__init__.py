@@ -37,10 +37,12 @@ def main() -> None:
 
 
 def _register_commands() -> None:
-    from retinaface_tf.cli import detect, evaluate, presets, weights
+    from retinaface_tf.cli import detect, evaluate, export, presets, serve, weights
 
     app.command("detect")(detect.detect)
     app.command("demo")(detect.demo)
     app.command("presets")(presets.presets)
+    app.command("serve")(serve.serve)
     app.add_typer(evaluate.app, name="evaluate")
+    app.add_typer(export.app, name="export")
     app.add_typer(weights.app, name="weights")
