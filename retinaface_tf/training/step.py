@@ -69,9 +69,14 @@ def make_optimizer(config: OptimizerConfig, schedule: DetectorSchedule, replicas
         use_ema=config.ema is not None,
         ema_momentum=config.ema or 0.99,
     )
-    if keras.config.dtype_policy().name == "mixed_float16":
-        return keras.optimizers.LossScaleOptimizer(optimizer)
-    return optimizer
+    # Keras' fit would put the average in the weights' place whenever it ends, here each epoch; the
+    # trainer does so for evaluation and saving only.
+    optimizer.finalize_variable_values = lambda variables: None
+    if keras.config.dtype_policy().name != "mixed_float16":
+        return optimizer
+    scaled = keras.optimizers.LossScaleOptimizer(optimizer)
+    scaled.finalize_variable_values = lambda variables: None
+    return scaled
 
 
 class DetectorTraining(keras.Model):

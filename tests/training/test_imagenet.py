@@ -17,7 +17,9 @@ def _randomize(model, rng):
             layer.set_weights([rng.uniform(0.5, 1.5, shape) for _ in range(4)])
 
 
-@pytest.mark.parametrize("backbone, last", [("mobilenet0.25", "conv1_bn"), ("resnet50", "conv2_block1_1_bn")])
+@pytest.mark.parametrize(
+    "backbone, last", [("mobilenet0.25", "conv1_bn"), ("resnet50", "conv2_block1_1_bn")]
+)
 def test_units_before_the_first_difference_are_equal(backbone, last, rng):
     classifier = imagenet._classifier(backbone, None)
     _randomize(classifier, rng)
@@ -49,5 +51,5 @@ def test_without_a_network_the_error_says_what_to_do(monkeypatch):
 
     monkeypatch.setattr(imagenet, "_classifier", refuse)
     network = build_retinaface(RetinaFaceConfig(channels=16))
-    with pytest.raises(WeightsError, match="init.source='random'"):
+    with pytest.raises(WeightsError, match=r"init\.source='random'"):
         imagenet.fill_imagenet_backbone(network)

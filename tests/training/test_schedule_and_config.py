@@ -54,7 +54,12 @@ def test_shipped_configurations_are_valid(path):
 def test_overrides():
     values = apply_overrides(
         {"data": {"batch": 4}},
-        ["data.batch=8", "augment.crop_scale=[0.3, 2]", "init.source=a/b.pth", "optimizer.ema=none"],
+        [
+            "data.batch=8",
+            "augment.crop_scale=[0.3, 2]",
+            "init.source=a/b.pth",
+            "optimizer.ema=none",
+        ],
     )
     config = TrainingConfig.from_dict(values)
     assert (config.data.batch, config.augment.crop_scale) == (8, (0.3, 2.0))
