@@ -20,11 +20,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import cv2
 import numpy as np
-from retinaface_tf.inference.images import read_image
 
 from retinaface_tf import RetinaFace
+from retinaface_tf.inference.images import read_image
 from retinaface_tf.inference.postprocess import read_faces
-from retinaface_tf.inference.preprocess import bucket_shape, prepare, stack_padded
+from retinaface_tf.inference.preprocess import prepare, stack_padded
 
 SIZES = {"VGA": (640, 480), "1080p": (1920, 1080)}
 
@@ -77,7 +77,7 @@ class Stages:
         image = read_image(data)
         clock.append(time.perf_counter())
         prepared = prepare(image)
-        shape = bucket_shape(*prepared.pixels.shape[:2], config.max_stride)
+        shape = self.detector.runtime.input_shape(*prepared.pixels.shape[:2])
         batch = stack_padded([prepared.pixels], shape, config.pixel_mean)
         clock.append(time.perf_counter())
         outputs = self.detector.runtime(batch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -16,8 +17,8 @@ from retinaface_tf.errors import BatchError, ConfigError, ImageError
 from retinaface_tf.faces import Faces
 from retinaface_tf.inference.images import read_image
 from retinaface_tf.inference.postprocess import read_faces
-from retinaface_tf.inference.preprocess import Prepared, Size, bucket_shape, prepare, stack_padded
-from retinaface_tf.inference.runtimes import Runtime, open_runtime
+from retinaface_tf.inference.preprocess import Prepared, Size, prepare, stack_padded
+from retinaface_tf.inference.runtimes import Runtime, open_preset, open_runtime
 
 # A batch never holds more pixels than this, whatever batch_size says: large pictures go in
 # smaller batches, so memory stays bounded.
@@ -72,9 +73,7 @@ class RetinaFace:
             ConfigError: no such preset or runtime.
             WeightsError: the preset has no weights, or they are neither cached nor to be had.
         """
-        from retinaface_tf.weights import resolve
-
-        return cls(open_runtime(resolve(name), runtime), **settings)
+        return cls(open_preset(name, runtime, notify=_tell), **settings)
 
     @classmethod
     def from_file(cls, path: str | Path, *, runtime: str | None = None, **settings) -> RetinaFace:
@@ -166,14 +165,14 @@ class RetinaFace:
 
     def _detect_window(self, loaded, batch_size, settings) -> list[Faces | ImageError]:
         results: list[Faces | ImageError | None] = [None] * len(loaded)
-        buckets: dict[tuple[int, int], list[int]] = {}
+        by_shape: dict[tuple[int, int], list[int]] = {}
         for i, entry in enumerate(loaded):
             if isinstance(entry, ImageError):
                 results[i] = entry
             else:
-                shape = bucket_shape(*entry.pixels.shape[:2], self.config.max_stride)
-                buckets.setdefault(shape, []).append(i)
-        for shape, members in buckets.items():
+                shape = self.runtime.input_shape(*entry.pixels.shape[:2])
+                by_shape.setdefault(shape, []).append(i)
+        for shape, members in by_shape.items():
             step = max(1, min(batch_size, MAX_BATCH_PIXELS // (shape[0] * shape[1])))
             for start in range(0, len(members), step):
                 batch = members[start : start + step]
@@ -201,6 +200,10 @@ class RetinaFace:
             )
             for i, picture in enumerate(prepared)
         ]
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr)
 
 
 def _load(source: Source, size: Size) -> Prepared | ImageError:

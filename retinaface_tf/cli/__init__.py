@@ -9,8 +9,11 @@ import typer
 
 from retinaface_tf.errors import RetinaFaceError
 
-# TensorFlow's start-up notes are for its developers; set before anything can import it.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# Start-up and decoder notes of TensorFlow and OpenCV are for their developers; set before anything
+# can import them.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 app = typer.Typer(
     name="retinaface-tf",
@@ -34,8 +37,10 @@ def main() -> None:
 
 
 def _register_commands() -> None:
-    from retinaface_tf.cli import detect, presets
+    from retinaface_tf.cli import detect, evaluate, presets, weights
 
     app.command("detect")(detect.detect)
     app.command("demo")(detect.demo)
     app.command("presets")(presets.presets)
+    app.add_typer(evaluate.app, name="evaluate")
+    app.add_typer(weights.app, name="weights")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from retinaface_tf.cli.augmentation import Flip, Rotations, Scales, Tiles, Vote
 
 DEFAULT_PRESET = "mobilenet0.25"
 
@@ -38,6 +40,11 @@ def detect(
     threshold: Threshold = 0.5,
     iou: Iou = 0.4,
     size: Size = None,
+    scales: Scales = None,
+    flip: Flip = False,
+    vote: Vote = False,
+    rotations: Rotations = False,
+    tiles: Tiles = None,
     max_faces: Annotated[int | None, typer.Option(help="Keep the best so many a picture.")] = None,
     batch_size: Annotated[int, typer.Option(help="Pictures given to the network at once.")] = 8,
     json: Annotated[
@@ -58,16 +65,24 @@ def detect(
     Prints a table, or with --json one JSON object for each picture. A picture that cannot be read
     is reported and the run goes on; the exit code is then 1.
     """
+    from retinaface_tf.cli.augmentation import read_augmentation
     from retinaface_tf.inference.images import list_images
     from retinaface_tf.inference.preprocess import parse_size
     from retinaface_tf.inference.video import is_video
 
     size = parse_size(size)
+    augmentation = read_augmentation(scales, flip, vote, rotations, tiles, size)
     videos = [source for source in inputs if is_video(source)]
     pictures = list_images([source for source in inputs if not is_video(source)])
     detector = _open_detector(
         preset, model, runtime, threshold=threshold, iou=iou, size=size, max_faces=max_faces
     )
+    if augmentation is not None:
+        from retinaface_tf.inference.multiscale import AugmentedDetector
+
+        detector = AugmentedDetector(
+            detector, augmentation, threshold=threshold, iou=iou, max_faces=max_faces
+        )
     run = _Run(detector, batch_size, draw, crops)
     with run.open(json):
         run.search_pictures(pictures)
@@ -171,24 +186,24 @@ class _Run:
         with ExitStack() as stack:
             try:
                 video = stack.enter_context(open_video(source))
+                writer = None
+                if self.draw:
+                    writer = VideoWriter(self.draw / f"{name}.mp4", video.frame_rate)
+                    # Whatever ends the video, the frames written so far are kept.
+                    stack.callback(writer.close)
+                total = min(filter(None, (video.frame_count, limit)), default=None)
+                task = self.progress.add_task(name, total=total)
+                for frame in islice(video, limit):
+                    faces = self.detector.detect(frame.image)
+                    self.progress.advance(task)
+                    extra = {"frame": frame.index, "time": round(frame.time, 3)}
+                    self._report(source, faces, extra)
+                    if writer:
+                        writer.write(faces.draw(frame.image))
+                    if self.crops:
+                        self._save_crops(Path(f"{name}_{frame.index:06d}"), frame.image, faces)
             except ImageError as error:
                 self._report(source, error, {})
-                return
-            writer = None
-            total = min(filter(None, (video.frame_count, limit)), default=None)
-            task = self.progress.add_task(name, total=total)
-            for frame in _limited(video, limit):
-                faces = self.detector.detect(frame.image)
-                self.progress.advance(task)
-                self._report(source, faces, {"frame": frame.index, "time": round(frame.time, 3)})
-                if self.draw:
-                    if writer is None:
-                        writer = stack.enter_context(
-                            VideoWriter(self.draw / f"{name}.mp4", video.frame_rate)
-                        )
-                    writer.write(faces.draw(frame.image))
-                if self.crops:
-                    self._save_crops(Path(f"{name}_{frame.index:06d}.png"), frame.image, faces)
 
     def _report(self, source: str, answer, extra: dict) -> bool:
         from retinaface_tf.faces import Faces
@@ -216,10 +231,3 @@ class _Run:
         from retinaface_tf.cli.output import save_crops
 
         save_crops(self.crops, name, image, faces)
-
-
-def _limited(frames, limit: int | None) -> Iterator:
-    for number, frame in enumerate(frames):
-        if limit is not None and number >= limit:
-            return
-        yield frame

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -9,6 +10,8 @@ import numpy as np
 
 from retinaface_tf.config import RetinaFaceConfig
 from retinaface_tf.errors import ConfigError
+
+RUNTIMES = ("keras",)
 
 
 class RawOutputs(NamedTuple):
@@ -36,6 +39,14 @@ class Runtime(Protocol):
     name: str
     config: RetinaFaceConfig
 
+    def input_shape(self, height: int, width: int) -> tuple[int, int]:
+        """The (height, width) at which a picture of this size is best given to the network.
+
+        At least the picture's own: pictures are padded to it, and share a batch when it agrees.
+        It depends on the picture alone, so that an answer never depends on the batch.
+        """
+        ...
+
     def __call__(self, images: np.ndarray) -> RawOutputs:
         """uint8 RGB [B, H, W, 3] -> `RawOutputs`; H and W any positive size."""
         ...
@@ -52,10 +63,34 @@ def open_runtime(path: Path, name: str | None = None) -> Runtime:
         ConfigError: no runtime has that name.
         WeightsError: the file is missing, damaged or of another kind.
     """
-    name = name or "keras"
-    if name == "keras":
-        from retinaface_tf.inference.runtimes.keras import KerasRuntime
-        from retinaface_tf.weights import load_network
+    _require_known(name or "keras")
+    from retinaface_tf.inference.runtimes.keras import KerasRuntime
+    from retinaface_tf.weights import load_weights
 
-        return KerasRuntime(load_network(path))
-    raise ConfigError(f"There is no runtime {name!r}; choose keras.")
+    return KerasRuntime(load_weights(path))
+
+
+def open_preset(
+    preset: str, name: str = "keras", *, notify: Callable[[str], None] | None = None
+) -> Runtime:
+    """A preset's network with its trained weights, fetched if they are not cached.
+
+    Args:
+        preset: see `list_presets`.
+        name: of the runtime.
+        notify: is given a line on what is fetched and its licence; None for silence.
+
+    Raises:
+        ConfigError: no preset or runtime has that name.
+        WeightsError: the preset has no weights, or they are damaged, or not to be had.
+    """
+    _require_known(name)
+    from retinaface_tf.inference.runtimes.keras import KerasRuntime
+    from retinaface_tf.pull import load_preset
+
+    return KerasRuntime(load_preset(preset, notify=notify))
+
+
+def _require_known(name: str) -> None:
+    if name not in RUNTIMES:
+        raise ConfigError(f"There is no runtime {name!r}; choose {' or '.join(RUNTIMES)}.")

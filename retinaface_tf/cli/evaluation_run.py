@@ -1,0 +1,162 @@
+"""What the `evaluate` commands share: opening the detector, running it, leaving results behind."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from retinaface_tf.cli.augmentation import read_augmentation
+from retinaface_tf.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectorOptions:
+    """The options that say which detector searches, and how."""
+
+    preset: str
+    model: Path | None
+    runtime: str | None
+    threshold: float
+    iou: float
+    size: str | None
+    scales: str | None
+    flip: bool
+    vote: bool
+    rotations: bool
+    tiles: int | None
+    batch_size: int
+
+    def open(self) -> tuple[Any, dict[str, Any]]:
+        """The detector, and what its answers depend on (for the results' provenance)."""
+        from retinaface_tf.detector import RetinaFace
+        from retinaface_tf.evaluation.results import file_sha256
+        from retinaface_tf.inference.multiscale import AugmentedDetector
+        from retinaface_tf.inference.preprocess import parse_size
+
+        size = parse_size(self.size)
+        augmentation = read_augmentation(
+            self.scales, self.flip, self.vote, self.rotations, self.tiles, size
+        )
+        thresholds = {"threshold": self.threshold, "iou": self.iou}
+        if self.model is not None:
+            path = self.model
+            detector = RetinaFace.from_file(path, runtime=self.runtime, size=size, **thresholds)
+        else:
+            from retinaface_tf.pull import resolve
+
+            path = resolve(self.preset)
+            detector = RetinaFace.from_preset(
+                self.preset, runtime=self.runtime or "keras", size=size, **thresholds
+            )
+        settings = {
+            "weights": str(self.model) if self.model is not None else self.preset,
+            "weights_sha256": file_sha256(path) if path.is_file() else None,
+            "runtime": detector.runtime.name,
+            "scales": [size] if augmentation is None else list(augmentation.scales),
+            "flip": self.flip,
+            "vote": self.vote,
+            "rotations": self.rotations,
+            "tiles": self.tiles,
+            **thresholds,
+        }
+        settings["scales"] = ["default" if s is None else s for s in settings["scales"]]
+        if augmentation is not None:
+            detector = AugmentedDetector(detector, augmentation, **thresholds)
+        return detector, settings
+
+
+def search(
+    options: DetectorOptions, pictures: dict[str, Path], save: Path | None
+) -> tuple[dict, dict[str, Any]]:
+    """Detections of every picture, and the detector's settings; a progress bar on stderr."""
+    from retinaface_tf.evaluation.runner import run_detector
+
+    detector, settings = options.open()
+    with progress("images", len(pictures)) as (advance, report):
+        found = run_detector(
+            detector,
+            pictures,
+            settings=settings,
+            batch_size=options.batch_size,
+            save=save,
+            advance=advance,
+            report=report,
+        )
+    return found, settings
+
+
+@contextmanager
+def progress(
+    title: str, total: int
+) -> Iterator[tuple[Callable[[int], None], Callable[[str], None]]]:
+    """A bar on stderr: (advance, report a line above it)."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        disable=not sys.stderr.isatty(),
+    )
+    with bar:
+        task = bar.add_task(title, total=total)
+        yield (
+            lambda done: bar.advance(task, done),
+            lambda message: bar.console.print(f"error: {message}", markup=False, soft_wrap=True),
+        )
+
+
+def leave(
+    results: dict[str, Any],
+    json: Path | None,
+    report: Path | None,
+    others: list[Path] | None,
+    galleries=(),
+) -> None:
+    """Write the JSON and the report; the other results are drawn beside these."""
+    from retinaface_tf.evaluation.results import read_json, write_json
+
+    if others and report is None:
+        raise ConfigError("--with draws other results into a report: give --report too.")
+    if json is not None:
+        write_json(json, results)
+    if report is not None:
+        from retinaface_tf.evaluation.report import write_report
+
+        runs = [results, *(read_json(path) for path in others or ())]
+        print(f"wrote {write_report(report, runs, galleries)}", file=sys.stderr)
+
+
+def show(title: str, header: list[str], rows: list[list[str]]) -> None:
+    """A table on standard output."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    for number, name in enumerate(header):
+        table.add_column(name, justify="left" if number == 0 else "right")
+    for row in rows:
+        table.add_row(*row)
+    # A pipe has no width to fold columns into.
+    console = Console() if sys.stdout.isatty() else Console(width=160)
+    console.print(table)
+
+
+def percent(value: float | None) -> str:
+    """0.5 -> "50.00"; a dash for what could not be measured."""
+    return "–" if value is None or value != value else f"{100 * value:.2f}"
