@@ -180,7 +180,9 @@ def report_memory(shape: str, mode: str, threads: int) -> None:
         )
         peaks[kind] = float(output.stdout)
     for kind in KINDS:
-        print(f"  {mode:9s} {kind:6s} peak {peaks[kind]:7.0f} MB  x{peaks[kind] / peaks['naive']:.2f}")
+        print(
+            f"  {mode:9s} {kind:6s} peak {peaks[kind]:7.0f} MB  x{peaks[kind] / peaks['naive']:.2f}"
+        )
 
 
 def measure_memory(kind: str, mode: str, shape: str, threads: int) -> None:

@@ -376,9 +376,7 @@ def _differentiable(taps: _Taps, x, kernel, offsets, mask):
                 d_y, d_x = d_y * factor, d_x * factor
             d_offsets.append(ops.stack([d_y, d_x], axis=-1))
         batch, height, width = _side(x, 0), _side(x, 1), _side(x, 2)
-        d_map = ops.reshape(
-            d_rows, (batch, height + 2 * _BORDER, width + 2 * _BORDER, channels)
-        )
+        d_map = ops.reshape(d_rows, (batch, height + 2 * _BORDER, width + 2 * _BORDER, channels))
         gradients = [
             d_map[:, _BORDER : _BORDER + height, _BORDER : _BORDER + width, :],
             ops.reshape(ops.stack(d_kernel), kernel.shape),

@@ -31,9 +31,14 @@ class UpsampleLike(layers.Layer):
 
 
 def feature_pyramid(
-    features: dict[int, keras.KerasTensor], channels: int, negative_slope: float
+    features: dict[int, keras.KerasTensor],
+    channels: int,
+    negative_slope: float,
+    *,
+    deformable: bool = False,
+    coarse_level: bool = False,
 ) -> dict[int, keras.KerasTensor]:
-    """Joins backbone features from coarse to fine.
+    """Joins backbone features from coarse to fine, and may add a level coarser than them all.
 
     The merged map, not the raw lateral, flows on to the next finer level, as in the public
     networks; the coarsest level is its lateral alone.
@@ -42,12 +47,25 @@ def feature_pyramid(
         features: backbone maps [B, H, W, C] by level number (3 is stride 8).
         channels: width of every output.
         negative_slope: of the activations, see `convolution.activate`.
+        deformable: the 3x3 merging convolutions are (1905.00641, section 3.3).
+        coarse_level: adds one of twice the stride, a 3x3 convolution of stride 2 on the coarsest
+            feature (P6 on C5), which does not flow into the finer levels.
 
     Returns:
         Pyramid maps [B, H, W, channels] by level number.
     """
     outputs: dict[int, keras.KerasTensor] = {}
     coarser = None
+    if coarse_level:
+        top = max(features)
+        outputs[top + 1] = conv_bn(
+            features[top],
+            channels,
+            3,
+            strides=2,
+            negative_slope=negative_slope,
+            name=f"p{top + 1}_downsample",
+        )
     for level in sorted(features, reverse=True):
         x = conv_bn(
             features[level], channels, 1, negative_slope=negative_slope, name=f"p{level}_lateral"
@@ -55,6 +73,13 @@ def feature_pyramid(
         if coarser is not None:
             upsampled = UpsampleLike(name=f"p{level}_upsample")([coarser, x])
             x = layers.Add(name=f"p{level}_add")([x, upsampled])
-            x = conv_bn(x, channels, 3, negative_slope=negative_slope, name=f"p{level}_merge")
+            x = conv_bn(
+                x,
+                channels,
+                3,
+                negative_slope=negative_slope,
+                deformable=deformable,
+                name=f"p{level}_merge",
+            )
         outputs[level] = coarser = x
     return dict(sorted(outputs.items()))

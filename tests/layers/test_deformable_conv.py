@@ -131,7 +131,9 @@ def test_gradients_equal_finite_differences(seed):
 
 @pytest.mark.parametrize("padding", ["same", "valid"])
 @pytest.mark.parametrize("strides, dilation, size", [(1, 1, 9), (2, 1, 9), (2, 1, 8), (1, 2, 10)])
-def test_zero_offsets_and_unit_mask_are_the_plain_convolution(rng, padding, strides, dilation, size):
+def test_zero_offsets_and_unit_mask_are_the_plain_convolution(
+    rng, padding, strides, dilation, size
+):
     options = {"padding": padding, "dilation_rate": dilation}
     plain = keras.layers.Conv2D(6, 3, strides, **options)
     x = rng.normal(size=(2, size, size + 3, 4)).astype(np.float32)
@@ -166,7 +168,9 @@ def test_half_precision_keeps_float32_coordinates(rng, dtype, tolerance):
     x[0, 0, 2995:2998, 0] = (1, 2, 3)
     offsets = np.zeros((1, 2, 3000, 2), np.float32)
     offsets[..., 1] = 0.25
-    y = deformable_conv2d(ops.cast(x, dtype), ops.ones((1, 1, 1, 1), dtype), ops.cast(offsets, dtype))
+    y = deformable_conv2d(
+        ops.cast(x, dtype), ops.ones((1, 1, 1, 1), dtype), ops.cast(offsets, dtype)
+    )
     assert keras.backend.standardize_dtype(y.dtype) == dtype
     y = ops.convert_to_numpy(ops.cast(y, "float32"))
     np.testing.assert_allclose(y[0, 0, 2994:2998, 0], [0.25, 1.25, 2.25, 2.25], rtol=tolerance)
