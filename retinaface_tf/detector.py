@@ -16,6 +16,7 @@ from retinaface_tf.config import RetinaFaceConfig
 from retinaface_tf.errors import BatchError, ConfigError, ImageError
 from retinaface_tf.faces import Faces
 from retinaface_tf.inference.images import read_image
+from retinaface_tf.inference.large_faces import join_large_faces, shrink_for_large_faces
 from retinaface_tf.inference.postprocess import read_faces
 from retinaface_tf.inference.preprocess import Prepared, Size, prepare, stack_padded
 from retinaface_tf.inference.runtimes import Runtime, open_preset, open_runtime
@@ -38,8 +39,10 @@ class RetinaFace:
         iou: overlap above which the worse of two detections is dropped.
         size: at which pictures are searched, see `inference.preprocess.target_size`.
         max_faces: keep the best so many of a picture; None keeps all.
+        large_faces: also search a copy a quarter as wide where that costs under 10 %, for close-ups
+            beyond the network's largest anchor.
 
-    The four settings are defaults that each call may override.
+    These settings are defaults that each call may override.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class RetinaFace:
         iou: float = 0.4,
         size: Size = None,
         max_faces: int | None = None,
+        large_faces: bool = True,
     ):
         self.runtime = runtime
         self._defaults = {
@@ -57,6 +61,7 @@ class RetinaFace:
             "iou": iou,
             "size": size,
             "max_faces": max_faces,
+            "large_faces": large_faces,
         }
         _check_settings(self._defaults)
 
@@ -106,7 +111,7 @@ class RetinaFace:
             on_error: what to do with unreadable pictures of a list. "raise" answers all others
                 first, then raises `BatchError`, which carries the answers; "return" puts the
                 `ImageError` in that picture's place.
-            settings: threshold, iou, size, max_faces.
+            settings: threshold, iou, size, max_faces, large_faces.
 
         Returns:
             `Faces`, or a list of them in the order of the input.
@@ -164,23 +169,39 @@ class RetinaFace:
         return settings
 
     def _detect_window(self, loaded, batch_size, settings) -> list[Faces | ImageError]:
-        results: list[Faces | ImageError | None] = [None] * len(loaded)
-        by_shape: dict[tuple[int, int], list[int]] = {}
-        for i, entry in enumerate(loaded):
-            if isinstance(entry, ImageError):
-                results[i] = entry
-            else:
-                shape = self.runtime.input_shape(*entry.pixels.shape[:2])
-                by_shape.setdefault(shape, []).append(i)
+        """Answers for pictures that are read; each is searched itself, and perhaps in copies."""
+        input_shape = self.runtime.input_shape
+        searches: list[list[Prepared]] = []
+        for entry in loaded:
+            searches.append([] if isinstance(entry, ImageError) else [entry])
+            if settings["large_faces"] and searches[-1]:
+                searches[-1] += shrink_for_large_faces(entry, self.config, input_shape)
+        by_shape: dict[tuple[int, int], list[tuple[int, int]]] = {}
+        for i, search in enumerate(searches):
+            for j, prepared in enumerate(search):
+                by_shape.setdefault(input_shape(*prepared.pixels.shape[:2]), []).append((i, j))
+        found: dict[tuple[int, int], Faces] = {}
         for shape, members in by_shape.items():
             step = max(1, min(batch_size, MAX_BATCH_PIXELS // (shape[0] * shape[1])))
             for start in range(0, len(members), step):
                 batch = members[start : start + step]
-                for i, faces in zip(
-                    batch, self._detect_batch([loaded[i] for i in batch], shape, settings)
-                ):
-                    results[i] = faces
-        return results
+                pictures = [searches[i][j] for i, j in batch]
+                found.update(zip(batch, self._detect_batch(pictures, shape, settings)))
+        return [
+            entry if isinstance(entry, ImageError) else self._join(i, searches[i], found, settings)
+            for i, entry in enumerate(loaded)
+        ]
+
+    def _join(self, i: int, search: list[Prepared], found: dict, settings: dict) -> Faces:
+        own, *copies = (found[i, j] for j in range(len(search)))
+        return join_large_faces(
+            own,
+            copies,
+            search[0],
+            self.config,
+            iou=settings["iou"],
+            max_faces=settings["max_faces"],
+        )
 
     def _detect_batch(
         self, prepared: list[Prepared], shape: tuple[int, int], settings: dict
@@ -218,6 +239,8 @@ def _check_settings(settings: dict) -> None:
         value = settings[name]
         if not isinstance(value, int | float | np.floating) or not 0 <= value <= 1:
             raise ConfigError(f"{name}={value!r} must be a number from 0 to 1.")
+    if not isinstance(settings["large_faces"], bool):
+        raise ConfigError(f"large_faces={settings['large_faces']!r} must be True or False.")
     max_faces = settings["max_faces"]
     if max_faces is not None and (not isinstance(max_faces, int) or max_faces < 1):
         raise ConfigError(f"max_faces={max_faces!r} must be a whole number, at least 1, or None.")

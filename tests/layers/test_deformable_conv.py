@@ -4,7 +4,6 @@ import functools
 
 import keras
 import numpy as np
-import onnx
 import pytest
 from keras import ops
 from onnx import helper
