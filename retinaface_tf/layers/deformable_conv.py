@@ -198,6 +198,10 @@ class DeformableConv2D(layers.Layer):
         )
         return y if self.bias is None else y + ops.cast(self.bias, y.dtype)
 
+    def compute_output_spec(self, x, training: bool = False):
+        # Known without tracing the taps, which makes networks of many such layers quick to build.
+        return keras.KerasTensor(self.compute_output_shape(x.shape), dtype=self.compute_dtype)
+
     def compute_output_shape(self, input_shape):
         sides = []
         for axis in (0, 1):
@@ -333,68 +337,69 @@ def _differentiable(taps: _Taps, x, kernel, offsets, mask):
     flat_kernel = ops.reshape(kernel, (taps.kh * taps.kw, *kernel.shape[2:]))
     channels = x.shape[-1]
 
-    def forward():
-        rows, indices, (fy, fx), factors = taps.split(x, offsets, mask)
-        total = None
-        for tap in range(taps.kh * taps.kw):
-            index = indices[tap] if total is None else _after(total, indices[tap])
-            weights, _ = _bilinear(fy[tap], fx[tap], None if factors is None else factors[tap])
-            corners = ops.take(rows, index, axis=0)
-            columns = ops.matmul(ops.cast(weights, x.dtype)[..., None, :], corners)
-            part = taps.combine(ops.reshape(columns, (-1, channels)), flat_kernel[tap])
-            total = part if total is None else total + part
-        return ops.reshape(total, (-1, out_height, out_width, filters))
+    def sample(tap, previous):
+        """Neighbourhoods [N, D, 4, C / D] of a tap, their weights, and where they were."""
+        index = indices[tap] if previous is None else _after(previous, indices[tap])
+        return ops.take(rows, index, axis=0), weights[tap], index
+
+    def blend(corners, weight):
+        return ops.reshape(ops.matmul(weight[..., None, :], corners), (-1, channels))
+
+    rows, indices, (fy, fx), factors = taps.split(x, offsets, mask)
+    plain_weights = _bilinear(fy, fx)
+    weights = plain_weights if factors is None else plain_weights * factors[..., None]
+    weights = ops.cast(weights, x.dtype)
+    total = None
+    for tap in range(taps.kh * taps.kw):
+        corners, weight, _ = sample(tap, total)
+        part = taps.combine(blend(corners, weight), flat_kernel[tap])
+        total = part if total is None else total + part
+    output = ops.reshape(total, (-1, out_height, out_width, filters))
 
     def backward(*args, upstream=None):
         if upstream is None:
             (upstream,) = args
         upstream = ops.reshape(upstream, (-1, filters))
-        rows, indices, (fy, fx), factors = taps.split(x, offsets, mask)
-        d_rows, d_kernel, d_offsets, d_mask = None, [], [], []
+        d_rows, d_kernel, d_weights = None, [], []
         for tap in range(taps.kh * taps.kw):
-            index = indices[tap] if d_rows is None else _after(d_rows, indices[tap])
-            factor = None if factors is None else factors[tap]
-            weights, corner_weights = _bilinear(fy[tap], fx[tap], factor)
-            weights = ops.cast(weights, x.dtype)
-            corners = ops.take(rows, index, axis=0)
-            columns = ops.reshape(ops.matmul(weights[..., None, :], corners), (-1, channels))
-            d_columns, d_tap = taps.combine_gradients(columns, flat_kernel[tap], upstream)
+            corners, weight, index = sample(tap, upstream if d_rows is None else d_rows)
+            d_columns, d_tap = taps.combine_gradients(
+                blend(corners, weight), flat_kernel[tap], upstream
+            )
             d_kernel.append(d_tap)
-            d_columns = ops.reshape(d_columns, (-1, *corners.shape[1:2], corners.shape[-1]))
-            d_weights = ops.matmul(corners, d_columns[..., None])[..., 0]
-            d_weights = ops.cast(d_weights, fy.dtype)
-            d_corners = weights[..., None] * d_columns[..., None, :]
+            d_columns = ops.reshape(d_columns, (-1, corners.shape[1], corners.shape[-1]))
+            d_weights.append(ops.matmul(corners, d_columns[..., None])[..., 0])
             part = ops.segment_sum(
-                ops.reshape(d_corners, (-1, rows.shape[-1])),
+                ops.reshape(weight[..., None] * d_columns[..., None, :], (-1, rows.shape[-1])),
                 ops.reshape(index, (-1,)),
                 num_segments=_side(rows, 0),
             )
             d_rows = part if d_rows is None else d_rows + part
-            d_y, d_x = _bilinear_gradients(fy[tap], fx[tap], d_weights)
-            if factor is not None:
-                d_mask.append(ops.sum(d_weights * corner_weights, axis=-1))
-                d_y, d_x = d_y * factor, d_x * factor
-            d_offsets.append(ops.stack([d_y, d_x], axis=-1))
         batch, height, width = _side(x, 0), _side(x, 1), _side(x, 2)
         d_map = ops.reshape(d_rows, (batch, height + 2 * _BORDER, width + 2 * _BORDER, channels))
+        d_weights = ops.cast(ops.stack(d_weights), fy.dtype)
+        d_fractions = ops.stack(_bilinear_gradients(fy, fx, d_weights), axis=-1)
+        if factors is not None:
+            d_fractions = d_fractions * factors[..., None]
+        # [taps, N, D, 2] -> [N, D, taps, 2]
+        d_offsets = ops.transpose(d_fractions, (1, 2, 0, 3))
         gradients = [
             d_map[:, _BORDER : _BORDER + height, _BORDER : _BORDER + width, :],
             ops.reshape(ops.stack(d_kernel), kernel.shape),
-            ops.reshape(ops.stack(d_offsets, axis=2), ops.shape(offsets)),
+            ops.reshape(d_offsets, ops.shape(offsets)),
         ]
-        if mask is not None:
-            d_mask = ops.reshape(ops.stack(d_mask, axis=2), ops.shape(mask))
-            gradients.append(ops.cast(d_mask, mask.dtype))
+        if factors is not None:
+            d_mask = ops.transpose(ops.sum(d_weights * plain_weights, axis=-1), (1, 2, 0))
+            gradients.append(ops.cast(ops.reshape(d_mask, ops.shape(mask)), mask.dtype))
         return tuple(gradients)
 
-    return forward(), backward
+    return output, backward
 
 
-def _bilinear(fy, fx, factor):
-    """Weights [..., 4] of a 2x2 neighbourhood (row by row), with and without the mask's factor."""
+def _bilinear(fy, fx):
+    """Weights [..., 4] of a 2x2 neighbourhood, row by row."""
     top, left = 1 - fy, 1 - fx
-    weights = ops.stack([top * left, top * fx, fy * left, fy * fx], axis=-1)
-    return (weights if factor is None else weights * factor[..., None]), weights
+    return ops.stack([top * left, top * fx, fy * left, fy * fx], axis=-1)
 
 
 def _bilinear_gradients(fy, fx, d_weights):
