@@ -34,8 +34,9 @@ def main() -> None:
 
 
 def _register_commands() -> None:
-    from retinaface_tf.cli import detect, presets
+    from retinaface_tf.cli import detect, export, presets
 
     app.command("detect")(detect.detect)
     app.command("demo")(detect.demo)
     app.command("presets")(presets.presets)
+    app.add_typer(export.app, name="export")
