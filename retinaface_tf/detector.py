@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -72,9 +73,9 @@ class RetinaFace:
             ConfigError: no such preset or runtime.
             WeightsError: the preset has no weights, or they are neither cached nor to be had.
         """
-        from retinaface_tf.weights import resolve
+        from retinaface_tf.pull import resolve
 
-        return cls(open_runtime(resolve(name), runtime), **settings)
+        return cls(open_runtime(resolve(name, notify=_tell), runtime), **settings)
 
     @classmethod
     def from_file(cls, path: str | Path, *, runtime: str | None = None, **settings) -> RetinaFace:
@@ -201,6 +202,10 @@ class RetinaFace:
             )
             for i, picture in enumerate(prepared)
         ]
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr)
 
 
 def _load(source: Source, size: Size) -> Prepared | ImageError:

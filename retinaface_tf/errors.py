@@ -13,6 +13,14 @@ class ImageError(RetinaFaceError):
     """A picture cannot be read or used."""
 
 
+class DataError(RetinaFaceError):
+    """Training data or its labels cannot be read or used."""
+
+
+class TrainingDiverged(RetinaFaceError):
+    """The loss is not a finite number any more."""
+
+
 class WeightsError(RetinaFaceError):
     """A weights file is missing, damaged or belongs to another network."""
 

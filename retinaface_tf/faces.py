@@ -123,7 +123,12 @@ class Faces:
 
         crops = np.zeros((len(self), size, size, 3), np.uint8)
         template = ALIGNED_POINTS_112 * (size / 112)
-        for crop, points in zip(crops, self.landmarks):
-            matrix = estimate_similarity(points, template)
+        for crop, points, (x1, y1, x2, y2) in zip(crops, self.landmarks, self.boxes):
+            target = template
+            if np.ptp(points, axis=0).max() < 1:
+                # Points that fell together (a face of a pixel or two) have no direction: its box.
+                points = np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]])
+                target = np.array([[0, 0], [size, 0], [size, size], [0, size]])
+            matrix = estimate_similarity(points, target)
             crop[:] = cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR)
         return crops

@@ -49,3 +49,15 @@ def test_aligned_crops_put_the_points_on_the_template(faces):
         at = crops[0, round(v), round(u), :2].astype(float)
         assert np.hypot(*(at - [px, py])) < 4
     assert faces.align(image, size=64).shape == (2, 64, 64, 3)
+
+
+def test_a_face_whose_points_fell_together_is_cut_out_by_its_box():
+    image = np.zeros((50, 50, 3), np.uint8)
+    image[10:30, 20:40] = 200
+    faces = Faces(
+        boxes=np.array([[20, 10, 40, 30]], np.float32),
+        scores=np.array([0.9], np.float32),
+        landmarks=np.full((1, 5, 2), 25, np.float32),
+        image_size=(50, 50),
+    )
+    assert (faces.align(image, size=40)[0, 2:-2, 2:-2] == 200).all()

@@ -55,7 +55,7 @@ def open_runtime(path: Path, name: str | None = None) -> Runtime:
     name = name or "keras"
     if name == "keras":
         from retinaface_tf.inference.runtimes.keras import KerasRuntime
-        from retinaface_tf.weights import load_network
+        from retinaface_tf.weights import load_weights
 
-        return KerasRuntime(load_network(path))
+        return KerasRuntime(load_weights(path))
     raise ConfigError(f"There is no runtime {name!r}; choose keras.")

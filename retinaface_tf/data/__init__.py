@@ -1,0 +1,1 @@
+"""Training data: readers, checks, synthetic faces and the in-graph pipeline."""

@@ -1,0 +1,59 @@
+"""What every reader of labels returns: a picture's file and its faces."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+# The five points' places after a picture was mirrored left to right.
+MIRRORED_POINTS = (1, 0, 2, 4, 3)
+
+
+@dataclass(frozen=True, eq=False)
+class AnnotatedImage:
+    """One picture and its labelled faces, as the label file has them: nothing is repaired.
+
+    Attributes:
+        path: the picture's file.
+        boxes: float32 [N, 4] corners x1, y1, x2, y2 in pixels, perhaps beyond the picture.
+        landmarks: float32 [N, 5, 2], the image's left eye, right eye, nose, left and right mouth
+            corner in pixels; NaN where unlabelled. None means no face has any.
+        ignored: bool [N], faces a detector should neither learn nor be blamed for. None: no face.
+    """
+
+    path: Path
+    boxes: np.ndarray
+    landmarks: np.ndarray | None = None
+    ignored: np.ndarray | None = None
+
+    def __post_init__(self):
+        boxes = np.asarray(self.boxes, np.float32).reshape(-1, 4)
+        count = len(boxes)
+        landmarks, ignored = self.landmarks, self.ignored
+        if landmarks is None:
+            landmarks = np.full((count, 5, 2), np.nan)
+        if ignored is None:
+            ignored = np.zeros(count, bool)
+        object.__setattr__(self, "path", Path(self.path))
+        object.__setattr__(self, "boxes", boxes)
+        landmarks = np.asarray(landmarks, np.float32).reshape(count, 5, 2)
+        object.__setattr__(self, "landmarks", landmarks)
+        object.__setattr__(self, "ignored", np.asarray(ignored, bool).reshape(count))
+
+    def keep(self, faces: np.ndarray) -> AnnotatedImage:
+        """The same picture with the faces an index array or a boolean mask selects."""
+        return dataclasses.replace(
+            self,
+            boxes=self.boxes[faces],
+            landmarks=self.landmarks[faces],
+            ignored=self.ignored[faces],
+        )
+
+
+def corners_from_xywh(boxes) -> np.ndarray:
+    """[N, 4] x, y, width, height of the left top corner and size -> float32 [N, 4] corners."""
+    boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
+    return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)

@@ -1,0 +1,301 @@
+"""Augmentation as TensorFlow graph code; every random draw is a pure function of a given seed.
+
+A `scene` here is a picture and its faces: `image` [H, W, 3], `boxes` float32 [F, 4] corners in
+pixels, `landmarks` float32 [F, 5, 2] in pixels with NaN where unlabelled, `ignored` bool [F].
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import tensorflow as tf
+
+from retinaface_tf.config import IMAGENET_MEAN_RGB
+from retinaface_tf.data.annotation import MIRRORED_POINTS
+from retinaface_tf.errors import ConfigError
+
+# Crops tried until one holds a face's centre.
+CROP_TRIALS = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """What is done to a picture before the network sees it (1905.00641, section 4.2).
+
+    Attributes:
+        crop_scale: smallest and largest side of the square crop, in short edges of the picture;
+            (0.3, 1) in the papers. Above 1 the crop reaches over the picture, up to 2 in SCRFD,
+            which makes more small faces.
+        flip: probability of mirroring left to right.
+        photometric: probability of each of brightness, contrast, saturation and hue changing.
+        rotate: probability of a turn by 90, 180 or 270 degrees.
+        min_face_size: faces with a side below this many pixels of the network's input are ignored.
+    """
+
+    crop_scale: tuple[float, float] = (0.3, 1.0)
+    flip: float = 0.5
+    photometric: float = 0.5
+    rotate: float = 0.0
+    min_face_size: float = 4.0
+
+    def __post_init__(self):
+        object.__setattr__(self, "crop_scale", tuple(float(s) for s in self.crop_scale))
+        low, high = self.crop_scale
+        if not 0 < low <= high <= 2:
+            raise ConfigError(f"augment.crop_scale={self.crop_scale} must rise within 0..2.")
+        for name in ("flip", "photometric", "rotate"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"augment.{name}={getattr(self, name)} must be in 0..1.")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A picture with its faces inside a graph; see the module's text for the shapes."""
+
+    image: tf.Tensor
+    boxes: tf.Tensor
+    landmarks: tf.Tensor
+    ignored: tf.Tensor
+
+    def replace(self, **changes) -> Scene:
+        """A copy with other members."""
+        return dataclasses.replace(self, **changes)
+
+    def where(self, kept) -> Scene:
+        """The same picture with the faces a bool [F] selects."""
+        return self.replace(
+            boxes=tf.boolean_mask(self.boxes, kept),
+            landmarks=tf.boolean_mask(self.landmarks, kept),
+            ignored=tf.boolean_mask(self.ignored, kept),
+        )
+
+
+def load_and_augment(encoded, boxes, landmarks, ignored, seed, size: int, config: AugmentConfig):
+    """From an encoded picture to a square, augmented one.
+
+    Args:
+        encoded: scalar string, JPEG, PNG, BMP or GIF.
+        boxes, landmarks, ignored: of the picture's faces, see `Scene`.
+        seed: int32 or int64 [2].
+        size: side of the result in pixels.
+        config: what is done.
+
+    Returns:
+        `Scene` with a uint8 image [size, size, 3].
+    """
+    seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 4))
+    shape = picture_shape(encoded)
+    window = choose_crop(shape, boxes, seeds[0], config.crop_scale)
+    image = decode_crop(encoded, shape, window)
+    scene = Scene(image, boxes, landmarks, ignored)
+    scene = move_faces(scene, window, size)
+    scene = scene.replace(image=fit_crop(image, shape, window, size))
+    scene = random_flip(scene, seeds[1], config.flip)
+    scene = random_rotation(scene, seeds[2], config.rotate)
+    image = random_photometric(scene.image, seeds[3], config.photometric)
+    image = tf.cast(tf.clip_by_value(tf.round(image), 0, 255), tf.uint8)
+    small = tf.reduce_min(scene.boxes[:, 2:] - scene.boxes[:, :2], axis=1) < config.min_face_size
+    return scene.replace(
+        image=tf.ensure_shape(image, (size, size, 3)), ignored=scene.ignored | small
+    )
+
+
+def load_and_fit(encoded, size: int):
+    """A whole picture, scaled into the left top corner of a square.
+
+    Args:
+        encoded: scalar string.
+        size: side of the square in pixels.
+
+    Returns:
+        uint8 [size, size, 3], filled with the mean pixel, and the float32 factor from the
+        picture's pixels to the square's.
+    """
+    image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
+    shape = tf.shape(image)[:2]
+    scale = tf.cast(size, tf.float32) / tf.cast(tf.reduce_max(shape), tf.float32)
+    inner = tf.clip_by_value(
+        tf.cast(tf.round(tf.cast(shape, tf.float32) * scale), tf.int32), 1, size
+    )
+    image = tf.image.resize(image, inner, antialias=True) - IMAGENET_MEAN_RGB
+    image = tf.image.pad_to_bounding_box(image, 0, 0, size, size) + IMAGENET_MEAN_RGB
+    return tf.cast(tf.clip_by_value(tf.round(image), 0, 255), tf.uint8), scale
+
+
+def _is_jpeg(encoded):
+    return tf.equal(tf.strings.substr(encoded, 0, 3), b"\xff\xd8\xff")
+
+
+def picture_shape(encoded):
+    """int32 [2] height and width; JPEG tells them without being decoded."""
+    return tf.cond(
+        _is_jpeg(encoded),
+        lambda: tf.io.extract_jpeg_shape(encoded)[:2],
+        lambda: tf.shape(tf.io.decode_image(encoded, channels=3, expand_animations=False))[:2],
+    )
+
+
+def choose_crop(shape, boxes, seed, scale_range):
+    """A square window holding at least one face's centre, if one of `CROP_TRIALS` does.
+
+    Args:
+        shape: int32 [2] height, width of the picture.
+        boxes: [F, 4] corners.
+        seed: [2].
+        scale_range: of the side, in short edges.
+
+    Returns:
+        float32 [3]: left, top and side in pixels, whole numbers. A side above the picture's puts
+        the picture somewhere inside the window; left or top are then negative.
+    """
+    seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
+    height, width = tf.cast(shape[0], tf.float32), tf.cast(shape[1], tf.float32)
+    scale = tf.random.stateless_uniform([CROP_TRIALS], seeds[0], scale_range[0], scale_range[1])
+    side = tf.maximum(tf.floor(scale * tf.minimum(height, width)), 1.0)
+    draw = tf.random.stateless_uniform([CROP_TRIALS, 2], seeds[1])
+    room = tf.stack([width, height])[None, :] - side[:, None]
+    corner = tf.floor(draw * tf.where(room >= 0, room + 1, room))
+    corner = tf.minimum(corner, tf.maximum(room, 0.0))
+    center = (boxes[:, :2] + boxes[:, 2:]) / 2
+    inside = _inside(center[None], corner[:, None], side[:, None, None])
+    first = tf.argmax(tf.reduce_any(inside, axis=1))
+    return tf.concat([corner[first], side[first][None]], axis=0)
+
+
+def _inside(points, corner, side):
+    return tf.reduce_all((points >= corner) & (points < corner + side), axis=-1)
+
+
+def decode_crop(encoded, shape, window):
+    """The part of the window that lies in the picture, uint8 [h, w, 3]; decodes no more of a JPEG."""
+    left, top, bottom, right = _visible(shape, window)
+    return tf.cond(
+        _is_jpeg(encoded),
+        lambda: tf.image.decode_and_crop_jpeg(
+            encoded, tf.stack([top, left, bottom - top, right - left]), channels=3
+        ),
+        lambda: tf.io.decode_image(encoded, channels=3, expand_animations=False)[
+            top:bottom, left:right
+        ],
+    )
+
+
+def _visible(shape, window):
+    left, top, side = tf.unstack(tf.cast(window, tf.int32))
+    right, bottom = tf.minimum(left + side, shape[1]), tf.minimum(top + side, shape[0])
+    return tf.maximum(left, 0), tf.maximum(top, 0), bottom, right
+
+
+def fit_crop(image, shape, window, size: int):
+    """What `decode_crop` gave, filled with the mean pixel and scaled to float32 [size, size, 3]."""
+    left, top, side = tf.unstack(window)
+
+    def fill():
+        # Scaled before it is padded: the window may be twice the picture.
+        scale = size / side
+        inner = tf.cast(tf.round(tf.cast(tf.shape(image)[:2], tf.float32) * scale), tf.int32)
+        inner = tf.clip_by_value(inner, 1, size)
+        offset = tf.cast(tf.round(tf.maximum(tf.stack([-top, -left]), 0.0) * scale), tf.int32)
+        offset = tf.minimum(offset, size - inner)
+        small = tf.image.resize(image, inner) - IMAGENET_MEAN_RGB
+        padded = tf.image.pad_to_bounding_box(small, offset[0], offset[1], size, size)
+        return padded + IMAGENET_MEAN_RGB
+
+    whole = tf.reduce_all(tf.cast(tf.shape(image)[:2], tf.float32) >= side)
+    return tf.cond(whole, lambda: tf.image.resize(image, [size, size]), fill)
+
+
+def move_faces(scene: Scene, window, size: int) -> Scene:
+    """Faces in the window's coordinates: kept when their centre is in it, boxes clipped to it."""
+    corner, side = window[:2], window[2]
+    center = (scene.boxes[:, :2] + scene.boxes[:, 2:]) / 2
+    scene = scene.where(_inside(center, corner[None], side))
+    scale = size / side
+    boxes = (scene.boxes - tf.tile(corner, [2])[None]) * scale
+    return scene.replace(
+        boxes=tf.clip_by_value(boxes, 0.0, float(size)),
+        landmarks=(scene.landmarks - corner[None, None]) * scale,
+    )
+
+
+def _happens(seed, probability: float):
+    return tf.random.stateless_uniform([], seed) < probability
+
+
+def random_flip(scene: Scene, seed, probability: float) -> Scene:
+    """Mirrors left to right with the given probability."""
+    if probability == 0:
+        return scene
+    mirrored = flip(scene)
+    happens = _happens(seed, probability)
+    return Scene(
+        tf.cond(happens, lambda: tf.reverse(scene.image, [1]), lambda: scene.image),
+        tf.where(happens, mirrored.boxes, scene.boxes),
+        tf.where(happens, mirrored.landmarks, scene.landmarks),
+        scene.ignored,
+    )
+
+
+def flip(scene: Scene) -> Scene:
+    """Mirrors left to right; left and right points change places."""
+    width = tf.cast(tf.shape(scene.image)[1], tf.float32)
+    x1, y1, x2, y2 = tf.unstack(scene.boxes, axis=1)
+    points = tf.gather(scene.landmarks, MIRRORED_POINTS, axis=1)
+    return scene.replace(
+        image=tf.reverse(scene.image, [1]),
+        boxes=tf.stack([width - x2, y1, width - x1, y2], axis=1),
+        landmarks=tf.stack([width - points[..., 0], points[..., 1]], axis=-1),
+    )
+
+
+def random_rotation(scene: Scene, seed, probability: float) -> Scene:
+    """Turns a square picture by 90, 180 or 270 degrees with the given probability."""
+    if probability == 0:
+        return scene
+    seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
+    turns = tf.random.stateless_uniform([], seeds[1], 1, 4, dtype=tf.int32)
+    return rotate(scene, tf.where(_happens(seeds[0], probability), turns, 0))
+
+
+def rotate(scene: Scene, turns) -> Scene:
+    """Turns a square picture `turns` times by 90 degrees against the clock.
+
+    A point stays the same part of the face: the order of the five is that of the upright face.
+    """
+    size = tf.cast(tf.shape(scene.image)[1], tf.float32)
+    boxes, points = scene.boxes, scene.landmarks
+    for turn in (1, 2, 3):
+        again = turns >= turn
+        x1, y1, x2, y2 = tf.unstack(boxes, axis=1)
+        boxes = tf.where(again, tf.stack([y1, size - x2, y2, size - x1], axis=1), boxes)
+        turned = tf.stack([points[..., 1], size - points[..., 0]], axis=-1)
+        points = tf.where(again, turned, points)
+    return scene.replace(image=tf.image.rot90(scene.image, turns), boxes=boxes, landmarks=points)
+
+
+def random_photometric(image, seed, probability: float):
+    """Brightness, contrast, saturation and hue, each with the given probability (Liu et al. 2016).
+
+    Args:
+        image: float32 [H, W, 3] in 0..255.
+        seed: [2].
+        probability: of each change.
+    """
+    if probability == 0:
+        return image
+    seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 9))
+    changes = (
+        (lambda x, v: x + 32 * v),
+        (lambda x, v: x * (1 + 0.5 * v)),
+        (lambda x, v: tf.image.adjust_saturation(x, 1 + 0.5 * v)),
+        (lambda x, v: tf.image.adjust_hue(x, 0.05 * v)),
+    )
+    for change, happens, amount in zip(changes, seeds[:4], seeds[4:8]):
+        value = tf.random.stateless_uniform([], amount, -1.0, 1.0)
+        image = tf.cond(
+            _happens(happens, probability),
+            lambda x=image, f=change, v=value: tf.clip_by_value(f(x, v), 0.0, 255.0),
+            lambda x=image: x,
+        )
+    return image

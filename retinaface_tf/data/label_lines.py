@@ -1,0 +1,73 @@
+"""Lines of a label file with their numbers, so that every complaint can name its place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from retinaface_tf.errors import DataError
+
+
+class LabelLines:
+    """Reads a text file line by line; empty lines are skipped.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+
+    def __init__(self, path: Path | str):
+        self.path = Path(path)
+        try:
+            text = self.path.read_text(encoding="utf-8", errors="replace")
+        except OSError as error:
+            raise DataError(f"Cannot read label file {self.path}: {error.strerror}.") from error
+        self._lines = [
+            (number, line.strip())
+            for number, line in enumerate(text.splitlines(), start=1)
+            if line.strip()
+        ]
+        self._place = 0
+
+    def __bool__(self) -> bool:
+        return self._place < len(self._lines)
+
+    def peek(self) -> str:
+        """The next line, "" at the end."""
+        return self._lines[self._place][1] if self else ""
+
+    def take(self, what: str) -> str:
+        """The next line, which is `what`.
+
+        Raises:
+            DataError: there is none.
+        """
+        if not self:
+            raise DataError(f"Label file {self.path} ends where {what} should follow.")
+        self._place += 1
+        return self._lines[self._place - 1][1]
+
+    def take_count(self) -> int:
+        """The next line as a number of faces."""
+        line = self.take("a number of faces")
+        if not line.isdigit():
+            raise self.complaint(f"says {line!r} instead of a number of faces")
+        return int(line)
+
+    def take_numbers(self, least: int) -> list[float]:
+        """The next line as at least `least` numbers."""
+        line = self.take(f"a face of {least} numbers")
+        numbers = parse_numbers(line)
+        if numbers is None or len(numbers) < least:
+            raise self.complaint(f"says {line[:60]!r} instead of a face of {least} numbers")
+        return numbers
+
+    def complaint(self, text: str) -> DataError:
+        """An error about the line taken last."""
+        return DataError(f"Line {self._lines[self._place - 1][0]} of {self.path} {text}.")
+
+
+def parse_numbers(line: str) -> list[float] | None:
+    """The line's numbers, None when something else is in it."""
+    try:
+        return [float(word) for word in line.split()]
+    except ValueError:
+        return None

@@ -1,0 +1,119 @@
+"""The training pipeline: decode, augment and encode anchor targets, all inside the tf.data graph."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from retinaface_tf.config import RetinaFaceConfig
+from retinaface_tf.data.augment import AugmentConfig, load_and_augment
+from retinaface_tf.data.sources import EpochSlice, ImageSource
+from retinaface_tf.data.targets import MatchConfig, encode_targets
+from retinaface_tf.errors import ConfigError
+from retinaface_tf.geometry.anchors import generate_anchors
+
+
+class TrainingPipeline:
+    """Batches of pictures and anchor targets, each a pure function of (seed, epoch, step).
+
+    Order, crops, flips and colours come from stateless random numbers, so a run that stops can go
+    on from its step, and two runs with one seed see the same pixels on any number of devices.
+
+    Args:
+        source: pictures and labels.
+        network: whose anchors and variances the targets have.
+        size: side of the square input in pixels.
+        batch: pictures in a global batch.
+        augment, match: see there.
+        seed: of everything random.
+    """
+
+    def __init__(
+        self,
+        source: ImageSource,
+        network: RetinaFaceConfig,
+        *,
+        size: int,
+        batch: int,
+        augment: AugmentConfig | None = None,
+        match: MatchConfig | None = None,
+        seed: int = 0,
+    ):
+        self.source = source
+        self.network = network
+        self.size = size
+        self.batch = batch
+        self.augment = augment or AugmentConfig()
+        self.match = match or MatchConfig()
+        self.seed = seed
+        self.anchors = generate_anchors(network.levels, size, size)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole global batches in an epoch; at least one, small sets then repeat pictures."""
+        return max(1, self.source.count // self.batch)
+
+    def epoch(
+        self,
+        epoch: int,
+        *,
+        first_step: int = 0,
+        worker: int = 0,
+        workers: int = 1,
+        batch: int | None = None,
+    ) -> tf.data.Dataset:
+        """The batches of one epoch, or one worker's share of each.
+
+        Args:
+            epoch: number, from 0.
+            first_step: steps before this one are left out, without reading their pictures.
+            worker, workers: which equal share of every global batch, of how many.
+            batch: pictures in each element; the worker's share unless given. It has to divide
+                that share, for workers that feed several devices.
+
+        Returns:
+            Dataset of dicts: "image" uint8 [b, size, size, 3], the targets of `encode_targets`
+            with the batch in front, "image_id" int64 [b].
+
+        Raises:
+            ConfigError: the workers cannot share a batch equally.
+        """
+        if self.batch % workers:
+            raise ConfigError(
+                f"A global batch of {self.batch} pictures cannot be shared by {workers} workers "
+                "equally; choose a multiple."
+            )
+        share = self.batch // workers
+        part = EpochSlice(
+            seed=self.seed,
+            epoch=epoch,
+            steps=self.steps_per_epoch,
+            first_step=first_step,
+            batch=self.batch,
+            begin=worker * share,
+            end=(worker + 1) * share,
+        )
+
+        def prepare(example):
+            # Fixed by the place in the epoch, whoever reads it.
+            seed = tf.stack([part.seed * 100_003 + part.epoch, example["position"]])
+            scene = load_and_augment(
+                example["encoded"],
+                example["boxes"],
+                example["landmarks"],
+                example["ignored"],
+                seed,
+                self.size,
+                self.augment,
+            )
+            targets = encode_targets(
+                scene.boxes, scene.landmarks, scene.ignored, self.anchors, self.network, self.match
+            )
+            return {"image": scene.image, "image_id": example["image_id"], **targets}
+
+        dataset = self.source.examples(part)
+        dataset = dataset.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        dataset = dataset.batch(batch or share, drop_remainder=True)
+        options = tf.data.Options()
+        # Workers cut their own share above; tf.distribute must not cut again.
+        options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+        return dataset.with_options(options).prefetch(tf.data.AUTOTUNE)

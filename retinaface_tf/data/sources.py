@@ -1,0 +1,118 @@
+"""Where training pictures come from; each source streams an epoch as a pure function of a seed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import tensorflow as tf
+
+from retinaface_tf.data.annotation import AnnotatedImage
+from retinaface_tf.errors import DataError
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochSlice:
+    """The part of one epoch that one worker has to read.
+
+    An epoch is a shuffled sequence of pictures cut into global batches.
+
+    Attributes:
+        seed, epoch: what the order is a function of.
+        steps: global batches in the epoch.
+        first_step: batches before this one are left out (they were done before a restart).
+        batch: pictures in a global batch.
+        begin, end: this worker's places within each global batch.
+    """
+
+    seed: int
+    epoch: int
+    steps: int
+    batch: int
+    first_step: int = 0
+    begin: int = 0
+    end: int
+
+    def positions(self) -> np.ndarray:
+        """int64 [steps left * (end - begin)]: places in the epoch's sequence, in order."""
+        steps = np.arange(self.first_step, self.steps, dtype=np.int64)
+        places = np.arange(self.begin, self.end, dtype=np.int64)
+        return (steps[:, None] * self.batch + places[None, :]).ravel()
+
+
+class ImageSource(Protocol):
+    """A set of pictures with labels."""
+
+    count: int
+
+    def name(self, image_id: int) -> str:
+        """What to call a picture in a message."""
+        ...
+
+    def examples(self, part: EpochSlice) -> tf.data.Dataset:
+        """Raw examples of `part`, in its order, the sequence starting again when it ends.
+
+        Each is a dict: "encoded" string, "boxes" float32 [F, 4], "landmarks" [F, 5, 2], "ignored"
+        bool [F], "image_id" int64, "position" int64 (the place in the epoch's sequence).
+        """
+        ...
+
+
+def shuffled_order(count: int, seed: int, epoch: int) -> np.ndarray:
+    """int64 [count]: a permutation that depends on nothing but the arguments."""
+    return np.random.default_rng((seed, epoch)).permutation(count)
+
+
+class LabelledSource:
+    """Pictures whose labels are in memory; the pixels are in files, or in memory too.
+
+    Args:
+        images: pictures and labels, as a reader or `data.check` gives them.
+        encoded: the files' bytes, one a picture; None reads `AnnotatedImage.path`.
+
+    Raises:
+        DataError: there is no picture.
+    """
+
+    def __init__(self, images: Sequence[AnnotatedImage], encoded: Sequence[bytes] | None = None):
+        if not images:
+            raise DataError(
+                "The training set has no usable picture; see `retinaface-tf data check`."
+            )
+        self.count = len(images)
+        self._paths = [str(image.path) for image in images]
+        self._starts = np.cumsum([0] + [len(image.boxes) for image in images])
+        self._boxes = np.concatenate([image.boxes for image in images])
+        self._landmarks = np.concatenate([image.landmarks for image in images])
+        self._ignored = np.concatenate([image.ignored for image in images])
+        self._encoded = encoded
+
+    def name(self, image_id: int) -> str:
+        return self._paths[image_id]
+
+    def examples(self, part: EpochSlice) -> tf.data.Dataset:
+        positions = part.positions()
+        order = shuffled_order(self.count, part.seed, part.epoch)
+        # The CPU holds the tables also where a GPU is the default device.
+        with tf.device("CPU"):
+            dataset = tf.data.Dataset.from_tensor_slices((order[positions % self.count], positions))
+            starts = tf.constant(self._starts)
+            faces = [tf.constant(v) for v in (self._boxes, self._landmarks, self._ignored)]
+            pixels = tf.constant(self._paths if self._encoded is None else list(self._encoded))
+
+        def load(image_id, position):
+            begin, end = starts[image_id], starts[image_id + 1]
+            boxes, landmarks, ignored = (values[begin:end] for values in faces)
+            encoded = pixels[image_id]
+            return {
+                "encoded": tf.io.read_file(encoded) if self._encoded is None else encoded,
+                "boxes": boxes,
+                "landmarks": landmarks,
+                "ignored": ignored,
+                "image_id": image_id,
+                "position": position,
+            }
+
+        return dataset.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)

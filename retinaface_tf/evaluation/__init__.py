@@ -1,0 +1,1 @@
+"""Measures of detectors: WIDER FACE, FDDB, landmarks, verification, and the reports of them."""

@@ -1,0 +1,360 @@
+"""WIDER FACE's evaluation: easy, medium and hard average precision as the official code gives it.
+
+Source: Yang et al., "WIDER FACE: A Face Detection Benchmark" (CVPR 2016) and the evaluation that
+comes with its ground truth. Its rules, kept here:
+
+- scores are brought to 0..1 by the least and the greatest score of the whole result set;
+- boxes are whole pixels with both ends: x2 = x + w, and a side is x2 - x1 + 1 long;
+- each detection, best first, belongs to the face it overlaps most among all faces of its image,
+  and finds it at IoU >= 0.5; a later detection of the same face is a false alarm;
+- a detection on a face outside the subset's list is neither right nor wrong;
+- images without any annotated face are left out, detections and all;
+- precision and recall are taken at the 1,000 thresholds 0.999, 0.998 .. 0;
+- average precision is the area under the monotone envelope.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from retinaface_tf.evaluation.average_precision import (
+    MAP_THRESHOLDS,
+    NEITHER,
+    RIGHT,
+    WRONG,
+    Curve,
+    Matches,
+    match_detections,
+    outcomes,
+)
+from retinaface_tf.evaluation.detections import NOTHING, DetectionsError, ImageDetections, image_key
+
+SUBSETS = ("easy", "medium", "hard")
+NUM_THRESHOLDS = 1000
+# Face heights in pixels that bound the rows of the size table.
+HEIGHTS = (0, 16, 32, 64, 128, 256, float("inf"))
+ATTRIBUTES = {
+    "blur": ("clear", "normal", "heavy"),
+    "occlusion": ("none", "partial", "heavy"),
+    "pose": ("typical", "atypical"),
+}
+
+
+@dataclass(frozen=True)
+class WiderFaceTruth:
+    """The annotated faces of a set of images.
+
+    Attributes:
+        images: keys `EVENT/IMAGE` without extension, grouped by event.
+        boxes: float64 [M, 4] x1, y1, x2, y2 (x2 = x + w) of each image, all annotated faces.
+        subsets: name -> bool [M] of each image: the faces the subset asks for.
+        attributes: name -> int64 [M] of each image, values as in `ATTRIBUTES`.
+    """
+
+    images: tuple[str, ...]
+    boxes: tuple[np.ndarray, ...]
+    subsets: dict[str, tuple[np.ndarray, ...]]
+    attributes: dict[str, tuple[np.ndarray, ...]]
+
+    def restricted_to(self, keys: Iterable[str]) -> WiderFaceTruth:
+        """The same for only those images, in this object's order."""
+        keys = set(keys)
+        chosen = [i for i, key in enumerate(self.images) if key in keys]
+
+        def pick(values):
+            return tuple(values[i] for i in chosen)
+
+        return WiderFaceTruth(
+            pick(self.images),
+            pick(self.boxes),
+            {name: pick(masks) for name, masks in self.subsets.items()},
+            {name: pick(values) for name, values in self.attributes.items()},
+        )
+
+    def with_boxes(self, boxes: Mapping[str, np.ndarray]) -> WiderFaceTruth:
+        """The same faces at other places, as for pictures that were resized.
+
+        Args:
+            boxes: image key -> float [M, 4] x1, y1, x2, y2, the image's faces in the same order.
+                Images not in it are left out.
+
+        Raises:
+            DetectionsError: an image is unknown or has another number of faces.
+        """
+        for key in boxes:
+            if key not in self.images:
+                raise DetectionsError(f"The list of boxes names {key!r}, unknown to the truth.")
+        truth = self.restricted_to(boxes)
+        for key, old in zip(truth.images, truth.boxes):
+            if len(boxes[key]) != len(old):
+                raise DetectionsError(
+                    f"The list of boxes has {len(boxes[key])} faces for {key!r}, the truth {len(old)}."
+                )
+        return dataclasses.replace(
+            truth, boxes=tuple(np.asarray(boxes[key], np.float64) for key in truth.images)
+        )
+
+
+def read_ground_truth(folder: Path | str) -> WiderFaceTruth:
+    """Read the official `wider_{face,easy,medium,hard}_val.mat`.
+
+    Raises:
+        DetectionsError: a file is missing or is not what it should be.
+    """
+    folder = Path(folder)
+    face = _load_mat(folder / "wider_face_val.mat")
+    try:
+        events = [str(event[0]) for event in face["event_list"].ravel()]
+        images = [
+            f"{event}/{name[0]}"
+            for event, names in zip(events, face["file_list"].ravel())
+            for name in names.ravel().tolist()
+        ]
+        boxes = [np.asarray(b, np.float64).reshape(-1, 4) for b in _cells(face, "face_bbx_list")]
+        corners = tuple(np.hstack([b[:, :2], b[:, :2] + b[:, 2:]]) for b in boxes)
+        attributes = {
+            name: tuple(np.asarray(v, np.int64).ravel() for v in _cells(face, f"{name}_label_list"))
+            for name in ATTRIBUTES
+        }
+        subsets = {}
+        for subset in SUBSETS:
+            table = _load_mat(folder / f"wider_{subset}_val.mat")
+            masks = []
+            for listed, image_boxes in zip(_cells(table, "gt_list"), boxes):
+                mask = np.zeros(len(image_boxes), bool)
+                mask[np.asarray(listed, np.int64).ravel() - 1] = True  # MATLAB counts from 1.
+                masks.append(mask)
+            subsets[subset] = tuple(masks)
+    except (KeyError, IndexError, ValueError) as error:
+        raise DetectionsError(
+            f"The .mat files in {folder} do not have the layout of WIDER FACE's ground truth: {error}."
+        ) from None
+    return WiderFaceTruth(tuple(images), corners, subsets, attributes)
+
+
+def read_box_list(file: Path | str, known: Iterable[str]) -> dict[str, np.ndarray]:
+    """Read a `wider_face_*_bbx_gt.txt`: name, number of faces, lines `x y w h ...`.
+
+    Returns:
+        image key -> float64 [M, 4] x1, y1, x2, y2.
+
+    Raises:
+        DetectionsError: with file and line.
+    """
+    file, known = Path(file), set(known)
+    lines = file.read_text(encoding="utf-8").splitlines()
+    boxes, at = {}, 0
+    try:
+        while at < len(lines):
+            if not lines[at].strip():
+                at += 1
+                continue
+            key = image_key(lines[at].strip(), known)
+            if key is None:
+                raise DetectionsError(f"{file} line {at + 1}: unknown image {lines[at].strip()!r}.")
+            count = int(lines[at + 1])
+            # An image without faces still has one line, of zeros.
+            rows = [
+                [float(v) for v in row.split()[:4]]
+                for row in lines[at + 2 : at + 2 + max(count, 1)]
+            ]
+            table = np.array(rows[:count], np.float64).reshape(-1, 4)
+            boxes[key] = np.hstack([table[:, :2], table[:, :2] + table[:, 2:]])
+            at += 2 + max(count, 1)
+    except (ValueError, IndexError):
+        raise DetectionsError(
+            f"{file} line {at + 1}: the entry that begins here is not name, count, rows `x y w h`."
+        ) from None
+    return boxes
+
+
+@dataclass(frozen=True)
+class WiderFaceResult:
+    """A detector's answers matched to the truth: every figure is computed from here.
+
+    Attributes:
+        truth: the faces.
+        matches: with scores normalised to 0..1.
+        heights: float64 [D] of the detections' boxes in pixels.
+        missing: images of the truth without an entry in the results.
+    """
+
+    truth: WiderFaceTruth
+    matches: Matches
+    heights: np.ndarray
+    missing: int
+
+    @functools.cached_property
+    def bins(self) -> np.ndarray:
+        """int64 [D] the first of the falling thresholds at which a detection counts."""
+        rising = np.sort(_thresholds())
+        return NUM_THRESHOLDS - np.searchsorted(rising, self.matches.scores, side="right")
+
+    def wanted(self, subset: str) -> np.ndarray:
+        """bool [F] over all faces: those the subset asks for."""
+        return np.concatenate([np.zeros(0, bool), *self.truth.subsets[subset]])
+
+    def attribute(self, name: str) -> np.ndarray:
+        """int64 [F] over all faces."""
+        return np.concatenate([np.zeros(0, np.int64), *self.truth.attributes[name]])
+
+    def face_heights(self) -> np.ndarray:
+        """float64 [F] in pixels."""
+        boxes = np.concatenate([np.zeros((0, 4)), *self.truth.boxes])
+        return boxes[:, 3] - boxes[:, 1]
+
+    def curve(
+        self,
+        wanted: np.ndarray,
+        iou_threshold: float = 0.5,
+        counted: np.ndarray | slice = slice(None),
+    ) -> Curve:
+        """Precision and recall at the 1,000 thresholds.
+
+        Args:
+            wanted: bool [F] faces to find; detections on others are neither right nor wrong.
+            iou_threshold: least IoU of a right detection.
+            counted: bool [D]: detections outside it that would be wrong are left out.
+        """
+        result = outcomes(self.matches, ~wanted, iou_threshold)
+        if not isinstance(counted, slice):
+            result[~counted & (result == WRONG)] = NEITHER
+        right = np.bincount(self.bins[result == RIGHT], minlength=NUM_THRESHOLDS)
+        wrong = np.bincount(self.bins[result == WRONG], minlength=NUM_THRESHOLDS)
+        return Curve(
+            thresholds=_thresholds(),
+            right=np.cumsum(right[:NUM_THRESHOLDS]),
+            counted=np.cumsum((right + wrong)[:NUM_THRESHOLDS]),
+            num_faces=int(wanted.sum()),
+        )
+
+    def average_precision(self, subset: str, iou_threshold: float = 0.5) -> float:
+        """Of a subset, 0..1; NaN when it asks for no face."""
+        return self.curve(self.wanted(subset), iou_threshold).average_precision
+
+    def mean_average_precision(self, subset: str) -> float:
+        """Over IoU 0.5:0.05:0.95, as the first RetinaFace paper gives it for hard."""
+        return float(np.mean([self.average_precision(subset, t) for t in MAP_THRESHOLDS]))
+
+    def by_height(self, subset: str = "hard") -> dict[str, tuple[int, float]]:
+        """Height range in pixels -> (faces, AP).
+
+        As in COCO's size ranges, a false alarm counts in the range of its own height.
+        """
+        faces, wanted = self.face_heights(), self.wanted(subset)
+        table = {}
+        for low, high in zip(HEIGHTS, HEIGHTS[1:]):
+            chosen = wanted & (faces >= low) & (faces < high)
+            near = (self.heights >= low) & (self.heights < high)
+            name = f"{low}-{high}" if np.isfinite(high) else f"{low}+"
+            curve = self.curve(chosen, counted=near)
+            table[name] = (curve.num_faces, curve.average_precision)
+        return table
+
+    def by_attribute(self, subset: str = "hard") -> dict[str, dict[str, tuple[int, float]]]:
+        """Attribute -> value -> (faces, AP); false alarms count in every row."""
+        wanted = self.wanted(subset)
+        table: dict[str, dict[str, tuple[int, float]]] = {}
+        for name, values in ATTRIBUTES.items():
+            labels = self.attribute(name)
+            curves = {v: self.curve(wanted & (labels == i)) for i, v in enumerate(values)}
+            table[name] = {v: (c.num_faces, c.average_precision) for v, c in curves.items()}
+        return table
+
+    def by_event(self, subset: str = "hard") -> dict[str, tuple[int, float]]:
+        """Event -> (faces, AP) over the event's images alone."""
+        result = outcomes(self.matches, ~self.wanted(subset))
+        events = [key.split("/")[0] for key in self.truth.images]
+        names, image_event = np.unique(np.array(events, dtype=str), return_inverse=True)
+        detection_event = image_event[self.matches.image]
+        face_event = np.repeat(image_event, self.matches.faces_per_image)
+        cells = detection_event * (NUM_THRESHOLDS + 1) + self.bins
+        size = len(names) * (NUM_THRESHOLDS + 1)
+        shape = (len(names), NUM_THRESHOLDS + 1)
+        right = np.bincount(cells[result == RIGHT], minlength=size).reshape(shape).cumsum(axis=1)
+        wrong = np.bincount(cells[result == WRONG], minlength=size).reshape(shape).cumsum(axis=1)
+        faces = np.bincount(face_event[self.wanted(subset)], minlength=len(names))
+        table = {}
+        for i in sorted(range(len(names)), key=lambda i: _event_number(names[i])):
+            counted = (right + wrong)[i, :-1]
+            curve = Curve(_thresholds(), right[i, :-1], counted, int(faces[i]))
+            table[str(names[i])] = (curve.num_faces, curve.average_precision)
+        return table
+
+
+def evaluate_widerface(
+    truth: WiderFaceTruth, detections: Mapping[str, ImageDetections]
+) -> WiderFaceResult:
+    """Match a detector's answers to the truth.
+
+    Args:
+        truth: of `read_ground_truth`, perhaps restricted.
+        detections: image key -> detections (boxes x1, y1, x2, y2; x2 = x + w); an image that is
+            missing has none, so its faces are missed.
+
+    Raises:
+        DetectionsError: detections for an image the truth does not have.
+    """
+    unknown = set(detections) - set(truth.images)
+    if unknown:
+        raise DetectionsError(
+            f"Detections for {min(unknown)!r}, which is not an image of the ground truth."
+        )
+    per_image, heights = [], []
+    low, high = score_range(detections.values())
+    span = high - low
+    for key, faces in zip(truth.images, truth.boxes):
+        boxes, scores = detections.get(key, NOTHING) if len(faces) else NOTHING
+        # A set with one score for all has no order to lose: everything counts from the start.
+        scores = (scores - low) / span if span > 0 else np.ones(len(scores))
+        per_image.append((boxes, scores))
+        heights.append(boxes[np.argsort(-scores, kind="stable")][:, [1, 3]])
+    edges = np.concatenate([np.zeros((0, 2)), *heights])
+    return WiderFaceResult(
+        truth=truth,
+        matches=match_detections(per_image, truth.boxes, inclusive=True),
+        heights=edges[:, 1] - edges[:, 0],
+        missing=sum(key not in detections for key in truth.images),
+    )
+
+
+def score_range(detections: Iterable[ImageDetections]) -> tuple[float, float]:
+    """Least and greatest score of a whole result set; (0, 1) when it is empty."""
+    ends = [(d.scores.min(), d.scores.max()) for d in detections if len(d.scores)]
+    if not ends:
+        return 0.0, 1.0
+    return float(min(e[0] for e in ends)), float(max(e[1] for e in ends))
+
+
+@functools.cache
+def _thresholds() -> np.ndarray:
+    return 1 - np.arange(1, NUM_THRESHOLDS + 1) / NUM_THRESHOLDS
+
+
+def _event_number(name: str) -> tuple[int, str]:
+    number = name.split("--")[0]
+    return (int(number) if number.isdigit() else 1 << 30, name)
+
+
+def _cells(table: dict, name: str) -> list[np.ndarray]:
+    return [cell for event in table[name].ravel() for cell in event.ravel()]
+
+
+def _load_mat(file: Path) -> dict:
+    from scipy.io import loadmat
+
+    if not file.is_file():
+        raise DetectionsError(
+            f"{file} is missing; --gt takes the folder with WIDER FACE's four .mat files "
+            "(wider_face_val, wider_easy_val, wider_medium_val, wider_hard_val)."
+        )
+    try:
+        return loadmat(file)
+    except Exception as error:
+        raise DetectionsError(f"{file} is not a readable .mat file: {error}.") from None

@@ -1,0 +1,280 @@
+"""Video files and webcams, frame by frame, and writing annotated video (OpenCV)."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from retinaface_tf.errors import ImageError
+
+VIDEO_SUFFIXES = frozenset(
+    (
+        ".mp4",
+        ".m4v",
+        ".mov",
+        ".avi",
+        ".mkv",
+        ".webm",
+        ".mpg",
+        ".mpeg",
+        ".wmv",
+        ".flv",
+        ".ts",
+        ".3gp",
+    )
+)
+_WEBCAM = "webcam"
+_USUAL_FRAME_RATE = 25.0
+
+
+class Frame(NamedTuple):
+    """One frame of a video.
+
+    Attributes:
+        index: its number from 0, skipped frames counted.
+        time: seconds since the first frame.
+        image: RGB uint8 [H, W, 3].
+    """
+
+    index: int
+    time: float
+    image: np.ndarray
+
+
+def is_video(source: str | os.PathLike) -> bool:
+    """Whether a name means a video file (by its suffix) or a webcam ("webcam", "webcam:1")."""
+    return _camera_index(source) is not None or (
+        Path(source).suffix.lower() in VIDEO_SUFFIXES and not Path(source).is_dir()
+    )
+
+
+class open_video:
+    """A video file or webcam, to iterate over as `Frame`s; close it or use it in `with`.
+
+    Args:
+        source: path of a file, "webcam", "webcam:N" or the webcam's number N.
+        every: give only each so-manieth frame.
+
+    Attributes:
+        frame_rate: frames a second, 25 where the file or camera does not say.
+        frame_count: frames the file says it has; None for a webcam, or if it does not say.
+
+    Raises:
+        ImageError: it cannot be opened or holds no frame; while iterating: it breaks off.
+    """
+
+    def __init__(self, source: str | int | os.PathLike, every: int = 1):
+        if every < 1:
+            raise ImageError(f"Cannot read each {every}th frame of a video: every is 1 or more.")
+        self._every = every
+        self._camera = _camera_index(source)
+        self.name = str(source) if self._camera is None else f"webcam {self._camera}"
+        if self._camera is None:
+            _check_file(Path(source))
+        self._capture = _open_capture(os.fspath(source) if self._camera is None else self._camera)
+        try:
+            self._start()
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self) -> None:
+        if self._capture is None or not self._capture.isOpened():
+            raise ImageError(
+                f"Cannot read {self.name}: there is no such camera, or another program uses it."
+                if self._camera is not None
+                else f"Cannot read {self.name}: it is not a video, or its codec is not known here."
+            )
+        rate = self._capture.get(cv2.CAP_PROP_FPS)
+        self.frame_rate = float(rate) if 0 < rate <= 1000 else _USUAL_FRAME_RATE
+        count = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)) if self._camera is None else 0
+        self.frame_count = count if count > 0 else None
+        # Reading one frame ahead tells now, not in the middle of the work, that there are none.
+        self._first = self._next_frame()
+        if self._first is None:
+            raise ImageError(f"Cannot read {self.name}: no frame can be decoded.")
+
+    def __enter__(self) -> open_video:
+        return self
+
+    def __exit__(self, *exc_info) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Lets go of the file or camera."""
+        if self._capture is not None:
+            self._capture.release()
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Yields each frame once; a video cannot be rewound."""
+        image, index = self._first, 0
+        self._first = None
+        started = None
+        while image is not None:
+            # A webcam's clock starts anywhere; a file's timestamps, where it has any, from 0.
+            seconds = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+            if self._camera is not None:
+                started = seconds if started is None else started
+                seconds -= started
+            elif seconds <= 0:
+                seconds = index / self.frame_rate
+            if index % self._every == 0:
+                yield Frame(index, seconds, image)
+            index += 1
+            image = self._next_frame(wanted=index % self._every == 0)
+        self._check_complete(index)
+
+    def _next_frame(self, wanted: bool = True) -> np.ndarray | None:
+        """The next frame, an empty array if it is not wanted, None at the end."""
+        try:
+            if not self._capture.grab():
+                return None
+            if not wanted:
+                return np.empty(0, np.uint8)
+            good, image = self._capture.retrieve()
+            return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if good and image is not None else None
+        except cv2.error:
+            return None
+
+    def _check_complete(self, read: int) -> None:
+        if self._camera is not None:
+            raise ImageError(f"Cannot read on from {self.name}: it gave {read} frames and stopped.")
+        # The count is an estimate in some containers, so only a plain lack is an error.
+        if self.frame_count and read < min(0.9 * self.frame_count, self.frame_count - 2):
+            raise ImageError(
+                f"Cannot read on from {self.name}: it breaks off after {read} of "
+                f"{self.frame_count} frames."
+            )
+
+
+def read_frames(source: str | int | os.PathLike, every: int = 1) -> Iterator[Frame]:
+    """Frames of a video file or webcam; arguments and errors as in `open_video`."""
+    with open_video(source, every) as video:
+        yield from video
+
+
+class VideoWriter:
+    """Writes an MP4 file: under a temporary name, moved to its own when complete.
+
+    Use it in `with`; if the block raises, nothing is left behind. The first frame sets the size.
+
+    Args:
+        path: file to write; ends in .mp4.
+        frame_rate: frames a second.
+
+    Raises:
+        ImageError: the file cannot be written, or a frame has another size or type.
+    """
+
+    def __init__(self, path: str | os.PathLike, frame_rate: float = _USUAL_FRAME_RATE):
+        self.path = Path(path)
+        self.frame_rate = frame_rate
+        self._writer: cv2.VideoWriter | None = None
+        self._temporary: Path | None = None
+        self._size: tuple[int, int] | None = None
+
+    def write(self, image: np.ndarray) -> None:
+        """Adds a frame: RGB uint8 [H, W, 3]."""
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise ImageError(
+                f"Cannot write {self.path}: a frame is uint8 [H, W, 3], "
+                f"not {image.dtype} {list(image.shape)}."
+            )
+        height, width = image.shape[:2]
+        if self._writer is None:
+            self._open(width, height)
+        elif (width, height) != self._size:
+            raise ImageError(
+                f"Cannot write {self.path}: a frame is {width} x {height} pixels, "
+                f"the first was {self._size[0]} x {self._size[1]}."
+            )
+        # MP4 wants even sides: the last row or column is repeated where one is missing.
+        image = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        self._writer.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+
+    def __enter__(self) -> VideoWriter:
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        self.close(keep=kind is None)
+
+    def close(self, keep: bool = True) -> None:
+        """Finishes the file, or throws it away; without any frame nothing is written."""
+        if self._writer is None:
+            return
+        self._writer.release()
+        self._writer = None
+        if keep:
+            self._temporary.replace(self.path)
+        else:
+            self._temporary.unlink(missing_ok=True)
+
+    def _open(self, width: int, height: int) -> None:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(
+                dir=self.path.parent, prefix=f".{self.path.stem}.", suffix=".mp4"
+            )
+            os.close(handle)
+            Path(temporary).chmod(0o644)
+        except OSError as error:
+            raise ImageError(
+                f"Cannot write {self.path}: {(error.strerror or 'no access').lower()}."
+            ) from error
+        self._temporary = Path(temporary)
+        self._size = (width, height)
+        self._writer = cv2.VideoWriter(
+            temporary,
+            cv2.VideoWriter_fourcc(*"mp4v"),
+            self.frame_rate,
+            (width + width % 2, height + height % 2),
+        )
+        if not self._writer.isOpened():
+            self.close(keep=False)
+            raise ImageError(
+                f"Cannot write {self.path}: this OpenCV cannot encode MP4 video of "
+                f"{width} x {height} pixels at {self.frame_rate} frames a second."
+            )
+
+
+def _camera_index(source: str | int | os.PathLike) -> int | None:
+    """0 for "webcam", N for "webcam:N" or N; None for a file."""
+    if isinstance(source, int):
+        return source
+    name, _, number = os.fspath(source).partition(":")
+    if name != _WEBCAM:
+        return None
+    if not number:
+        return 0
+    if not number.isdecimal():
+        raise ImageError(f"Cannot read {source}: a webcam is webcam or webcam:N, N from 0.")
+    return int(number)
+
+
+def _check_file(path: Path) -> None:
+    try:
+        if path.is_dir():
+            raise ImageError(f"Cannot read {path}: it is a folder, not a video.")
+        with path.open("rb") as file:
+            if not file.read(1):
+                raise ImageError(f"Cannot read {path}: it is empty.")
+    except OSError as error:
+        reason = (
+            "there is no such file"
+            if isinstance(error, FileNotFoundError)
+            else (error.strerror or "it cannot be opened").lower()
+        )
+        raise ImageError(f"Cannot read {path}: {reason}.") from error
+
+
+def _open_capture(source: str | int) -> cv2.VideoCapture | None:
+    try:
+        return cv2.VideoCapture(source)
+    except cv2.error:
+        return None

@@ -1,0 +1,178 @@
+"""The detector's loss: L = L_class + 0.25 p* L_box + 0.1 p* L_landmark (1905.00641, equation 1).
+
+Everything here is a sum for each picture; the caller divides by the positives of the whole global
+batch, so that the loss does not depend on how a batch is spread over devices.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from keras import ops
+
+from retinaface_tf.errors import ConfigError
+from retinaface_tf.geometry.boxes import corners_to_center
+from retinaface_tf.geometry.coding import decode_boxes
+from retinaface_tf.geometry.matching import NEGATIVE, POSITIVE
+
+TERMS = ("class", "box", "landmark")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """Which losses, and their weights.
+
+    Attributes:
+        classification: "ohem" (softmax cross entropy of the positives and of the negatives with the
+            highest loss) or "focal" (Lin et al. 2017, all anchors that are not ignored).
+        negatives_per_positive: of OHEM; the papers say at least 3.
+        min_negatives: OHEM takes at least so many in a picture, so that pictures without a face
+            teach something.
+        focal_gamma, focal_alpha: of the focal loss.
+        box: "smooth_l1" on codes, or "diou" / "ciou" (Zheng et al. 2020) on decoded boxes.
+        smooth_l1_beta: where the smooth L1 loss turns from quadratic to linear.
+        box_weight, landmark_weight: lambda 1 and 2 of the papers.
+    """
+
+    classification: str = "ohem"
+    negatives_per_positive: float = 3.0
+    min_negatives: int = 8
+    focal_gamma: float = 2.0
+    focal_alpha: float = 0.25
+    box: str = "smooth_l1"
+    smooth_l1_beta: float = 1.0
+    box_weight: float = 0.25
+    landmark_weight: float = 0.1
+
+    def __post_init__(self):
+        if self.classification not in ("ohem", "focal"):
+            raise ConfigError(
+                f"loss.classification={self.classification!r} must be 'ohem' or 'focal'."
+            )
+        if self.box not in ("smooth_l1", "diou", "ciou"):
+            raise ConfigError(f"loss.box={self.box!r} must be 'smooth_l1', 'diou' or 'ciou'.")
+        if self.smooth_l1_beta <= 0:
+            raise ConfigError(f"loss.smooth_l1_beta={self.smooth_l1_beta} must be positive.")
+
+
+class LossSums(NamedTuple):
+    """Unweighted sums of each picture, float32 [B] each.
+
+    Attributes:
+        class_sum, box_sum, landmark_sum: of the three terms.
+        positives: number of positive anchors.
+    """
+
+    class_sum: object
+    box_sum: object
+    landmark_sum: object
+    positives: object
+
+
+def multitask_sums(
+    outputs: dict, targets: dict, anchors, config: LossConfig, variances
+) -> LossSums:
+    """The loss terms of each picture, summed over its anchors.
+
+    Args:
+        outputs: the network's "class_logits" [B, A, 2], "box_deltas" [B, A, 4] and
+            "landmark_deltas" [B, A, 10].
+        targets: "labels" int32 [B, A] (`geometry.matching`), "box_deltas" [B, A, 4],
+            "landmark_deltas" [B, A, 10] and "landmark_mask" [B, A, 5] (0 where unlabelled).
+            Entries of anchors that are not positive may hold anything finite.
+        anchors: [A, 4] cx, cy, w, h; used by the IoU losses only.
+        config: which losses.
+        variances: (center, size), as in `RetinaFaceConfig`.
+    """
+    labels = targets["labels"]
+    positive = ops.cast(ops.equal(labels, POSITIVE), "float32")
+    negative = ops.cast(ops.equal(labels, NEGATIVE), "float32")
+    logits = ops.cast(outputs["class_logits"], "float32")
+    if config.classification == "ohem":
+        class_sum = _ohem(logits, positive, negative, config)
+    else:
+        class_sum = _focal(logits, positive, negative, config)
+
+    found = ops.cast(outputs["box_deltas"], "float32")
+    if config.box == "smooth_l1":
+        box = ops.sum(smooth_l1(found - targets["box_deltas"], config.smooth_l1_beta), axis=-1)
+    else:
+        # Codes of anchors that are not positive are not decoded: their exponential could overflow.
+        found = ops.where(positive[..., None] > 0, found, 0.0)
+        box = iou_loss(
+            decode_boxes(found, anchors, *variances),
+            decode_boxes(targets["box_deltas"], anchors, *variances),
+            complete=config.box == "ciou",
+        )
+    box_sum = ops.sum(positive * box, axis=1)
+
+    error = ops.cast(outputs["landmark_deltas"], "float32") - targets["landmark_deltas"]
+    mask = ops.repeat(targets["landmark_mask"], 2, axis=-1)
+    points = ops.sum(mask * smooth_l1(error, config.smooth_l1_beta), axis=-1)
+    landmark_sum = ops.sum(positive * points, axis=1)
+    return LossSums(class_sum, box_sum, landmark_sum, ops.sum(positive, axis=1))
+
+
+def cross_entropy(logits):
+    """[..., 2] background and face logits -> losses (as background, as face), each [...]."""
+    difference = logits[..., 1] - logits[..., 0]
+    return ops.softplus(difference), ops.softplus(-difference)
+
+
+def smooth_l1(error, beta: float):
+    """Huber's loss over beta: 0.5 e^2 / beta below beta, |e| - beta / 2 above; any shape."""
+    size = ops.abs(error)
+    return ops.where(size < beta, 0.5 * size * size / beta, size - 0.5 * beta)
+
+
+def iou_loss(boxes, target, *, complete: bool):
+    """1 - DIoU, or 1 - CIoU when `complete` (Zheng et al. 2020), of corner boxes [..., 4] -> [...].
+
+    Both boxes have a positive size.
+    """
+    sides = ops.minimum(boxes[..., 2:], target[..., 2:]) - ops.maximum(
+        boxes[..., :2], target[..., :2]
+    )
+    sides = ops.maximum(sides, 0.0)
+    inner = sides[..., 0] * sides[..., 1]
+    center, other = corners_to_center(boxes), corners_to_center(target)
+    size, other_size = center[..., 2:], other[..., 2:]
+    union = size[..., 0] * size[..., 1] + other_size[..., 0] * other_size[..., 1] - inner
+    iou = inner / ops.maximum(union, 1e-9)
+    hull = ops.maximum(boxes[..., 2:], target[..., 2:]) - ops.minimum(
+        boxes[..., :2], target[..., :2]
+    )
+    diagonal = ops.maximum(ops.sum(ops.square(hull), axis=-1), 1e-9)
+    loss = 1 - iou + ops.sum(ops.square(center[..., :2] - other[..., :2]), axis=-1) / diagonal
+    if not complete:
+        return loss
+    angle = ops.arctan2(size[..., 0], size[..., 1])
+    other_angle = ops.arctan2(other_size[..., 0], other_size[..., 1])
+    aspect = (4 / 3.141592653589793**2) * ops.square(angle - other_angle)
+    # The trade-off factor is a constant of the optimisation (the paper's section 3.3).
+    alpha = ops.stop_gradient(aspect / ops.maximum(1 - iou + aspect, 1e-9))
+    return loss + alpha * aspect
+
+
+def _ohem(logits, positive, negative, config: LossConfig):
+    as_background, as_face = cross_entropy(logits)
+    wanted = ops.maximum(
+        ops.floor(config.negatives_per_positive * ops.sum(positive, axis=1)),
+        float(config.min_negatives),
+    )
+    wanted = ops.minimum(wanted, ops.sum(negative, axis=1))
+    # The sum of the highest losses needs no indices; other anchors sort behind every negative.
+    hardest = ops.flip(ops.sort(ops.where(negative > 0, as_background, -1.0), axis=1), axis=1)
+    rank = ops.cast(ops.arange(ops.shape(hardest)[1]), "float32")
+    chosen = ops.where(rank[None, :] < wanted[:, None], hardest, 0.0)
+    return ops.sum(positive * as_face, axis=1) + ops.sum(chosen, axis=1)
+
+
+def _focal(logits, positive, negative, config: LossConfig):
+    as_background, as_face = cross_entropy(logits)
+    face = ops.sigmoid(logits[..., 1] - logits[..., 0])
+    alpha, gamma = config.focal_alpha, config.focal_gamma
+    losses = positive * alpha * (1 - face) ** gamma * as_face
+    losses = losses + negative * (1 - alpha) * face**gamma * as_background
+    return ops.sum(losses, axis=1)

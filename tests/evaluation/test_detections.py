@@ -1,0 +1,152 @@
+"""Files of detections: read back as written, refused by file and line where they cannot be right."""
+
+import json
+
+import numpy as np
+import pytest
+
+from retinaface_tf.evaluation.detections import (
+    DetectionsError,
+    ImageDetections,
+    image_key,
+    json_line,
+    read_detections,
+    read_json_lines,
+    read_text_folder,
+    read_text_list,
+    write_text_folder,
+)
+
+KNOWN = ("0--Parade/first", "0--Parade/second.part", "1--Sport/third")
+
+
+def example(n=3):
+    corner = np.arange(2.0 * n).reshape(n, 2)
+    return ImageDetections(
+        np.hstack([corner, corner + np.array([10, 12])]),
+        np.linspace(0.9, 0.1, n),
+        np.ones((n, 5, 2)),
+    )
+
+
+def write(tmp_path, text, name="0--Parade/first.txt"):
+    file = tmp_path / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+    return file
+
+
+def test_the_official_format_reads_back_as_written(tmp_path):
+    found = {KNOWN[0]: example(), KNOWN[1]: example(1), KNOWN[2]: ImageDetections(*_nothing())}
+    write_text_folder(tmp_path, found)
+    assert (tmp_path / "0--Parade/first.txt").read_text().splitlines()[:3] == [
+        "first.jpg",
+        "3",
+        "0.000 1.000 10.000 12.000 0.90000000",
+    ]
+    again = read_detections(tmp_path, KNOWN)
+    assert set(again) == set(found)
+    for key in found:
+        np.testing.assert_allclose(again[key].boxes, found[key].boxes, atol=1e-3)
+        np.testing.assert_allclose(again[key].scores, found[key].scores, atol=1e-8)
+
+
+def _nothing():
+    return np.zeros((0, 4)), np.zeros(0)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "says"),
+    [
+        ("first\n1\n0 0 5 5 nan\n", 3, "not finite"),
+        ("first\n2\n0 0 5 5 0.9\n0 inf 5 5 0.8\n", 4, "not finite"),
+        ("first\n2\n0 0 5 5 0.5\n0 0 5 5 0.9\n", 4, "sorted"),
+        ("first\n1\n0 0 -5 5 0.9\n", 3, "before it begins"),
+        ("first\n3\n0 0 5 5 0.9\n", 3, "1 of 3"),
+        ("first\n1\n0 0 5 5 0.9\n0 0 5 5 0.8\n", 4, "more lines"),
+        ("first\n2\n0 0 5 5 0.9\n0 0 5 0.8\n", 4, "five numbers"),
+        ("first\n1\n0 0 5 five 0.9\n", 3, "five numbers"),
+        ("first\nmany\n", 2, "number of detections"),
+        ("second\n0\n", 1, "names image 'second'"),
+    ],
+)
+def test_what_cannot_be_is_refused_by_file_and_line(tmp_path, text, line, says):
+    file = write(tmp_path, text)
+    with pytest.raises(DetectionsError) as error:
+        read_text_folder(tmp_path, KNOWN)
+    assert str(file) in str(error.value)
+    assert f"line {line}" in str(error.value)
+    assert says in str(error.value)
+
+
+def test_unknown_images_are_refused(tmp_path):
+    file = write(tmp_path, "x\n0\n", "9--Nowhere/x.txt")
+    with pytest.raises(DetectionsError, match="9--Nowhere/x") as error:
+        read_text_folder(tmp_path, KNOWN)
+    assert f"{file} line 1" in str(error.value)
+
+
+def test_an_empty_folder_is_refused(tmp_path):
+    with pytest.raises(DetectionsError, match="no EVENT/IMAGE"):
+        read_detections(tmp_path, KNOWN)
+    with pytest.raises(DetectionsError, match="does not exist"):
+        read_detections(tmp_path / "missing", KNOWN)
+
+
+def test_json_lines_read_back_with_landmarks(tmp_path):
+    lines = [
+        json_line("/photos/0--Parade/first.jpg", example(), 640, 480),
+        json.dumps({"image": "1--Sport/third.jpg", "error": "cannot be read"}),
+    ]
+    file = write(tmp_path, "\n".join(lines) + "\n", "run.jsonl")
+    found = read_detections(file, KNOWN)
+    np.testing.assert_allclose(found[KNOWN[0]].boxes, example().boxes)
+    assert found[KNOWN[0]].landmarks.shape == (3, 5, 2)
+    assert len(found[KNOWN[2]].scores) == 0
+
+
+@pytest.mark.parametrize(
+    ("face", "says"),
+    [
+        ({"box": [0, 0, 5, 5], "score": float("nan")}, "not finite"),
+        ({"box": [5, 0, 0, 5], "score": 0.5}, "before it begins"),
+        ({"box": [0, 0, 5], "score": 0.5}, "four numbers"),
+        ({"score": 0.5}, "four numbers"),
+        ({"box": [0, 0, 5, 5], "score": 0.95}, "sorted"),
+    ],
+)
+def test_json_that_cannot_be_is_refused_by_file_and_line(tmp_path, face, says):
+    good = {"box": [0, 0, 5, 5], "score": 0.9}
+    lines = [{"image": KNOWN[2], "faces": []}, {"image": KNOWN[0], "faces": [good, face]}]
+    file = write(tmp_path, "\n".join(map(json.dumps, lines)), "run.jsonl")
+    with pytest.raises(DetectionsError, match=says) as error:
+        read_json_lines(file, KNOWN)
+    assert f"{file} line 2" in str(error.value)
+
+
+def test_json_of_unknown_or_repeated_images_is_refused(tmp_path):
+    line = json.dumps({"image": KNOWN[0], "faces": []})
+    with pytest.raises(DetectionsError, match=r"line 2: image .* second time"):
+        read_json_lines(write(tmp_path, f"{line}\n{line}\n", "a.jsonl"), KNOWN)
+    with pytest.raises(DetectionsError, match=r"line 1: .*elsewhere"):
+        read_json_lines(
+            write(tmp_path, '{"image": "elsewhere.jpg", "faces": []}', "b.jsonl"), KNOWN
+        )
+    with pytest.raises(DetectionsError, match="line 2"):
+        read_json_lines(write(tmp_path, f"{line}\nnot json\n", "c.jsonl"), KNOWN)
+
+
+def test_lists_of_many_images_are_read(tmp_path):
+    text = "0--Parade/first\n1\n0 0 5 5 0.9\n1--Sport/third\n0\n"
+    found = read_text_list(write(tmp_path, text, "all.txt"), KNOWN)
+    assert [len(found[k].scores) for k in (KNOWN[0], KNOWN[2])] == [1, 0]
+    with pytest.raises(DetectionsError, match="line 4: the box"):
+        bad = "0--Parade/first\n2\n0 0 5 5 0.9\n0 0 5 -5 0.8\n"
+        read_text_list(write(tmp_path, bad, "bad.txt"), KNOWN)
+
+
+def test_keys_are_found_in_longer_paths():
+    assert image_key("C:\\data\\0--Parade\\first.jpg", KNOWN) == KNOWN[0]
+    assert image_key("/a/0--Parade/second.part.jpg", KNOWN) == KNOWN[1]
+    assert image_key("0--Parade/second.part", KNOWN) == KNOWN[1]
+    assert image_key("first.jpg", KNOWN) is None

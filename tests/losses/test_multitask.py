@@ -1,0 +1,173 @@
+"""Each loss against plain float64 loops, and gradients against finite differences."""
+
+import math
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from retinaface_tf.config import PyramidLevel
+from retinaface_tf.errors import ConfigError
+from retinaface_tf.geometry.anchors import generate_anchors
+from retinaface_tf.losses.multitask import LossConfig, multitask_sums
+
+VARIANCES = (0.1, 0.2)
+ANCHORS = generate_anchors((PyramidLevel(stride=8, anchor_sizes=(16, 32)),), 40, 40)
+COUNT = len(ANCHORS)
+COMBINATIONS = [("ohem", "smooth_l1"), ("focal", "diou"), ("ohem", "ciou")]
+
+
+@pytest.fixture
+def scene(rng):
+    """Random outputs and targets of three pictures: 4 positives, 1 positive, none."""
+    labels = rng.choice([0, -1], (3, COUNT), p=[0.7, 0.3]).astype(np.int32)
+    labels[0, [3, 8, 20, 31]] = 1
+    labels[1, 17] = 1
+    outputs = {
+        "class_logits": rng.normal(0, 2, (3, COUNT, 2)),
+        "box_deltas": rng.normal(0, 1, (3, COUNT, 4)),
+        "landmark_deltas": rng.normal(0, 2, (3, COUNT, 10)),
+    }
+    targets = {
+        "labels": labels,
+        "box_deltas": rng.normal(0, 1, (3, COUNT, 4)),
+        "landmark_deltas": rng.normal(0, 2, (3, COUNT, 10)),
+        "landmark_mask": (rng.random((3, COUNT, 5)) < 0.6).astype(np.float32),
+    }
+    # Whole faces without landmarks, as in WIDER FACE.
+    targets["landmark_mask"][0, 8] = 0
+    return tuple(
+        {k: v if v.dtype == np.int32 else v.astype(np.float32) for k, v in part.items()}
+        for part in (outputs, targets)
+    )
+
+
+def huber(e, beta):
+    return 0.5 * e * e / beta if abs(e) < beta else abs(e) - beta / 2
+
+
+def decode(code, anchor):
+    cx, cy, w, h = map(float, anchor)
+    x, y = cx + code[0] * 0.1 * w, cy + code[1] * 0.1 * h
+    w, h = w * math.exp(code[2] * 0.2), h * math.exp(code[3] * 0.2)
+    return x - w / 2, y - h / 2, x + w / 2, y + h / 2
+
+
+def iou_formula(a, b, complete):
+    """Zheng et al. 2020, equations 7 and 10."""
+    inner = max(min(a[2], b[2]) - max(a[0], b[0]), 0) * max(min(a[3], b[3]) - max(a[1], b[1]), 0)
+    areas = sum((r[2] - r[0]) * (r[3] - r[1]) for r in (a, b))
+    iou = inner / (areas - inner)
+    distance = ((a[0] + a[2] - b[0] - b[2]) / 2) ** 2 + ((a[1] + a[3] - b[1] - b[3]) / 2) ** 2
+    c2 = (max(a[2], b[2]) - min(a[0], b[0])) ** 2 + (max(a[3], b[3]) - min(a[1], b[1])) ** 2
+    loss = 1 - iou + distance / c2
+    if complete:
+        ratios = [math.atan((r[2] - r[0]) / (r[3] - r[1])) for r in (a, b)]
+        v = 4 / math.pi**2 * (ratios[0] - ratios[1]) ** 2
+        loss += v * v / (1 - iou + v)
+    return loss
+
+
+def formula(outputs, targets, config):
+    """The four sums of each picture, one anchor at a time."""
+    rows = []
+    for i in range(len(targets["labels"])):
+        class_sum = box_sum = point_sum = positives = 0.0
+        negatives = []
+        for j, label in enumerate(targets["labels"][i]):
+            background, face = (float(v) for v in outputs["class_logits"][i, j])
+            p = 1 / (1 + math.exp(background - face))
+            if config.classification == "focal" and label >= 0:
+                pt, alpha = (p, 0.25) if label else (1 - p, 0.75)
+                class_sum += -alpha * (1 - pt) ** 2 * math.log(pt)
+            elif label == 1:
+                class_sum += -math.log(p)
+            elif label == 0:
+                negatives.append(-math.log(1 - p))
+            if label != 1:
+                continue
+            positives += 1
+            found, wanted = (np.float64(d["box_deltas"][i, j]) for d in (outputs, targets))
+            if config.box == "smooth_l1":
+                box_sum += sum(huber(e, 1.0) for e in found - wanted)
+            else:
+                pair = decode(found, ANCHORS[j]), decode(wanted, ANCHORS[j])
+                box_sum += iou_formula(*pair, config.box == "ciou")
+            errors = np.float64(outputs["landmark_deltas"][i, j] - targets["landmark_deltas"][i, j])
+            point_sum += sum(
+                huber(e, 1.0)
+                for k, e in enumerate(errors)
+                if targets["landmark_mask"][i, j, k // 2]
+            )
+        if config.classification == "ohem":
+            class_sum += sum(sorted(negatives)[::-1][: max(3 * int(positives), 8)])
+        rows.append((class_sum, box_sum, point_sum, positives))
+    return np.array(rows).T
+
+
+@pytest.mark.parametrize("classification, box", COMBINATIONS)
+def test_sums_equal_the_formula(classification, box, scene):
+    config = LossConfig(classification=classification, box=box)
+    found = multitask_sums(*scene, ANCHORS, config, VARIANCES)
+    expected = formula(*scene, config)
+    for name, value, wanted in zip(found._fields, found, expected):
+        np.testing.assert_allclose(np.asarray(value), wanted, rtol=1e-5, err_msg=name)
+
+
+def _gradients(outputs, targets, config):
+    variables = {name: tf.constant(value) for name, value in outputs.items()}
+    with tf.GradientTape() as tape:
+        tape.watch(variables)
+        sums = multitask_sums(variables, targets, ANCHORS, config, VARIANCES)
+        total = sum(tf.reduce_sum(s) for s in sums[:3])
+    return {name: np.asarray(g) for name, g in tape.gradient(total, variables).items()}
+
+
+@pytest.mark.parametrize("classification, box", COMBINATIONS)
+def test_gradients_equal_finite_differences(classification, box, scene, rng):
+    outputs, targets = scene
+    config = LossConfig(classification=classification, box=box)
+    gradients = _gradients(outputs, targets, config)
+    checked = 0
+    for name in outputs:
+        places = np.argwhere(np.abs(gradients[name]) > 1e-3)
+        for place in map(tuple, rng.permutation(places)[:12]):
+            if config.box == "ciou" and name == "box_deltas":
+                continue  # its alpha is held constant, so the difference quotient is another one
+            ends = []
+            for step in (1e-4, -1e-4):
+                moved = {k: v.astype(np.float64) for k, v in outputs.items()}
+                moved[name][place] += step
+                ends.append(formula(moved, targets, config)[:3].sum())
+            np.testing.assert_allclose(
+                gradients[name][place], (ends[0] - ends[1]) / 2e-4, rtol=2e-3, atol=1e-4
+            )
+            checked += 1
+    assert checked >= 24
+
+
+@pytest.mark.parametrize("classification, box", COMBINATIONS)
+def test_ignored_anchors_and_unlabelled_landmarks_get_no_gradient(classification, box, scene):
+    outputs, targets = scene
+    gradients = _gradients(outputs, targets, LossConfig(classification=classification, box=box))
+    labels = targets["labels"]
+    assert not gradients["class_logits"][labels == -1].any()
+    assert gradients["class_logits"][labels == 1].all()
+    assert not gradients["box_deltas"][labels != 1].any()
+    assert not gradients["landmark_deltas"][labels != 1].any()
+    unlabelled = np.repeat(targets["landmark_mask"], 2, axis=-1) == 0
+    assert not gradients["landmark_deltas"][unlabelled].any()
+    assert gradients["landmark_deltas"][~unlabelled & (labels == 1)[..., None]].all()
+
+
+def test_far_off_outputs_give_finite_gradients(scene):
+    outputs, targets = scene
+    outputs = {name: value * 1000 for name, value in outputs.items()}
+    outputs["box_deltas"][targets["labels"] != 1] = 1e5
+    gradients = _gradients(outputs, targets, LossConfig())
+    assert all(np.isfinite(g).all() for g in gradients.values())
+
+
+def test_unknown_losses_are_refused():
+    with pytest.raises(ConfigError, match="ohem"):
+        LossConfig(classification="hinge")
