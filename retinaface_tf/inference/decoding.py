@@ -39,6 +39,7 @@ _PILLOW_READERS = {
     "GIF": GifImagePlugin.GifImageFile,
 }
 _ORIENTATION_TAG = 0x0112
+_JPEG_END = b"\xff\xd9"
 
 
 def sniff_format(header: bytes) -> str | None:
@@ -92,6 +93,8 @@ def decode(stream: BinaryIO, name: str, max_pixels: int) -> np.ndarray:
         )
     if kind == "JPEG":
         stream = BytesIO(stream.read())
+        if _JPEG_END not in stream.getvalue():
+            raise ImageError(_truncated(name))
     with quiet_pillow:
         try:
             image = _PILLOW_READERS[kind](stream)
@@ -144,7 +147,7 @@ def rgb_pixels(image: Image.Image, name: str, white_level: int | None = None) ->
         white_level: value of white in a 16 bit grey picture; None for 65535.
 
     Raises:
-        ImageError: pixels that have no fixed black and white (32 bit, floating point) or no RGB.
+        ImageError: pixels that have no fixed black and white (32 bit, floating point).
     """
     mode = image.mode
     if mode in ("F", "I"):
@@ -166,12 +169,7 @@ def rgb_pixels(image: Image.Image, name: str, white_level: int | None = None) ->
         image = image.convert("RGBA")
         if image.getextrema()[3][0] < 255:
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    try:
-        return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
-    except ValueError as error:
-        raise ImageError(
-            f"Cannot read {name}: its colours are of the kind {mode}; save it as RGB."
-        ) from error
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def grey_to_rgb(grey: np.ndarray) -> np.ndarray:
@@ -236,7 +234,7 @@ def _decode_jpeg(image: Image.Image, stream: BytesIO, name: str) -> np.ndarray |
     data = stream.getvalue()
     # After the header the stream stands in the compressed data, where an end mark cannot occur by
     # chance. Without one the file is cut off; decoders fill the rest with grey.
-    if data.rfind(b"\xff\xd9", stream.tell()) < 0:
+    if data.rfind(_JPEG_END, stream.tell()) < 0:
         raise ImageError(_truncated(name))
     if image.mode not in ("L", "RGB"):
         return None
@@ -291,6 +289,8 @@ def _has_colour_key(image: Image.Image) -> bool:
 
 
 def _explain(error: Exception, kind: str, name: str) -> str:
+    if isinstance(error, Image.DecompressionBombError):
+        return f"Cannot read {name}: it has more pixels than can be decoded; make it smaller."
     if "truncated" in str(error).lower() or isinstance(error, EOFError):
         return _truncated(name)
     return (
