@@ -61,12 +61,16 @@ class RetinaFace:
         _check_settings(self._defaults)
 
     @classmethod
-    def from_preset(cls, name: str, *, runtime: str = "keras", **settings) -> RetinaFace:
+    def from_preset(
+        cls, name: str, *, runtime: str = "litert", threads: int | None = None, **settings
+    ) -> RetinaFace:
         """The detector with a preset's trained weights, fetched once and cached.
 
         Args:
             name: see `list_presets`.
-            runtime: "keras".
+            runtime: "litert", which starts without TensorFlow (the first use ever converts the
+                weights, with it), "keras" or "onnx".
+            threads: cores that litert and onnx use; None for all.
             settings: as in the constructor.
 
         Raises:
@@ -75,16 +79,30 @@ class RetinaFace:
         """
         from retinaface_tf.pull import resolve
 
-        return cls(open_runtime(resolve(name, notify=_tell), runtime), **settings)
+        weights = resolve(name, notify=_tell)
+        return cls(open_runtime(weights, runtime, threads=threads, notify=_tell), **settings)
 
     @classmethod
-    def from_file(cls, path: str | Path, *, runtime: str | None = None, **settings) -> RetinaFace:
-        """The detector with the network in a file: `.weights.h5` as this package writes, `.keras`.
+    def from_file(
+        cls,
+        path: str | Path,
+        *,
+        runtime: str | None = None,
+        threads: int | None = None,
+        **settings,
+    ) -> RetinaFace:
+        """The detector with the network in a file this package wrote.
+
+        Args:
+            path: `.weights.h5`, `.keras`, `.tflite` or `.onnx`.
+            runtime, threads: as in `from_preset`; None takes the runtime that fits the file.
+            settings: as in the constructor.
 
         Raises:
             WeightsError: the file is missing, damaged or of another kind.
         """
-        return cls(open_runtime(Path(path), runtime), **settings)
+        runtime = open_runtime(Path(path), runtime, threads=threads, notify=_tell)
+        return cls(runtime, **settings)
 
     @property
     def config(self) -> RetinaFaceConfig:
@@ -143,10 +161,11 @@ class RetinaFace:
         if not isinstance(batch_size, int) or batch_size < 1:
             raise ConfigError(f"batch_size={batch_size!r} must be a whole number, at least 1.")
         window = batch_size if batch_size == 1 else WINDOW_BATCHES * batch_size
+        frame = self._frame
         with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
 
             def submit(sources):
-                return [pool.submit(_load, source, settings["size"]) for source in sources]
+                return [pool.submit(_load, source, settings["size"], frame) for source in sources]
 
             sources = iter(images)
             pending = submit(islice(sources, window))
@@ -154,6 +173,11 @@ class RetinaFace:
                 loaded = [future.result() for future in pending]
                 pending = submit(islice(sources, window))
                 yield from self._detect_window(loaded, batch_size, settings)
+
+    @property
+    def _frame(self) -> tuple[int, int] | None:
+        """The only (height, width) the runtime takes, if it is so."""
+        return getattr(self.runtime, "fixed_shape", None)
 
     def _settings(self, overrides: dict) -> dict:
         unknown = set(overrides) - set(self._defaults)
@@ -168,11 +192,12 @@ class RetinaFace:
     def _detect_window(self, loaded, batch_size, settings) -> list[Faces | ImageError]:
         results: list[Faces | ImageError | None] = [None] * len(loaded)
         buckets: dict[tuple[int, int], list[int]] = {}
+        frame = self._frame
         for i, entry in enumerate(loaded):
             if isinstance(entry, ImageError):
                 results[i] = entry
             else:
-                shape = bucket_shape(*entry.pixels.shape[:2], self.config.max_stride)
+                shape = frame or bucket_shape(*entry.pixels.shape[:2], self.config.max_stride)
                 buckets.setdefault(shape, []).append(i)
         for shape, members in buckets.items():
             step = max(1, min(batch_size, MAX_BATCH_PIXELS // (shape[0] * shape[1])))
@@ -208,9 +233,9 @@ def _tell(text: str) -> None:
     print(text, file=sys.stderr)
 
 
-def _load(source: Source, size: Size) -> Prepared | ImageError:
+def _load(source: Source, size: Size, frame: tuple[int, int] | None) -> Prepared | ImageError:
     try:
-        return prepare(read_image(source), size)
+        return prepare(read_image(source), size, frame)
     except ImageError as error:
         return error
 

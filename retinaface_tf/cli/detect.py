@@ -14,8 +14,10 @@ import typer
 DEFAULT_PRESET = "mobilenet0.25"
 
 Preset = Annotated[str, typer.Option(help="Named network; `retinaface-tf presets` lists them.")]
-Model = Annotated[Path | None, typer.Option(help="A network of your own: .weights.h5 or .keras.")]
-Runtime = Annotated[str | None, typer.Option(help="What runs the network: keras.")]
+Model = Annotated[
+    Path | None, typer.Option(help="A network of your own: .weights.h5, .keras, .tflite or .onnx.")
+]
+Runtime = Annotated[str | None, typer.Option(help="What runs the network: litert, keras or onnx.")]
 Threshold = Annotated[float, typer.Option(help="Least score of a face, 0 to 1.")]
 Iou = Annotated[float, typer.Option(help="Overlap above which the worse detection is dropped.")]
 Size = Annotated[
@@ -40,6 +42,7 @@ def detect(
     size: Size = None,
     max_faces: Annotated[int | None, typer.Option(help="Keep the best so many a picture.")] = None,
     batch_size: Annotated[int, typer.Option(help="Pictures given to the network at once.")] = 8,
+    threads: Annotated[int | None, typer.Option(help="Cores to use; without it, all.")] = None,
     json: Annotated[
         str | None, typer.Option(metavar="FILE|-", help="Write a JSON line for each picture.")
     ] = None,
@@ -66,7 +69,14 @@ def detect(
     videos = [source for source in inputs if is_video(source)]
     pictures = list_images([source for source in inputs if not is_video(source)])
     detector = _open_detector(
-        preset, model, runtime, threshold=threshold, iou=iou, size=size, max_faces=max_faces
+        preset,
+        model,
+        runtime,
+        threads=threads,
+        threshold=threshold,
+        iou=iou,
+        size=size,
+        max_faces=max_faces,
     )
     run = _Run(detector, batch_size, draw, crops)
     with run.open(json):
@@ -110,7 +120,7 @@ def _open_detector(preset: str, model: Path | None, runtime: str | None, **setti
 
     if model is not None:
         return RetinaFace.from_file(model, runtime=runtime, **settings)
-    return RetinaFace.from_preset(preset, runtime=runtime or "keras", **settings)
+    return RetinaFace.from_preset(preset, runtime=runtime or "litert", **settings)
 
 
 @dataclass

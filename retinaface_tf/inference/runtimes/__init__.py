@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -41,21 +42,51 @@ class Runtime(Protocol):
         ...
 
 
-def open_runtime(path: Path, name: str | None = None) -> Runtime:
+RUNTIMES = ("litert", "keras", "onnx")
+
+
+def open_runtime(
+    path: Path,
+    name: str | None = None,
+    *,
+    threads: int | None = None,
+    notify: Callable[[str], None] | None = None,
+) -> Runtime:
     """The network in a file, ready to run.
 
     Args:
-        path: `.weights.h5` or `.keras`.
-        name: of the runtime; None takes the one that fits the file.
+        path: `.weights.h5` or `.keras`, or `.tflite` or `.onnx` as `retinaface-tf export` writes.
+        name: one of `RUNTIMES`; None takes the one that fits the file, litert for weights.
+        threads: cores that litert and onnx use; None for all.
+        notify: is told of the one-time conversion of weights for litert or onnx.
 
     Raises:
-        ConfigError: no runtime has that name.
+        ConfigError: no runtime has that name, or it does not run such files.
         WeightsError: the file is missing, damaged or of another kind.
     """
-    name = name or "keras"
+    path = Path(path)
+    fitting = {".tflite": "litert", ".onnx": "onnx"}.get(path.suffix.lower())
+    name = name or fitting or "litert"
+    if name not in RUNTIMES:
+        raise ConfigError(f"There is no runtime {name!r}; choose one of {', '.join(RUNTIMES)}.")
+    if threads is not None and threads < 1:
+        raise ConfigError(f"threads={threads} must be at least 1.")
+    if fitting not in (None, name):
+        raise ConfigError(f"The runtime {name!r} does not run {path}; {fitting!r} does.")
     if name == "keras":
         from retinaface_tf.inference.runtimes.keras import KerasRuntime
         from retinaface_tf.weights import load_weights
 
         return KerasRuntime(load_weights(path))
-    raise ConfigError(f"There is no runtime {name!r}; choose keras.")
+    if fitting is None:
+        from retinaface_tf.inference.runtimes.compiled import compile_weights
+
+        suffix = ".onnx" if name == "onnx" else ".tflite"
+        path = compile_weights(path, suffix, notify=notify)
+    if name == "onnx":
+        from retinaface_tf.inference.runtimes.onnx import OnnxRuntime
+
+        return OnnxRuntime(path, threads=threads)
+    from retinaface_tf.inference.runtimes.litert import LiteRTRuntime
+
+    return LiteRTRuntime(path, threads=threads)
