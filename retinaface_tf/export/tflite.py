@@ -82,6 +82,11 @@ def export_tflite(
         threshold=suppression.threshold if suppression else threshold,
         iou=suppression.iou if suppression else iou,
     )
+    if precision == "int8":
+        from retinaface_tf.export.equalize import equalize
+
+        calibration = list(calibration)
+        network = equalize(network, calibration)
     content = _convert(network, metadata, calibration)
     return write_whole(path, _describe(content, metadata))
 
