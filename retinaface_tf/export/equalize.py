@@ -89,7 +89,10 @@ class _Groups:
 
         from retinaface_tf.layers.feature_pyramid import UpsampleLike
 
-        passing = (layers.ReLU, layers.LeakyReLU, layers.ZeroPadding2D, layers.MaxPooling2D)
+        passing = (
+            *(layers.ReLU, layers.LeakyReLU, layers.ZeroPadding2D, layers.MaxPooling2D),
+            UpsampleLike,
+        )
         self._parents: dict[int, int] = {}
         self._bound: set[int] = set()
         self._parts: dict[int, list[int]] = {}
@@ -104,8 +107,6 @@ class _Groups:
                 if isinstance(layer, layers.BatchNormalization):
                     self.norms.append(layer)
                 elif isinstance(layer, passing):
-                    self._join(inputs[0], outputs[0])
-                elif isinstance(layer, UpsampleLike):
                     self._join(inputs[0], outputs[0])
                 elif isinstance(layer, layers.Add):
                     for tensor in inputs:
