@@ -34,10 +34,11 @@ def main() -> None:
 
 
 def _register_commands() -> None:
-    from retinaface_tf.cli import detect, export, presets, weights
+    from retinaface_tf.cli import benchmark, detect, export, presets, weights
 
     app.command("detect")(detect.detect)
     app.command("demo")(detect.demo)
     app.command("presets")(presets.presets)
     app.add_typer(weights.app, name="weights")
     app.add_typer(export.app, name="export")
+    app.command("benchmark")(benchmark.benchmark)
