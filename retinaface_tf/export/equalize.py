@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # A channel narrower than this part of the widest is scaled no further: it is dead, or nearly.
 NARROWEST = 1e-3
 # 1 gives all the freedom to the activations, 0 to the kernels that read them.
-BALANCE = 0.5
+BALANCE = 0.7
 
 
 def equalize(network: RetinaFaceNetwork, images: Iterable[np.ndarray]) -> RetinaFaceNetwork:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -215,8 +214,10 @@ def open_sealed(content: bytes, name: str) -> ModelMetadata:
 
 
 def _seal_position(content: bytes) -> int | None:
-    found = [match.end() for match in re.finditer(re.escape(_SEAL), content)]
-    return found[0] if len(found) == 1 else None
+    start = content.find(_SEAL)
+    if start < 0 or content.find(_SEAL, start + 1) >= 0:
+        return None
+    return start + len(_SEAL)
 
 
 def write_whole(path: str | Path, content: bytes) -> Path:
