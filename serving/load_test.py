@@ -135,9 +135,7 @@ def local_server(model: Path, batching: Path | None, run_threads: int):
 
 def measure(target, model, pictures, options, pid) -> dict:
     """Sends requests from many callers; each has one under way at a time."""
-    client = connect(
-        target, model, options=EndpointOptions(timeout=options.timeout, retries=0)
-    )
+    client = connect(target, model, options=EndpointOptions(timeout=options.timeout, retries=0))
     client.predict({"image_bytes": pictures[:1]})
     work: queue.Queue = queue.Queue(maxsize=options.callers)
     latencies: list[float] = []
@@ -230,7 +228,11 @@ def show(result: dict) -> None:
         f"{result['per_second']} a second, p50 {result['p50_ms']} ms, p90 {result['p90_ms']} ms, "
         f"p99 {result['p99_ms']} ms"
         + (f", server CPU {result['server_cpu_seconds']} s" if memory else "")
-        + (f", memory {memory[0]:.0f} -> {memory[-1]:.0f} MB (most {max(memory):.0f})" if memory else ""),
+        + (
+            f", memory {memory[0]:.0f} -> {memory[-1]:.0f} MB (most {max(memory):.0f})"
+            if memory
+            else ""
+        ),
         flush=True,
     )
     for failure in result["first_failures"]:
