@@ -88,3 +88,9 @@ def server(model_folder):
     pytest.importorskip("aiohttp")
     with RunningServer(model_folder) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def run_server():
+    """The class `RunningServer`, for tests that need a server of their own."""
+    return RunningServer
