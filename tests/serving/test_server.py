@@ -302,7 +302,7 @@ def test_stopping_under_load_answers_every_request_taken_in(run_server, model_fo
         until(lambda: len(answers) > 12)
     taken = server.server.metrics._requests
     finish()
-    assert set(taken) == {"OK"} and taken["OK"] == len(answers)
+    assert set(taken) <= {"OK", "UNAVAILABLE"} and taken["OK"] == len(answers)
     # Those that came later were told so at once.
     assert all("No server answers" in text for text in failures)
 

@@ -90,12 +90,15 @@ function draw() {
       }
     }
     if (element("points").checked) {
-      const radius = Math.max(unit, (x2 - x1) / 40);
+      const radius = Math.max(unit, (x2 - x1) / 22);
+      context.strokeStyle = "white";
+      context.lineWidth = radius / 3;
       face.points.forEach(([x, y], i) => {
         context.fillStyle = COLORS[i];
         context.beginPath();
         context.arc(x, y, radius, 0, 2 * Math.PI);
         context.fill();
+        context.stroke();
       });
     }
   }
