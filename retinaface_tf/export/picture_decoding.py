@@ -143,7 +143,7 @@ def _decode_bmp(data):
     plain = tf.logical_or(compression == 0, tf.logical_and(compression == 3, bits == 32))
 
     def from_palette():
-        indices = tf.cast(tf.io.decode_bmp(data, channels=1)[..., 0], tf.int32)
+        indices = tf.cast(tf.io.decode_bmp(data, channels=0)[..., 0], tf.int32)
         start = 14 + _read(data, 14, 4)
         length = _read(data, 10, 4) - start
         table = tf.io.decode_raw(tf.strings.substr(data, start, length), tf.uint8)

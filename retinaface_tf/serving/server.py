@@ -123,13 +123,15 @@ class Server:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._watching
         await self._health.enter_graceful_shutdown()
-        # stop() refuses new calls at once and returns when the others are answered.
-        closing = [self._grpc.stop(self.options.grace_seconds)]
+        # New calls are told UNAVAILABLE while those taken in are answered; only then are the ports
+        # shut, as gRPC cancels what it has received and not yet handed over.
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.core.drain(), self.options.grace_seconds)
+        closing = [self._grpc.stop(1.0)]
         if self._runner:
             closing.append(self._runner.cleanup())
         await asyncio.gather(*closing)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.core.drain(), self.options.grace_seconds)
+        self.core.close()
         await self.repository.close()
 
     async def _start_rest(self) -> None:
