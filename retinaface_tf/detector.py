@@ -58,28 +58,45 @@ class RetinaFace:
         _check_settings(self._defaults)
 
     @classmethod
-    def from_preset(cls, name: str, *, runtime: str = "keras", **settings) -> RetinaFace:
+    def from_preset(
+        cls, name: str, *, runtime: str = "litert", threads: int | None = None, **settings
+    ) -> RetinaFace:
         """The detector with a preset's trained weights, fetched once and cached.
 
         Args:
             name: see `list_presets`.
-            runtime: "keras".
+            runtime: "litert", which starts without TensorFlow (the first use ever converts the
+                weights, with it), "keras" or "onnx".
+            threads: cores that litert and onnx use; None for all.
             settings: as in the constructor.
 
         Raises:
             ConfigError: no such preset or runtime.
             WeightsError: the preset has no weights, or they are neither cached nor to be had.
         """
-        return cls(open_preset(name, runtime, notify=_tell), **settings)
+        return cls(open_preset(name, runtime, threads=threads, notify=_tell), **settings)
 
     @classmethod
-    def from_file(cls, path: str | Path, *, runtime: str | None = None, **settings) -> RetinaFace:
-        """The detector with the network in a file: `.weights.h5` as this package writes, `.keras`.
+    def from_file(
+        cls,
+        path: str | Path,
+        *,
+        runtime: str | None = None,
+        threads: int | None = None,
+        **settings,
+    ) -> RetinaFace:
+        """The detector with the network in a file this package wrote.
+
+        Args:
+            path: `.weights.h5`, `.keras`, `.tflite` or `.onnx`.
+            runtime, threads: as in `from_preset`; None takes the runtime that fits the file.
+            settings: as in the constructor.
 
         Raises:
             WeightsError: the file is missing, damaged or of another kind.
         """
-        return cls(open_runtime(Path(path), runtime), **settings)
+        runtime = open_runtime(Path(path), runtime, threads=threads, notify=_tell)
+        return cls(runtime, **settings)
 
     @classmethod
     def from_endpoint(

@@ -30,10 +30,10 @@ import numpy as np
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "serving")]
 
-from load_test import local_server, resident_mb  # noqa: E402
+from load_test import local_server, resident_mb
 
-from retinaface_tf.serving import protocol  # noqa: E402
-from retinaface_tf.serving.tensors import to_array, to_message  # noqa: E402
+from retinaface_tf.serving import protocol
+from retinaface_tf.serving.tensors import to_array, to_message
 
 MESSAGE_LIMIT = 64 << 20  # the server's, as it is started here
 

@@ -35,8 +35,8 @@ import numpy as np
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
-from retinaface_tf.errors import RetinaFaceError  # noqa: E402
-from retinaface_tf.serving.client import EndpointOptions, connect  # noqa: E402
+from retinaface_tf.errors import RetinaFaceError
+from retinaface_tf.serving.client import EndpointOptions, connect
 
 
 def main() -> None:

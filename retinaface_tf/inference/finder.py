@@ -38,11 +38,12 @@ class NetworkFinder:
 
     def __init__(self, runtime: Runtime):
         self.runtime = runtime
+        self._frame = getattr(runtime, "fixed_shape", None)
 
     def load(self, source: Any, settings: dict) -> Prepared | ImageError:
         """The picture's pixels at the size searched."""
         try:
-            return prepare(read_image(source), settings["size"])
+            return prepare(read_image(source), settings["size"], self._frame)
         except ImageError as error:
             return error
 

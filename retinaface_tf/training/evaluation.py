@@ -16,6 +16,7 @@ from retinaface_tf.evaluation.average_precision import (
     precision_recall_curve,
 )
 from retinaface_tf.faces import Faces
+from retinaface_tf.inference.preprocess import bucket_shape
 from retinaface_tf.inference.runtimes import RawOutputs
 from retinaface_tf.models import RetinaFaceNetwork
 from retinaface_tf.training.datasets import ValidationSet
@@ -44,6 +45,10 @@ class LiveRuntime:
             )
 
         self._forward = forward
+
+    def input_shape(self, height: int, width: int) -> tuple[int, int]:
+        """One of few padded shapes, so that pictures share batches."""
+        return bucket_shape(height, width, self.config.max_stride)
 
     def __call__(self, images: np.ndarray) -> RawOutputs:
         return RawOutputs(*(keras.ops.convert_to_numpy(v) for v in self._forward(images)))

@@ -11,7 +11,7 @@ Track = Callable[[str, int], AbstractContextManager[Callable[[int], object]]]
 
 def no_progress(what: str, total: int) -> AbstractContextManager[Callable[[int], object]]:
     """Shows nothing."""
-    return nullcontext(lambda done: None)
+    return nullcontext(lambda done, status="": None)
 
 
 @contextmanager

@@ -173,6 +173,9 @@ def test_one_view_without_voting_is_the_detector_itself(rng):
     class Runtime:
         name, config = "fixed", RetinaFaceConfig()
 
+        def input_shape(self, height, width):
+            return height, width
+
         def __call__(self, images):
             from retinaface_tf.geometry.anchors import generate_anchors
             from retinaface_tf.inference.runtimes import RawOutputs
