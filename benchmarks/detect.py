@@ -20,11 +20,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import cv2
 import numpy as np
-from retinaface_tf.inference.images import read_image
 
 from retinaface_tf import RetinaFace
+from retinaface_tf.inference.images import read_image
 from retinaface_tf.inference.postprocess import read_faces
-from retinaface_tf.inference.preprocess import bucket_shape, prepare, stack_padded
+from retinaface_tf.inference.preprocess import prepare, stack_padded
 
 SIZES = {"VGA": (640, 480), "1080p": (1920, 1080)}
 
@@ -77,7 +77,7 @@ class Stages:
         image = read_image(data)
         clock.append(time.perf_counter())
         prepared = prepare(image)
-        shape = bucket_shape(*prepared.pixels.shape[:2], config.max_stride)
+        shape = self.detector.runtime.input_shape(*prepared.pixels.shape[:2])
         batch = stack_padded([prepared.pixels], shape, config.pixel_mean)
         clock.append(time.perf_counter())
         outputs = self.detector.runtime(batch)
@@ -130,10 +130,10 @@ def fit(photo: np.ndarray, width: int, height: int) -> np.ndarray:
 
 
 def mosaic(photo: np.ndarray, width: int, height: int, columns: int = 25, rows: int = 20):
-    """500 copies of the photo's face, each with a little context."""
+    """500 copies of the photo's face side by side."""
     detector = RetinaFace.from_preset("mobilenet0.25")
     x1, y1, x2, y2 = detector.detect(photo, max_faces=1).boxes[0]
-    x, y, half = (x1 + x2) / 2, (y1 + y2) / 2, max(x2 - x1, y2 - y1) * 0.75
+    x, y, half = (x1 + x2) / 2, (y1 + y2) / 2, max(x2 - x1, y2 - y1) * 0.55
     top, left = max(0, int(y - half)), max(0, int(x - half))
     face = photo[top : int(y + half), left : int(x + half)]
     tile = cv2.resize(face, (width // columns, height // rows), interpolation=cv2.INTER_AREA)

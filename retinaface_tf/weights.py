@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import uuid
+import warnings
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -124,7 +125,10 @@ def _load_h5(path: Path, config: RetinaFaceConfig | None) -> RetinaFaceNetwork:
         raise WeightsError(_other_network(path, recorded, config))
     network = build_retinaface(recorded)
     try:
-        network.load_weights(path)
+        with warnings.catch_warnings():
+            # Keras only warns of layers that it leaves as they are.
+            warnings.simplefilter("error", UserWarning)
+            network.load_weights(path)
     except Exception as error:
         # h5py and Keras report damage and misfits in many classes.
         detail = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

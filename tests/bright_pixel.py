@@ -4,6 +4,7 @@ import numpy as np
 
 from retinaface_tf.config import RetinaFaceConfig
 from retinaface_tf.geometry.anchors import generate_anchors
+from retinaface_tf.inference.preprocess import bucket_shape
 from retinaface_tf.inference.runtimes import RawOutputs
 
 
@@ -15,6 +16,9 @@ class BrightPixelRuntime:
 
     def __init__(self):
         self.shapes = []
+
+    def input_shape(self, height, width):
+        return bucket_shape(height, width)
 
     def __call__(self, images):
         self.shapes.append(images.shape)

@@ -33,3 +33,25 @@ def astronaut() -> np.ndarray:
 def rng() -> np.random.Generator:
     """Seeded random numbers, the same in every run."""
     return np.random.default_rng(20200619)
+
+
+@pytest.fixture(scope="session")
+def public_weights() -> Path:
+    """The pulled weights of preset mobilenet0.25 in our own format."""
+    from retinaface_tf.pull import cached_path
+
+    path = cached_path("mobilenet0.25")
+    if not path.is_file():
+        pytest.skip("needs `retinaface-tf weights pull mobilenet0.25`")
+    return path
+
+
+@pytest.fixture(scope="session")
+def public_onnx() -> Path:
+    """The ONNX file the pulled weights were converted from."""
+    from retinaface_tf.pull import cached_original
+
+    path = cached_original("mobilenet0.25")
+    if not path.is_file():
+        pytest.skip("needs `retinaface-tf weights pull mobilenet0.25`")
+    return path

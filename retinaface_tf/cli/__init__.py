@@ -9,8 +9,11 @@ import typer
 
 from retinaface_tf.errors import RetinaFaceError
 
-# TensorFlow's start-up notes are for its developers; set before anything can import it.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# Start-up and decoder notes of TensorFlow and OpenCV are for their developers; set before anything
+# can import them.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 app = typer.Typer(
     name="retinaface-tf",
@@ -34,11 +37,25 @@ def main() -> None:
 
 
 def _register_commands() -> None:
-    from retinaface_tf.cli import benchmark, detect, export, presets, weights
+    from retinaface_tf.cli import (
+        benchmark,
+        data,
+        detect,
+        evaluate,
+        export,
+        presets,
+        serve,
+        train,
+        weights,
+    )
 
     app.command("detect")(detect.detect)
     app.command("demo")(detect.demo)
+    app.command("train")(train.train)
+    app.command("serve")(serve.serve)
     app.command("presets")(presets.presets)
-    app.add_typer(weights.app, name="weights")
-    app.add_typer(export.app, name="export")
     app.command("benchmark")(benchmark.benchmark)
+    app.add_typer(data.app, name="data")
+    app.add_typer(evaluate.app, name="evaluate")
+    app.add_typer(export.app, name="export")
+    app.add_typer(weights.app, name="weights")

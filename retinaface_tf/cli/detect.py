@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from retinaface_tf.cli.augmentation import Flip, Rotations, Scales, Tiles, Vote
+
 DEFAULT_PRESET = "mobilenet0.25"
+DEFAULT_IOU = 0.4
 
 Preset = Annotated[str, typer.Option(help="Named network; `retinaface-tf presets` lists them.")]
 Model = Annotated[
@@ -40,6 +43,11 @@ def detect(
     threshold: Threshold = 0.5,
     iou: Iou = 0.4,
     size: Size = None,
+    scales: Scales = None,
+    flip: Flip = False,
+    vote: Vote = False,
+    rotations: Rotations = False,
+    tiles: Tiles = None,
     max_faces: Annotated[int | None, typer.Option(help="Keep the best so many a picture.")] = None,
     batch_size: Annotated[int, typer.Option(help="Pictures given to the network at once.")] = 8,
     threads: Annotated[int | None, typer.Option(help="Cores to use; without it, all.")] = None,
@@ -55,29 +63,56 @@ def detect(
     frames: Annotated[
         int | None, typer.Option(help="Stop a video or webcam after so many frames.")
     ] = None,
+    server: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Ask a model server instead of a network here."),
+    ] = None,
+    server_model: Annotated[str, typer.Option(help="The model's name there.")] = "retinaface",
+    server_label: Annotated[str | None, typer.Option(help="Label of its version.")] = None,
+    rest: Annotated[bool, typer.Option("--rest", help="Speak REST, not gRPC.")] = False,
+    timeout: Annotated[float, typer.Option(help="Seconds a request may take.")] = 60.0,
+    tls: Annotated[bool, typer.Option("--tls", help="Speak TLS.")] = False,
+    tls_root: Annotated[
+        Path | None, typer.Option(help="PEM file of who vouches for the server.")
+    ] = None,
+    header: Annotated[
+        list[str] | None, typer.Option(metavar="NAME:VALUE", help="Sent with each request.")
+    ] = None,
 ) -> None:
     """Find faces in photos, folders of photos, videos or the webcam.
 
     Prints a table, or with --json one JSON object for each picture. A picture that cannot be read
     is reported and the run goes on; the exit code is then 1.
     """
+    from retinaface_tf.cli.augmentation import read_augmentation
     from retinaface_tf.inference.images import list_images
     from retinaface_tf.inference.preprocess import parse_size
     from retinaface_tf.inference.video import is_video
 
     size = parse_size(size)
+    augmentation = read_augmentation(scales, flip, vote, rotations, tiles, size)
     videos = [source for source in inputs if is_video(source)]
     pictures = list_images([source for source in inputs if not is_video(source)])
+    remote = None
+    if server is not None:
+        remote = Server(server, server_model, server_label, rest, timeout, tls, tls_root, header)
     detector = _open_detector(
         preset,
         model,
         runtime,
+        remote,
         threads=threads,
         threshold=threshold,
         iou=iou,
         size=size,
         max_faces=max_faces,
     )
+    if augmentation is not None:
+        from retinaface_tf.inference.multiscale import AugmentedDetector
+
+        detector = AugmentedDetector(
+            detector, augmentation, threshold=threshold, iou=iou, max_faces=max_faces
+        )
     run = _Run(detector, batch_size, draw, crops)
     with run.open(json):
         run.search_pictures(pictures)
@@ -115,12 +150,67 @@ def demo(
         print(f"wrote {out / path.name}")
 
 
-def _open_detector(preset: str, model: Path | None, runtime: str | None, **settings):
+def _open_detector(
+    preset: str,
+    model: Path | None,
+    runtime: str | None,
+    server: Server | None = None,
+    threads: int | None = None,
+    **settings,
+):
     from retinaface_tf.detector import RetinaFace
 
+    if server is not None:
+        return _open_server(server, model, runtime, settings)
+
     if model is not None:
-        return RetinaFace.from_file(model, runtime=runtime, **settings)
-    return RetinaFace.from_preset(preset, runtime=runtime or "litert", **settings)
+        return RetinaFace.from_file(model, runtime=runtime, threads=threads, **settings)
+    return RetinaFace.from_preset(preset, runtime=runtime or "litert", threads=threads, **settings)
+
+
+def _open_server(server: Server, model: Path | None, runtime: str | None, settings: dict):
+    from retinaface_tf.detector import RetinaFace
+    from retinaface_tf.errors import ConfigError
+
+    if model is not None or runtime is not None:
+        raise ConfigError("--server takes the place of --model and --runtime; leave them out.")
+    if settings["size"] is not None or settings["iou"] != DEFAULT_IOU:
+        raise ConfigError(
+            "--size and --iou are fixed in the model on the server; choose them in "
+            "`retinaface-tf export savedmodel`."
+        )
+    headers = []
+    for header in server.headers or []:
+        name, colon, value = header.partition(":")
+        if not colon:
+            raise ConfigError(f"--header {header!r} is not understood: give NAME:VALUE.")
+        headers.append((name.strip().lower(), value.strip()))
+    return RetinaFace.from_endpoint(
+        server.target,
+        model=server.model,
+        label=server.label,
+        protocol="rest" if server.rest else "grpc",
+        timeout=server.timeout,
+        tls=server.tls or server.certificates is not None,
+        root_certificates=server.certificates,
+        metadata=tuple(headers),
+        threshold=settings["threshold"],
+        max_faces=settings["max_faces"],
+    )
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where faces are found instead of here, and how it is reached."""
+
+    target: str
+    model: str
+    label: str | None
+    rest: bool
+    timeout: float
+    tls: bool
+    certificates: Path | None
+    headers: list[str] | None
 
 
 @dataclass
@@ -181,24 +271,24 @@ class _Run:
         with ExitStack() as stack:
             try:
                 video = stack.enter_context(open_video(source))
+                writer = None
+                if self.draw:
+                    writer = VideoWriter(self.draw / f"{name}.mp4", video.frame_rate)
+                    # Whatever ends the video, the frames written so far are kept.
+                    stack.callback(writer.close)
+                total = min(filter(None, (video.frame_count, limit)), default=None)
+                task = self.progress.add_task(name, total=total)
+                for frame in islice(video, limit):
+                    faces = self.detector.detect(frame.image)
+                    self.progress.advance(task)
+                    extra = {"frame": frame.index, "time": round(frame.time, 3)}
+                    self._report(source, faces, extra)
+                    if writer:
+                        writer.write(faces.draw(frame.image))
+                    if self.crops:
+                        self._save_crops(Path(f"{name}_{frame.index:06d}"), frame.image, faces)
             except ImageError as error:
                 self._report(source, error, {})
-                return
-            writer = None
-            total = min(filter(None, (video.frame_count, limit)), default=None)
-            task = self.progress.add_task(name, total=total)
-            for frame in _limited(video, limit):
-                faces = self.detector.detect(frame.image)
-                self.progress.advance(task)
-                self._report(source, faces, {"frame": frame.index, "time": round(frame.time, 3)})
-                if self.draw:
-                    if writer is None:
-                        writer = stack.enter_context(
-                            VideoWriter(self.draw / f"{name}.mp4", video.frame_rate)
-                        )
-                    writer.write(faces.draw(frame.image))
-                if self.crops:
-                    self._save_crops(Path(f"{name}_{frame.index:06d}.png"), frame.image, faces)
 
     def _report(self, source: str, answer, extra: dict) -> bool:
         from retinaface_tf.faces import Faces
@@ -226,10 +316,3 @@ class _Run:
         from retinaface_tf.cli.output import save_crops
 
         save_crops(self.crops, name, image, faces)
-
-
-def _limited(frames, limit: int | None) -> Iterator:
-    for number, frame in enumerate(frames):
-        if limit is not None and number >= limit:
-            return
-        yield frame

@@ -31,6 +31,57 @@ def load_source(preset: str, model: Path | None) -> RetinaFaceNetwork:
     return load_model(model) if model is not None else load_preset(preset)
 
 
+@app.command("savedmodel")
+def export_savedmodel(
+    out: Annotated[
+        Path, typer.Argument(help="Folder of the model; OUT/1, OUT/2, ... are written.")
+    ],
+    preset: Preset = DEFAULT_PRESET,
+    model: Model = None,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WIDTHxHEIGHT",
+            help="Scale every picture into this and search them together; without it each is "
+            "searched at its own size, as `detect` does.",
+        ),
+    ] = None,
+    threshold: Threshold = 0.5,
+    iou: Iou = 0.4,
+    max_faces: MaxFaces = 100,
+    max_pixels: Annotated[
+        int, typer.Option(help="Pictures with more pixels are refused by their header.")
+    ] = 100_000_000,
+    quantize: Annotated[
+        str, typer.Option(help="Number type of weights and network: none, float16 or bfloat16.")
+    ] = "none",
+    freeze: Annotated[
+        bool, typer.Option(help="Weights as constants of the graph (faster), not variables.")
+    ] = True,
+    version: Annotated[
+        int | None, typer.Option(help="Number of the version; without it the next free one.")
+    ] = None,
+) -> None:
+    """Write a SavedModel that TF-Serving runs as it is: picture files in, faces out."""
+    from retinaface_tf.export.savedmodel import SavedModelOptions, parse_frame
+    from retinaface_tf.export.savedmodel import export_savedmodel as write
+
+    options = SavedModelOptions(
+        size=parse_frame(size),
+        threshold=threshold,
+        iou=iou,
+        max_faces=max_faces,
+        max_pixels=max_pixels,
+        precision="float32" if quantize == "none" else quantize,
+        freeze=freeze,
+    )
+    source = str(model) if model is not None else f"preset {preset}"
+    path = write(
+        load_source(preset, model), out, options, version=version, metadata={"source": source}
+    )
+    print(f"wrote {path}")
+
+
 @app.command("tflite")
 def export_tflite_file(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="File to write, NAME.tflite.")],

@@ -89,8 +89,8 @@ class Summary:
         for number, face in enumerate(faces, start=1):
             if len(self._rows) < self.TABLE_ROWS:
                 x1, y1, x2, y2 = face.box
-                corner, size = f"{x1:.0f}, {y1:.0f}", f"{x2 - x1:.0f} x {y2 - y1:.0f}"
-                eyes = "  ".join(f"{x:.0f}, {y:.0f}" for x, y in face.landmarks[:2])
+                corner, size = f"{x1:.0f},{y1:.0f}", f"{x2 - x1:.0f} x {y2 - y1:.0f}"
+                eyes = "  ".join(f"{x:.0f},{y:.0f}" for x, y in face.landmarks[:2])
                 self._rows.append((name, str(number), f"{face.score:.3f}", corner, size, eyes))
 
     def print(self) -> None:
@@ -100,7 +100,9 @@ class Summary:
 
         console = Console()
         if self._rows:
-            table = Table("image", "face", "score", "left, top", "width x height", "eyes")
+            table = Table("image")
+            for title in ("face", "score", "left, top", "size", "eyes"):
+                table.add_column(title, no_wrap=True)
             for row in self._rows:
                 table.add_row(*row)
             console.print(table)

@@ -301,8 +301,11 @@ def _difference(wanted, found, need: Counter, have: Counter, source: str, backbo
         else "check that it is a RetinaFace detector of that preset"
     )
     parts = [
-        f"{len(names)} convolutions {what} ({some(names, 1 if likely else 3)})"
-        for what, names in (("are missing", missing), ("have no place", unknown))
+        f"{sum(counts.values())} convolutions {what} (such as {some(names, 1 if likely else 3)})"
+        for what, names, counts in (
+            ("are missing", missing, need - have),
+            ("have no place", unknown, have - need),
+        )
         if names
     ]
     return f"{source} does not fit a {backbone} network: {', '.join(parts)}; {advice}."

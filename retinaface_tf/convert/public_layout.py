@@ -14,7 +14,6 @@ from retinaface_tf.errors import WeightsError
 
 # Separable blocks of MobileNetV1 in each of the public network's stages (13 in all).
 _MOBILENET_STAGES = (5, 6, 2)
-_MOBILENET_SLOPE = 0.1
 _RESNET_DEPTHS = {"resnet50": (3, 4, 6, 3)}
 _HEADS = {"class": "ClassHead", "box": "BboxHead", "landmark": "LandmarkHead"}
 
@@ -55,7 +54,7 @@ def public_units(config: RetinaFaceConfig) -> list[Unit]:
             "The public layout has one set of heads a level, and this network shares one set "
             "(shared_heads=True); convert into a preset without shared heads."
         )
-    backbone, features = backbone_units(config.backbone)
+    backbone, features = backbone_units(config.backbone, config.negative_slope)
     units = list(backbone)
     pyramid = dict(enumerate((level.index for level in config.levels), start=1))
     for number, level in pyramid.items():
@@ -101,10 +100,12 @@ def public_units(config: RetinaFaceConfig) -> list[Unit]:
     return units
 
 
-def backbone_units(name: str) -> tuple[list[Unit], dict[int, frozenset[str]]]:
+def backbone_units(
+    name: str, negative_slope: float
+) -> tuple[list[Unit], dict[int, frozenset[str]]]:
     """The backbone's convolutions, and whose sum each level's feature map is."""
     if name.startswith("mobilenet"):
-        units = list(_mobilenet_units())
+        units = list(_mobilenet_units(negative_slope))
     else:
         return _resnet_units(_RESNET_DEPTHS[name])
     features, level = {}, 0
@@ -119,8 +120,7 @@ def _numbered(prefix: str) -> dict[str, str]:
     return {"convolution": f"{prefix}.0", "norm": f"{prefix}.1"}
 
 
-def _mobilenet_units() -> Iterator[Unit]:
-    slope = _MOBILENET_SLOPE
+def _mobilenet_units(slope: float) -> Iterator[Unit]:
     yield Unit(layer="stem", **_numbered("body.stage1.0"), inputs=(), strides=2, slope=slope)
     previous, number = "stem", 0
     for stage, depth in enumerate(_MOBILENET_STAGES, start=1):

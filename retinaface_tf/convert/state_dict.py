@@ -53,7 +53,7 @@ def fill_backbone(network: RetinaFaceNetwork, tensors: dict[str, np.ndarray], so
     Raises:
         WeightsError: as `fill_from_state_dict`; the classifier's own `fc` tensors may be there.
     """
-    units, _ = backbone_units(network.config.backbone)
+    units, _ = backbone_units(network.config.backbone, network.config.negative_slope)
     tensors = {
         name if name.startswith("body.") else f"body.{name}": value
         for name, value in tensors.items()

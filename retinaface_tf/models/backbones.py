@@ -13,38 +13,40 @@ MOBILENET_BLOCKS = (
     *((512, 2), (512, 1), (512, 1), (512, 1), (512, 1), (512, 1)),
     *((1024, 2), (1024, 1)),
 )
-# The public face networks use this slope in the backbone at every width.
-MOBILENET_SLOPE = 0.1
-
 RESNET_DEPTHS = {"resnet50": (3, 4, 6, 3)}
 
 
-def build_backbone(name: str, image: keras.KerasTensor) -> dict[int, keras.KerasTensor]:
+def build_backbone(
+    name: str, image: keras.KerasTensor, negative_slope: float
+) -> dict[int, keras.KerasTensor]:
     """Feature maps by level number: level n has stride 2**n.
 
     Args:
         name: one of `config.BACKBONES`.
         image: normalised picture [B, H, W, 3].
+        negative_slope: of a MobileNet's activations; a ResNet's are ReLU.
 
     Returns:
         {2: C2, 3: C3, 4: C4, 5: C5}, each [B, ceil(H / 2**n), ceil(W / 2**n), C].
     """
     if name.startswith("mobilenet"):
-        return _mobilenet(image, width=float(name.removeprefix("mobilenet")))
+        return _mobilenet(image, float(name.removeprefix("mobilenet")), negative_slope)
     return _resnet(image, RESNET_DEPTHS[name])
 
 
-def _mobilenet(x: keras.KerasTensor, width: float) -> dict[int, keras.KerasTensor]:
-    x = conv_bn(x, int(32 * width), 3, strides=2, negative_slope=MOBILENET_SLOPE, name="stem")
+def _mobilenet(
+    x: keras.KerasTensor, width: float, negative_slope: float
+) -> dict[int, keras.KerasTensor]:
+    x = conv_bn(x, int(32 * width), 3, strides=2, negative_slope=negative_slope, name="stem")
     features, level = {}, 1
     for number, (filters, strides) in enumerate(MOBILENET_BLOCKS, start=1):
         name = f"block{number}"
         level += strides - 1
         x = depthwise_bn(
-            x, strides=strides, negative_slope=MOBILENET_SLOPE, name=f"{name}_depthwise"
+            x, strides=strides, negative_slope=negative_slope, name=f"{name}_depthwise"
         )
         filters = int(filters * width)
-        x = conv_bn(x, filters, 1, negative_slope=MOBILENET_SLOPE, name=f"{name}_pointwise")
+        x = conv_bn(x, filters, 1, negative_slope=negative_slope, name=f"{name}_pointwise")
         if level >= 2:
             features[level] = x
     return features

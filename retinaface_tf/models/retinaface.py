@@ -66,7 +66,7 @@ def build_retinaface(
 def _connect(config: RetinaFaceConfig, image: keras.KerasTensor) -> dict[str, keras.KerasTensor]:
     x = layers.Rescaling(1.0, offset=[-m for m in config.pixel_mean], name="normalize")(image)
     indices = [level.index for level in config.levels]
-    backbone = build_backbone(config.backbone, x)
+    backbone = build_backbone(config.backbone, x, config.negative_slope)
     pyramid = feature_pyramid(
         {index: backbone[index] for index in indices}, config.channels, config.negative_slope
     )

@@ -102,7 +102,8 @@ def test_every_face_keeps_its_best_anchor(rng):
     table = generate_anchors(PUBLIC_LEVELS, 640, 640)
     centers = np.stack(np.meshgrid(np.arange(50, 600, 60), np.arange(50, 600, 60)), -1)
     centers = centers.reshape(-1, 2) + rng.uniform(-5, 5, (100, 2))
-    boxes = np.concatenate([centers - (3, 6), centers + (3, 6)], 1).astype(np.float32)
+    half = np.array([3, 6])
+    boxes = np.concatenate([centers - half, centers + half], 1).astype(np.float32)
     found = match_anchors(table, boxes, np.zeros(100, bool))
     assert set(found.faces[found.labels == 1]) == set(range(100))
 

@@ -32,10 +32,20 @@ class Runtime(Protocol):
     Attributes:
         name: "keras", "litert", "onnx", ...
         config: what was trained; its anchors and variances decode the outputs.
+        fixed_shape: (height, width) where the network takes no other; larger pictures are shrunk
+            to fit. A runtime without this attribute takes any.
     """
 
     name: str
     config: RetinaFaceConfig
+
+    def input_shape(self, height: int, width: int) -> tuple[int, int]:
+        """The (height, width) at which a picture of this size is best given to the network.
+
+        At least the picture's own: pictures are padded to it, and share a batch when it agrees.
+        It depends on the picture alone, so that an answer never depends on the batch.
+        """
+        ...
 
     def __call__(self, images: np.ndarray) -> RawOutputs:
         """uint8 RGB [B, H, W, 3] -> `RawOutputs`; H and W any positive size."""
@@ -90,3 +100,26 @@ def open_runtime(
     from retinaface_tf.inference.runtimes.litert import LiteRTRuntime
 
     return LiteRTRuntime(path, threads=threads)
+
+
+def open_preset(
+    preset: str,
+    name: str = "litert",
+    *,
+    threads: int | None = None,
+    notify: Callable[[str], None] | None = None,
+) -> Runtime:
+    """A preset's network with its trained weights, fetched if they are not cached.
+
+    Args:
+        preset: see `list_presets`.
+        name, threads: as in `open_runtime`.
+        notify: is given a line on what is fetched and its licence; None for silence.
+
+    Raises:
+        ConfigError: no preset or runtime has that name.
+        WeightsError: the preset has no weights, or they are damaged, or not to be had.
+    """
+    from retinaface_tf.pull import resolve
+
+    return open_runtime(resolve(preset, notify=notify), name, threads=threads, notify=notify)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 
+from retinaface_tf.inference.preprocess import bucket_shape
 from retinaface_tf.inference.runtimes import RawOutputs
 from retinaface_tf.models import RetinaFaceNetwork
 
@@ -27,23 +28,53 @@ class KerasRuntime:
         self.model = model
         self.config = model.config
         self._forward = _compile(model)
+        self._any_shape = _runs_any_shape()
+
+    def input_shape(self, height: int, width: int) -> tuple[int, int]:
+        """The picture's own size on a CPU; one of few padded shapes where batches pay (GPU) or
+        each new shape costs a compilation (JAX).
+        """
+        if self._any_shape:
+            return height, width
+        return bucket_shape(height, width, self.config.max_stride)
 
     def __call__(self, images: np.ndarray) -> RawOutputs:
         """uint8 RGB [B, H, W, 3] -> `RawOutputs`."""
         return RawOutputs(*(keras.ops.convert_to_numpy(v) for v in self._forward(images)))
 
 
+def read_heads(model: RetinaFaceNetwork, images):
+    """The network's answers as `RawOutputs` wants them.
+
+    Args:
+        model: the network.
+        images: RGB [B, H, W, 3] in 0..255, any number type.
+
+    Returns:
+        float32 tensors: scores [B, N], box deltas [B, N, 4], landmark deltas [B, N, 10].
+    """
+    outputs = model(keras.ops.cast(images, model.compute_dtype), training=False)
+    logits = keras.ops.cast(outputs["class_logits"], "float32")
+    # Softmax of two classes.
+    scores = keras.ops.sigmoid(logits[..., 1] - logits[..., 0])
+    return (
+        scores,
+        keras.ops.cast(outputs["box_deltas"], "float32"),
+        keras.ops.cast(outputs["landmark_deltas"], "float32"),
+    )
+
+
+def _runs_any_shape() -> bool:
+    if keras.backend.backend() != "tensorflow":
+        return False
+    import tensorflow as tf
+
+    return not tf.config.list_physical_devices("GPU")
+
+
 def _compile(model: RetinaFaceNetwork):
     def forward(images):
-        outputs = model(keras.ops.cast(images, "float32"), training=False)
-        logits = outputs["class_logits"]
-        # Softmax of two classes.
-        scores = keras.ops.sigmoid(logits[..., 1] - logits[..., 0])
-        return (
-            keras.ops.cast(scores, "float32"),
-            keras.ops.cast(outputs["box_deltas"], "float32"),
-            keras.ops.cast(outputs["landmark_deltas"], "float32"),
-        )
+        return read_heads(model, images)
 
     if keras.backend.backend() != "tensorflow":
         return forward

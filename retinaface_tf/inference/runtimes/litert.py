@@ -14,6 +14,7 @@ import numpy as np
 
 from retinaface_tf.errors import ImageError, WeightsError
 from retinaface_tf.export.metadata import read_sealed
+from retinaface_tf.inference.preprocess import bucket_shape
 from retinaface_tf.inference.runtimes import RawOutputs
 
 # Interpreters kept for shapes seen before: no more than so many pixels of input together. One
@@ -61,6 +62,10 @@ class LiteRTRuntime:
         # (height, width, threads) -> idle interpreters, least recently used first.
         self._idle: OrderedDict[tuple[int, int, int], list[_Session]] = OrderedDict()
         self._pool: ThreadPoolExecutor | None = None
+
+    def input_shape(self, height: int, width: int) -> tuple[int, int]:
+        """The file's own shape where it takes no other, else one of few padded ones."""
+        return self.fixed_shape or bucket_shape(height, width, self.config.max_stride)
 
     def __call__(self, images: np.ndarray) -> RawOutputs:
         """uint8 RGB [B, H, W, 3] -> `RawOutputs`.

@@ -58,6 +58,10 @@ class OnnxRuntime:
             # onnxruntime's errors share no base class of their own.
             raise WeightsError(f"onnxruntime cannot run {path}: {error}.") from error
 
+    def input_shape(self, height: int, width: int) -> tuple[int, int]:
+        """The picture's own: onnxruntime takes any."""
+        return height, width
+
     def __call__(self, images: np.ndarray) -> RawOutputs:
         """uint8 RGB [B, H, W, 3] -> `RawOutputs`."""
         feed = {"image": images.astype(np.float32)}

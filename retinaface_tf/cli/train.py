@@ -1,0 +1,50 @@
+"""`retinaface-tf train`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def train(
+    config: Annotated[
+        str | None,
+        typer.Option(
+            help="configuration: a .toml or .json file, or the name of one in training/configs"
+        ),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="synthetic, wider, retinaface, fddb, coco or records")
+    ] = None,
+    root: Annotated[Path | None, typer.Option(help="folder of the data set")] = None,
+    out: Annotated[Path, typer.Option(help="folder for weights, logs, checkpoints")] = Path(
+        "runs/train"
+    ),
+    epochs: Annotated[int | None, typer.Option(help="passes through the training set")] = None,
+    batch: Annotated[int | None, typer.Option(help="pictures in a step, all devices")] = None,
+    devices: Annotated[int | None, typer.Option(help="devices to use; 0 for every GPU")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="any option, such as schedule.peak=0.02"),
+    ] = None,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="remove what an earlier run left in --out")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="no progress bars")] = False,
+) -> None:
+    """Train a detector; without options, on drawn faces, in a few minutes.
+
+    The same command goes on where an interrupted run stopped.
+    """
+    from retinaface_tf.training.command import resolve_config, run
+
+    run(
+        resolve_config(config, data, root, epochs, batch, devices, set_ or []),
+        out,
+        restart=restart,
+        quiet=quiet,
+        stream=sys.stderr,
+    )

@@ -1,0 +1,323 @@
+"""TFRecord shards of pictures and labels: few large files instead of many small ones.
+
+A folder holds `shard-NNNNN-of-NNNNN.tfrecord`, beside each a `.json` with its pictures' names and
+its sha256, and a `manifest.json` once all are there. Each record is a tf.train.Example: "encoded"
+(the picture's own bytes, unchanged), "name", "boxes" (4 numbers a face: x1 y1 x2 y2), "landmarks"
+(10 numbers a face, NaN where unlabelled) and "ignored" (0 or 1 a face).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from retinaface_tf.data.annotation import AnnotatedImage
+from retinaface_tf.data.sources import EpochSlice
+from retinaface_tf.errors import DataError
+
+MANIFEST = "manifest.json"
+_FORMAT = 1
+# Pictures kept in memory to be shuffled, besides the shuffled order of the shards.
+_SHUFFLE_BUFFER = 2048
+
+
+@dataclass(frozen=True)
+class PackResult:
+    """What `pack_images` did.
+
+    Attributes:
+        shards: number of shards in the folder.
+        written, reused: how many were written now, and how many were there and good.
+        images, faces: in all shards together.
+    """
+
+    shards: int
+    written: int
+    reused: int
+    images: int
+    faces: int
+
+
+def pack_images(
+    images: Sequence[AnnotatedImage],
+    folder: Path | str,
+    *,
+    per_shard: int = 500,
+    threads: int = 4,
+    progress: Callable[[int], object] | None = None,
+) -> PackResult:
+    """Writes pictures and labels into shards; a run that was stopped goes on where it was.
+
+    A shard that is there already is kept when its note says it holds the same pictures and labels
+    and its bytes still have the sha256 of the note. Every new shard is read back before it counts.
+
+    Args:
+        images: usable pictures, see `data.check`.
+        folder: to write into; made when needed.
+        per_shard: pictures in a shard.
+        threads: shards written side by side.
+        progress: called with the number of pictures done since.
+
+    Raises:
+        DataError: there is no picture, one cannot be read, or the folder cannot be written.
+    """
+    if not images:
+        raise DataError("There is no usable picture to pack.")
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MANIFEST).unlink(missing_ok=True)
+    count = -(-len(images) // per_shard)
+    names = [f"shard-{i:05d}-of-{count:05d}.tfrecord" for i in range(count)]
+
+    def write(number: int) -> tuple[dict, bool]:
+        part = images[number * per_shard : (number + 1) * per_shard]
+        path = folder / names[number]
+        note, kept = _good_note(path, _digest_labels(part)), True
+        if note is None:
+            note, kept = _write_shard(path, part), False
+        if progress:
+            progress(len(part))
+        return note, kept
+
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            notes = list(pool.map(write, range(count)))
+        shards = [{"file": name, **note} for name, (note, _) in zip(names, notes)]
+        _write_json(folder / MANIFEST, {"format": _FORMAT, "shards": shards})
+    except OSError as error:
+        raise DataError(f"Cannot write shards into {folder}: {error.strerror or error}.") from None
+    reused = sum(kept for _, kept in notes)
+    return PackResult(
+        count,
+        count - reused,
+        reused,
+        len(images),
+        sum(len(image.boxes) for image in images),
+    )
+
+
+def verify_shards(folder: Path | str) -> list[str]:
+    """Reads every shard of a folder; one line for each that is missing or damaged.
+
+    Raises:
+        DataError: the folder has no readable manifest.
+    """
+    problems = []
+    for shard in _read_manifest(Path(folder)):
+        path = Path(folder) / shard["file"]
+        if not path.is_file():
+            problems.append(f"{path}: missing")
+        elif _digest_file(path) != shard["sha256"]:
+            problems.append(f"{path}: its bytes changed since it was written")
+    return problems
+
+
+class RecordSource:
+    """Shards as a source of training pictures.
+
+    An epoch shuffles the shards and, within a buffer of 2,048 pictures, their contents.
+
+    Args:
+        folder: what `pack_images` wrote.
+
+    Raises:
+        DataError: it has no manifest, or a shard is missing.
+    """
+
+    def __init__(self, folder: Path):
+        shards = _read_manifest(folder)
+        self._files = [str(folder / shard["file"]) for shard in shards]
+        self._names = [name for shard in shards for name in shard["names"]]
+        self._first = np.cumsum([0] + [len(shard["names"]) for shard in shards])[:-1]
+        self.count = len(self._names)
+        for file in self._files:
+            if not Path(file).is_file():
+                raise DataError(f"Shard {file} is missing; run `retinaface-tf data pack` again.")
+
+    def name(self, image_id: int) -> str:
+        return self._names[image_id]
+
+    def examples(self, part: EpochSlice):
+        import tensorflow as tf
+
+        order = np.random.default_rng((part.seed, part.epoch)).permutation(len(self._files))
+        files = [self._files[i] for i in order]
+        shards = tf.data.Dataset.from_tensor_slices((files, self._first[order]))
+
+        def read(file, first):
+            records = tf.data.TFRecordDataset(file)
+            return records.enumerate(first)
+
+        records = shards.interleave(read, cycle_length=4, block_length=8)
+        records = records.shuffle(
+            _SHUFFLE_BUFFER, seed=part.seed * 100_003 + part.epoch, reshuffle_each_iteration=False
+        )
+        if self.count < part.steps * part.batch:
+            records = records.repeat()
+        numbered = records.enumerate().take(part.steps * part.batch)
+        numbered = numbered.skip(part.first_step * part.batch)
+
+        def mine(position, record):
+            place = position % part.batch
+            return (place >= part.begin) & (place < part.end)
+
+        def parse(position, record):
+            image_id, serialized = record
+            example = _parse(serialized)
+            del example["name"]
+            return {**example, "image_id": image_id, "position": position}
+
+        return numbered.filter(mine).map(
+            parse, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+        )
+
+
+def read_record_images(
+    folder: Path, limit: int | None = None
+) -> tuple[list[AnnotatedImage], list[bytes]]:
+    """The first `limit` pictures of packed shards with their bytes, for evaluation."""
+    import tensorflow as tf
+
+    images, encoded = [], []
+    for shard in _read_manifest(folder):
+        for record in tf.data.TFRecordDataset(str(folder / shard["file"])):
+            if limit is not None and len(images) >= limit:
+                return images, encoded
+            example = {name: value.numpy() for name, value in _parse(record).items()}
+            images.append(
+                AnnotatedImage(
+                    Path(example["name"].decode()),
+                    example["boxes"],
+                    example["landmarks"],
+                    example["ignored"],
+                )
+            )
+            encoded.append(example["encoded"])
+    return images, encoded
+
+
+def _parse(serialized):
+    import tensorflow as tf
+
+    numbers = tf.io.FixedLenSequenceFeature([], tf.float32, allow_missing=True)
+    example = tf.io.parse_single_example(
+        serialized,
+        {
+            "encoded": tf.io.FixedLenFeature([], tf.string),
+            "name": tf.io.FixedLenFeature([], tf.string),
+            "boxes": numbers,
+            "landmarks": numbers,
+            "ignored": tf.io.FixedLenSequenceFeature([], tf.int64, allow_missing=True),
+        },
+    )
+    return {
+        "encoded": example["encoded"],
+        "name": example["name"],
+        "boxes": tf.reshape(example["boxes"], [-1, 4]),
+        "landmarks": tf.reshape(example["landmarks"], [-1, 5, 2]),
+        "ignored": example["ignored"] > 0,
+    }
+
+
+def _serialize(image: AnnotatedImage) -> bytes:
+    import tensorflow as tf
+
+    try:
+        encoded = image.path.read_bytes()
+    except OSError as error:
+        raise DataError(f"Cannot read {image.path}: {error.strerror or error}.") from None
+
+    def numbers(values):
+        return tf.train.Feature(float_list=tf.train.FloatList(value=np.ravel(values)))
+
+    def text(value):
+        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+
+    flags = tf.train.Int64List(value=image.ignored.astype(int))
+    features = {
+        "encoded": text(encoded),
+        "name": text(str(image.path).encode()),
+        "boxes": numbers(image.boxes),
+        "landmarks": numbers(image.landmarks),
+        "ignored": tf.train.Feature(int64_list=flags),
+    }
+    example = tf.train.Example(features=tf.train.Features(feature=features))
+    return example.SerializeToString()
+
+
+def _write_shard(path: Path, images: Sequence[AnnotatedImage]) -> dict:
+    import tensorflow as tf
+
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with tf.io.TFRecordWriter(str(partial)) as writer:
+            for image in images:
+                writer.write(_serialize(image))
+        # TFRecord has a checksum for each record; reading checks them.
+        read_back = sum(1 for _ in tf.data.TFRecordDataset(str(partial)))
+        if read_back != len(images):
+            raise DataError(f"Shard {path} reads back {read_back} of {len(images)} pictures.")
+        note = {
+            "names": [str(image.path) for image in images],
+            "faces": sum(len(image.boxes) for image in images),
+            "labels": _digest_labels(images),
+            "sha256": _digest_file(partial),
+        }
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    _write_json(path.with_suffix(".json"), note)
+    return note
+
+
+def _good_note(path: Path, labels: str) -> dict | None:
+    """The note of a shard that is there, whole, and holds these labels."""
+    try:
+        note = json.loads(path.with_suffix(".json").read_text())
+        good = note["labels"] == labels and note["sha256"] == _digest_file(path)
+        return note if good else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _digest_labels(images: Sequence[AnnotatedImage]) -> str:
+    digest = hashlib.sha256()
+    for image in images:
+        try:
+            stat = image.path.stat()
+        except OSError as error:
+            raise DataError(f"Cannot read {image.path}: {error.strerror or error}.") from None
+        digest.update(f"{image.path}|{stat.st_size}|{stat.st_mtime_ns}".encode())
+        for values in (image.boxes, image.landmarks, image.ignored):
+            digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()
+
+
+def _digest_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write_json(path: Path, document: dict) -> None:
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(json.dumps(document))
+    partial.replace(path)
+
+
+def _read_manifest(folder: Path) -> list[dict]:
+    try:
+        document = json.loads((folder / MANIFEST).read_text())
+        if document["format"] != _FORMAT:
+            raise DataError(f"{folder / MANIFEST} has format {document['format']}, not {_FORMAT}.")
+        return document["shards"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise DataError(
+            f"{folder} has no readable {MANIFEST}; finish `retinaface-tf data pack` first."
+        ) from None

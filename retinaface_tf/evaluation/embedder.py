@@ -1,0 +1,178 @@
+"""Face embedders from a file: ONNX, TFLite or Keras, all called as crops -> vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from retinaface_tf.errors import ConfigError, WeightsError
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedderInput:
+    """What an embedder wants to be fed: (pixel - mean) / scale.
+
+    The defaults are those of the ArcFace family. Exports that normalise inside the graph want
+    mean 0, scale 1.
+
+    Attributes:
+        mean, scale: in 0..255.
+        color: "rgb" or "bgr".
+        size: side of the crops where the file does not tell.
+    """
+
+    mean: float = 127.5
+    scale: float = 127.5
+    color: str = "rgb"
+    size: int = 112
+
+    def __post_init__(self):
+        if self.color not in ("rgb", "bgr"):
+            raise ConfigError(f"color={self.color!r} must be 'rgb' or 'bgr'.")
+        if self.scale == 0:
+            raise ConfigError("scale=0 cannot divide pixels; give 1 for none.")
+
+
+@dataclass(frozen=True)
+class Embedder:
+    """Turns crops into vectors.
+
+    Attributes:
+        size: (height, width) of the crops.
+        run: float32 [N, H, W, 3] normalised crops -> [N, D].
+        input: how pixels are normalised.
+    """
+
+    size: tuple[int, int]
+    run: Callable[[np.ndarray], np.ndarray]
+    input: EmbedderInput
+
+    def __call__(self, crops: np.ndarray, flip: bool = False, batch_size: int = 32) -> np.ndarray:
+        """Embed crops.
+
+        Args:
+            crops: uint8 RGB [N, H, W, 3], scaled to `size` if they are not.
+            flip: add the embedding of the mirrored crop, as LFW figures usually do.
+            batch_size: crops at a time.
+
+        Returns:
+            float32 [N, D].
+        """
+        import cv2
+
+        height, width = self.size
+        parts = []
+        for start in range(0, len(crops), batch_size):
+            batch = crops[start : start + batch_size]
+            if batch.shape[1:3] != self.size:
+                resized = [
+                    cv2.resize(c, (width, height), interpolation=cv2.INTER_AREA) for c in batch
+                ]
+                batch = np.stack(resized)
+            pixels = (batch.astype(np.float32) - self.input.mean) / self.input.scale
+            if self.input.color == "bgr":
+                pixels = pixels[..., ::-1]
+            vectors = self._flat(pixels)
+            if flip:
+                vectors = vectors + self._flat(pixels[:, :, ::-1])
+            parts.append(vectors)
+        return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
+
+    def _flat(self, pixels: np.ndarray) -> np.ndarray:
+        vectors = np.asarray(self.run(np.ascontiguousarray(pixels)), np.float32)
+        return vectors.reshape(len(pixels), -1)
+
+
+def open_embedder(path: Path | str, input: EmbedderInput | None = None) -> Embedder:
+    """An embedder from `.onnx`, `.tflite` or `.keras`; NCHW or NHWC is told by its input shape.
+
+    Raises:
+        WeightsError: the file is missing, of another kind, or its input is not a batch of colour
+            pictures.
+    """
+    path = Path(path)
+    openers = {
+        ".onnx": _open_onnx,
+        ".tflite": _open_tflite,
+        ".keras": _open_keras,
+    }
+    if path.suffix not in openers:
+        raise WeightsError(f"{path}: an embedder is read from {', '.join(openers)}.")
+    if not path.is_file():
+        raise WeightsError(f"{path} does not exist; give an embedder's file.")
+    input = input or EmbedderInput()
+    try:
+        shape, run = openers[path.suffix](path)
+    except ImportError as error:
+        raise WeightsError(f"{path} needs a package that is not installed: {error}.") from None
+    except WeightsError:
+        raise
+    except Exception as error:
+        raise WeightsError(f"{path} cannot be read as an embedder: {error}.") from None
+    channels_first = _channels_first(path, shape)
+    sides = shape[2:4] if channels_first else shape[1:3]
+    size = tuple(s if isinstance(s, int) and s > 0 else input.size for s in sides)
+    if not channels_first:
+        return Embedder(size, run, input)
+    return Embedder(size, lambda x: run(np.ascontiguousarray(x.transpose(0, 3, 1, 2))), input)
+
+
+def _channels_first(path: Path, shape) -> bool:
+    if len(shape) == 4 and shape[3] == 3:
+        return False
+    if len(shape) == 4 and shape[1] == 3:
+        return True
+    raise WeightsError(f"{path}: its input {list(shape)} is not a batch of colour pictures.")
+
+
+def _open_onnx(path: Path):
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    entry = session.get_inputs()[0]
+    fixed_batch = entry.shape[0] == 1
+
+    def run(batch):
+        if fixed_batch:
+            return np.concatenate([session.run(None, {entry.name: b[None]})[0] for b in batch])
+        return session.run(None, {entry.name: batch})[0]
+
+    return entry.shape, run
+
+
+def _open_tflite(path: Path):
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(path))
+    interpreter.allocate_tensors()
+    entry, output = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    if entry["dtype"] != np.float32:
+        raise WeightsError(f"{path}: its input is {entry['dtype'].__name__}, only float32 is fed.")
+
+    shape = [1, *(int(s) for s in entry["shape"][1:])]
+
+    def run(batch):
+        nonlocal shape
+        vectors = []
+        for crop in batch:
+            if shape != [1, *crop.shape]:
+                shape = [1, *crop.shape]
+                interpreter.resize_tensor_input(entry["index"], shape)
+                interpreter.allocate_tensors()
+            interpreter.set_tensor(entry["index"], crop[None])
+            interpreter.invoke()
+            vectors.append(interpreter.get_tensor(output["index"]).copy())
+        return np.concatenate(vectors)
+
+    # The signature keeps -1 where a side is free.
+    return [int(s) for s in entry.get("shape_signature", entry["shape"])], run
+
+
+def _open_keras(path: Path):
+    import keras
+
+    model = keras.models.load_model(path, compile=False)
+    return model.input_shape, lambda batch: keras.ops.convert_to_numpy(model(batch, training=False))

@@ -1,0 +1,132 @@
+"""A detector run over a data set, its answers kept as JSON lines so that a stopped run goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from retinaface_tf.errors import ConfigError, ImageError
+from retinaface_tf.evaluation.detections import (
+    NOTHING,
+    ImageDetections,
+    image_key,
+    json_line,
+    read_json_lines,
+    write_whole,
+)
+from retinaface_tf.faces import Faces
+
+if TYPE_CHECKING:
+    from retinaface_tf.detector import RetinaFace
+    from retinaface_tf.inference.multiscale import AugmentedDetector
+
+
+def find_pictures(folder: Path | str, known: Iterable[str]) -> dict[str, Path]:
+    """Pictures under a folder that belong to a data set: image key -> file.
+
+    Raises:
+        ConfigError: the folder holds none of them.
+    """
+    from retinaface_tf.inference.listing import list_images
+
+    known = set(known)
+    found: dict[str, Path] = {}
+    for path, name in list_images([folder]):
+        key = image_key(name.as_posix(), known) or image_key(path.as_posix(), known)
+        if key is not None:
+            found.setdefault(key, path)
+    if not found:
+        raise ConfigError(
+            f"No picture under {folder} is one of the data set's, such as {min(known)}.jpg; give the "
+            "folder above those names."
+        )
+    return found
+
+
+def run_detector(
+    detector: RetinaFace | AugmentedDetector,
+    pictures: dict[str, Path],
+    *,
+    settings: dict[str, Any],
+    batch_size: int = 8,
+    save: Path | None = None,
+    advance: Callable[[int], None] = lambda done: None,
+    report: Callable[[str], None] = lambda message: None,
+) -> dict[str, ImageDetections]:
+    """Answers for every picture.
+
+    Args:
+        detector: a `RetinaFace` or `AugmentedDetector` with its settings made.
+        pictures: image key -> file.
+        settings: what the answers depend on; kept beside `save`, and compared when a run goes on.
+        batch_size: pictures at a time.
+        save: JSON lines, one a picture, written as they come. If the file exists, pictures in it
+            are not searched again.
+        advance: called with the number of pictures done.
+        report: called with a sentence for each picture that cannot be read; it has no detections.
+
+    Raises:
+        ConfigError: `save` was begun with other settings.
+        DetectionsError: `save` holds lines that are not ours.
+    """
+    answers: dict[str, ImageDetections] = {}
+    stream = None
+    if save is not None:
+        answers = _resume(save, settings, pictures)
+        stream = save.open("a", encoding="utf-8")
+    advance(len(answers))
+    left = [key for key in pictures if key not in answers]
+    paths = [pictures[key] for key in left]
+    results = detector.stream(paths, batch_size=batch_size)
+    try:
+        for key, result in zip(left, results):
+            if isinstance(result, ImageError):
+                report(str(result))
+                answers[key] = NOTHING
+                line = json.dumps({"image": key, "error": str(result)})
+            else:
+                answers[key] = from_faces(result)
+                line = json_line(key, answers[key], *result.image_size[::-1])
+            if stream is not None:
+                stream.write(line + "\n")
+                stream.flush()
+            advance(1)
+    finally:
+        if stream is not None:
+            stream.close()
+    return answers
+
+
+def from_faces(faces: Faces) -> ImageDetections:
+    """A detector's answer as evaluation takes it."""
+    return ImageDetections(
+        faces.boxes.astype(np.float64),
+        faces.scores.astype(np.float64),
+        faces.landmarks.astype(np.float64),
+    )
+
+
+def _resume(save: Path, settings: dict, pictures: dict[str, Path]) -> dict[str, ImageDetections]:
+    note = save.with_name(save.name + ".settings.json")
+    settings = json.loads(json.dumps(settings))
+    save.parent.mkdir(parents=True, exist_ok=True)
+    if not save.is_file() or not save.stat().st_size:
+        write_whole(note, json.dumps(settings, indent=1) + "\n")
+        return {}
+    before = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else None
+    if before != settings:
+        changed = sorted(
+            name for name in settings if before is None or before.get(name) != settings[name]
+        )
+        raise ConfigError(
+            f"{save} was begun with other settings ({', '.join(changed)}); "
+            "remove it or write to another file."
+        )
+    text = save.read_text(encoding="utf-8")
+    if not text.endswith("\n"):  # Stopped in the middle of a line.
+        write_whole(save, text[: text.rfind("\n") + 1])
+    return read_json_lines(save, pictures)

@@ -1,0 +1,1 @@
+"""The trainer: one step, driven by Keras `fit` or by a loop over several workers."""

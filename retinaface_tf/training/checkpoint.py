@@ -1,0 +1,121 @@
+"""Checkpoints: all variables of network and optimiser and the place in the data, in one file."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from retinaface_tf.errors import DataError
+
+_NAME = re.compile(r"step-(\d{9})\.npz$")
+_STATE = "state"
+
+
+class Checkpoints:
+    """The checkpoints of a run, `step-NNNNNNNNN.npz`; numbers and JSON only, nothing pickled.
+
+    A file is written beside its place, flushed to the disk and then renamed, so a process or a
+    machine that dies at any moment leaves the earlier ones whole.
+
+    Args:
+        folder: where they lie; made when needed.
+        keep: number of newest files kept.
+    """
+
+    def __init__(self, folder: Path | str, keep: int = 2):
+        self.folder = Path(folder)
+        self.keep = keep
+
+    def paths(self) -> list[Path]:
+        """All checkpoints, newest first."""
+        if not self.folder.is_dir():
+            return []
+        found = [path for path in self.folder.iterdir() if _NAME.match(path.name)]
+        return sorted(found, key=lambda path: path.name, reverse=True)
+
+    def save(self, step: int, variables: dict[str, np.ndarray], state: dict[str, Any]) -> Path:
+        """Writes one checkpoint and removes the oldest.
+
+        Args:
+            step: number of steps done.
+            variables: arrays by name.
+            state: plain values that belong to it.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f"step-{step:09d}.npz"
+        partial = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            with partial.open("wb") as file:
+                text = np.frombuffer(json.dumps(state).encode(), np.uint8)
+                np.savez(file, **{_STATE: text, **variables})
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+        except OSError as error:
+            raise DataError(f"Cannot write checkpoint {path}: {error.strerror or error}.") from None
+        finally:
+            partial.unlink(missing_ok=True)
+        for old in self.paths()[self.keep :]:
+            old.unlink(missing_ok=True)
+        return path
+
+    def load_newest(self) -> tuple[dict[str, np.ndarray], dict[str, Any], list[Path]] | None:
+        """The newest checkpoint that can be read.
+
+        Returns:
+            Variables, state and the damaged files that were passed over; None without any.
+
+        Raises:
+            DataError: there are checkpoints and none can be read.
+        """
+        damaged: list[Path] = []
+        for path in self.paths():
+            try:
+                with np.load(path, allow_pickle=False) as file:
+                    values = {name: file[name] for name in file.files}
+                return values, json.loads(values.pop(_STATE).tobytes()), damaged
+            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+                damaged.append(path)
+        if damaged:
+            raise DataError(
+                f"No checkpoint in {self.folder} can be read (newest: {damaged[0].name}); remove the "
+                "folder to start again."
+            )
+        return None
+
+
+def read_variables(network, optimizer) -> dict[str, np.ndarray]:
+    """Values of all variables of network and optimiser by name."""
+    return {name: np.asarray(v.value) for name, v in _named(network, optimizer)}
+
+
+def write_variables(network, optimizer, values: dict[str, np.ndarray]) -> None:
+    """The inverse of `read_variables`.
+
+    Raises:
+        DataError: a value is missing or has another shape.
+    """
+    named = list(_named(network, optimizer))
+    for name, variable in named:
+        if name not in values or values[name].shape != tuple(variable.shape):
+            raise DataError(
+                f"The checkpoint belongs to another configuration: its {name} is "
+                f"{values[name].shape if name in values else 'missing'}, not "
+                f"{tuple(variable.shape)}; choose another --out."
+            )
+    for name, variable in named:
+        variable.assign(values[name])
+
+
+def _named(network, optimizer):
+    for number, variable in enumerate(network.variables):
+        yield f"network/{number:04d}-{variable.path.replace('/', '.')}", variable
+    for number, variable in enumerate(optimizer.variables):
+        # Without the optimiser's own name, which Keras counts up within a process.
+        yield f"optimizer/{number:04d}-{variable.path.rpartition('/')[2]}", variable

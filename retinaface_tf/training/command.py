@@ -1,0 +1,96 @@
+"""What `retinaface-tf train` and `training/train.py` do with their options."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TextIO
+
+from retinaface_tf.errors import ConfigError, DataError
+from retinaface_tf.training.config import TrainingConfig, apply_overrides, read_values
+
+CONFIGS = Path(__file__).resolve().parent.parent.parent / "training" / "configs"
+# What is run when nothing is said, by the kind of data.
+DEFAULTS = {
+    "synthetic": "synthetic",
+    "wider": "wider_mobilenet025",
+    "retinaface": "wider_mobilenet025",
+    "fddb": "fddb_finetune",
+    "coco": "wider_mobilenet025",
+    "records": "wider_mobilenet025",
+}
+
+
+def resolve_config(
+    name: str | None,
+    data: str | None,
+    root: Path | None,
+    epochs: int | None,
+    batch: int | None,
+    devices: int | None,
+    overrides: Sequence[str],
+) -> TrainingConfig:
+    """The configuration a command line asks for; later arguments win over earlier ones.
+
+    Raises:
+        ConfigError: there is no such configuration, or a name or value is wrong.
+    """
+    if data is not None and data not in DEFAULTS:
+        raise ConfigError(f"--data {data!r} must be one of {', '.join(DEFAULTS)}.")
+    values = read_values(find_config(name or DEFAULTS[data or "synthetic"]))
+    options = {
+        "data.kind": data,
+        "data.root": str(root) if root else None,
+        "epochs": epochs,
+        "data.batch": batch,
+        "devices": devices,
+    }
+    for key, value in options.items():
+        if value is not None:
+            *parents, last = key.split(".")
+            place = values
+            for parent in parents:
+                place = place.setdefault(parent, {})
+            place[last] = value
+    return TrainingConfig.from_dict(apply_overrides(values, overrides))
+
+
+def find_config(name: str) -> Path:
+    """A configuration by path, or by its name in `training/configs`.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if Path(name).is_file():
+        return Path(name)
+    path = CONFIGS / f"{name}.toml"
+    if path.is_file():
+        return path
+    known = ", ".join(sorted(p.stem for p in CONFIGS.glob("*.toml"))) or "none found"
+    raise ConfigError(f"There is no configuration {name!r}; give a file or one of: {known}.")
+
+
+def run(config: TrainingConfig, out: Path, *, restart: bool, quiet: bool, stream: TextIO) -> None:
+    """Trains, telling on `stream` what happens, and on stdout what it came to.
+
+    Raises:
+        RetinaFaceError: see `trainer.train`.
+    """
+    from retinaface_tf.training.progress import no_progress, rich_progress
+    from retinaface_tf.training.trainer import train
+
+    if restart and out.exists():
+        if not (out / "config.json").is_file():
+            raise DataError(f"{out} is not the folder of a run; --restart does not remove it.")
+        shutil.rmtree(out)
+    result = train(
+        config,
+        out,
+        track=no_progress if quiet else rich_progress,
+        notify=lambda line: print(line, file=stream, flush=True),
+    )
+    if result.after is not None:
+        print(f"average precision before {result.before:.4f}, after {result.after:.4f}")
+    print(f"weights: {result.folder / 'last.weights.h5'}")
+    print(f"pictures: {result.folder / 'detections.png'}, {result.folder / 'learning.png'}")

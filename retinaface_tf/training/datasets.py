@@ -1,0 +1,183 @@
+"""Opens the data sets a configuration names: what is trained on, and what is evaluated."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from retinaface_tf.data.annotation import AnnotatedImage
+from retinaface_tf.data.check import CheckResult, check_images
+from retinaface_tf.data.coco import read_coco
+from retinaface_tf.data.fddb import read_fddb_boxes, read_fddb_ellipses, read_fold_names
+from retinaface_tf.data.records import RecordSource, read_record_images
+from retinaface_tf.data.retinaface_labels import read_retinaface_labels
+from retinaface_tf.data.sources import ImageSource, LabelledSource
+from retinaface_tf.data.synthetic import draw_images
+from retinaface_tf.data.widerface import read_widerface
+from retinaface_tf.errors import ConfigError
+from retinaface_tf.training.config import DataConfig, TrainingConfig
+from retinaface_tf.training.progress import Track, no_progress
+
+# Where the usual archives put things, relative to data.root.
+_WIDER_LABELS = (
+    "wider_face_split/wider_face_{part}_bbx_gt.txt",
+    "WIDER_{part}/wider_face_{part}_bbx_gt.txt",
+    "{part}/wider_face_{part}_bbx_gt.txt",
+    "wider_face_{part}_bbx_gt.txt",
+)
+_RETINAFACE_LABELS = ("{part}/label.txt", "WIDER_{part}/label.txt", "label.txt")
+_WIDER_IMAGES = ("WIDER_{part}/images", "{part}/images", "images")
+
+
+@dataclass(frozen=True, eq=False)
+class ValidationSet:
+    """Pictures that are evaluated.
+
+    Attributes:
+        images: labels and files.
+        encoded: the files' bytes where they are in memory.
+    """
+
+    images: list[AnnotatedImage]
+    encoded: list[bytes] | None = None
+
+    def pixels(self) -> list[Path] | list[bytes]:
+        """What `RetinaFace.detect` reads."""
+        return self.encoded if self.encoded is not None else [i.path for i in self.images]
+
+
+@dataclass(frozen=True)
+class DataSets:
+    """What `open_data_sets` returns: both sets, and lines that tell what they are."""
+
+    train: ImageSource
+    validation: ValidationSet
+    notes: tuple[str, ...]
+
+
+def open_data_sets(config: TrainingConfig, track: Track = no_progress) -> DataSets:
+    """The training and validation sets of a run; bad labels and pictures are left out.
+
+    Args:
+        config: of the run.
+        track: shows progress.
+
+    Raises:
+        ConfigError: something needed is not set or not found.
+        DataError: labels cannot be read, or nothing usable is left.
+    """
+    data = config.data
+    if data.kind == "synthetic":
+        return _synthetic(config, track)
+    if data.kind == "records":
+        return _records(data)
+    train, validation = {"fddb": _fddb}.get(data.kind, _labelled)(data)
+    notes = []
+    checked = []
+    for name, images in (
+        ("training", train),
+        ("validation", _thin(validation, data.max_validation)),
+    ):
+        with track(f"checking {name} pictures", len(images)) as advance:
+            result: CheckResult = check_images(
+                images, decode=data.check == "full", progress=advance
+            )
+        notes.append(f"{name}: {result.summary()}")
+        checked.append(result.images)
+    return DataSets(LabelledSource(checked[0]), ValidationSet(checked[1]), tuple(notes))
+
+
+def _synthetic(config: TrainingConfig, track: Track) -> DataSets:
+    drawn = config.synthetic
+    total = drawn.train + drawn.validation
+    with track("drawing faces", total) as advance:
+        pairs = list(draw_images(drawn, 0, total, processes=os.cpu_count() or 1, progress=advance))
+    encoded, images = [p[0] for p in pairs], [p[1] for p in pairs]
+    faces = sum(len(image.boxes) for image in images)
+    return DataSets(
+        LabelledSource(images[: drawn.train], encoded[: drawn.train]),
+        ValidationSet(images[drawn.train :], encoded[drawn.train :]),
+        (f"drew {drawn.train} training and {drawn.validation} held-out pictures, {faces} faces",),
+    )
+
+
+def _records(data: DataConfig) -> DataSets:
+    if not data.root:
+        raise ConfigError("data.kind='records' needs data.root, a folder `data pack` wrote.")
+    source = RecordSource(Path(data.root))
+    validation = ValidationSet([])
+    if data.validation_labels:
+        images, encoded = read_record_images(Path(data.validation_labels), data.max_validation)
+        validation = ValidationSet(images, encoded)
+    note = f"training: {source.count} packed pictures"
+    return DataSets(source, validation, (note,))
+
+
+def _thin(images: list[AnnotatedImage], limit: int) -> list[AnnotatedImage]:
+    """At most `limit` pictures, evenly spread."""
+    if len(images) <= limit:
+        return images
+    return [images[i * len(images) // limit] for i in range(limit)]
+
+
+READERS: dict[str, Callable[[Path, Path], list[AnnotatedImage]]] = {
+    "wider": read_widerface,
+    "retinaface": read_retinaface_labels,
+    "coco": read_coco,
+}
+
+
+def _labelled(data: DataConfig) -> tuple[list[AnnotatedImage], list[AnnotatedImage]]:
+    reader = READERS[data.kind]
+    patterns = {"wider": _WIDER_LABELS, "retinaface": _RETINAFACE_LABELS}.get(data.kind, ())
+    train = reader(
+        _locate(data, "labels", patterns, "train"), _locate(data, "images", _WIDER_IMAGES, "train")
+    )
+    labels = _locate(data, "validation_labels", _WIDER_LABELS, "val", optional=True)
+    if labels is None or data.max_validation == 0:
+        return train, []
+    # RetinaFace's own list for the validation pictures has no landmarks and the same boxes.
+    reader = read_widerface if labels.name.endswith("bbx_gt.txt") else reader
+    return train, reader(labels, _locate(data, "validation_images", _WIDER_IMAGES, "val"))
+
+
+def _locate(data: DataConfig, name: str, patterns, part: str, optional: bool = False):
+    """The path an option gives, or the first of the usual places that exists."""
+    given = getattr(data, name)
+    if given:
+        path = Path(given)
+        if not path.exists():
+            raise ConfigError(f"data.{name}={given} does not exist.")
+        return path
+    if data.root and not Path(data.root).is_dir():
+        raise ConfigError(f"data.root={data.root} is not a folder.")
+    tried = [Path(data.root) / pattern.format(part=part) for pattern in patterns if data.root]
+    for path in tried:
+        if path.exists():
+            return path
+    if optional:
+        return None
+    looked = ", ".join(str(path) for path in tried) or "nowhere, as data.root is not set"
+    raise ConfigError(f"data.{name} was not found (looked at {looked}); set it.")
+
+
+def _fddb(data: DataConfig) -> tuple[list[AnnotatedImage], list[AnnotatedImage]]:
+    if not data.root:
+        raise ConfigError("data.kind='fddb' needs data.root, the folder with FDDB-folds.")
+    root = Path(data.root)
+    pictures = Path(data.images) if data.images else root / "originalPics"
+    folds = read_fold_names(root / "FDDB-folds")
+    if not folds:
+        raise ConfigError(f"There is no FDDB-fold-01.txt in {root / 'FDDB-folds'}.")
+    if data.labels:
+        images = read_fddb_boxes(data.labels, pictures)
+    else:
+        lists = sorted((root / "FDDB-folds").glob("FDDB-fold-*-ellipseList.txt"))
+        images = [image for path in lists for image in read_fddb_ellipses(path, pictures)]
+    parts: tuple[list, list] = ([], [])
+    for image in images:
+        fold = folds.get(image.path.relative_to(pictures).with_suffix("").as_posix(), 0)
+        parts[fold in data.validation_folds].append(image)
+    return parts

@@ -1,0 +1,69 @@
+"""Where a network's weights start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from retinaface_tf.config import RetinaFaceConfig
+from retinaface_tf.errors import ConfigError
+from retinaface_tf.models import RetinaFaceNetwork, build_retinaface
+from retinaface_tf.presets import list_presets
+from retinaface_tf.training.config import InitConfig
+from retinaface_tf.training.step import PARTS, part_of
+
+
+def initial_network(config: RetinaFaceConfig, init: InitConfig) -> tuple[RetinaFaceNetwork, str]:
+    """A network as `init` says, and one line that tells where its weights came from.
+
+    Raises:
+        ConfigError: a part has another name.
+        WeightsError: the source is missing, damaged or of another network.
+    """
+    unknown = set(init.keep) - set(PARTS)
+    if unknown:
+        raise ConfigError(
+            f"init.keep has {sorted(unknown)[0]!r}; the parts are {', '.join(PARTS)}."
+        )
+    network = build_retinaface(config)
+    if init.source == "random":
+        return network, "weights: random"
+    if init.source == "imagenet":
+        from retinaface_tf.training.imagenet import fill_imagenet_backbone
+
+        return network, fill_imagenet_backbone(network)
+    copied = copy_parts(_open_source(config, init.source), network, init.keep)
+    return network, f"weights: {copied} layers ({', '.join(init.keep)}) from {init.source}"
+
+
+def _open_source(config: RetinaFaceConfig, source: str) -> RetinaFaceNetwork:
+    if source in list_presets():
+        from retinaface_tf.pull import load_preset
+
+        return load_preset(source)
+    from retinaface_tf.convert import convert_weights
+    from retinaface_tf.weights import is_own_file, load_weights, require_file
+
+    path = require_file(Path(source))
+    return load_weights(path) if is_own_file(path) else convert_weights(path, config)
+
+
+def copy_parts(source: RetinaFaceNetwork, target: RetinaFaceNetwork, parts) -> int:
+    """Copies the weights of layers of the same name; returns how many layers.
+
+    Raises:
+        ConfigError: a chosen layer of the target has none, or one of another shape, in the source.
+    """
+    theirs = {layer.name: layer for layer in source.layers}
+    copied = 0
+    for layer in target.layers:
+        if not layer.weights or part_of(layer.name) not in parts:
+            continue
+        other = theirs.get(layer.name)
+        if other is None or [w.shape for w in other.weights] != [w.shape for w in layer.weights]:
+            raise ConfigError(
+                f"The weights to start from have no layer {layer.name} of this network's shape; "
+                f"leave {part_of(layer.name)!r} out of init.keep."
+            )
+        layer.set_weights(other.get_weights())
+        copied += 1
+    return copied

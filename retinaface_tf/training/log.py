@@ -1,0 +1,86 @@
+"""A run's numbers: a CSV row an epoch, and the same as TensorBoard events."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+from retinaface_tf.losses.multitask import TERMS
+
+COLUMNS = (
+    *("epoch", "step", "learning_rate", "loss"),
+    *TERMS,
+    *("positives", "average_precision", "seconds"),
+)
+
+
+class RunLog:
+    """Rows of `metrics.csv` and TensorBoard's event files in `tensorboard/`.
+
+    Row 0 is the start. After a restart the rows of epochs that are done again are dropped.
+
+    Args:
+        folder: of the run.
+        epochs_done: rows of later epochs are dropped.
+    """
+
+    def __init__(self, folder: Path, epochs_done: int):
+        import tensorflow as tf
+
+        self.path = folder / "metrics.csv"
+        self.rows: list[dict[str, Any]] = []
+        if self.path.is_file():
+            with self.path.open(newline="") as file:
+                rows = [_parse(row) for row in csv.DictReader(file)]
+            self.rows = [row for row in rows if row["epoch"] is not None]
+            self.rows = [row for row in self.rows if row["epoch"] <= epochs_done]
+        self._writer = tf.summary.create_file_writer(str(folder / "tensorboard"))
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Writes one row; keys are of `COLUMNS`."""
+        self.rows = [old for old in self.rows if old["epoch"] != row["epoch"]] + [row]
+        partial = self.path.with_name(f".{self.path.name}")
+        with partial.open("w", newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS, restval="")
+            writer.writeheader()
+            writer.writerows(
+                {k: "" if v is None else v for k, v in row.items()} for row in self.rows
+            )
+        partial.replace(self.path)
+        self.scalars(
+            row["step"],
+            {name: row[name] for name in COLUMNS[2:] if row.get(name) is not None},
+            prefix="epoch/",
+        )
+
+    def scalars(self, step: int, values: dict[str, float], prefix: str = "step/") -> None:
+        """Numbers for TensorBoard."""
+        import tensorflow as tf
+
+        with self._writer.as_default(step=step):
+            for name, value in values.items():
+                tf.summary.scalar(prefix + name, value)
+
+    def picture(self, step: int, name: str, pixels) -> None:
+        """A picture uint8 [H, W, 3] for TensorBoard."""
+        import tensorflow as tf
+
+        with self._writer.as_default(step=step):
+            tf.summary.image(name, pixels[None])
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Ends the event file."""
+        self._writer.close()
+
+
+def _parse(row: dict[str, str]) -> dict[str, float | int | None]:
+    def number(name: str):
+        text = row.get(name) or ""
+        try:
+            return (int if name in ("epoch", "step") else float)(text)
+        except ValueError:
+            return None
+
+    return {name: number(name) for name in COLUMNS}

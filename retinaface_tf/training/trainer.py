@@ -1,0 +1,356 @@
+"""A whole training run: data, devices, epochs, checkpoints, evaluation, files.
+
+The folder of a run:
+    config.json                 everything the run depends on
+    checkpoints/                what a restart goes on from
+    metrics.csv, tensorboard/   numbers
+    best.weights.h5             of the epoch with the highest average precision
+    last.weights.h5             of the last epoch
+    detections.png, learning.png, precision_recall.png
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from retinaface_tf.data.pipeline import TrainingPipeline
+from retinaface_tf.errors import ConfigError
+from retinaface_tf.training import pictures
+from retinaface_tf.training.callbacks import MeanOfLogs, OnStep, StopOnDivergence
+from retinaface_tf.training.checkpoint import Checkpoints, read_variables, write_variables
+from retinaface_tf.training.config import TrainingConfig
+from retinaface_tf.training.datasets import DataSets, open_data_sets
+from retinaface_tf.training.distributed import Devices, choose_devices
+from retinaface_tf.training.evaluation import Evaluation, Evaluator
+from retinaface_tf.training.initialize import initial_network
+from retinaface_tf.training.log import RunLog
+from retinaface_tf.training.progress import Track, no_progress
+from retinaface_tf.training.schedule import DetectorSchedule
+from retinaface_tf.training.step import (
+    DetectorTraining,
+    freeze,
+    make_optimizer,
+    set_synchronized_batch_norm,
+)
+from retinaface_tf.weights import save_weights
+
+# Steps between TensorBoard's scalars of single steps.
+_SCALAR_STEPS = 20
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a run came to.
+
+    Attributes:
+        folder: where its files are.
+        steps: done in all.
+        before, after: average precision at the start and at the end; None where not evaluated.
+        best: the highest of all epochs.
+    """
+
+    folder: Path
+    steps: int
+    before: float | None
+    after: float | None
+    best: float | None
+
+
+def train(
+    config: TrainingConfig,
+    folder: Path | str,
+    *,
+    track: Track = no_progress,
+    notify: Callable[[str], None] = lambda line: None,
+    on_step: Callable[[int, dict], None] = lambda step, logs: None,
+) -> TrainingResult:
+    """Trains as configured, going on from the newest checkpoint in the folder if there is one.
+
+    Args:
+        config: of the run.
+        folder: for everything that is written.
+        track: shows progress.
+        notify: is told what happens, a line at a time.
+        on_step: called after each step with the number of steps done and what the step returned.
+
+    Raises:
+        ConfigError: an option cannot be, or the folder belongs to another run.
+        DataError: data cannot be read.
+        TrainingDiverged: the loss is not a finite number any more.
+    """
+    if keras.backend.backend() != "tensorflow":
+        raise ConfigError("Training needs Keras on TensorFlow; unset KERAS_BACKEND.")
+    devices = choose_devices(config.devices)
+    if config.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    keras.utils.set_random_seed(config.seed)
+    if config.data.batch % devices.replicas:
+        raise ConfigError(
+            f"data.batch={config.data.batch} cannot be shared by {devices.replicas} devices; "
+            "choose a multiple."
+        )
+    folder = Path(folder)
+    if devices.chief:
+        _claim_folder(folder, config)
+    data = open_data_sets(config, track)
+    for line in data.notes:
+        notify(line)
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(config.precision)
+    try:
+        return _Run(config, folder, devices, data, track, notify, on_step).run()
+    finally:
+        keras.config.set_dtype_policy(policy)
+
+
+def _claim_folder(folder: Path, config: TrainingConfig) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    path, values = folder / "config.json", config.to_dict()
+    if path.is_file():
+        try:
+            old = json.loads(path.read_text())
+        except ValueError:
+            old = None
+        if old != values:
+            changed = next((k for k in values if (old or {}).get(k) != values[k]), "format")
+            raise ConfigError(
+                f"{folder} holds a run with other settings ({changed} differs); choose another "
+                "--out, or remove that folder to start again."
+            )
+    partial = path.with_name(".config.json")
+    partial.write_text(json.dumps(values, indent=1) + "\n")
+    partial.replace(path)
+
+
+class _Run:
+    """The state of one run in one process."""
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        folder: Path,
+        devices: Devices,
+        data: DataSets,
+        track: Track,
+        notify: Callable[[str], None],
+        on_step: Callable[[int, dict], None],
+    ):
+        self.config, self.folder, self.devices = config, folder, devices
+        self.track, self.notify, self.on_step = track, notify, on_step
+        self.data = data
+        self.pipeline = TrainingPipeline(
+            data.train,
+            config.network,
+            size=config.data.size,
+            batch=config.data.batch,
+            augment=config.augment,
+            match=config.match,
+            seed=config.seed,
+        )
+        steps = self.pipeline.steps_per_epoch
+        with devices.strategy.scope():
+            self.network, note = initial_network(config.network, config.init)
+            freeze(self.network, config.init.freeze)
+            if devices.replicas > 1:
+                set_synchronized_batch_norm(self.network)
+            schedule = DetectorSchedule(config.schedule, steps, config.epochs)
+            self.optimizer = make_optimizer(config.optimizer, schedule, devices.replicas)
+            self.model = DetectorTraining(
+                self.network, self.pipeline.anchors, config.loss, config.optimizer
+            )
+            self.model.compile(optimizer=self.optimizer, jit_compile=False)
+            self.optimizer.build(self.network.trainable_variables)
+        notify(note)
+        notify(
+            f"{data.train.count} training pictures, {steps} steps of {config.data.batch} an epoch, "
+            f"{config.epochs} epochs on {devices.replicas} device(s)"
+        )
+        self.checkpoints = Checkpoints(folder / "checkpoints")
+        self.step = 0
+        self.sums = MeanOfLogs()
+        self.best: float | None = None
+        self.before: float | None = None
+        self.after: float | None = None
+
+    def run(self) -> TrainingResult:
+        self._restore()
+        steps = self.pipeline.steps_per_epoch
+        total = steps * self.config.epochs
+        epochs_done = self.step // steps
+        if self.devices.chief:
+            self.log = RunLog(self.folder, epochs_done)
+            self.evaluator = Evaluator(
+                self.network, self.data.validation, self.config.data.validation_size
+            )
+            if self.step == 0:
+                self._finish_epoch(0, 0.0)
+        with self.track("training", total) as advance:
+            advance(self.step)
+            for epoch in range(epochs_done, self.config.epochs):
+                started = time.monotonic()
+                self._train_epoch(epoch, self.step - epoch * steps, advance)
+                if self.devices.chief:
+                    self._finish_epoch(epoch + 1, time.monotonic() - started)
+                self.sums.sums = {}
+                self._save_checkpoint()
+        if self.devices.chief:
+            self._finish()
+        return TrainingResult(self.folder, self.step, self.before, self.after, self.best)
+
+    def _restore(self) -> None:
+        newest = self.checkpoints.load_newest()
+        if newest is None:
+            return
+        values, state, damaged = newest
+        for path in damaged:
+            self.notify(f"{path} is damaged; going on from an older checkpoint")
+        write_variables(self.network, self.optimizer, values)
+        self.step, self.sums.sums = state["step"], dict(state["sums"])
+        self.best, self.before, self.after = state["best"], state["before"], state["after"]
+        self.notify(f"going on from step {self.step}")
+
+    def _save_checkpoint(self) -> None:
+        if self.devices.chief:
+            state = {
+                "step": self.step,
+                "sums": self.sums.sums,
+                "best": self.best,
+                "before": self.before,
+                "after": self.after,
+            }
+            self.checkpoints.save(self.step, read_variables(self.network, self.optimizer), state)
+
+    def _callbacks(self, advance) -> list[keras.callbacks.Callback]:
+        def count(logs):
+            self.step += 1
+
+        def report(logs):
+            self.on_step(self.step, logs)
+            advance(1, f"loss {float(logs['loss']):.3f}")
+            if self.devices.chief and self.step % _SCALAR_STEPS == 0:
+                values = {k: float(v) for k, v in logs.items() if k != "bad_images"}
+                rate = float(self.optimizer.learning_rate)
+                self.log.scalars(self.step, {**values, "learning_rate": rate})
+
+        def save(logs):
+            inside = self.step % self.pipeline.steps_per_epoch
+            if inside and self.step % self.config.checkpoint_steps == 0:
+                self._save_checkpoint()
+
+        guard = StopOnDivergence(
+            self.data.train.name,
+            lambda: self.step,
+            f"the last good checkpoint is in {self.checkpoints.folder}. Lower schedule.peak, or set "
+            "optimizer.clip_norm, or look at those files.",
+        )
+        return [OnStep(count), guard, self.sums, OnStep(report), OnStep(save)]
+
+    def _train_epoch(self, epoch: int, first_step: int, advance) -> None:
+        callbacks = self._callbacks(advance)
+        if self.devices.workers > 1:
+            self._loop(epoch, first_step, callbacks)
+            return
+        # A dataset an epoch: it is a function of the epoch's number and the first step, which is
+        # what makes a restart in the middle of an epoch exact.
+        self.model.fit(
+            self.pipeline.epoch(epoch, first_step=first_step),
+            initial_epoch=epoch,
+            epochs=epoch + 1,
+            callbacks=callbacks,
+            shuffle=False,
+            verbose=0,
+        )
+
+    def _loop(self, epoch: int, first_step: int, callbacks) -> None:
+        """The same step in a loop of our own: Keras' fit does not run over several workers."""
+        strategy = self.devices.strategy
+
+        def share(context):
+            return self.pipeline.epoch(
+                epoch,
+                first_step=first_step,
+                worker=self.devices.worker,
+                workers=self.devices.workers,
+                batch=context.get_per_replica_batch_size(self.config.data.batch),
+            )
+
+        if not hasattr(self, "_run_step"):
+
+            @tf.function
+            def run_step(iterator):
+                return strategy.run(self.model.train_step, args=(next(iterator),))
+
+            self._run_step = run_step
+        iterator = iter(strategy.distribute_datasets_from_function(share))
+        hooks = keras.callbacks.CallbackList(callbacks, model=self.model)
+        for step in range(first_step, self.pipeline.steps_per_epoch):
+            logs = self._run_step(iterator)
+            local = {k: strategy.experimental_local_results(v)[0] for k, v in logs.items()}
+            hooks.on_train_batch_end(step, local)
+
+    @contextlib.contextmanager
+    def _averaged_weights(self):
+        """Inside, the network has the moving average of its weights, if one is kept."""
+        inner = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        if not inner.use_ema or not self.step:
+            yield
+            return
+        variables = self.network.trainable_variables
+        kept = [np.asarray(v.value) for v in variables]
+        for variable, average in zip(variables, inner._model_variables_moving_average):
+            variable.assign(np.asarray(average.value))
+        try:
+            yield
+        finally:
+            for variable, value in zip(variables, kept):
+                variable.assign(value)
+
+    def _finish_epoch(self, done: int, seconds: float) -> None:
+        """Evaluates, writes the weights and the epoch's row."""
+        row = {
+            "epoch": done,
+            "step": self.step,
+            "learning_rate": float(self.optimizer.learning_rate),
+            "seconds": round(seconds, 2),
+            **self.sums.means(),
+        }
+        last = done == self.config.epochs
+        wanted = done == 0 or last or done % self.config.evaluate_epochs == 0
+        with self._averaged_weights():
+            if wanted and self.data.validation.images:
+                precision = self._evaluate(done).average_precision
+                row["average_precision"] = precision
+                if done == 0:
+                    self.before = precision
+                self.after = precision
+                if done and (self.best is None or precision > self.best):
+                    self.best = precision
+                    save_weights(self.network, self.folder / "best.weights.h5")
+            if done:
+                save_weights(self.network, self.folder / "last.weights.h5")
+        self.log.add(row)
+
+    def _evaluate(self, done: int) -> Evaluation:
+        with self.track("evaluating", len(self.data.validation.images)) as advance:
+            evaluation = self.evaluator(advance)
+        self.notify(f"epoch {done}: average precision {evaluation.average_precision:.4f}")
+        grid = pictures.detection_grid(self.evaluator, evaluation)
+        curve = pictures.precision_recall_picture(evaluation)
+        pictures.write_png(self.folder / "detections.png", grid)
+        pictures.write_png(self.folder / "precision_recall.png", curve)
+        self.log.picture(self.step, "detections", grid)
+        self.log.picture(self.step, "precision_recall", curve)
+        return evaluation
+
+    def _finish(self) -> None:
+        pictures.write_png(self.folder / "learning.png", pictures.learning_picture(self.log.rows))
+        self.log.close()
