@@ -2,12 +2,16 @@
 
 import base64
 import json
+import os
 import shutil
 import socket
+import subprocess
+import sys
 import threading
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,6 +29,7 @@ from retinaface_tf.serving.client import EndpointOptions, connect
 from retinaface_tf.serving.core import Limits
 from retinaface_tf.serving.tensors import to_message
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 QUICK = EndpointOptions(retries=0, timeout=60)
 
 
@@ -355,3 +360,36 @@ def test_folders_that_cannot_be_served_are_named(run_server, tmp_path, model_fol
         Server(ServerOptions(folder=model_folder / "1"))
     with pytest.raises(ServingError, match="No version"), run_server(tmp_path):
         pass
+
+
+CLI = """
+import sys
+from retinaface_tf.cli import main
+try:
+    main()
+finally:
+    assert not {"tensorflow", "keras"} & set(sys.modules)
+"""
+
+
+def test_the_command_line_asks_a_server_without_tensorflow(server, photos, tmp_path):
+    (tmp_path / "good.jpg").write_bytes(photos[0])
+    (tmp_path / "bad.jpg").write_bytes(photos[0][:500])
+
+    def detect(*options):
+        command = [sys.executable, "-c", CLI, "detect", "good.jpg", "bad.jpg", "--json", "-"]
+        return subprocess.run(
+            [*command, "--threshold", "0", *options],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        )
+
+    run = detect("--server", server.grpc, "--header", "x-who: test")
+    assert run.returncode == 1, run.stderr
+    good, bad = map(json.loads, run.stdout.splitlines())
+    assert good["faces"] and (good["width"], good["height"]) == (512, 512)
+    assert "Cannot read bad.jpg" in bad["error"]
+    run = detect("--server", server.grpc, "--size", "300")
+    assert run.returncode == 1 and "fixed in the model" in run.stderr
