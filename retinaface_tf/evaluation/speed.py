@@ -139,14 +139,14 @@ def draw(results: Sequence[Measurement], size: str, path: Path) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(8, 5), layout="constrained")
-    for result in results:
+    for number, result in enumerate(results):
         middle, slow, _ = result.percentiles(size)
         (points,) = axes.plot(middle, 100 * result.average_precision, "o")
         axes.hlines(100 * result.average_precision, middle, slow, color=points.get_color())
         axes.annotate(
             result.name,
             (middle, 100 * result.average_precision),
-            xytext=(5, 5),
+            xytext=(5, 6 + 11 * (number % 4)),
             textcoords="offset points",
             fontsize=8,
         )
@@ -154,6 +154,10 @@ def draw(results: Sequence[Measurement], size: str, path: Path) -> None:
     axes.set_ylabel("average precision at IoU 0.5, %")
     axes.set_xlim(left=0)
     axes.margins(0.15)
+    low, high = axes.get_ylim()
+    if high - low < 2:
+        # Differences of a few hundredths of a point are not to look like cliffs.
+        axes.set_ylim((low + high) / 2 - 1, (low + high) / 2 + 1)
     axes.grid(alpha=0.3)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)

@@ -185,6 +185,8 @@ def _describe(content: bytes, metadata: ModelMetadata) -> bytes:
     graph.tensors[graph.inputs[0]].name = signature.inputs[0].name = "image"
     if metadata.resizable:
         _open_reshapes(model)
+    if metadata.precision == "dynamic":
+        _float_depthwise_kernels(model)
     return seal(pack(model, {ENTRY: metadata.to_json().encode()}))
 
 
@@ -202,6 +204,28 @@ def _open_reshapes(model) -> None:
         buffer.data = np.frombuffer(shape.tobytes(), np.uint8)
         if operator.builtinOptions is not None:
             operator.builtinOptions.newShape = None
+
+
+def _float_depthwise_kernels(model) -> None:
+    """Gives depthwise convolutions of a dynamic-range file their float kernels back.
+
+    They are a few kilobytes, and XNNPACK has no such operator with int8 weights and float maps: it
+    would leave them to slower code and cut the graph there.
+    """
+    from ai_edge_litert.schema_py_generated import BuiltinOperator, TensorType
+
+    graph = model.subgraphs[0]
+    for operator in graph.operators:
+        code = model.operatorCodes[operator.opcodeIndex].builtinCode
+        kernel = graph.tensors[operator.inputs[1]] if len(operator.inputs) > 1 else None
+        if code != BuiltinOperator.DEPTHWISE_CONV_2D or kernel.type != TensorType.INT8:
+            continue
+        buffer = model.buffers[kernel.buffer]
+        values = np.frombuffer(bytes(buffer.data), np.int8).reshape(kernel.shape)
+        # One scale a channel, the last axis; int8 weights have no offset.
+        values = values.astype("<f4") * np.asarray(kernel.quantization.scale, "<f4")
+        buffer.data = np.frombuffer(values.astype("<f4").tobytes(), np.uint8)
+        kernel.type, kernel.quantization = TensorType.FLOAT32, None
 
 
 def _text(name: bytes | str) -> str:
