@@ -130,10 +130,10 @@ def fit(photo: np.ndarray, width: int, height: int) -> np.ndarray:
 
 
 def mosaic(photo: np.ndarray, width: int, height: int, columns: int = 25, rows: int = 20):
-    """500 copies of the photo's face, each with a little context."""
+    """500 copies of the photo's face side by side."""
     detector = RetinaFace.from_preset("mobilenet0.25")
     x1, y1, x2, y2 = detector.detect(photo, max_faces=1).boxes[0]
-    x, y, half = (x1 + x2) / 2, (y1 + y2) / 2, max(x2 - x1, y2 - y1) * 0.75
+    x, y, half = (x1 + x2) / 2, (y1 + y2) / 2, max(x2 - x1, y2 - y1) * 0.55
     top, left = max(0, int(y - half)), max(0, int(x - half))
     face = photo[top : int(y + half), left : int(x + half)]
     tile = cv2.resize(face, (width // columns, height // rows), interpolation=cv2.INTER_AREA)

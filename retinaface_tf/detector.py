@@ -15,15 +15,10 @@ import numpy as np
 from retinaface_tf.config import RetinaFaceConfig
 from retinaface_tf.errors import BatchError, ConfigError, ImageError
 from retinaface_tf.faces import Faces
-from retinaface_tf.inference.images import read_image
-from retinaface_tf.inference.large_faces import join_large_faces, shrink_for_large_faces
-from retinaface_tf.inference.postprocess import read_faces
-from retinaface_tf.inference.preprocess import Prepared, Size, prepare, stack_padded
+from retinaface_tf.inference.finder import FaceFinder, NetworkFinder
+from retinaface_tf.inference.preprocess import Size
 from retinaface_tf.inference.runtimes import Runtime, open_preset, open_runtime
 
-# A batch never holds more pixels than this, whatever batch_size says: large pictures go in
-# smaller batches, so memory stays bounded.
-MAX_BATCH_PIXELS = 8_000_000
 # Pictures read ahead and sorted by shape, in batches.
 WINDOW_BATCHES = 4
 
@@ -34,20 +29,20 @@ class RetinaFace:
     """Finds faces in pictures.
 
     Args:
-        runtime: what runs the network.
+        runtime: what runs the network; or a `FaceFinder`, such as a model server.
         threshold: least score of a face, 0..1.
         iou: overlap above which the worse of two detections is dropped.
         size: at which pictures are searched, see `inference.preprocess.target_size`.
         max_faces: keep the best so many of a picture; None keeps all.
         large_faces: also search a copy a quarter as wide where that costs under 10 %, for close-ups
-            beyond the network's largest anchor.
+            beyond the network's largest anchor; a model server decides for itself.
 
     These settings are defaults that each call may override.
     """
 
     def __init__(
         self,
-        runtime: Runtime,
+        runtime: Runtime | FaceFinder,
         *,
         threshold: float = 0.5,
         iou: float = 0.4,
@@ -56,6 +51,7 @@ class RetinaFace:
         large_faces: bool = True,
     ):
         self.runtime = runtime
+        self._finder = runtime if isinstance(runtime, FaceFinder) else NetworkFinder(runtime)
         self._defaults = {
             "threshold": threshold,
             "iou": iou,
@@ -66,32 +62,95 @@ class RetinaFace:
         _check_settings(self._defaults)
 
     @classmethod
-    def from_preset(cls, name: str, *, runtime: str = "keras", **settings) -> RetinaFace:
+    def from_preset(
+        cls, name: str, *, runtime: str = "litert", threads: int | None = None, **settings
+    ) -> RetinaFace:
         """The detector with a preset's trained weights, fetched once and cached.
 
         Args:
             name: see `list_presets`.
-            runtime: "keras".
+            runtime: "litert", which starts without TensorFlow (the first use ever converts the
+                weights, with it), "keras" or "onnx".
+            threads: cores that litert and onnx use; None for all.
             settings: as in the constructor.
 
         Raises:
             ConfigError: no such preset or runtime.
             WeightsError: the preset has no weights, or they are neither cached nor to be had.
         """
-        return cls(open_preset(name, runtime, notify=_tell), **settings)
+        return cls(open_preset(name, runtime, threads=threads, notify=_tell), **settings)
 
     @classmethod
-    def from_file(cls, path: str | Path, *, runtime: str | None = None, **settings) -> RetinaFace:
-        """The detector with the network in a file: `.weights.h5` as this package writes, `.keras`.
+    def from_file(
+        cls,
+        path: str | Path,
+        *,
+        runtime: str | None = None,
+        threads: int | None = None,
+        **settings,
+    ) -> RetinaFace:
+        """The detector with the network in a file this package wrote.
+
+        Args:
+            path: `.weights.h5`, `.keras`, `.tflite` or `.onnx`.
+            runtime, threads: as in `from_preset`; None takes the runtime that fits the file.
+            settings: as in the constructor.
 
         Raises:
             WeightsError: the file is missing, damaged or of another kind.
         """
-        return cls(open_runtime(Path(path), runtime), **settings)
+        runtime = open_runtime(Path(path), runtime, threads=threads, notify=_tell)
+        return cls(runtime, **settings)
+
+    @classmethod
+    def from_endpoint(
+        cls,
+        target: str,
+        *,
+        model: str = "retinaface",
+        version: int | None = None,
+        label: str | None = None,
+        threshold: float = 0.5,
+        max_faces: int | None = None,
+        **options,
+    ) -> RetinaFace:
+        """The detector around a model server (TF-Serving, or `retinaface-tf serve`).
+
+        Pictures are sent as the files they are. Nothing is asked of the server until the first
+        picture.
+
+        Args:
+            target: "host:port", 8500 for gRPC or 8501 for REST where nothing else was chosen.
+            model: its name on the server.
+            version, label: which version; without, the newest.
+            threshold: least score of a face; below the exported model's own it changes nothing.
+            max_faces: keep the best so many of a picture.
+            options: of `serving.client.EndpointOptions`: protocol, timeout, retries, tls, ...
+
+        Raises:
+            ConfigError: an option is unknown or out of range.
+            ServingError: on first use: the server is away, or has not the model.
+        """
+        from retinaface_tf.inference.runtimes.grpc import RemoteFinder
+        from retinaface_tf.serving.client import EndpointOptions, connect
+
+        try:
+            options = EndpointOptions(**options)
+        except TypeError as error:
+            raise ConfigError(f"{error}.") from None
+        client = connect(target, model, version=version, label=label, options=options)
+        finder = RemoteFinder(client, max_request_bytes=options.max_message_bytes // 2)
+        return cls(finder, threshold=threshold, max_faces=max_faces)
 
     @property
     def config(self) -> RetinaFaceConfig:
-        """The network's description."""
+        """The network's description.
+
+        Raises:
+            ConfigError: the network is on a server, which keeps it to itself.
+        """
+        if not hasattr(self.runtime, "config"):
+            raise ConfigError("The network is on a server; its configuration is not known here.")
         return self.runtime.config
 
     def detect(
@@ -118,6 +177,7 @@ class RetinaFace:
 
         Raises:
             ImageError: the (single) picture cannot be read or searched.
+            ServingError: the model is on a server that is away or refuses.
             BatchError: pictures of a list cannot.
             ConfigError: a setting is out of range.
         """
@@ -149,14 +209,14 @@ class RetinaFace:
         with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
 
             def submit(sources):
-                return [pool.submit(_load, source, settings["size"]) for source in sources]
+                return [pool.submit(self._finder.load, source, settings) for source in sources]
 
             sources = iter(images)
             pending = submit(islice(sources, window))
             while pending:
                 loaded = [future.result() for future in pending]
                 pending = submit(islice(sources, window))
-                yield from self._detect_window(loaded, batch_size, settings)
+                yield from self._finder.find(loaded, batch_size, settings)
 
     def _settings(self, overrides: dict) -> dict:
         unknown = set(overrides) - set(self._defaults)
@@ -168,70 +228,9 @@ class RetinaFace:
         _check_settings(settings)
         return settings
 
-    def _detect_window(self, loaded, batch_size, settings) -> list[Faces | ImageError]:
-        """Answers for pictures that are read; each is searched itself, and perhaps in copies."""
-        input_shape = self.runtime.input_shape
-        searches: list[list[Prepared]] = []
-        for entry in loaded:
-            searches.append([] if isinstance(entry, ImageError) else [entry])
-            if settings["large_faces"] and searches[-1]:
-                searches[-1] += shrink_for_large_faces(entry, self.config, input_shape)
-        by_shape: dict[tuple[int, int], list[tuple[int, int]]] = {}
-        for i, search in enumerate(searches):
-            for j, prepared in enumerate(search):
-                by_shape.setdefault(input_shape(*prepared.pixels.shape[:2]), []).append((i, j))
-        found: dict[tuple[int, int], Faces] = {}
-        for shape, members in by_shape.items():
-            step = max(1, min(batch_size, MAX_BATCH_PIXELS // (shape[0] * shape[1])))
-            for start in range(0, len(members), step):
-                batch = members[start : start + step]
-                pictures = [searches[i][j] for i, j in batch]
-                found.update(zip(batch, self._detect_batch(pictures, shape, settings)))
-        return [
-            entry if isinstance(entry, ImageError) else self._join(i, searches[i], found, settings)
-            for i, entry in enumerate(loaded)
-        ]
-
-    def _join(self, i: int, search: list[Prepared], found: dict, settings: dict) -> Faces:
-        own, *copies = (found[i, j] for j in range(len(search)))
-        return join_large_faces(
-            own,
-            copies,
-            search[0],
-            self.config,
-            iou=settings["iou"],
-            max_faces=settings["max_faces"],
-        )
-
-    def _detect_batch(
-        self, prepared: list[Prepared], shape: tuple[int, int], settings: dict
-    ) -> list[Faces]:
-        images = stack_padded([p.pixels for p in prepared], shape, self.config.pixel_mean)
-        outputs = self.runtime(images)
-        return [
-            read_faces(
-                outputs,
-                i,
-                shape,
-                picture,
-                self.config,
-                threshold=settings["threshold"],
-                iou=settings["iou"],
-                max_faces=settings["max_faces"],
-            )
-            for i, picture in enumerate(prepared)
-        ]
-
 
 def _tell(text: str) -> None:
     print(text, file=sys.stderr)
-
-
-def _load(source: Source, size: Size) -> Prepared | ImageError:
-    try:
-        return prepare(read_image(source), size)
-    except ImageError as error:
-        return error
 
 
 def _check_settings(settings: dict) -> None:

@@ -40,3 +40,7 @@ class BatchError(RetinaFaceError):
             "the answers of the others are in this error's .results, or pass on_error='return'."
         )
         self.results = results
+
+
+class ServingError(RetinaFaceError):
+    """A model server is away, refuses a request, or has not the model asked for."""

@@ -16,7 +16,7 @@ PRESET = "mobilenet0.25"
 def detector():
     if not cached_path(PRESET).is_file():
         pytest.skip(f"needs `retinaface-tf weights pull {PRESET}`")
-    return RetinaFace.from_preset(PRESET)
+    return RetinaFace.from_preset(PRESET, runtime="keras")
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import typer  # noqa: E402
+import typer
 
-from retinaface_tf.cli.train import train  # noqa: E402
-from retinaface_tf.errors import RetinaFaceError  # noqa: E402
+from retinaface_tf.cli.train import train
+from retinaface_tf.errors import RetinaFaceError
 
 if __name__ == "__main__":
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

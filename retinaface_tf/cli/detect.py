@@ -12,12 +12,16 @@ from typing import Annotated, Any
 import typer
 
 from retinaface_tf.cli.augmentation import Flip, Rotations, Scales, Tiles, Vote
+from retinaface_tf.progress import progress_bar
 
 DEFAULT_PRESET = "mobilenet0.25"
+DEFAULT_IOU = 0.4
 
 Preset = Annotated[str, typer.Option(help="Named network; `retinaface-tf presets` lists them.")]
-Model = Annotated[Path | None, typer.Option(help="A network of your own: .weights.h5 or .keras.")]
-Runtime = Annotated[str | None, typer.Option(help="What runs the network: keras.")]
+Model = Annotated[
+    Path | None, typer.Option(help="A network of your own: .weights.h5, .keras, .tflite or .onnx.")
+]
+Runtime = Annotated[str | None, typer.Option(help="What runs the network: litert, keras or onnx.")]
 Threshold = Annotated[float, typer.Option(help="Least score of a face, 0 to 1.")]
 Iou = Annotated[float, typer.Option(help="Overlap above which the worse detection is dropped.")]
 Size = Annotated[
@@ -47,6 +51,7 @@ def detect(
     tiles: Tiles = None,
     max_faces: Annotated[int | None, typer.Option(help="Keep the best so many a picture.")] = None,
     batch_size: Annotated[int, typer.Option(help="Pictures given to the network at once.")] = 8,
+    threads: Annotated[int | None, typer.Option(help="Cores to use; without it, all.")] = None,
     json: Annotated[
         str | None, typer.Option(metavar="FILE|-", help="Write a JSON line for each picture.")
     ] = None,
@@ -58,6 +63,21 @@ def detect(
     ] = None,
     frames: Annotated[
         int | None, typer.Option(help="Stop a video or webcam after so many frames.")
+    ] = None,
+    server: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Ask a model server instead of a network here."),
+    ] = None,
+    server_model: Annotated[str, typer.Option(help="The model's name there.")] = "retinaface",
+    server_label: Annotated[str | None, typer.Option(help="Label of its version.")] = None,
+    rest: Annotated[bool, typer.Option("--rest", help="Speak REST, not gRPC.")] = False,
+    timeout: Annotated[float, typer.Option(help="Seconds a request may take.")] = 60.0,
+    tls: Annotated[bool, typer.Option("--tls", help="Speak TLS.")] = False,
+    tls_root: Annotated[
+        Path | None, typer.Option(help="PEM file of who vouches for the server.")
+    ] = None,
+    header: Annotated[
+        list[str] | None, typer.Option(metavar="NAME:VALUE", help="Sent with each request.")
     ] = None,
 ) -> None:
     """Find faces in photos, folders of photos, videos or the webcam.
@@ -74,8 +94,19 @@ def detect(
     augmentation = read_augmentation(scales, flip, vote, rotations, tiles, size)
     videos = [source for source in inputs if is_video(source)]
     pictures = list_images([source for source in inputs if not is_video(source)])
+    remote = None
+    if server is not None:
+        remote = Server(server, server_model, server_label, rest, timeout, tls, tls_root, header)
     detector = _open_detector(
-        preset, model, runtime, threshold=threshold, iou=iou, size=size, max_faces=max_faces
+        preset,
+        model,
+        runtime,
+        remote,
+        threads=threads,
+        threshold=threshold,
+        iou=iou,
+        size=size,
+        max_faces=max_faces,
     )
     if augmentation is not None:
         from retinaface_tf.inference.multiscale import AugmentedDetector
@@ -120,12 +151,67 @@ def demo(
         print(f"wrote {out / path.name}")
 
 
-def _open_detector(preset: str, model: Path | None, runtime: str | None, **settings):
+def _open_detector(
+    preset: str,
+    model: Path | None,
+    runtime: str | None,
+    server: Server | None = None,
+    threads: int | None = None,
+    **settings,
+):
     from retinaface_tf.detector import RetinaFace
 
+    if server is not None:
+        return _open_server(server, model, runtime, settings)
+
     if model is not None:
-        return RetinaFace.from_file(model, runtime=runtime, **settings)
-    return RetinaFace.from_preset(preset, runtime=runtime or "keras", **settings)
+        return RetinaFace.from_file(model, runtime=runtime, threads=threads, **settings)
+    return RetinaFace.from_preset(preset, runtime=runtime or "litert", threads=threads, **settings)
+
+
+def _open_server(server: Server, model: Path | None, runtime: str | None, settings: dict):
+    from retinaface_tf.detector import RetinaFace
+    from retinaface_tf.errors import ConfigError
+
+    if model is not None or runtime is not None:
+        raise ConfigError("--server takes the place of --model and --runtime; leave them out.")
+    if settings["size"] is not None or settings["iou"] != DEFAULT_IOU:
+        raise ConfigError(
+            "--size and --iou are fixed in the model on the server; choose them in "
+            "`retinaface-tf export savedmodel`."
+        )
+    headers = []
+    for header in server.headers or []:
+        name, colon, value = header.partition(":")
+        if not colon:
+            raise ConfigError(f"--header {header!r} is not understood: give NAME:VALUE.")
+        headers.append((name.strip().lower(), value.strip()))
+    return RetinaFace.from_endpoint(
+        server.target,
+        model=server.model,
+        label=server.label,
+        protocol="rest" if server.rest else "grpc",
+        timeout=server.timeout,
+        tls=server.tls or server.certificates is not None,
+        root_certificates=server.certificates,
+        metadata=tuple(headers),
+        threshold=settings["threshold"],
+        max_faces=settings["max_faces"],
+    )
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where faces are found instead of here, and how it is reached."""
+
+    target: str
+    model: str
+    label: str | None
+    rest: bool
+    timeout: float
+    tls: bool
+    certificates: Path | None
+    headers: list[str] | None
 
 
 @dataclass
@@ -138,30 +224,13 @@ class _Run:
     crops: Path | None
 
     def open(self, json: str | None) -> ExitStack:
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-        )
-
         from retinaface_tf.cli.output import JsonLines, Summary
 
         stack = ExitStack()
         self.summary = Summary()
         self.lines = stack.enter_context(JsonLines(json)) if json else None
         self.progress = stack.enter_context(
-            Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeRemainingColumn(),
-                console=Console(stderr=True),
-                transient=True,
-                disable=not sys.stderr.isatty(),
-            )
+            progress_bar(transient=True, disable=not sys.stderr.isatty())
         )
         return stack
 

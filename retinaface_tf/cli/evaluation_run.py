@@ -11,6 +11,7 @@ from typing import Any
 
 from retinaface_tf.cli.augmentation import read_augmentation
 from retinaface_tf.errors import ConfigError
+from retinaface_tf.progress import progress_bar
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,39 +23,39 @@ class DetectorOptions:
     runtime: str | None
     threshold: float
     iou: float
-    size: str | None
-    scales: str | None
-    flip: bool
-    vote: bool
-    rotations: bool
-    tiles: int | None
-    batch_size: int
+    size: str | None = None
+    scales: str | None = None
+    flip: bool = False
+    vote: bool = False
+    rotations: bool = False
+    tiles: int | None = None
+    batch_size: int = 8
+
+    @classmethod
+    def of(cls, values: dict[str, Any]) -> DetectorOptions:
+        """Those of a command's arguments that are ours."""
+        names = cls.__dataclass_fields__
+        return cls(**{name: value for name, value in values.items() if name in names})
 
     def open(self) -> tuple[Any, dict[str, Any]]:
         """The detector, and what its answers depend on (for the results' provenance)."""
-        from retinaface_tf.detector import RetinaFace
+        from retinaface_tf.cli.detect import _open_detector as open_detector
         from retinaface_tf.evaluation.results import file_sha256
         from retinaface_tf.inference.multiscale import AugmentedDetector
         from retinaface_tf.inference.preprocess import parse_size
+        from retinaface_tf.pull import resolve
 
         size = parse_size(self.size)
         augmentation = read_augmentation(
             self.scales, self.flip, self.vote, self.rotations, self.tiles, size
         )
         thresholds = {"threshold": self.threshold, "iou": self.iou}
-        if self.model is not None:
-            path = self.model
-            detector = RetinaFace.from_file(path, runtime=self.runtime, size=size, **thresholds)
-        else:
-            from retinaface_tf.pull import resolve
-
-            path = resolve(self.preset)
-            detector = RetinaFace.from_preset(
-                self.preset, runtime=self.runtime or "keras", size=size, **thresholds
-            )
+        detector = open_detector(self.preset, self.model, self.runtime, size=size, **thresholds)
+        path = self.model or resolve(self.preset)
         settings = {
             "weights": str(self.model) if self.model is not None else self.preset,
             "weights_sha256": file_sha256(path) if path.is_file() else None,
+            "weights_source_sha256": self._source_sha256(),
             "runtime": detector.runtime.name,
             "scales": [size] if augmentation is None else list(augmentation.scales),
             "flip": self.flip,
@@ -67,6 +68,14 @@ class DetectorOptions:
         if augmentation is not None:
             detector = AugmentedDetector(detector, augmentation, **thresholds)
         return detector, settings
+
+    def _source_sha256(self) -> str | None:
+        """Of the bytes a preset's weights were converted from: the same on every machine."""
+        from retinaface_tf.presets import get_preset
+
+        if self.model is not None or get_preset(self.preset).source is None:
+            return None
+        return get_preset(self.preset).source.data_sha256
 
 
 def search(
@@ -94,25 +103,7 @@ def progress(
     title: str, total: int
 ) -> Iterator[tuple[Callable[[int], None], Callable[[str], None]]]:
     """A bar on stderr: (advance, report a line above it)."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=not sys.stderr.isatty(),
-    )
+    bar = progress_bar(disable=not sys.stderr.isatty())
     with bar:
         task = bar.add_task(title, total=total)
         yield (
@@ -147,16 +138,42 @@ def show(title: str, header: list[str], rows: list[list[str]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left")
+    table = Table()
     for number, name in enumerate(header):
         table.add_column(name, justify="left" if number == 0 else "right")
     for row in rows:
         table.add_row(*row)
     # A pipe has no width to fold columns into.
     console = Console() if sys.stdout.isatty() else Console(width=160)
+    console.print(title, markup=False, soft_wrap=True)
     console.print(table)
 
 
 def percent(value: float | None) -> str:
     """0.5 -> "50.00"; a dash for what could not be measured."""
     return "–" if value is None or value != value else f"{100 * value:.2f}"
+
+
+def need_one(pred: Path | None, images: Path | None) -> None:
+    """Refuse a call that names neither detections nor pictures."""
+    if pred is None and images is None:
+        raise ConfigError("Give detections with --pred, or pictures to search with --images.")
+
+
+def need_all(there: int, whole: int, folder: Path, partial: bool) -> None:
+    """Refuse to judge part of a set unless that is asked for."""
+    if there < whole and not partial:
+        raise ConfigError(
+            f"{folder} holds {there} of {whole} images; add --partial to judge those alone."
+        )
+
+
+def run_name(name: str | None, pred: Path | None, settings: dict) -> str:
+    """What tables call a run when the user does not say."""
+    if name is not None:
+        return name
+    if pred is not None:
+        return pred.stem
+    parts = [Path(settings["weights"]).name, ",".join(map(str, settings["scales"]))]
+    parts += [option for option in ("flip", "vote", "rotations") if settings[option]]
+    return " ".join(parts)

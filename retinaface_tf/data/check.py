@@ -71,7 +71,7 @@ def check_faces(image: AnnotatedImage, width: int, height: int) -> list[Problem]
     problems = []
     for number, (box, points) in enumerate(zip(image.boxes, image.landmarks)):
         kind = _box_problem(box, width, height)
-        if kind is None and _points_outside(box, points):
+        if kind is None and _points_outside(box, points, width, height):
             kind = LANDMARK_PROBLEMS[0]
         if kind:
             text = "box " + " ".join(f"{value:g}" for value in box) + f" in {width}x{height}"
@@ -94,10 +94,13 @@ def _box_problem(box: np.ndarray, width: int, height: int) -> str | None:
     return None
 
 
-def _points_outside(box: np.ndarray, points: np.ndarray) -> bool:
+def _points_outside(box: np.ndarray, points: np.ndarray, width: int, height: int) -> bool:
     margin = LANDMARK_MARGIN * (box[2:] - box[:2])
+    # A box at the picture's edge may have been cut off there; its points were not.
+    low = np.where(box[:2] <= 0, -np.inf, box[:2] - margin)
+    high = np.where(box[2:] >= (width, height), np.inf, box[2:] + margin)
     # Comparisons with NaN are false, so unlabelled points never count.
-    return bool(((points < box[:2] - margin) | (points > box[2:] + margin)).any())
+    return bool(((points < low) | (points > high)).any())
 
 
 def check_images(

@@ -155,7 +155,7 @@ class RecordSource:
             records = tf.data.TFRecordDataset(file)
             return records.enumerate(first)
 
-        records = shards.interleave(read, cycle_length=4, block_length=8, deterministic=True)
+        records = shards.interleave(read, cycle_length=4, block_length=8)
         records = records.shuffle(
             _SHUFFLE_BUFFER, seed=part.seed * 100_003 + part.epoch, reshuffle_each_iteration=False
         )

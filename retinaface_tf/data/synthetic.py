@@ -242,7 +242,8 @@ def draw_images(
             progress(1)
         return drawn[0], AnnotatedImage(Path(f"synthetic-{index:06d}.jpg"), *drawn[1:])
 
-    if processes <= 1 or count < 4:
+    # Few pictures are not worth starting processes for.
+    if processes <= 1 or count < 64:
         for index in indices:
             yield label(index, draw(index))
         return

@@ -12,6 +12,9 @@ from retinaface_tf.errors import ConfigError
 from retinaface_tf.geometry.coding import encode_boxes, encode_points
 from retinaface_tf.geometry.matching import POSITIVE, match_anchors
 
+# Up to so many faces all anchors are matched at once; else so many anchors at a time.
+_FEW_FACES, _CHUNK = 12, 2048
+
 
 @dataclass(frozen=True, kw_only=True)
 class MatchConfig:
@@ -82,15 +85,21 @@ def encode_targets(
         negative_threshold, positive_threshold = match.thresholds(config.cascade)
     else:
         negative_threshold, positive_threshold = match.refined_thresholds
-    # Double precision: thresholds and ties then come out as in exact arithmetic.
-    match_result = match_anchors(
-        anchors if refined is None else refined,
-        tf.cast(boxes, tf.float64),
-        ignored,
-        positive_threshold=positive_threshold,
-        negative_threshold=negative_threshold,
-        chunk=4096,
-    )
+
+    def find(chunk: int):
+        # Double precision: thresholds and ties then come out as in exact arithmetic.
+        return match_anchors(
+            anchors if refined is None else refined,
+            tf.cast(boxes, tf.float64),
+            ignored,
+            positive_threshold=positive_threshold,
+            negative_threshold=negative_threshold,
+            chunk=chunk,
+        )
+
+    # A few faces need no chunks, and then no loop in the graph.
+    few = tf.shape(boxes)[0] <= _FEW_FACES
+    match_result = tf.cond(few, lambda: find(len(anchors)), lambda: find(_CHUNK))
     labels = tf.cast(match_result.labels, tf.int32)
     # Only the few positive anchors have codes to compute.
     places = tf.where(tf.equal(labels, POSITIVE))

@@ -59,6 +59,8 @@ def fddb_plot(runs: Sequence[dict[str, Any]]) -> bytes:
             curve = run["curves"]
             label = f"{_percent(run['end'][score])}  {run['name']}"
             axis.plot(curve["false_positives"], curve[score], label=label, **_style(number))
+        # The first hundred false positives are where detectors differ.
+        axis.set_xscale("symlog", linthresh=1)
         axis.set(title=score, xlabel="false positives", ylim=(0, 1.01))
         axis.set_xlim(left=0)
         axis.legend(loc="lower right", fontsize=8, title="at the end", title_fontsize=8)

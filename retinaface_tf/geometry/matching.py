@@ -91,7 +91,9 @@ def match_anchors(
             xp.argmax(iou, axis=0),
         )
 
-    if xp is np:
+    if rows == 1:
+        stacked = [value[None] for value in overlap(anchors[0])]
+    elif xp is np:
         stacked = [np.stack(values) for values in zip(*(overlap(part) for part in anchors))]
     else:
         stacked = xp.map(overlap, anchors)

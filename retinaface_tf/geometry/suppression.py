@@ -28,18 +28,28 @@ def non_max_suppression(
     """
     order = np.argsort(-scores, kind="stable")[:top_k]
     limit = len(order) if max_outputs is None else max_outputs
-    x1, y1, x2, y2 = np.ascontiguousarray(boxes[order].T)
+    # Sorted by left edge, the boxes that can touch a given one are a short run: those that begin
+    # after its left edge less the widest box, and before its right edge.
+    by_left = np.argsort(boxes[order, 0], kind="stable")
+    x1, y1, x2, y2 = np.ascontiguousarray(boxes[order[by_left]].T)
     areas = np.maximum(x2 - x1, 0) * np.maximum(y2 - y1, 0)
-    alive = np.arange(len(order))
-    kept = []
-    while len(alive) and len(kept) < limit:
-        best, rest = alive[0], alive[1:]
-        kept.append(best)
-        width = np.minimum(x2[best], x2[rest]) - np.maximum(x1[best], x1[rest])
-        height = np.minimum(y2[best], y2[rest]) - np.maximum(y1[best], y1[rest])
+    first = np.searchsorted(x1, x1 - (x2 - x1).max(initial=0))
+    last = np.searchsorted(x1, x2)
+    place = np.empty_like(by_left)
+    place[by_left] = np.arange(len(by_left))
+    suppressed = np.zeros(len(order), bool)
+    kept: list[int] = []
+    for rank, i in enumerate(place.tolist()):
+        if len(kept) == limit:
+            break
+        if suppressed[i]:
+            continue
+        kept.append(rank)
+        run = slice(first[i], last[i])
+        width = np.minimum(x2[i], x2[run]) - np.maximum(x1[i], x1[run])
+        height = np.minimum(y2[i], y2[run]) - np.maximum(y1[i], y1[run])
         intersection = np.maximum(width, 0) * np.maximum(height, 0)
-        union = areas[best] + areas[rest] - intersection
-        alive = rest[intersection <= iou_threshold * union]
+        suppressed[run] |= intersection > iou_threshold * (areas[i] + areas[run] - intersection)
     return order[np.asarray(kept, np.int64)]
 
 

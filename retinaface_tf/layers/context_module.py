@@ -31,10 +31,11 @@ def context_module(
     """
     half, quarter = channels // 2, channels // 4
     conv_bn = functools.partial(convolution.conv_bn, deformable=deformable)
-    field3 = conv_bn(x, half, 3, name=f"{name}_3x3")
+    field3 = conv_bn(x, half, 3, negative_slope=0, name=f"{name}_3x3")
     shared = conv_bn(x, quarter, 3, negative_slope=negative_slope, name=f"{name}_shared")
-    field5 = conv_bn(shared, quarter, 3, name=f"{name}_5x5")
+    field5 = conv_bn(shared, quarter, 3, negative_slope=0, name=f"{name}_5x5")
     middle = conv_bn(shared, quarter, 3, negative_slope=negative_slope, name=f"{name}_7x7_middle")
-    field7 = conv_bn(middle, quarter, 3, name=f"{name}_7x7")
-    x = layers.Concatenate(name=f"{name}_concat")([field3, field5, field7])
-    return layers.ReLU(name=f"{name}_act")(x)
+    field7 = conv_bn(middle, quarter, 3, negative_slope=0, name=f"{name}_7x7")
+    # The ReLU belongs to the concatenation; on each part it is the same, and mobile runtimes fold
+    # it into the convolutions.
+    return layers.Concatenate(name=f"{name}_concat")([field3, field5, field7])

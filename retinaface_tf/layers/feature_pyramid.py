@@ -19,7 +19,7 @@ class UpsampleLike(layers.Layer):
 
     def call(self, inputs):
         coarse, reference = inputs
-        doubled = ops.repeat(ops.repeat(coarse, 2, axis=1), 2, axis=2)
+        doubled = _repeat_cells(coarse)
         if doubled.shape[1:3] == reference.shape[1:3] and None not in reference.shape[1:3]:
             return doubled
         height, width = ops.shape(reference)[1:3]
@@ -28,6 +28,16 @@ class UpsampleLike(layers.Layer):
     def compute_output_shape(self, input_shape):
         coarse, reference = input_shape
         return (coarse[0], reference[1], reference[2], coarse[3])
+
+
+def _repeat_cells(x):
+    """[B, h, w, C] -> [B, 2h, 2w, C], every cell four times.
+
+    As four copies side by side, spread by depth-to-space: XNNPACK runs both, at any size and
+    without a number of the size in the graph, while it leaves the tile behind `ops.repeat` and
+    nearest-neighbour resizing to slower code and cuts the graph in two there.
+    """
+    return ops.depth_to_space(ops.concatenate([x, x, x, x], axis=-1), 2)
 
 
 def feature_pyramid(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from keras import ops
+from keras import backend, ops
 
 from retinaface_tf.errors import ConfigError
 from retinaface_tf.geometry.boxes import corners_to_center
@@ -59,7 +59,7 @@ class LossConfig:
 
 
 class LossSums(NamedTuple):
-    """Unweighted sums of each picture, float32 [B] each.
+    """Unweighted sums of each picture, float32 [B] each (float64 for a network of that type).
 
     Attributes:
         class_sum, box_sum, landmark_sum: of the three terms.
@@ -88,15 +88,22 @@ def multitask_sums(
         variances: (center, size), as in `RetinaFaceConfig`.
     """
     labels = targets["labels"]
-    positive = ops.cast(ops.equal(labels, POSITIVE), "float32")
-    negative = ops.cast(ops.equal(labels, NEGATIVE), "float32")
-    logits = ops.cast(outputs["class_logits"], "float32")
+    # Half precision would overflow in the sums; more than single is kept.
+    double = backend.standardize_dtype(outputs["class_logits"].dtype) == "float64"
+    dtype = "float64" if double else "float32"
+    outputs = {name: ops.cast(value, dtype) for name, value in outputs.items()}
+    codes = ("box_deltas", "landmark_deltas", "landmark_mask")
+    targets = {name: ops.cast(targets[name], dtype) for name in codes}
+    anchors = ops.cast(anchors, dtype)
+    positive = ops.cast(ops.equal(labels, POSITIVE), dtype)
+    negative = ops.cast(ops.equal(labels, NEGATIVE), dtype)
+    logits = outputs["class_logits"]
     if config.classification == "ohem":
         class_sum = _ohem(logits, positive, negative, config)
     else:
         class_sum = _focal(logits, positive, negative, config)
 
-    found = ops.cast(outputs["box_deltas"], "float32")
+    found = outputs["box_deltas"]
     if config.box == "smooth_l1":
         box = ops.sum(smooth_l1(found - targets["box_deltas"], config.smooth_l1_beta), axis=-1)
     else:
@@ -109,7 +116,7 @@ def multitask_sums(
         )
     box_sum = ops.sum(positive * box, axis=1)
 
-    error = ops.cast(outputs["landmark_deltas"], "float32") - targets["landmark_deltas"]
+    error = outputs["landmark_deltas"] - targets["landmark_deltas"]
     mask = ops.repeat(targets["landmark_mask"], 2, axis=-1)
     points = ops.sum(mask * smooth_l1(error, config.smooth_l1_beta), axis=-1)
     landmark_sum = ops.sum(positive * points, axis=1)
@@ -166,7 +173,7 @@ def _ohem(logits, positive, negative, config: LossConfig):
     wanted = ops.minimum(wanted, ops.sum(negative, axis=1))
     # The sum of the highest losses needs no indices; other anchors sort behind every negative.
     hardest = ops.flip(ops.sort(ops.where(negative > 0, as_background, -1.0), axis=1), axis=1)
-    rank = ops.cast(ops.arange(ops.shape(hardest)[1]), "float32")
+    rank = ops.cast(ops.arange(ops.shape(hardest)[1]), hardest.dtype)
     chosen = ops.where(rank[None, :] < wanted[:, None], hardest, 0.0)
     return ops.sum(positive * as_face, axis=1) + ops.sum(chosen, axis=1)
 

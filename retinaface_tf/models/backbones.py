@@ -33,8 +33,12 @@ def build_backbone(
     if family.startswith("mobilenet"):
         width = float(family.removeprefix("mobilenet"))
         return _mobilenet(image, width, negative_slope, wide_stem=variant == "paper")
-    depths = RESNET_DEPTHS[int(family.removeprefix("resnet"))]
-    return _resnet(image, depths, stride_first=variant == "v1")
+    return _resnet(image, resnet_depths(name), stride_first=variant == "v1")
+
+
+def resnet_depths(name: str) -> tuple[int, ...]:
+    """Blocks in each of the four stages of "resnet50", "resnet101-v1", ..."""
+    return RESNET_DEPTHS[int(name.partition("-")[0].removeprefix("resnet"))]
 
 
 def _mobilenet(

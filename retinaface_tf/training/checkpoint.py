@@ -114,6 +114,8 @@ def write_variables(network, optimizer, values: dict[str, np.ndarray]) -> None:
 
 
 def _named(network, optimizer):
-    for owner, variables in (("network", network.variables), ("optimizer", optimizer.variables)):
-        for number, variable in enumerate(variables):
-            yield f"{owner}/{number:04d}/{variable.path.replace('/', '.')}", variable
+    for number, variable in enumerate(network.variables):
+        yield f"network/{number:04d}-{variable.path.replace('/', '.')}", variable
+    for number, variable in enumerate(optimizer.variables):
+        # Without the optimiser's own name, which Keras counts up within a process.
+        yield f"optimizer/{number:04d}-{variable.path.rpartition('/')[2]}", variable

@@ -20,7 +20,8 @@ from retinaface_tf.losses.multitask import LossConfig
 from retinaface_tf.presets import get_preset
 from retinaface_tf.training.schedule import ScheduleConfig
 
-PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+# float64 is for tests: there, runs that should agree do so to many digits.
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16", "float64")
 KINDS = ("synthetic", "wider", "retinaface", "fddb", "coco", "records")
 
 

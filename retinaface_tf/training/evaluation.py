@@ -47,7 +47,7 @@ class LiveRuntime:
         self._forward = forward
 
     def input_shape(self, height: int, width: int) -> tuple[int, int]:
-        """One of few padded shapes, so that pictures of nearly one size share a batch."""
+        """One of few padded shapes, so that pictures share batches."""
         return bucket_shape(height, width, self.config.max_stride)
 
     def __call__(self, images: np.ndarray) -> RawOutputs:

@@ -1,8 +1,13 @@
-"""A backbone that starts from keras.applications' ImageNet weights."""
+"""ImageNet classifiers of keras.applications as the start of a backbone.
+
+Their input scaling, biases and batch norm epsilon differ from this package's layers; all three are
+folded into kernels and batch norm statistics, so a unit computes the same before its activation
+(away from the picture's edge). The ResNets "-v1" are theirs to the last layer. MobileNet's
+activations differ (ReLU6 there, LeakyReLU here), and in "resnet50" the stride of a stage is on
+another convolution, so there this is a start to train from, not a classifier.
+"""
 
 from __future__ import annotations
-
-import re
 
 import keras
 import numpy as np
@@ -10,74 +15,110 @@ import numpy as np
 from retinaface_tf.errors import ConfigError, WeightsError
 from retinaface_tf.layers.convolution import BATCH_NORM_EPSILON
 from retinaface_tf.models import RetinaFaceNetwork
+from retinaface_tf.models.backbones import resnet_depths
 
-_RESNETS = {"resnet50-v1": "ResNet50", "resnet101-v1": "ResNet101", "resnet152-v1": "ResNet152"}
-# Their convolutions of a block, in our words.
-_BLOCK_PARTS = {"0": "shortcut", "1": "reduce", "2": "middle", "3": "expand"}
+# keras.applications' MobileNet sees x / 127.5 - 1; its ResNet50 sees BGR minus this mean.
+_CAFFE_MEAN_RGB = np.array([123.68, 116.779, 103.939])
 
 
-def fill_imagenet_backbone(network: RetinaFaceNetwork, weights: str | None = "imagenet") -> str:
-    """Copies keras.applications' backbone into the network's.
-
-    The function is theirs on the same pixels: they subtract the mean (103.939, 116.779, 123.68)
-    from BGR, the network subtracts its own `pixel_mean` from RGB, so the first kernel's channels
-    are turned round; biases of convolutions, which the network has none of, go into the batch
-    norm's mean, and the difference of the two epsilons into its variance.
+def fill_imagenet_backbone(network: RetinaFaceNetwork) -> str:
+    """Downloads the classifier that fits the network's backbone and copies it in.
 
     Args:
-        network: with one of the ResNet "-v1" backbones; changed in place.
-        weights: "imagenet" (downloaded by Keras, cached in ~/.keras), the path of such a file, or
-            None for the random start of keras.applications.
+        network: changed in place.
 
     Returns:
-        One line that tells what was done.
+        One line that tells what was copied.
 
     Raises:
-        ConfigError: the network has another backbone.
-        WeightsError: the weights can neither be found nor downloaded.
+        ConfigError: keras.applications has no such backbone.
+        WeightsError: the weights cannot be downloaded.
     """
-    backbone = network.config.backbone
-    if backbone not in _RESNETS:
-        raise ConfigError(
-            f"keras.applications has no weights for backbone {backbone!r}; there are "
-            f"{', '.join(_RESNETS)}."
-        )
-    build = getattr(keras.applications, _RESNETS[backbone])
+    name = network.config.backbone
     try:
-        source = build(include_top=False, weights=weights, input_shape=(None, None, 3))
+        classifier = _classifier(name, "imagenet")
+    except (OSError, ValueError) as error:
+        # get_file raises a bare Exception's subclasses by network state; the URL is in the text.
+        raise WeightsError(_no_download(name, error)) from None
     except Exception as error:
-        raise WeightsError(
-            f"The ImageNet weights of {_RESNETS[backbone]} cannot be had ({error}); download them "
-            "where there is a network, or start from another init.source."
-        ) from error
-    copied = copy_resnet(source, network)
-    return f"weights: {copied} layers (backbone) from keras.applications' {_RESNETS[backbone]}"
+        if "URL fetch failure" not in str(error):
+            raise
+        raise WeightsError(_no_download(name, error)) from None
+    count = copy_backbone(classifier, network)
+    return f"weights: {count} backbone layers from keras.applications, trained on ImageNet"
 
 
-def copy_resnet(source: keras.Model, network: RetinaFaceNetwork) -> int:
-    """Copies a keras.applications ResNet (v1) into a network's backbone; returns how many layers."""
-    copied = 0
-    for layer in source.layers:
-        if not isinstance(layer, keras.layers.Conv2D):
-            continue
-        theirs = layer.name.removesuffix("_conv")
-        ours = _our_name(theirs)
-        kernel, bias = layer.get_weights()
-        norm = source.get_layer(f"{theirs}_bn")
-        gamma, beta, mean, variance = norm.get_weights()
-        if ours == "stem":
-            kernel = np.ascontiguousarray(kernel[:, :, ::-1])
-        network.get_layer(f"{ours}_conv").set_weights([kernel])
-        network.get_layer(f"{ours}_bn").set_weights(
-            [gamma, beta, mean - bias, variance + (norm.epsilon - BATCH_NORM_EPSILON)]
+def _no_download(name: str, error: Exception) -> str:
+    return (
+        f"ImageNet weights of {name} cannot be downloaded by keras.applications ({error}); put the "
+        "file into ~/.keras/models, or start from init.source='random' or from a weights file."
+    )
+
+
+def _classifier(name: str, weights: str | None) -> keras.Model:
+    if name in ("mobilenet0.25", "mobilenet0.5", "mobilenet1.0"):
+        alpha = float(name.removeprefix("mobilenet"))
+        return keras.applications.MobileNet(
+            input_shape=(224, 224, 3), alpha=alpha, include_top=False, weights=weights
         )
-        copied += 2
-    return copied
+    family, _, variant = name.partition("-")
+    if family.startswith("resnet") and (variant == "v1" or name == "resnet50"):
+        build = getattr(keras.applications, f"ResNet{family.removeprefix('resnet')}")
+        return build(include_top=False, weights=weights, input_shape=(None, None, 3))
+    raise ConfigError(f"keras.applications has no ImageNet weights for the backbone {name!r}.")
 
 
-def _our_name(theirs: str) -> str:
-    """Such as "conv3_block2_1" -> "stage2_block2_reduce"; "conv1" -> "stem"."""
-    if theirs == "conv1":
-        return "stem"
-    stage, block, part = re.fullmatch(r"conv(\d)_block(\d+)_(\d)", theirs).groups()
-    return f"stage{int(stage) - 1}_block{block}_{_BLOCK_PARTS[part]}"
+def copy_backbone(classifier: keras.Model, network: RetinaFaceNetwork) -> int:
+    """Copies a keras.applications MobileNet or ResNet into a backbone; returns the layers filled.
+
+    Args:
+        classifier: without its top.
+        network: changed in place.
+    """
+    mean = np.array(network.config.pixel_mean)
+    mobilenet = network.config.backbone.startswith("mobilenet")
+    units = _mobilenet_units() if mobilenet else _resnet_units(network.config.backbone)
+    for ours, convolution, norm in units:
+        source = classifier.get_layer(convolution)
+        kernel, *bias = source.get_weights()
+        gamma, beta, moving_mean, moving_variance = classifier.get_layer(norm).get_weights()
+        if bias:
+            moving_mean = moving_mean - bias[0]
+        if ours == "stem":
+            kernel, shift = _rescale_stem(kernel, mean, mobilenet)
+            moving_mean = moving_mean - shift
+        # gamma / sqrt(v + e) stays what it is when v + e does.
+        moving_variance = moving_variance + classifier.get_layer(norm).epsilon - BATCH_NORM_EPSILON
+        network.get_layer(f"{ours}_conv").set_weights([kernel])
+        network.get_layer(f"{ours}_bn").set_weights([gamma, beta, moving_mean, moving_variance])
+    return 2 * len(units)
+
+
+def _rescale_stem(kernel: np.ndarray, mean: np.ndarray, mobilenet: bool):
+    """The stem's kernel for pixels minus `mean`, and what the classifier's offset adds to it."""
+    if mobilenet:
+        offset = (mean - 127.5) / 127.5
+        return kernel / 127.5, np.tensordot(kernel.sum((0, 1)), offset, (0, 0))
+    kernel = kernel[:, :, ::-1]
+    return kernel, np.tensordot(kernel.sum((0, 1)), mean - _CAFFE_MEAN_RGB, (0, 0))
+
+
+def _mobilenet_units() -> list[tuple[str, str, str]]:
+    units = [("stem", "conv1", "conv1_bn")]
+    for block in range(1, 14):
+        units.append((f"block{block}_depthwise", f"conv_dw_{block}", f"conv_dw_{block}_bn"))
+        units.append((f"block{block}_pointwise", f"conv_pw_{block}", f"conv_pw_{block}_bn"))
+    return units
+
+
+def _resnet_units(backbone: str) -> list[tuple[str, str, str]]:
+    units = [("stem", "conv1_conv", "conv1_bn")]
+    parts = {"shortcut": 0, "reduce": 1, "middle": 2, "expand": 3}
+    for stage, depth in enumerate(resnet_depths(backbone), start=1):
+        for block in range(1, depth + 1):
+            theirs = f"conv{stage + 1}_block{block}"
+            for part, number in parts.items():
+                if part != "shortcut" or block == 1:
+                    ours = f"stage{stage}_block{block}_{part}"
+                    units.append((ours, f"{theirs}_{number}_conv", f"{theirs}_{number}_bn"))
+    return units

@@ -44,7 +44,7 @@ def detection_grid(
         faces = evaluation.faces[index]
         picture = evaluator.picture(index).copy()
         for box in images[index].boxes:
-            corners = [int(round(float(v))) for v in box]
+            corners = [round(float(v)) for v in box]
             cv2.rectangle(picture, corners[:2], corners[2:], TRUTH_COLOR, 1, cv2.LINE_AA)
         picture = draw_faces(picture, faces[faces.scores >= threshold])
         scale = side / max(picture.shape[:2])

@@ -79,9 +79,14 @@ def make_optimizer(config: OptimizerConfig, schedule: DetectorSchedule, replicas
         use_ema=config.ema is not None,
         ema_momentum=config.ema or 0.99,
     )
-    if keras.config.dtype_policy().name == "mixed_float16":
-        return keras.optimizers.LossScaleOptimizer(optimizer)
-    return optimizer
+    # Keras' fit would put the average in the weights' place whenever it ends, here each epoch; the
+    # trainer does so for evaluation and saving only.
+    optimizer.finalize_variable_values = lambda variables: None
+    if keras.config.dtype_policy().name != "mixed_float16":
+        return optimizer
+    scaled = keras.optimizers.LossScaleOptimizer(optimizer)
+    scaled.finalize_variable_values = lambda variables: None
+    return scaled
 
 
 class DetectorTraining(keras.Model):
@@ -133,7 +138,7 @@ class DetectorTraining(keras.Model):
         """
         context = tf.distribute.get_replica_context()
         replicas = context.num_replicas_in_sync
-        weights = tf.constant([1.0, self._loss.box_weight, self._loss.landmark_weight])
+        term_weights = [1.0, self._loss.box_weight, self._loss.landmark_weight]
         with tf.GradientTape() as tape:
             outputs = self.network(batch["image"], training=True)
             stages = self._stages(outputs, batch)
@@ -144,7 +149,8 @@ class DetectorTraining(keras.Model):
             )
             # [B, stages, terms]
             per_image = tf.stack([tf.stack(sums[:3], axis=1) for sums in stages], axis=1)
-            per_image *= weights / tf.maximum(positives, 1.0)[:, None]
+            per_image *= tf.constant(term_weights, positives.dtype)
+            per_image = per_image / tf.maximum(positives, 1.0)[:, None]
             terms = tf.reduce_sum(per_image, axis=0)
             total = tf.reduce_sum(terms) + self._decay() / replicas
             scaled = self.optimizer.scale_loss(total)
@@ -156,7 +162,7 @@ class DetectorTraining(keras.Model):
         bad = tf.cast(tf.logical_not(finite), tf.int64)
         bits = tf.reduce_sum(bad * tf.constant([1, 2, 4], tf.int64), axis=1)
         bad_images = tf.where(bits > 0, 8 * tf.cast(batch["image_id"], tf.int64) + bits, -1)
-        images = tf.cast(tf.shape(per_image)[0], tf.float32)
+        images = tf.cast(tf.shape(per_image)[0], terms.dtype)
         summed = context.all_reduce(
             tf.distribute.ReduceOp.SUM, tf.concat([tf.reshape(terms, [-1]), images[None]], axis=0)
         )

@@ -71,6 +71,7 @@ def train(
     *,
     track: Track = no_progress,
     notify: Callable[[str], None] = lambda line: None,
+    on_step: Callable[[int, dict], None] = lambda step, logs: None,
 ) -> TrainingResult:
     """Trains as configured, going on from the newest checkpoint in the folder if there is one.
 
@@ -79,6 +80,7 @@ def train(
         folder: for everything that is written.
         track: shows progress.
         notify: is told what happens, a line at a time.
+        on_step: called after each step with the number of steps done and what the step returned.
 
     Raises:
         ConfigError: an option cannot be, or the folder belongs to another run.
@@ -105,7 +107,7 @@ def train(
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(config.precision)
     try:
-        return _Run(config, folder, devices, data, track, notify).run()
+        return _Run(config, folder, devices, data, track, notify, on_step).run()
     finally:
         keras.config.set_dtype_policy(policy)
 
@@ -140,9 +142,10 @@ class _Run:
         data: DataSets,
         track: Track,
         notify: Callable[[str], None],
+        on_step: Callable[[int, dict], None],
     ):
         self.config, self.folder, self.devices = config, folder, devices
-        self.track, self.notify = track, notify
+        self.track, self.notify, self.on_step = track, notify, on_step
         self.data = data
         self.pipeline = TrainingPipeline(
             data.train,
@@ -235,6 +238,7 @@ class _Run:
             self.step += 1
 
         def report(logs):
+            self.on_step(self.step, logs)
             advance(1, f"loss {float(logs['loss']):.3f}")
             if self.devices.chief and self.step % _SCALAR_STEPS == 0:
                 values = {k: float(v) for k, v in logs.items() if k != "bad_images"}

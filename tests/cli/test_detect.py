@@ -17,7 +17,7 @@ cli._register_commands()
 
 @pytest.fixture
 def run(monkeypatch):
-    def open_detector(*_, **settings):
+    def open_detector(*_, threads=None, **settings):
         return RetinaFace(BrightPixelRuntime(), **settings)
 
     monkeypatch.setattr(command, "_open_detector", open_detector)
@@ -109,3 +109,16 @@ def test_listing_presets_needs_no_tensorflow():
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert "mobilenet0.25" in result.stdout
+
+
+def test_augmentation_options_search_a_picture_in_several_forms(run, folder, tmp_path):
+    out = tmp_path / "faces.jsonl"
+    options = ("--flip", "--rotations", "--vote", "--tiles", "64")
+    result = run(folder / "one.png", "--json", out, *options)
+    assert result.exit_code == 0
+    (face,) = lines(out)[0]["faces"]
+    # The 8-pixel cell around (28, 28), seen eight ways, each half a cell off at most.
+    center = (np.array(face["box"][:2]) + face["box"][2:]) / 2
+    assert np.abs(center - 28).max() <= 4
+    refused = run(folder / "one.png", "--size", "100", "--scales", "100,200")
+    assert "exclude" in str(refused.exception)

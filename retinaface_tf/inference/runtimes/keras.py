@@ -43,6 +43,27 @@ class KerasRuntime:
         return RawOutputs(*(keras.ops.convert_to_numpy(v) for v in self._forward(images)))
 
 
+def read_heads(model: RetinaFaceNetwork, images):
+    """The network's answers as `RawOutputs` wants them.
+
+    Args:
+        model: the network.
+        images: RGB [B, H, W, 3] in 0..255, any number type.
+
+    Returns:
+        float32 tensors: scores [B, N], box deltas [B, N, 4], landmark deltas [B, N, 10].
+    """
+    outputs = model(keras.ops.cast(images, model.compute_dtype), training=False)
+    logits = keras.ops.cast(outputs["class_logits"], "float32")
+    # Softmax of two classes.
+    scores = keras.ops.sigmoid(logits[..., 1] - logits[..., 0])
+    return (
+        scores,
+        keras.ops.cast(outputs["box_deltas"], "float32"),
+        keras.ops.cast(outputs["landmark_deltas"], "float32"),
+    )
+
+
 def _runs_any_shape() -> bool:
     if keras.backend.backend() != "tensorflow":
         return False
@@ -53,15 +74,7 @@ def _runs_any_shape() -> bool:
 
 def _compile(model: RetinaFaceNetwork):
     def forward(images):
-        outputs = model(keras.ops.cast(images, "float32"), training=False)
-        logits = outputs["class_logits"]
-        # Softmax of two classes.
-        scores = keras.ops.sigmoid(logits[..., 1] - logits[..., 0])
-        return (
-            keras.ops.cast(scores, "float32"),
-            keras.ops.cast(outputs["box_deltas"], "float32"),
-            keras.ops.cast(outputs["landmark_deltas"], "float32"),
-        )
+        return read_heads(model, images)
 
     if keras.backend.backend() != "tensorflow":
         return forward

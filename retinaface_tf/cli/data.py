@@ -1,0 +1,163 @@
+"""`retinaface-tf data`: look at, draw and pack training data."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="Check, draw and pack training data.", no_args_is_help=True)
+
+Kind = Annotated[
+    str, typer.Argument(help="layout of the labels: wider, retinaface, fddb, fddb-boxes or coco")
+]
+Labels = Annotated[Path, typer.Argument(help="the label file")]
+Images = Annotated[Path, typer.Argument(help="folder of the pictures")]
+
+
+def _read(kind: str, labels: Path, images: Path):
+    from retinaface_tf.data.coco import read_coco
+    from retinaface_tf.data.fddb import read_fddb_boxes, read_fddb_ellipses
+    from retinaface_tf.data.retinaface_labels import read_retinaface_labels
+    from retinaface_tf.data.widerface import read_widerface
+    from retinaface_tf.errors import ConfigError
+
+    readers = {
+        "wider": read_widerface,
+        "retinaface": read_retinaface_labels,
+        "fddb": read_fddb_ellipses,
+        "fddb-boxes": read_fddb_boxes,
+        "coco": read_coco,
+    }
+    if kind not in readers:
+        raise ConfigError(f"{kind!r} is not a layout of labels; choose {', '.join(readers)}.")
+    return readers[kind](labels, images)
+
+
+def _check(kind: str, labels: Path, images: Path, headers: bool, quiet: bool):
+    from retinaface_tf.data.check import check_images
+    from retinaface_tf.training.progress import no_progress, rich_progress
+
+    found = _read(kind, labels, images)
+    with (no_progress if quiet else rich_progress)("checking", len(found)) as advance:
+        return check_images(found, decode=not headers, progress=advance)
+
+
+@app.command()
+def check(
+    kind: Kind,
+    labels: Labels,
+    images: Images,
+    headers: Annotated[
+        bool, typer.Option("--headers", help="read sizes only, do not decode the pictures")
+    ] = False,
+    json_: Annotated[
+        str | None, typer.Option("--json", metavar="FILE|-", help="one line a problem as JSON")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="no progress bar")] = False,
+) -> None:
+    """Report every bad label and picture; the exit code is 1 when there is one."""
+    result = _check(kind, labels, images, headers, quiet)
+    if json_:
+        lines = [
+            json.dumps({"image": p.path, "face": p.face, "problem": p.kind, "detail": p.detail})
+            for p in result.problems
+        ]
+        text = "".join(line + "\n" for line in lines)
+        if json_ == "-":
+            sys.stdout.write(text)
+        else:
+            partial = Path(f"{json_}.partial")
+            partial.write_text(text)
+            partial.replace(json_)
+    else:
+        for problem in result.problems:
+            face = "" if problem.face is None else f" face {problem.face}"
+            print(f"{problem.kind}: {problem.path}{face}: {problem.detail}")
+    stream = sys.stderr if json_ == "-" else sys.stdout
+    print(result.summary(), file=stream)
+    if result.problems:
+        raise typer.Exit(1)
+
+
+@app.command()
+def pack(
+    kind: Kind,
+    labels: Labels,
+    images: Images,
+    out: Annotated[Path, typer.Argument(help="folder for the shards")],
+    per_shard: Annotated[int, typer.Option(min=1, help="pictures in a shard")] = 500,
+    threads: Annotated[int, typer.Option(min=1, help="shards written side by side")] = 4,
+    quiet: Annotated[bool, typer.Option("--quiet", help="no progress bar")] = False,
+) -> None:
+    """Write pictures and labels into TFRecord shards; bad ones are left out.
+
+    The same command goes on where an interrupted one stopped.
+    """
+    from retinaface_tf.data.records import pack_images
+    from retinaface_tf.training.progress import no_progress, rich_progress
+
+    result = _check(kind, labels, images, False, quiet)
+    print(result.summary(), file=sys.stderr)
+    with (no_progress if quiet else rich_progress)("packing", len(result.images)) as advance:
+        packed = pack_images(
+            result.images, out, per_shard=per_shard, threads=threads, progress=advance
+        )
+    print(
+        f"{packed.images} pictures with {packed.faces} faces in {packed.shards} shards "
+        f"({packed.written} written, {packed.reused} were there)"
+    )
+
+
+@app.command()
+def verify(folder: Annotated[Path, typer.Argument(help="what `data pack` wrote")]) -> None:
+    """Compare packed shards with their checksums; the exit code is 1 when one is damaged."""
+    from retinaface_tf.data.records import verify_shards
+
+    problems = verify_shards(folder)
+    for problem in problems:
+        print(problem)
+    print(f"{folder}: {len(problems)} damaged" if problems else f"{folder}: all shards are good")
+    if problems:
+        raise typer.Exit(1)
+
+
+@app.command()
+def synth(
+    out: Annotated[Path, typer.Argument(help="folder for pictures and label.txt")],
+    count: Annotated[int, typer.Option(min=1, help="number of pictures")] = 100,
+    size: Annotated[int, typer.Option(min=64, help="side of the square pictures")] = 256,
+    max_faces: Annotated[int, typer.Option(min=1, help="most faces in a picture")] = 24,
+    min_face: Annotated[float, typer.Option(help="smallest face in pixels")] = 10.0,
+    seed: Annotated[int, typer.Option(help="the same seed draws the same pictures")] = 0,
+    quiet: Annotated[bool, typer.Option("--quiet", help="no progress bar")] = False,
+) -> None:
+    """Draw pictures with faces, exact boxes and five landmarks, labelled as RetinaFace's label.txt."""
+    from retinaface_tf.data.synthetic import SyntheticConfig, draw_images
+    from retinaface_tf.training.progress import no_progress, rich_progress
+
+    config = SyntheticConfig(size=size, max_faces=max_faces, min_face=min_face, seed=seed)
+    folder = out / "images"
+    folder.mkdir(parents=True, exist_ok=True)
+    lines, faces = [], 0
+    with (no_progress if quiet else rich_progress)("drawing faces", count) as advance:
+        for encoded, image in draw_images(
+            config, 0, count, processes=os.cpu_count() or 1, progress=advance
+        ):
+            partial = folder / f".{image.path.name}"
+            partial.write_bytes(encoded)
+            partial.replace(folder / image.path.name)
+            lines.append(f"# {image.path.name}")
+            for box, points in zip(image.boxes, image.landmarks):
+                sides = (*box[:2], *(box[2:] - box[:2]))
+                flagged = [value for x, y in points for value in (x, y, 0.0)]
+                lines.append(" ".join(f"{value:.3f}" for value in (*sides, *flagged, 0.0)))
+            faces += len(image.boxes)
+    partial = out / ".label.txt"
+    partial.write_text("\n".join(lines) + "\n")
+    partial.replace(out / "label.txt")
+    print(f"{count} pictures with {faces} faces in {out}")

@@ -1,0 +1,239 @@
+"""`retinaface-tf evaluate landmarks` and `verification`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from retinaface_tf.cli.augmentation import Flip, Rotations, Scales, Tiles, Vote
+from retinaface_tf.cli.detect import DEFAULT_PRESET, Iou, Model, Preset, Runtime, Size
+from retinaface_tf.cli.evaluation_options import (
+    BatchSize,
+    Json,
+    Name,
+    Pred,
+    Report,
+    Save,
+    Threshold,
+    With,
+)
+from retinaface_tf.cli.evaluation_run import (
+    DetectorOptions,
+    leave,
+    percent,
+    progress,
+    run_name,
+    search,
+    show,
+)
+from retinaface_tf.errors import ConfigError
+
+
+def landmarks(
+    gt: Annotated[
+        Path,
+        typer.Option(
+            help="Annotated points: a list of crops (.txt), dlib's .xml, .jsonl, or a folder of .mat "
+            "or .pts files beside their pictures."
+        ),
+    ],
+    pred: Pred = None,
+    preset: Preset = DEFAULT_PRESET,
+    model: Model = None,
+    runtime: Runtime = None,
+    threshold: Threshold = 0.5,
+    iou: Iou = 0.4,
+    size: Size = None,
+    scales: Scales = None,
+    flip: Flip = False,
+    vote: Vote = False,
+    rotations: Rotations = False,
+    tiles: Tiles = None,
+    batch_size: BatchSize = 8,
+    save: Save = None,
+    name: Name = None,
+    json: Json = None,
+    report: Report = None,
+    others: With = None,
+) -> None:
+    """Error of the five points by sqrt(W*H) of the face, failure rate, cumulative error curve."""
+    import numpy as np
+
+    from retinaface_tf.evaluation.detections import NOTHING, read_detections
+    from retinaface_tf.evaluation.landmark_files import read_landmark_truth
+    from retinaface_tf.evaluation.landmarks import (
+        box_size,
+        landmark_errors,
+        match_landmarks,
+        mirrored_share,
+    )
+    from retinaface_tf.evaluation.results import landmarks_json, provenance
+
+    truth = read_landmark_truth(gt)
+    root = gt if gt.is_dir() else gt.parent
+    keys = [entry.image.relative_to(root).with_suffix("").as_posix() for entry in truth]
+    if pred is not None:
+        found, settings = read_detections(pred, keys), {"detections": str(pred)}
+    else:
+        pictures = {key: entry.image for key, entry in zip(keys, truth)}
+        found, settings = search(DetectorOptions.of(locals()), pictures, save)
+    predicted = []
+    for key, entry in zip(keys, truth):
+        answer = found.get(key, NOTHING)
+        points = np.zeros((0, 5, 2)) if answer.landmarks is None else answer.landmarks
+        if len(points) != len(answer.boxes):
+            raise ConfigError(f"{pred} has boxes without landmarks for {key}.")
+        predicted.append(match_landmarks(entry.boxes, answer.boxes, points))
+    points = np.concatenate([entry.points for entry in truth])
+    sizes = box_size(np.concatenate([entry.boxes for entry in truth]))
+    errors = landmark_errors(np.concatenate(predicted), points, sizes)
+    units = [f"{key}#{i}" for key, entry in zip(keys, truth) for i in range(len(entry.boxes))]
+    mirrored = mirrored_share(points)
+    settings = {"ground_truth": str(gt), **settings}
+    results = landmarks_json(
+        errors, units, mirrored, run_name(name, pred, settings), provenance(settings)
+    )
+    show(
+        f"Landmarks, {errors.num_faces} faces, {errors.num_found} found",
+        ["", "%"],
+        [
+            ["NME by sqrt(W*H), of the faces found", percent(results["nme"])],
+            ["failure rate (above 10 %, or not found)", percent(results["failure_rate"])],
+            ["area under the CED up to 10 %", percent(results["auc_10"])],
+            *(
+                [f"NME {p.replace('_', ' ')}", percent(v)]
+                for p, v in results["nme_by_point"].items()
+            ),
+        ],
+    )
+    if mirrored > 0.5:
+        print(
+            f"The truth runs right to left on {100 * mirrored:.0f} % of the faces: it seems to name "
+            "the person's left first, not the image's.",
+            file=sys.stderr,
+        )
+    leave(results, json, report, others)
+
+
+def verification(
+    pairs: Annotated[
+        Path,
+        typer.Option(help="LFW's pairs.txt, a CSV `first,second,0|1[,fold]`, or template pairs."),
+    ],
+    images: Annotated[Path, typer.Option(help="Folder the pairs' pictures are named in.")],
+    embedder: Annotated[Path, typer.Option(help="Embedder: .onnx, .tflite or .keras.")],
+    templates: Annotated[
+        Path | None,
+        typer.Option(help="IJB-C's list `PICTURE TEMPLATE MEDIUM`; --pairs are then of templates."),
+    ] = None,
+    align: Annotated[
+        str, typer.Option(help="points: align by the five points; box: cut out; none: as it is.")
+    ] = "points",
+    mean: Annotated[float, typer.Option(help="Subtracted from the embedder's pixels.")] = 127.5,
+    scale: Annotated[float, typer.Option(help="Divides the embedder's pixels.")] = 127.5,
+    color: Annotated[str, typer.Option(help="The embedder's colour order: rgb or bgr.")] = "rgb",
+    mirror: Annotated[
+        bool, typer.Option("--mirror", help="Add the embedding of the mirrored crop.")
+    ] = False,
+    preset: Preset = DEFAULT_PRESET,
+    model: Model = None,
+    runtime: Runtime = None,
+    threshold: Threshold = 0.5,
+    iou: Iou = 0.4,
+    size: Size = None,
+    batch_size: BatchSize = 8,
+    name: Name = None,
+    json: Json = None,
+    report: Report = None,
+    others: With = None,
+) -> None:
+    """Accuracy over ten folds and TAR at FAR of an embedder fed with the faces found."""
+    import numpy as np
+
+    from retinaface_tf.evaluation.embedder import EmbedderInput, open_embedder
+    from retinaface_tf.evaluation.faces_of_pairs import ALIGNMENTS, face_crops
+    from retinaface_tf.evaluation.results import file_sha256, provenance, verification_json
+    from retinaface_tf.evaluation.verification import verify
+
+    if align not in ALIGNMENTS:
+        raise ConfigError(f"--align {align!r} is unknown; choose {', '.join(ALIGNMENTS)}.")
+    network = open_embedder(embedder, EmbedderInput(mean=mean, scale=scale, color=color))
+    pictures, score = _pair_scorer(pairs, templates)
+    options = DetectorOptions.of(locals())
+    detector, settings = (None, {}) if align == "none" else options.open()
+    crops, found = [], 0
+    paths = [images / picture for picture in pictures]
+    with progress("pictures", len(paths)) as (advance, _):
+        for crop, seen in face_crops(detector, paths, align, network.size[0], batch_size):
+            crops.append(crop)
+            found += seen
+            advance(1)
+    scores, same, folds, units = score(network(np.stack(crops), flip=mirror))
+    result = verify(scores, same, 10 if folds is None else folds)
+    settings = {
+        "embedder": str(embedder),
+        "embedder_sha256": file_sha256(embedder),
+        "alignment": align,
+        "pictures": len(paths),
+        "faces_found": found,
+        **settings,
+    }
+    results = verification_json(
+        result, units, name or f"{embedder.stem} align={align}", provenance(settings)
+    )
+    if align != "none" and found < len(paths):
+        print(
+            f"No face was found in {len(paths) - found} of {len(paths)} pictures: "
+            "their central square was taken.",
+            file=sys.stderr,
+        )
+    show(
+        f"Verification, {results['pairs']} pairs, {results['pairs_same']} of one person, %",
+        ["accuracy", "±", *(f"TAR at {level}" for level in results["tar"])],
+        [
+            [
+                percent(results["accuracy"]),
+                percent(results["accuracy_deviation"]),
+                *(percent(rate) for rate in results["tar"].values()),
+            ]
+        ],
+    )
+    leave(results, json, report, others)
+
+
+def _pair_scorer(pairs: Path, templates: Path | None):
+    """Pictures to embed, and a function from their embeddings to (scores, same, folds, units)."""
+    import numpy as np
+
+    from retinaface_tf.evaluation.faces_of_pairs import read_template_pairs, read_templates
+    from retinaface_tf.evaluation.verification import cosine_similarity, pool_templates, read_pairs
+
+    if templates is None:
+        listed = read_pairs(pairs)
+        pictures = sorted({*listed.first, *listed.second})
+        place = {picture: i for i, picture in enumerate(pictures)}
+
+        def score(embeddings):
+            first, second = ([place[p] for p in side] for side in (listed.first, listed.second))
+            units = [f"{a} {b}" for a, b in zip(listed.first, listed.second)]
+            scores = cosine_similarity(embeddings[first], embeddings[second])
+            return scores, listed.same, listed.folds, units
+
+        return pictures, score
+    pictures, template_ids, media = read_templates(templates)
+    first, second, same = read_template_pairs(pairs)
+    unknown = np.setdiff1d(np.concatenate([first, second]), template_ids)
+    if len(unknown):
+        raise ConfigError(f"{pairs} names template {unknown[0]}, which {templates} does not hold.")
+
+    def score(embeddings):
+        ids, vectors = pool_templates(embeddings, template_ids, media)
+        scores = cosine_similarity(
+            vectors[np.searchsorted(ids, first)], vectors[np.searchsorted(ids, second)]
+        )
+        return scores, same, None, [f"{a} {b}" for a, b in zip(first, second)]
+
+    return pictures, score

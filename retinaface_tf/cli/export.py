@@ -1,0 +1,207 @@
+"""`retinaface-tf export`: one command for each format."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from retinaface_tf.models import RetinaFaceNetwork
+
+DEFAULT_PRESET = "mobilenet0.25"
+
+app = typer.Typer(
+    help="Write a network for phones, servers and other runtimes.", no_args_is_help=True
+)
+
+Preset = Annotated[str, typer.Option(help="Named network; `retinaface-tf presets` lists them.")]
+Model = Annotated[Path | None, typer.Option(help="A network of your own: .weights.h5 or .keras.")]
+Threshold = Annotated[float, typer.Option(help="Least score of a face, 0 to 1.")]
+Iou = Annotated[float, typer.Option(help="Overlap above which the worse detection is dropped.")]
+MaxFaces = Annotated[int, typer.Option(help="Most faces of a picture.")]
+
+
+def load_source(preset: str, model: Path | None) -> RetinaFaceNetwork:
+    """The network in the file `model`, else the preset's with its trained weights."""
+    from retinaface_tf.pull import load_preset
+    from retinaface_tf.weights import load_model
+
+    return load_model(model) if model is not None else load_preset(preset)
+
+
+@app.command("savedmodel")
+def export_savedmodel(
+    out: Annotated[
+        Path, typer.Argument(help="Folder of the model; OUT/1, OUT/2, ... are written.")
+    ],
+    preset: Preset = DEFAULT_PRESET,
+    model: Model = None,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WIDTHxHEIGHT",
+            help="Scale every picture into this and search them together; without it each is "
+            "searched at its own size, as `detect` does.",
+        ),
+    ] = None,
+    threshold: Threshold = 0.5,
+    iou: Iou = 0.4,
+    max_faces: MaxFaces = 100,
+    max_pixels: Annotated[
+        int, typer.Option(help="Pictures with more pixels are refused by their header.")
+    ] = 100_000_000,
+    quantize: Annotated[
+        str, typer.Option(help="Number type of weights and network: none, float16 or bfloat16.")
+    ] = "none",
+    freeze: Annotated[
+        bool, typer.Option(help="Weights as constants of the graph (faster), not variables.")
+    ] = True,
+    version: Annotated[
+        int | None, typer.Option(help="Number of the version; without it the next free one.")
+    ] = None,
+) -> None:
+    """Write a SavedModel that TF-Serving runs as it is: picture files in, faces out."""
+    from retinaface_tf.export.savedmodel import SavedModelOptions, parse_frame
+    from retinaface_tf.export.savedmodel import export_savedmodel as write
+
+    options = SavedModelOptions(
+        size=parse_frame(size),
+        threshold=threshold,
+        iou=iou,
+        max_faces=max_faces,
+        max_pixels=max_pixels,
+        precision="float32" if quantize == "none" else quantize,
+        freeze=freeze,
+    )
+    source = str(model) if model is not None else f"preset {preset}"
+    path = write(
+        load_source(preset, model), out, options, version=version, metadata={"source": source}
+    )
+    print(f"wrote {path}")
+
+
+@app.command("tflite")
+def export_tflite_file(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="File to write, NAME.tflite.")],
+    preset: Preset = DEFAULT_PRESET,
+    model: Model = None,
+    size: Annotated[str, typer.Option(help="WIDTHxHEIGHT of the input.")] = "640x480",
+    threshold: Threshold = 0.5,
+    iou: Iou = 0.4,
+    max_faces: MaxFaces = 100,
+    quantize: Annotated[
+        str, typer.Option(help="none, float16, dynamic (int8 weights) or int8 (weights and maps).")
+    ] = "none",
+    calibration: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Photos like those int8 will see.")
+    ] = None,
+    input_type: Annotated[
+        str | None, typer.Option(help="float32 or uint8; int8 takes uint8 unless told.")
+    ] = None,
+    with_nms: Annotated[
+        bool, typer.Option("--with-nms", help="End in faces, not in raw heads; not for int8.")
+    ] = False,
+    report: Annotated[
+        bool, typer.Option("--report", help="Print every operator, its time and who runs it.")
+    ] = False,
+) -> None:
+    """Write a TFLite/LiteRT file that describes itself."""
+    from retinaface_tf.errors import ConfigError
+    from retinaface_tf.export.calibration import CalibrationPhotos
+    from retinaface_tf.export.tflite import PRECISIONS, export_tflite
+
+    precision = "float32" if quantize == "none" else quantize
+    if precision not in PRECISIONS:
+        raise ConfigError(f"--quantize {quantize} must be none, float16, dynamic or int8.")
+    if input_type not in (None, "float32", "uint8"):
+        raise ConfigError(f"--input-type {input_type} must be float32 or uint8.")
+    require_suffix(out, ".tflite")
+    shape = parse_shape(size)
+    suppression = suppression_of(with_nms, threshold, iou, max_faces)
+    network = load_source(preset, model)
+    photos = None
+    if precision == "int8" and calibration is not None:
+        photos = CalibrationPhotos(calibration, shape, network.config.pixel_mean)
+    export_tflite(
+        network,
+        out,
+        size=shape,
+        precision=precision,
+        calibration=photos,
+        input_dtype=input_type,
+        suppression=suppression,
+        preset=None if model else preset,
+        threshold=threshold,
+        iou=iou,
+    )
+    print(f"{out}: {out.stat().st_size / 1e6:.2f} MB, {precision}, input {size}")
+    if report:
+        from retinaface_tf.export.operators import print_report
+
+        print_report(out)
+
+
+@app.command("onnx")
+def export_onnx_file(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="File to write, NAME.onnx.")],
+    preset: Preset = DEFAULT_PRESET,
+    model: Model = None,
+    threshold: Threshold = 0.5,
+    iou: Iou = 0.4,
+    max_faces: MaxFaces = 100,
+    opset: Annotated[int, typer.Option(help="Version of ONNX's operators, 13 to 17.")] = 17,
+    with_nms: Annotated[
+        bool, typer.Option("--with-nms", help="End in faces, by NonMaxSuppression.")
+    ] = False,
+) -> None:
+    """Write an ONNX file for any batch and any size of pictures."""
+    from retinaface_tf.export.onnx import export_onnx
+
+    require_suffix(out, ".onnx")
+    export_onnx(
+        load_source(preset, model),
+        out,
+        opset=opset,
+        suppression=suppression_of(with_nms, threshold, iou, max_faces),
+        preset=None if model else preset,
+        threshold=threshold,
+        iou=iou,
+    )
+    print(f"{out}: {out.stat().st_size / 1e6:.2f} MB, opset {opset}")
+
+
+def parse_shape(text: str) -> tuple[int, int]:
+    """WIDTHxHEIGHT -> (height, width).
+
+    Raises:
+        ConfigError: it is not two positive numbers.
+    """
+    from retinaface_tf.errors import ConfigError
+
+    parts = text.lower().split("x")
+    if len(parts) != 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise ConfigError(f"Size {text!r} is not understood: give WIDTHxHEIGHT, such as 640x480.")
+    return int(parts[1]), int(parts[0])
+
+
+def require_suffix(out: Path, suffix: str) -> None:
+    """Raises ConfigError unless the file's name ends so: other commands go by it."""
+    from retinaface_tf.errors import ConfigError
+
+    if out.suffix.lower() != suffix:
+        raise ConfigError(f"Cannot write {out}: give a name that ends in {suffix}.")
+
+
+def suppression_of(wanted: bool, threshold: float, iou: float, max_faces: int):
+    """The checked settings of post-processing in the graph, or None."""
+    from retinaface_tf.errors import ConfigError
+    from retinaface_tf.export.metadata import Suppression
+
+    if not 0 <= threshold <= 1 or not 0 <= iou <= 1 or max_faces < 1:
+        raise ConfigError(
+            f"threshold={threshold} and iou={iou} must be from 0 to 1, max-faces={max_faces} at "
+            "least 1."
+        )
+    return Suppression(threshold=threshold, iou=iou, max_faces=max_faces) if wanted else None

@@ -1,0 +1,109 @@
+"""`retinaface-tf serve`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def serve(
+    model: Annotated[
+        Path, typer.Option(help="Folder of the model, as `export savedmodel` writes it.")
+    ],
+    name: Annotated[
+        str | None, typer.Option(help="What clients call the model; without it the folder's name.")
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; the default is reached from here alone.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Of gRPC; 0 takes a free one.")] = 8500,
+    rest_port: Annotated[
+        int, typer.Option(help="Of REST, the page and the counts; 0 takes a free one, -1 none.")
+    ] = 8501,
+    batching: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="TF-Serving's batching parameters; without, none."),
+    ] = None,
+    versions: Annotated[str, typer.Option(help="Serve the 'latest' version or 'all'.")] = "latest",
+    label: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VERSION", help="A name for a version, such as canary=2."),
+    ] = None,
+    poll_seconds: Annotated[
+        float, typer.Option(help="Seconds between looks for new versions; 0 looks once.")
+    ] = 1.0,
+    threads: Annotated[int, typer.Option(help="Cores that TensorFlow may use; 0 for all.")] = 0,
+    run_threads: Annotated[
+        int, typer.Option(help="Requests that run at the same time where none are joined.")
+    ] = 4,
+    max_request_mb: Annotated[int, typer.Option(help="Largest request.")] = 64,
+    max_pending_mb: Annotated[
+        int, typer.Option(help="Requests taken in and not yet answered, together.")
+    ] = 512,
+    tls_certificate: Annotated[Path | None, typer.Option(help="PEM file.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="PEM file.")] = None,
+) -> None:
+    """Serve a model on this machine with TF-Serving's interfaces: gRPC, REST, and a page.
+
+    For development and tests; production runs the image `tensorflow/serving`, see the folder
+    serving/ of the checkout.
+    """
+    import asyncio
+    import logging
+    import sys
+
+    from retinaface_tf.errors import ConfigError, RetinaFaceError
+
+    if (tls_certificate is None) != (tls_key is None):
+        raise ConfigError("Give both --tls-certificate and --tls-key, or neither.")
+    if versions not in ("latest", "all"):
+        raise ConfigError(f"--versions is {versions!r}; choose latest or all.")
+    try:
+        from retinaface_tf.serving.batching import BatchingParameters, read_batching_file
+        from retinaface_tf.serving.core import Limits
+        from retinaface_tf.serving.server import ServerOptions
+        from retinaface_tf.serving.server import serve as run
+    except ImportError as error:
+        raise RetinaFaceError(
+            f"The server needs {error.name}: pip install 'retinaface-tf[serving]'."
+        ) from error
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    options = ServerOptions(
+        folder=model,
+        name=name,
+        host=host,
+        port=port,
+        rest_port=rest_port,
+        batching=read_batching_file(batching)
+        if batching
+        else BatchingParameters(num_batch_threads=run_threads),
+        limits=Limits(request_bytes=max_request_mb << 20, pending_bytes=max_pending_mb << 20),
+        policy=versions,
+        labels=_labels(label or []),
+        poll_seconds=poll_seconds,
+        threads=threads,
+        tls_certificate=tls_certificate,
+        tls_key=tls_key,
+    )
+
+    def announce(server) -> None:
+        rest = f", page and REST http://{host}:{server.rest_port}" if server.rest_port else ""
+        print(f"serving {server.name!r}: gRPC {host}:{server.port}{rest}", flush=True)
+        print("for development; production runs the image tensorflow/serving", file=sys.stderr)
+
+    asyncio.run(run(options, announce))
+
+
+def _labels(texts: list[str]) -> dict[str, int]:
+    from retinaface_tf.errors import ConfigError
+
+    labels = {}
+    for text in texts:
+        name, _, version = text.partition("=")
+        if not name or not version.isdigit():
+            raise ConfigError(f"--label {text!r} is not understood: give NAME=VERSION.")
+        labels[name] = int(version)
+    return labels

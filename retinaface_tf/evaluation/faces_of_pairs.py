@@ -1,0 +1,141 @@
+"""From pictures to embeddings: the face of each picture found, cut out or aligned, and embedded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from retinaface_tf.errors import ImageError
+from retinaface_tf.evaluation.detections import DetectionsError
+from retinaface_tf.faces import Faces
+
+ALIGNMENTS = ("points", "box", "none")
+
+
+def central_face(faces: Faces) -> int | None:
+    """Index of the face a portrait is of: large and near the middle; None without faces.
+
+    Area less twice the squared distance to the picture's centre, as insightface picks it.
+    """
+    if not len(faces):
+        return None
+    boxes = faces.boxes.astype(np.float64)
+    area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+    offset = (boxes[:, :2] + boxes[:, 2:]) / 2 - np.array(faces.image_size[::-1]) / 2
+    return int(np.argmax(area - 2 * np.sum(offset**2, axis=1)))
+
+
+def square_crop(picture: np.ndarray, box: np.ndarray, size: int) -> np.ndarray:
+    """The square of a box's longer side around its middle, scaled.
+
+    Args:
+        picture: uint8 RGB [H, W, 3].
+        box: [4] x1, y1, x2, y2.
+        size: side of the result.
+
+    Returns:
+        uint8 RGB [size, size, 3]; black where the square leaves the picture.
+    """
+    import cv2
+
+    center = (np.asarray(box[:2], float) + np.asarray(box[2:], float)) / 2
+    side = max(float(np.max(np.asarray(box[2:], float) - np.asarray(box[:2], float))), 1.0)
+    scale = size / side
+    shift = size / 2 - scale * center
+    matrix = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
+    return cv2.warpAffine(picture, matrix, (size, size), flags=cv2.INTER_LINEAR)
+
+
+def face_crops(
+    detector, paths: Iterable[Path], alignment: str, size: int, batch_size: int = 8
+) -> Iterator[tuple[np.ndarray, bool]]:
+    """The face of each picture.
+
+    Args:
+        detector: a `RetinaFace`; not used when `alignment` is "none".
+        paths: of the pictures.
+        alignment: "points" turns and scales the five points onto the ArcFace template, "box" cuts
+            out the detected box, "none" takes the whole picture.
+        size: side of the crops.
+        batch_size: pictures at a time.
+
+    Yields:
+        uint8 RGB [size, size, 3], and whether a face was found; without one, the whole picture's
+        central square.
+
+    Raises:
+        DetectionsError: a picture cannot be read.
+    """
+    from retinaface_tf.inference.images import read_image
+
+    paths = iter(paths)
+    while window := list(islice(paths, batch_size)):
+        try:
+            pictures = [read_image(path) for path in window]
+        except ImageError as error:
+            raise DetectionsError(f"A picture of the pairs cannot be used: {error}") from None
+        answers = (
+            detector.stream(pictures, batch_size=batch_size)
+            if alignment != "none"
+            else [Faces.empty(picture.shape[:2]) for picture in pictures]
+        )
+        for picture, faces in zip(pictures, answers):
+            if isinstance(faces, ImageError):
+                raise DetectionsError(f"A picture of the pairs cannot be used: {faces}")
+            index = central_face(faces)
+            if index is None:
+                height, width = picture.shape[:2]
+                side = min(height, width)
+                left, top = (width - side) / 2, (height - side) / 2
+                whole = np.array([left, top, left + side, top + side])
+                yield square_crop(picture, whole, size), False
+            elif alignment == "points":
+                yield faces[index : index + 1].align(picture, size)[0], True
+            else:
+                yield square_crop(picture, faces.boxes[index], size), True
+
+
+def read_templates(file: Path | str) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Read IJB-C's `ijbc_face_tid_mid.txt`: lines `PICTURE TEMPLATE MEDIUM`.
+
+    Returns:
+        pictures; template ids int64 [N]; media ids int64 [N].
+
+    Raises:
+        DetectionsError: with file and line.
+    """
+    return _read_columns(Path(file), "`PICTURE TEMPLATE MEDIUM`", (str, int, int))
+
+
+def read_template_pairs(file: Path | str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Read IJB-C's `ijbc_template_pair_label.txt`: lines `TEMPLATE TEMPLATE 0|1`.
+
+    Returns:
+        first and second template ids int64 [P]; same bool [P].
+    """
+    first, second, same = _read_columns(Path(file), "`TEMPLATE TEMPLATE 0|1`", (int, int, int))
+    return first, second, same.astype(bool)
+
+
+def _read_columns(file: Path, layout: str, types):
+    if not file.is_file():
+        raise DetectionsError(f"{file} does not exist; give a file of lines {layout}.")
+    rows = []
+    with file.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            words = line.split()
+            if not words:
+                continue
+            try:
+                rows.append([kind(word) for kind, word in zip(types, words, strict=True)])
+            except ValueError:
+                raise DetectionsError(
+                    f"{file} line {number}: {line.strip()!r} is not {layout}."
+                ) from None
+    if not rows:
+        raise DetectionsError(f"{file} holds no line {layout}.")
+    columns = zip(*rows)
+    return tuple(list(c) if kind is str else np.array(c) for kind, c in zip(types, columns))

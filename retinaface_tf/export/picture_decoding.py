@@ -1,0 +1,270 @@
+"""Encoded pictures decoded inside a TensorFlow graph, so that damage costs one picture, not a batch.
+
+TensorFlow's decoders end the whole step when bytes are damaged, and a graph has no "try". But a
+`tf.data` dataset can drop elements that fail: each picture goes through a dataset of its own, with
+a stand-in behind it for the case that nothing came out. These are plain built-in operators.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+
+# Values of the output `status`.
+GOOD, UNDECODABLE, TOO_LARGE = 0, 1, 2
+
+# EXIF stands near the start of a JPEG file; its segments are at most 64 KiB each.
+_EXIF_REACH = 1 << 18
+_ORIENTATION_TAG = 0x0112
+
+
+def decode_upright(data: tf.Tensor, max_pixels: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """A JPEG, PNG, BMP or GIF (first frame) as RGB pixels, the way the picture is to be seen.
+
+    The same pixels as `inference.images.read_image`: EXIF orientation applied, transparency of PNG
+    laid on white, 16 bits reduced to their high byte.
+
+    Args:
+        data: string scalar, the file's bytes.
+        max_pixels: larger pictures are refused by their header, before any pixel is decoded.
+
+    Returns:
+        uint8 [H, W, 3], and int32 scalar status: `GOOD`, `UNDECODABLE` or `TOO_LARGE`. Where it is
+        not good the picture is a black one of 32x32 pixels.
+    """
+    answer = tf.data.Dataset.from_tensors(data).map(lambda one: decode_or_fail(one, max_pixels))
+    otherwise = tf.data.Dataset.from_tensors((_stand_in(), tf.constant(UNDECODABLE)))
+    answer = answer.ignore_errors().concatenate(otherwise).take(1)
+    image, status = answer.get_single_element()
+    return tf.ensure_shape(image, [None, None, 3]), status
+
+
+def decode_or_fail(data: tf.Tensor, max_pixels: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """`decode_upright` for use within a dataset that ignores errors: damage ends the step.
+
+    Returns:
+        uint8 [H, W, 3], and int32 scalar status: `GOOD` or `TOO_LARGE`.
+    """
+    kind = _format(data)
+    height, width = tf.switch_case(
+        kind,
+        [
+            lambda: _jpeg_size(data),
+            lambda: _png_size(data),
+            lambda: _bmp_size(data),
+            lambda: _gif_size(data),
+        ],
+    )
+    with tf.control_dependencies([tf.debugging.assert_positive(tf.minimum(height, width))]):
+        fits = height * width <= max_pixels
+    image, status = tf.cond(
+        fits,
+        lambda: (_pixels(data, kind), tf.constant(GOOD)),
+        lambda: (_stand_in(), tf.constant(TOO_LARGE)),
+    )
+    return tf.ensure_shape(image, [None, None, 3]), status
+
+
+def _stand_in() -> tf.Tensor:
+    return tf.zeros([32, 32, 3], tf.uint8)
+
+
+def _pixels(data, kind) -> tf.Tensor:
+    def jpeg():
+        image = tf.io.decode_jpeg(
+            data, channels=3, dct_method="INTEGER_ACCURATE", fancy_upscaling=True
+        )
+        return _upright(image, _exif_orientation(data))
+
+    image = tf.switch_case(
+        kind,
+        [jpeg, lambda: _decode_png(data), lambda: _decode_bmp(data), lambda: _decode_gif(data)],
+    )
+    return tf.ensure_shape(image, [None, None, 3])
+
+
+def _format(data) -> tf.Tensor:
+    """0 JPEG, 1 PNG, 2 BMP, 3 GIF; anything else is an error."""
+    found = [
+        tf.equal(tf.strings.substr(data, 0, 3), b"\xff\xd8\xff"),
+        tf.equal(tf.strings.substr(data, 0, 8), b"\x89PNG\r\n\x1a\n"),
+        tf.equal(tf.strings.substr(data, 0, 2), b"BM"),
+        tf.logical_or(
+            tf.equal(tf.strings.substr(data, 0, 6), b"GIF87a"),
+            tf.equal(tf.strings.substr(data, 0, 6), b"GIF89a"),
+        ),
+    ]
+    with tf.control_dependencies([tf.debugging.assert_equal(tf.reduce_any(found), True)]):
+        return tf.cast(tf.argmax(tf.cast(found, tf.int32)), tf.int32)
+
+
+def _bytes(data, start: int, length: int) -> tf.Tensor:
+    return tf.cast(tf.io.decode_raw(tf.strings.substr(data, start, length), tf.uint8), tf.int64)
+
+
+def _number(values, little_endian: bool = True) -> tf.Tensor:
+    """int64 scalar of a few bytes."""
+    count = values.shape[0]
+    powers = 256 ** np.arange(count, dtype=np.int64)
+    return tf.reduce_sum(values * (powers if little_endian else powers[::-1]))
+
+
+def _read(data, start: int, length: int, little_endian: bool = True) -> tf.Tensor:
+    return _number(tf.ensure_shape(_bytes(data, start, length), [length]), little_endian)
+
+
+def _jpeg_size(data):
+    shape = tf.cast(tf.image.extract_jpeg_shape(data), tf.int64)
+    return shape[0], shape[1]
+
+
+def _png_size(data):
+    return _read(data, 20, 4, False), _read(data, 16, 4, False)
+
+
+def _bmp_size(data):
+    # Height is signed: negative means that rows run from top to bottom.
+    height = _read(data, 22, 4)
+    return tf.where(height < 2**31, height, 2**32 - height), _read(data, 18, 4)
+
+
+def _gif_size(data):
+    # TensorFlow gives every frame the size of the screen, and sets memory aside for the frame's
+    # own size before: both count.
+    _, height, width = _gif_first_frame(data)
+    return tf.maximum(_read(data, 8, 2), height), tf.maximum(_read(data, 6, 2), width)
+
+
+def _decode_png(data):
+    image = tf.io.decode_png(data, channels=4)
+    alpha = tf.cast(image[..., 3:], tf.int32)
+
+    def on_white():
+        color = tf.cast(image[..., :3], tf.int32)
+        return tf.cast((color * alpha + 255 * (255 - alpha) + 127) // 255, tf.uint8)
+
+    return tf.cond(tf.reduce_min(alpha) < 255, on_white, lambda: image[..., :3])
+
+
+def _decode_bmp(data):
+    """24 and 32 bits, and 8 bits with a palette; uncompressed."""
+    bits, compression = _read(data, 28, 2), _read(data, 30, 4)
+    # Bit fields (3) with 32 bits are blue, green, red in practice.
+    plain = tf.logical_or(compression == 0, tf.logical_and(compression == 3, bits == 32))
+
+    def from_palette():
+        indices = tf.cast(tf.io.decode_bmp(data, channels=0)[..., 0], tf.int32)
+        start = 14 + _read(data, 14, 4)
+        length = _read(data, 10, 4) - start
+        table = tf.io.decode_raw(tf.strings.substr(data, start, length), tf.uint8)
+        table = tf.reshape(table[: length // 4 * 4], [-1, 4])[:, 2::-1]
+        return tf.gather(tf.pad(table, [[0, 256], [0, 0]]), indices)
+
+    with tf.control_dependencies([tf.debugging.assert_equal(plain, True)]):
+        return tf.cond(bits == 8, from_palette, lambda: tf.io.decode_bmp(data, channels=0)[..., :3])
+
+
+def _decode_gif(data):
+    end, _, _ = _gif_first_frame(data)
+    return tf.io.decode_gif(tf.strings.substr(data, 0, end) + b";")[0]
+
+
+def _gif_first_frame(data):
+    """Where the first frame ends, and its height and width.
+
+    TensorFlow's decoder would decode every frame, of any number and size, to give the first.
+    """
+    raw = tf.io.decode_raw(data, tf.uint8)
+
+    def at(position):
+        return tf.cast(raw[position], tf.int32)
+
+    def table_length(flags):
+        return tf.where(flags >= 128, 3 * tf.bitwise.left_shift(2, flags % 8), 0)
+
+    def skip_blocks(position):
+        position = tf.while_loop(
+            lambda position: at(position) > 0,
+            lambda position: [position + 1 + at(position)],
+            [position],
+        )[0]
+        return position + 1
+
+    start = tf.while_loop(
+        lambda position: tf.equal(at(position), 0x21),
+        lambda position: [skip_blocks(position + 2)],
+        [13 + table_length(at(10))],
+    )[0]
+    with tf.control_dependencies([tf.debugging.assert_equal(at(start), 0x2C)]):
+        frame = tf.cast(raw[start : start + 10], tf.int32)
+    end = skip_blocks(start + 10 + table_length(frame[9]) + 1)
+    size = tf.cast(frame[5:9], tf.int64)
+    return end, size[2] + 256 * size[3], size[0] + 256 * size[1]
+
+
+def _exif_orientation(data) -> tf.Tensor:
+    """EXIF orientation 1..8 of a JPEG; 1 where there is none or it cannot be read."""
+    raw = tf.cast(
+        tf.io.decode_raw(
+            tf.strings.substr(data, 0, tf.minimum(tf.strings.length(data), _EXIF_REACH)), tf.uint8
+        ),
+        tf.int32,
+    )
+    last = tf.size(raw) - 1
+
+    def byte(position):
+        return tf.gather(raw, tf.clip_by_value(position, 0, last))
+
+    def is_exif(position):
+        marker = [0xFF, 0xE1]
+        name = list(b"Exif\0\0")
+        found = byte(position + tf.constant([0, 1, 4, 5, 6, 7, 8, 9]))
+        return tf.reduce_all(found == tf.constant(marker + name))
+
+    def is_other_segment(position):
+        kind = byte(position + 1)
+        # Start of scan (0xDA) and end of image (0xD9) close the header.
+        return tf.reduce_all(
+            [
+                position < last,
+                byte(position) == 0xFF,
+                kind != 0xDA,
+                kind != 0xD9,
+                tf.logical_not(is_exif(position)),
+            ]
+        )
+
+    def next_segment(position):
+        return [position + 2 + 256 * byte(position + 2) + byte(position + 3)]
+
+    position = tf.while_loop(is_other_segment, next_segment, [tf.constant(2)])[0]
+    tiff = position + 10
+
+    def orientation():
+        big = tf.cast(byte(tiff) == ord("M"), tf.int32)
+
+        def short(position):
+            first, second = byte(position), byte(position + 1)
+            return tf.where(big == 1, 256 * first + second, first + 256 * second)
+
+        # Offsets of 64 KiB and more cannot be within the segment.
+        directory = tiff + tf.where(big == 1, short(tiff + 6), short(tiff + 4))
+        entries = directory + 2 + 12 * tf.range(tf.minimum(short(directory), 500))
+        value = tf.where(short(entries) == _ORIENTATION_TAG, short(entries + 8), 0)
+        value = tf.reduce_max(tf.concat([value, [0]], 0))
+        return tf.where((value >= 1) & (value <= 8), value, 1)
+
+    return tf.cond(is_exif(position), orientation, lambda: tf.constant(1))
+
+
+def _upright(image, orientation):
+    """Undoes an EXIF orientation, as `inference.decoding.upright`."""
+
+    def turn():
+        turned = tf.cond(orientation >= 5, lambda: tf.transpose(image, [1, 0, 2]), lambda: image)
+        mirror = tf.reduce_any(orientation == [2, 3, 6, 7])
+        flip = tf.reduce_any(orientation == [3, 4, 7, 8])
+        turned = tf.cond(mirror, lambda: turned[:, ::-1], lambda: turned)
+        return tf.cond(flip, lambda: turned[::-1], lambda: turned)
+
+    return tf.cond(orientation == 1, lambda: image, turn)

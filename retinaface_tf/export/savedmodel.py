@@ -1,0 +1,240 @@
+"""A SavedModel that TF-Serving runs as it is: picture files in, faces out, all in the graph."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from retinaface_tf.config import RetinaFaceConfig
+from retinaface_tf.errors import ConfigError, RetinaFaceError
+from retinaface_tf.models import RetinaFaceNetwork
+
+Precision = Literal["float32", "float16", "bfloat16"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedModelOptions:
+    """What is decided at export and fixed in the graph.
+
+    Attributes:
+        size: (width, height) that every picture is scaled into, its shape kept, and padded to:
+            pictures then go through the network together. None searches each picture at its own
+            size, larger ones shrunk to a longest side of 2048, as `RetinaFace.detect` does.
+        threshold: least score of a face, 0..1.
+        iou: overlap above which the worse of two detections is dropped, 0..1.
+        max_faces: K, the best so many faces of a picture.
+        max_pixels: encoded pictures with more are refused by their header (status 2).
+        precision: number type of weights and network. Half the size on disk and, on GPUs, faster;
+            on most CPUs slower. Boxes are decoded in float32 always.
+        freeze: weights as constants of the graph, which TensorFlow folds and runs faster; False
+            keeps them as variables in their own file.
+    """
+
+    size: tuple[int, int] | None = None
+    threshold: float = 0.5
+    iou: float = 0.4
+    max_faces: int = 100
+    max_pixels: int = 100_000_000
+    precision: Precision = "float32"
+    freeze: bool = True
+
+    def __post_init__(self):
+        for name in ("threshold", "iou"):
+            value = getattr(self, name)
+            if not 0 <= value <= 1:
+                raise ConfigError(f"{name}={value!r} must be a number from 0 to 1.")
+        for name in ("max_faces", "max_pixels"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or not 1 <= value < 2**31:
+                raise ConfigError(f"{name}={value!r} must be a whole number, at least 1.")
+        if self.size is not None and not all(32 <= side <= 8192 for side in self.size):
+            raise ConfigError(
+                f"size={self.size!r} must be a width and a height from 32 to 8192 pixels, or None."
+            )
+        if self.precision not in ("float32", "float16", "bfloat16"):
+            raise ConfigError(f"precision={self.precision!r} must be float32, float16 or bfloat16.")
+
+
+def parse_frame(text: str | None) -> tuple[int, int] | None:
+    """The command line's WIDTHxHEIGHT as (width, height).
+
+    Raises:
+        ConfigError: it is not two positive numbers with an x between.
+    """
+    if text is None:
+        return None
+    parts = text.lower().split("x")
+    if len(parts) != 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise ConfigError(f"Size {text!r} is not understood: give WIDTHxHEIGHT such as 640x640.")
+    return int(parts[0]), int(parts[1])
+
+
+def export_savedmodel(
+    model: RetinaFaceNetwork,
+    folder: str | Path,
+    options: SavedModelOptions | None = None,
+    *,
+    version: int | None = None,
+    metadata: dict[str, Any] | None = None,
+) -> Path:
+    """Writes a model version for TF-Serving into `folder/VERSION/`.
+
+    The version appears whole or not at all: it is written under a name that servers do not look
+    at, then renamed. Two signatures: `serving_default` takes `image_bytes`, string [B] (JPEG, PNG,
+    BMP, first frame of GIF); `image_tensor` takes `images`, uint8 RGB [B, H, W, 3]. Both give
+    `boxes` [B, K, 4] x1, y1, x2, y2 in pixels of the original picture, `scores` [B, K]
+    descending, `landmarks` [B, K, 5, 2], `num_faces` int32 [B] and `status` int32 [B]: 0 good, 1
+    undecodable, 2 more pixels than `max_pixels`. Entries behind the last face are zero.
+
+    Args:
+        model: the network.
+        folder: the model's; its name is what clients call the model by default.
+        options: settings fixed in the graph.
+        version: a positive number; None takes the one above the highest there is, first 1.
+        metadata: more to record beside the model, plain values.
+
+    Returns:
+        Path of the version's folder.
+
+    Raises:
+        ConfigError: the version exists, or Keras runs on another backend than TensorFlow.
+        RetinaFaceError: the folder cannot be written.
+    """
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        raise ConfigError(
+            f"A SavedModel needs Keras on TensorFlow and it runs on {keras.backend.backend()}; "
+            "unset KERAS_BACKEND."
+        )
+    options = options or SavedModelOptions()
+    folder = Path(folder)
+    target = folder / str(_choose_version(folder, version))
+    partial = folder / f".{target.name}.{uuid.uuid4().hex[:8]}.part"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _save(model, partial, options)
+        extra = partial / "assets.extra"
+        extra.mkdir()
+        _write_metadata(extra / "retinaface.json", model.config, options, metadata)
+        from retinaface_tf.export.warmup import write_warmup_requests
+
+        write_warmup_requests(extra / "tf_serving_warmup_requests", options.size)
+        partial.rename(target)
+    except OSError as error:
+        raise RetinaFaceError(f"Cannot write {target}: {error.strerror or error}.") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return target
+
+
+def _choose_version(folder: Path, version: int | None) -> int:
+    if folder.is_file():
+        raise ConfigError(f"{folder} is a file; a SavedModel is written into a folder.")
+    present = [int(p.name) for p in folder.glob("*") if p.is_dir() and p.name.isdigit()]
+    if version is None:
+        return max(present, default=0) + 1
+    if version < 1:
+        raise ConfigError(f"version={version} must be a positive number.")
+    if version in present:
+        raise ConfigError(f"{folder / str(version)} exists; leave out the version for the next.")
+    return version
+
+
+def _save(model: RetinaFaceNetwork, folder: Path, options: SavedModelOptions) -> None:
+    import tensorflow as tf
+
+    from retinaface_tf.export.search_graph import SearchSettings, search_encoded, search_pixels
+
+    config = model.config
+    if options.precision != "float32":
+        model = _with_precision(model, options.precision)
+    settings = SearchSettings(
+        options.size, options.threshold, options.iou, options.max_faces, options.max_pixels
+    )
+    network = _trace(model, options.size, options.freeze)
+
+    module = tf.Module()
+    if not options.freeze:
+        module.weights = [weight.value for weight in model.weights]
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "image_bytes")])
+    def image_bytes(image_bytes):
+        return search_encoded(network, image_bytes, config, settings)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, "images")])
+    def image_tensor(images):
+        return search_pixels(network, images, config, settings)
+
+    module.image_bytes, module.image_tensor = image_bytes, image_tensor
+    tf.saved_model.save(
+        module,
+        str(folder),
+        signatures={"serving_default": image_bytes, "image_tensor": image_tensor},
+    )
+
+
+def _trace(model: RetinaFaceNetwork, size: tuple[int, int] | None, freeze: bool):
+    """uint8 [B, H, W, 3] -> scores, box deltas, landmark deltas in float32."""
+    import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import (
+        convert_variables_to_constants_v2,
+    )
+
+    from retinaface_tf.inference.runtimes.keras import read_heads
+
+    height, width = (None, None) if size is None else (size[1], size[0])
+    forward = tf.function(
+        lambda images: read_heads(model, images),
+        input_signature=[tf.TensorSpec([None, height, width, 3], tf.uint8)],
+    )
+    if not freeze:
+        return forward
+    return convert_variables_to_constants_v2(forward.get_concrete_function())
+
+
+def _with_precision(model: RetinaFaceNetwork, precision: Precision) -> RetinaFaceNetwork:
+    """The same network with weights and arithmetic of another number type."""
+    import keras
+
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision)
+    try:
+        copy = RetinaFaceNetwork(model.config)
+    finally:
+        keras.config.set_dtype_policy(before)
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def _write_metadata(
+    path: Path, config: RetinaFaceConfig, options: SavedModelOptions, more: dict | None
+) -> None:
+    import keras
+    import tensorflow as tf
+
+    import retinaface_tf
+
+    note = {
+        "format": 1,
+        "written_by": f"retinaface-tf {retinaface_tf.__version__}",
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "network": config.to_dict(),
+        "options": dataclasses.asdict(options),
+        "outputs": {
+            "boxes": "float32 [B, K, 4] x1, y1, x2, y2 in pixels of the original picture",
+            "scores": "float32 [B, K] descending, 0 behind the last face",
+            "landmarks": "float32 [B, K, 5, 2] x, y: the image's left eye, right eye, nose, "
+            "left mouth corner, right mouth corner",
+            "num_faces": "int32 [B]",
+            "status": "int32 [B] 0 good, 1 undecodable, 2 too many pixels",
+        },
+        **(more or {}),
+    }
+    path.write_text(json.dumps(note, indent=2) + "\n")

@@ -1,0 +1,271 @@
+"""TF-Serving's REST interface, the counts for Prometheus, and the page for people."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+from aiohttp import web
+from google.protobuf import json_format
+
+from retinaface_tf.serving import protocol
+from retinaface_tf.serving.core import Core
+from retinaface_tf.serving.loaded_model import Signature
+from retinaface_tf.serving.refusal import HTTP_STATUS, Refusal
+from retinaface_tf.serving.tensors import STRING
+
+PAGE = Path(__file__).parent / "page"
+_NUMPY = {4: np.uint8, 3: np.int32, 9: np.int64, 1: np.float32}
+_PAGE_HEADERS = {
+    # The page needs nothing from elsewhere, and may not fetch it.
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self' blob: data:; connect-src 'self'",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+def build_rest_app(core: Core) -> web.Application:
+    """The HTTP side of the server."""
+    app = web.Application(client_max_size=core.limits.request_bytes, middlewares=[_refusals(core)])
+    handlers = _Handlers(core)
+    model = r"/v1/models/{name:[^/:]+}"
+    for place in (model, model + r"/versions/{version:\d+}", model + r"/labels/{label:[^/:]+}"):
+        app.router.add_post(place + ":predict", handlers.predict)
+        app.router.add_get(place, handlers.status)
+        app.router.add_get(place + "/metadata", handlers.metadata)
+    app.router.add_get("/monitoring/prometheus/metrics", handlers.metrics)
+    app.router.add_get("/", handlers.page)
+    app.router.add_get(r"/page/{file:[a-z]+\.(?:js|css)}", handlers.page)
+    app.router.add_get("/page/model", handlers.about)
+    return app
+
+
+def _refusals(core: Core):
+    """Turns whatever goes wrong into TF-Serving's {"error": "..."}; counts predictions."""
+
+    @web.middleware
+    async def middleware(request: web.Request, handler):
+        started, status = time.perf_counter(), "OK"
+        try:
+            return await handler(request)
+        except Refusal as refusal:
+            status = refusal.code
+            return web.json_response(
+                {"error": str(refusal)}, status=HTTP_STATUS.get(refusal.code, 500)
+            )
+        except web.HTTPRequestEntityTooLarge:
+            status = "RESOURCE_EXHAUSTED"
+            limit = core.limits.request_bytes
+            return web.json_response(
+                {"error": f"The body is larger than the limit of {limit:,} bytes."}, status=413
+            )
+        except web.HTTPException as error:
+            status = "INVALID_ARGUMENT"
+            return web.json_response({"error": error.reason}, status=error.status)
+        except asyncio.CancelledError:
+            status = "CANCELLED"
+            raise
+        except Exception as error:
+            status = "INTERNAL"
+            first = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+            return web.json_response({"error": f"The model failed: {first}"}, status=500)
+        finally:
+            if request.method == "POST":
+                seconds = time.perf_counter() - started
+                core.metrics.note_request(status, seconds, "predict", "REST")
+
+    return middleware
+
+
+class _Handlers:
+    def __init__(self, core: Core):
+        self._core = core
+
+    async def predict(self, request: web.Request) -> web.Response:
+        core = self._core
+        length = request.content_length
+        if length is not None and length > core.limits.request_bytes:
+            raise web.HTTPRequestEntityTooLarge(core.limits.request_bytes, length)
+        # Counted before the body is read: what is announced must have room.
+        with core.admit(length if length is not None else core.limits.request_bytes):
+            body = await asyncio.to_thread(_parse_body, await request.read())
+            spec = _spec(request)
+            spec.signature_name = str(body.get("signature_name", ""))
+            async with core.repository.use(spec) as model:
+                name = core.choose_signature(model, spec)
+                signature = model.signatures[name]
+                by_row = "instances" in body
+                inputs = await asyncio.to_thread(_read_inputs, body, signature)
+                outputs = await core.predict(model, name, inputs, entrypoint="REST")
+            text = await asyncio.to_thread(_answer, outputs, by_row)
+        return web.Response(text=text, content_type="application/json")
+
+    async def status(self, request: web.Request) -> web.Response:
+        response = self._core.repository.status(_spec(request))
+        entries = [
+            {
+                "version": str(entry.version),
+                "state": type(entry).State.Name(entry.state),
+                "status": {
+                    "error_code": "UNKNOWN" if entry.status.error_code else "OK",
+                    "error_message": entry.status.error_message,
+                },
+            }
+            for entry in response.model_version_status
+        ]
+        return web.json_response({"model_version_status": entries})
+
+    async def metadata(self, request: web.Request) -> web.Response:
+        async with self._core.repository.use(_spec(request)) as model:
+            definitions = protocol.SignatureDefMap()
+            for name, signature in model.signatures.items():
+                definitions.signature_def[name].CopyFrom(signature.definition)
+            described = json_format.MessageToDict(
+                definitions,
+                preserving_proto_field_name=True,
+                always_print_fields_with_no_presence=True,
+            )
+            return web.json_response(
+                {
+                    "model_spec": {
+                        "name": self._core.repository.name,
+                        "signature_name": "",
+                        "version": str(model.version),
+                    },
+                    "metadata": {"signature_def": described},
+                }
+            )
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        return web.Response(text=self._core.metrics.text(), content_type="text/plain")
+
+    async def page(self, request: web.Request) -> web.StreamResponse:
+        path = PAGE / request.match_info.get("file", "index.html")
+        if not path.is_file():
+            raise web.HTTPNotFound
+        return web.FileResponse(path, headers=_PAGE_HEADERS)
+
+    async def about(self, request: web.Request) -> web.Response:
+        """What the page needs to know of the model."""
+        spec = protocol.ModelSpec(name=self._core.repository.name)
+        async with self._core.repository.use(spec) as model:
+            return web.json_response(
+                {
+                    "name": self._core.repository.name,
+                    "version": model.version,
+                    "outputs": sorted(model.signatures["serving_default"].outputs),
+                    "note": model.describe(),
+                }
+            )
+
+
+def _spec(request: web.Request) -> protocol.ModelSpec:
+    spec = protocol.ModelSpec(name=request.match_info["name"])
+    if "version" in request.match_info:
+        version = int(request.match_info["version"])
+        if version >= 2**63:
+            raise Refusal("INVALID_ARGUMENT", f"Version {version} is no version number.")
+        spec.version.value = version
+    if "label" in request.match_info:
+        spec.version_label = request.match_info["label"]
+    return spec
+
+
+def _parse_body(data: bytes) -> dict:
+    try:
+        body = json.loads(data)
+    except (ValueError, RecursionError):
+        raise Refusal("INVALID_ARGUMENT", "The body is not JSON.") from None
+    if not isinstance(body, dict) or ("instances" in body) == ("inputs" in body):
+        raise Refusal(
+            "INVALID_ARGUMENT", "The body must be an object with either 'instances' or 'inputs'."
+        )
+    return body
+
+
+def _read_inputs(body: dict, signature: Signature) -> dict[str, np.ndarray]:
+    """Columns of values by input name, from TF-Serving's row or column form."""
+    names = list(signature.inputs)
+    columns: dict[str, list]
+    if "instances" in body:
+        rows = body["instances"]
+        if not isinstance(rows, list) or not rows:
+            raise Refusal("INVALID_ARGUMENT", "'instances' must be a list that is not empty.")
+        if len(names) == 1 and not any(isinstance(row, dict) and "b64" not in row for row in rows):
+            columns = {names[0]: rows}
+        else:
+            if not all(isinstance(row, dict) and set(row) == set(names) for row in rows):
+                raise Refusal("INVALID_ARGUMENT", f"Each instance must have the inputs {names}.")
+            columns = {name: [row[name] for row in rows] for name in names}
+    else:
+        values = body["inputs"]
+        if len(names) == 1 and not isinstance(values, dict):
+            values = {names[0]: values}
+        if not isinstance(values, dict) or set(values) != set(names):
+            raise Refusal("INVALID_ARGUMENT", f"'inputs' must have the inputs {names}.")
+        columns = values
+    arrays = {}
+    for name, values in columns.items():
+        spec = signature.inputs[name]
+        if not isinstance(values, list):
+            raise Refusal(
+                "INVALID_ARGUMENT", f"Input {name!r} must be a list, one entry a picture."
+            )
+        array = _strings(name, values) if spec.dtype == STRING else _numbers(name, values, spec)
+        signature.check_shape(name, array.shape)
+        arrays[name] = array
+    return arrays
+
+
+def _strings(name: str, values: list) -> np.ndarray:
+    array = np.empty(len(values), object)
+    for i, value in enumerate(values):
+        if isinstance(value, dict) and set(value) == {"b64"} and isinstance(value["b64"], str):
+            try:
+                array[i] = base64.b64decode(value["b64"], validate=True)
+            except (binascii.Error, ValueError):
+                raise Refusal("INVALID_ARGUMENT", f"Entry {i} of {name!r} is not base64.") from None
+        elif isinstance(value, str):
+            array[i] = value.encode("utf-8", "surrogatepass")
+        else:
+            raise Refusal(
+                "INVALID_ARGUMENT", f'Entry {i} of {name!r} must be {{"b64": "..."}} or a string.'
+            )
+    return array
+
+
+def _numbers(name: str, values: list, spec) -> np.ndarray:
+    try:
+        given = np.asarray(values)
+        if given.dtype.kind not in "biuf":
+            raise ValueError
+        with np.errstate(invalid="ignore"):
+            array = given.astype(_NUMPY[spec.dtype])
+        if array.size and not np.array_equal(array, given):
+            raise ValueError
+    except (ValueError, KeyError, OverflowError):
+        raise Refusal(
+            "INVALID_ARGUMENT",
+            f"Input {name!r} must be evenly nested lists of numbers that fit its type.",
+        ) from None
+    return array
+
+
+def _answer(outputs: dict[str, np.ndarray], by_row: bool) -> str:
+    columns = {name: values.tolist() for name, values in outputs.items()}
+    for name, values in columns.items():
+        if outputs[name].dtype == object:
+            columns[name] = [{"b64": base64.b64encode(value).decode()} for value in values]
+    if not by_row:
+        return json.dumps(
+            {"outputs": columns if len(columns) > 1 else next(iter(columns.values()))}
+        )
+    if len(columns) == 1:
+        return json.dumps({"predictions": next(iter(columns.values()))})
+    rows = [dict(zip(columns, row)) for row in zip(*columns.values())]
+    return json.dumps({"predictions": rows})

@@ -1,0 +1,195 @@
+"""The local server: TF-Serving's interfaces around one model, for development and tests.
+
+Production runs `tensorflow/serving`, the C++ server; see the `serving/` folder of the checkout.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from retinaface_tf.errors import ServingError
+from retinaface_tf.serving.batching import BatchingParameters
+from retinaface_tf.serving.core import Core, Limits
+from retinaface_tf.serving.metrics import Metrics
+from retinaface_tf.serving.repository import Repository, check_folder
+
+logger = logging.getLogger("retinaface_tf.serving")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerOptions:
+    """How the server runs.
+
+    Attributes:
+        folder: of the model; its entries are version numbers.
+        name: that clients call the model by; None takes the folder's.
+        host: address to listen on; the default is reached from this machine alone.
+        port, rest_port: of gRPC and HTTP; 0 takes free ones, a negative REST port opens none.
+        batching: how requests are joined.
+        limits: see `core.Limits`.
+        policy: serve the "latest" version or "all".
+        labels: names for versions.
+        poll_seconds: between looks for new versions; 0 looks once.
+        threads: cores TensorFlow may use; 0 for all.
+        grace_seconds: that requests under way have to finish when the server is stopped.
+        tls_certificate, tls_key: PEM files; both or none.
+    """
+
+    folder: Path
+    name: str | None = None
+    host: str = "127.0.0.1"
+    port: int = 8500
+    rest_port: int = 8501
+    batching: BatchingParameters = field(default_factory=BatchingParameters)
+    limits: Limits = field(default_factory=Limits)
+    policy: Literal["latest", "all"] = "latest"
+    labels: dict[str, int] = field(default_factory=dict)
+    poll_seconds: float = 1.0
+    threads: int = 0
+    grace_seconds: float = 30.0
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+
+
+class Server:
+    """A server in the running event loop.
+
+    Attributes:
+        name: of the model.
+        port, rest_port: those listened on, once started; `rest_port` is None without REST.
+    """
+
+    def __init__(self, options: ServerOptions):
+        check_folder(options.folder)
+        self.options = options
+        self.name = options.name or options.folder.resolve().name
+        self.port = self.rest_port = None
+        self.repository = Repository(
+            options.folder,
+            self.name,
+            policy=options.policy,
+            labels=options.labels,
+            threads=options.threads,
+        )
+        self.metrics = Metrics(self.name)
+        self.core = Core(self.repository, options.batching, options.limits, self.metrics)
+        self._watching = self._runner = None
+
+    async def start(self) -> None:
+        """Loads the model and opens the ports.
+
+        Raises:
+            ServingError: no version loads, or a port is taken.
+        """
+        from grpc_health.v1 import health_pb2
+
+        from retinaface_tf.serving.grpc_services import build_grpc_server
+
+        options = self.options
+        await self.repository.refresh()
+        if not self.repository.available:
+            reasons = [s.error for s in self.repository.statuses.values() if s.error]
+            raise ServingError(
+                f"No version of {options.folder} could be loaded "
+                f"({reasons[0] if reasons else 'there is none'}); "
+                "`retinaface-tf export savedmodel` writes one."
+            )
+        address = f"{options.host}:{options.port}"
+        try:
+            self._grpc, self.port, self._health = build_grpc_server(
+                self.core, self._credentials(), address
+            )
+        except RuntimeError:
+            raise ServingError(f"Cannot listen on {address}; choose another --port.") from None
+        if options.rest_port >= 0:
+            await self._start_rest()
+        await self._grpc.start()
+        for service in ("", self.name, "tensorflow.serving.PredictionService"):
+            await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+        if options.poll_seconds:
+            self._watching = asyncio.ensure_future(self.repository.watch(options.poll_seconds))
+
+    async def stop(self) -> None:
+        """Takes no new requests, answers those taken, frees the model."""
+        logger.info("stopping: answering what is under way")
+        if self._watching:
+            self._watching.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._watching
+        await self._health.enter_graceful_shutdown()
+        # New calls are told UNAVAILABLE while those taken in are answered; only then are the ports
+        # shut, as gRPC cancels what it has received and not yet handed over.
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.core.drain(), self.options.grace_seconds)
+        closing = [self._grpc.stop(1.0)]
+        if self._runner:
+            closing.append(self._runner.cleanup())
+        await asyncio.gather(*closing)
+        self.core.close()
+        await self.repository.close()
+
+    async def _start_rest(self) -> None:
+        from aiohttp import web
+
+        from retinaface_tf.serving.rest import build_rest_app
+
+        options = self.options
+        self._runner = web.AppRunner(
+            build_rest_app(self.core),
+            access_log=None,
+            handler_cancellation=True,
+            shutdown_timeout=options.grace_seconds,
+        )
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, options.host, options.rest_port, ssl_context=self._ssl())
+        try:
+            await site.start()
+        except OSError as error:
+            raise ServingError(
+                f"Cannot listen on {options.host}:{options.rest_port} ({error.strerror}); choose "
+                "another --rest-port."
+            ) from None
+        self.rest_port = site._server.sockets[0].getsockname()[1]
+
+    def _credentials(self):
+        import grpc
+
+        if self.options.tls_certificate is None:
+            return None
+        pair = self.options.tls_key.read_bytes(), self.options.tls_certificate.read_bytes()
+        return grpc.ssl_server_credentials([pair])
+
+    def _ssl(self):
+        import ssl
+
+        if self.options.tls_certificate is None:
+            return None
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(self.options.tls_certificate, self.options.tls_key)
+        return context
+
+
+async def serve(options: ServerOptions, announce=lambda server: None) -> None:
+    """Runs a server until SIGTERM or SIGINT; a second signal ends it at once.
+
+    Args:
+        options: see `ServerOptions`.
+        announce: called with the `Server` once it answers.
+    """
+    server = Server(options)
+    await server.start()
+    announce(server)
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    await stopped.wait()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.remove_signal_handler(number)
+    await server.stop()

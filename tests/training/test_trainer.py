@@ -1,0 +1,143 @@
+"""A run's files, its stop on a loss that is not finite, its refusals."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from retinaface_tf.errors import ConfigError, TrainingDiverged
+from retinaface_tf.training.distributed import choose_devices
+from retinaface_tf.training.step import freeze, part_of
+from retinaface_tf.training.trainer import train
+from retinaface_tf.weights import load_weights
+from tests.training.small_run import VALUES, small_config
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run of two epochs with evaluation, moving average and frozen layers."""
+    folder = tmp_path_factory.mktemp("run") / "out"
+    config = small_config(
+        data={**VALUES["data"], "max_validation": 10},
+        synthetic={**VALUES["synthetic"], "validation": 4},
+        optimizer={"clip_norm": 5.0, "ema": 0.5},
+        init={"freeze": ["stem", "block1_"]},
+        precision="mixed_bfloat16",
+        deterministic=False,
+        checkpoint_steps=100,
+    )
+    return config, folder, train(config, folder)
+
+
+def test_a_run_leaves_its_files(finished):
+    config, folder, result = finished
+    assert result.steps == 6 and 0 <= result.after <= result.best <= 1
+    assert json.loads((folder / "config.json").read_text()) == config.to_dict()
+    with (folder / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["0", "1", "2"]
+    assert float(rows[2]["loss"]) > 0 and rows[2]["average_precision"] != ""
+    for name in ("detections.png", "learning.png", "precision_recall.png"):
+        assert (folder / name).read_bytes()[:4] == b"\x89PNG"
+    for name in ("best.weights.h5", "last.weights.h5"):
+        assert load_weights(folder / name).config == config.network
+    (events,) = (folder / "tensorboard").iterdir()
+    tags = {
+        value.tag
+        for record in tf.compat.v1.train.summary_iterator(str(events))
+        for value in record.summary.value
+    }
+    assert {"epoch/loss", "epoch/average_precision", "detections", "precision_recall"} <= tags
+
+
+def test_saved_weights_are_the_moving_average(finished):
+    """They are neither the start's nor, but for frozen layers, the checkpoint's."""
+    _, folder, _ = finished
+    (checkpoint, *_) = sorted((folder / "checkpoints").glob("*.npz"), reverse=True)
+    saved = load_weights(folder / "last.weights.h5")
+    with np.load(checkpoint) as file:
+        raw = {n.split("-", 1)[1]: file[n] for n in file.files if n.startswith("network")}
+        averages = [file[n] for n in file.files if n.startswith("optimizer") and "average" in n]
+    for layer, frozen in (("stem_conv", True), ("block5_pointwise_conv", False)):
+        kernel = np.asarray(saved.get_layer(layer).kernel)
+        assert np.array_equal(kernel, raw[f"{layer}.kernel"]) == frozen
+        average = any(a.shape == kernel.shape and np.array_equal(a, kernel) for a in averages)
+        assert average != frozen
+
+
+def test_a_finished_run_is_not_done_again(finished):
+    config, folder, result = finished
+    said, steps = [], []
+    again = train(config, folder, notify=said.append, on_step=lambda step, logs: steps.append(step))
+    assert not steps and again.after == result.after and "going on from step 6" in said
+    with pytest.raises(ConfigError, match="other settings"):
+        train(small_config(), folder)
+
+
+def test_a_loss_that_is_not_finite_stops_with_names(tmp_path):
+    """A poisoned label: the step, the term and the file are named; the checkpoint stays good."""
+    from retinaface_tf.data.sources import LabelledSource
+
+    config = small_config(deterministic=False)
+    poisoned = "synthetic-000005.jpg"
+    original = LabelledSource.examples
+
+    def examples(self, part):
+        number = next(i for i in range(self.count) if self.name(i) == poisoned)
+
+        def poison(example):
+            bad = example["landmarks"] + tf.where(example["image_id"] == number, 1e38, 0.0)
+            return {**example, "landmarks": bad}
+
+        return original(self, part).map(poison)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LabelledSource, "examples", examples)
+        with pytest.raises(TrainingDiverged) as caught:
+            train(config, tmp_path / "run")
+    message = str(caught.value)
+    assert "landmark loss" in message and poisoned in message and "at step " in message
+    assert message.count("synthetic-0") == 1
+    step = int(message.split("at step ")[1].split(",")[0])
+    saved = sorted((tmp_path / "run" / "checkpoints").glob("*.npz"))
+    assert step >= 1 and [int(p.stem[5:]) for p in saved][-1:] == ([step - 1] if step > 1 else [])
+    for path in saved:
+        with np.load(path) as file:
+            assert all(np.isfinite(file[n]).all() for n in file.files if n != "state")
+
+
+def test_only_kernels_decay():
+    from retinaface_tf.models import build_retinaface
+    from retinaface_tf.training.config import OptimizerConfig
+    from retinaface_tf.training.step import DetectorTraining
+
+    network = build_retinaface(small_config().network)
+    model = DetectorTraining(network, np.zeros((1, 4)), None, OptimizerConfig(weight_decay=0.25))
+    wanted = sum(
+        0.125 * np.sum(np.float64(w) ** 2)
+        for layer in network.layers
+        for w in (getattr(layer, "kernel", None),)
+        if w is not None
+    )
+    np.testing.assert_allclose(float(model._decay()), wanted, rtol=1e-5)
+
+
+def test_parts_cover_the_network_and_freezing_names_mistakes():
+    from retinaface_tf.models import build_retinaface
+
+    network = build_retinaface(small_config().network)
+    assert all(part_of(layer.name) for layer in network.layers if layer.weights)
+    freeze(network, ("backbone", "p3_context"))
+    learning = {layer.name for layer in network.layers if layer.trainable_weights}
+    assert not any(name.startswith(("stem", "block", "p3_context")) for name in learning)
+    assert {"p4_context_3x3_conv", "p3_lateral_conv", "p3_class"} <= learning
+    with pytest.raises(ConfigError, match="neck"):
+        freeze(network, ("neck",))
+
+
+def test_a_broken_cluster_description_is_named(monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", "{")
+    with pytest.raises(ConfigError, match="TF_CONFIG"):
+        choose_devices()
