@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from retinaface_tf.cli.augmentation import Flip, Rotations, Scales, Tiles, Vote
+from retinaface_tf.progress import progress_bar
 
 DEFAULT_PRESET = "mobilenet0.25"
 DEFAULT_IOU = 0.4
@@ -223,30 +224,13 @@ class _Run:
     crops: Path | None
 
     def open(self, json: str | None) -> ExitStack:
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-        )
-
         from retinaface_tf.cli.output import JsonLines, Summary
 
         stack = ExitStack()
         self.summary = Summary()
         self.lines = stack.enter_context(JsonLines(json)) if json else None
         self.progress = stack.enter_context(
-            Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeRemainingColumn(),
-                console=Console(stderr=True),
-                transient=True,
-                disable=not sys.stderr.isatty(),
-            )
+            progress_bar(transient=True, disable=not sys.stderr.isatty())
         )
         return stack
 

@@ -12,7 +12,6 @@ from retinaface_tf.errors import ConfigError
 from retinaface_tf.geometry.coding import encode_boxes, encode_points
 from retinaface_tf.geometry.matching import POSITIVE, match_anchors
 
-
 # Up to so many faces all anchors are matched at once; else so many anchors at a time.
 _FEW_FACES, _CHUNK = 12, 2048
 
