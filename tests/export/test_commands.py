@@ -131,11 +131,11 @@ def test_benchmark_measures_each_in_its_own_process(tflite, onnx, tmp_path):
 
 @pytest.mark.slow
 def test_the_operator_report_finds_what_is_left_out(tflite):
-    from retinaface_tf.export.operators import measure_operators
+    from retinaface_tf.export.operators import fits_gpu, measure_operators
 
     report = measure_operators(tflite, rounds=2)
     kinds = [entry.kind for entry in report.operators]
     assert kinds.count("CONV_2D") == 43 and kinds.count("LEAKY_RELU") == 38
     assert report.partitions == 1 and report.left_out == 0
-    assert all(entry.xnnpack for entry in report.operators)
-    assert not [entry for entry in report.operators if entry.kind == "DEPTH_TO_SPACE" and entry.gpu]
+    assert all(entry.xnnpack and entry.gpu for entry in report.operators)
+    assert fits_gpu(tflite.read_bytes())
