@@ -1,6 +1,7 @@
 """An exported model and a server around it, shared by the tests of this folder."""
 
 import asyncio
+import shutil
 import threading
 from pathlib import Path
 
@@ -50,6 +51,15 @@ def model_folder(network, threshold, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def served_folder(model_folder, tmp_path_factory) -> Path:
+    """The same model without warm-up requests, so that servers start at once."""
+    folder = tmp_path_factory.mktemp("served") / "retinaface"
+    ignored = shutil.ignore_patterns("tf_serving_warmup_requests")
+    shutil.copytree(model_folder, folder, ignore=ignored)
+    return folder
+
+
 class RunningServer:
     """A server in a thread of this process.
 
@@ -82,11 +92,11 @@ class RunningServer:
 
 
 @pytest.fixture(scope="session")
-def server(model_folder):
+def server(served_folder):
     """A server without batching."""
     pytest.importorskip("grpc_health")
     pytest.importorskip("aiohttp")
-    with RunningServer(model_folder) as running:
+    with RunningServer(served_folder) as running:
         yield running
 
 

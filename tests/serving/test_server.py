@@ -275,12 +275,10 @@ def until(condition, seconds=60):
 
 
 def test_new_and_broken_versions_under_load_fail_no_request(
-    run_server, model_folder, photos, tmp_path
+    run_server, served_folder, photos, tmp_path
 ):
     folder = tmp_path / "retinaface"
-    shutil.copytree(model_folder, folder)
-    for warmup in folder.rglob("tf_serving_warmup_requests"):
-        warmup.unlink()
+    shutil.copytree(served_folder, folder)
     batching = BatchingParameters(max_batch_size=8, num_batch_threads=2)
     with run_server(folder, poll_seconds=0.1, batching=batching) as server:
         repository = server.server.repository
@@ -300,9 +298,9 @@ def test_new_and_broken_versions_under_load_fail_no_request(
         assert '"state": "END"' in get(server, "/v1/models/retinaface")[1]
 
 
-def test_stopping_under_load_answers_every_request_taken_in(run_server, model_folder, photos):
+def test_stopping_under_load_answers_every_request_taken_in(run_server, served_folder, photos):
     batching = BatchingParameters(max_batch_size=4, num_batch_threads=1)
-    with run_server(model_folder, batching=batching) as server:
+    with run_server(served_folder, batching=batching) as server:
         finish, answers, failures = callers(server, photos, 12)
         until(lambda: len(answers) > 12)
     taken = server.server.metrics._requests
@@ -312,9 +310,9 @@ def test_stopping_under_load_answers_every_request_taken_in(run_server, model_fo
     assert all("No server answers" in text for text in failures)
 
 
-def test_more_than_the_server_holds_is_refused_not_stored(run_server, model_folder, photos):
+def test_more_than_the_server_holds_is_refused_not_stored(run_server, served_folder, photos):
     limits = Limits(request_bytes=1 << 20, pending_bytes=3 * len(photos[0]), pending_requests=2)
-    with run_server(model_folder, limits=limits) as server:
+    with run_server(served_folder, limits=limits) as server:
         client = connect(server.grpc, "retinaface", options=QUICK)
         outcomes = []
 
@@ -351,13 +349,13 @@ def test_a_caller_that_vanishes_leaves_nothing_behind(server, photos):
     assert call(server, request({"image_bytes": photos[:1]})) == "OK"
 
 
-def test_folders_that_cannot_be_served_are_named(run_server, tmp_path, model_folder):
+def test_folders_that_cannot_be_served_are_named(run_server, tmp_path, served_folder):
     from retinaface_tf.serving.server import Server, ServerOptions
 
     with pytest.raises(ConfigError, match="no model folder"):
         Server(ServerOptions(folder=tmp_path / "none"))
     with pytest.raises(ConfigError, match="single version"):
-        Server(ServerOptions(folder=model_folder / "1"))
+        Server(ServerOptions(folder=served_folder / "1"))
     with pytest.raises(ServingError, match="No version"), run_server(tmp_path):
         pass
 
