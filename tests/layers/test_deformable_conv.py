@@ -82,6 +82,19 @@ def test_equals_the_onnx_reference(seed):
     np.testing.assert_allclose(found, expected.transpose(0, 2, 3, 1), atol=1e-5)
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_equals_the_operator_of_onnxruntime(seed):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    tensors, options, sides = random_case(seed)
+    kernel = tensors["kernel"]
+    groups = tensors["offsets"].shape[-1] // (2 * kernel.shape[0] * kernel.shape[1])
+    model = onnx_model(options, sides, kernel, groups, "mask" in tensors)
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    (expected,) = session.run(None, channels_first(tensors))
+    found = ops.convert_to_numpy(deformable_conv2d(**tensors, **options))
+    np.testing.assert_allclose(found, expected.transpose(0, 2, 3, 1), atol=1e-5)
+
+
 def gradients(tensors, options, weights):
     """Of sum(weights * convolution), by the running backend's differentiation."""
     names = list(tensors)
