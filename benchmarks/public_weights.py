@@ -80,7 +80,10 @@ def ours(detector: RetinaFace, columns) -> list[str]:
     row = []
     for name, (pictures, size) in columns.items():
         answers = detector.stream(
-            [picture.path for picture in pictures], threshold=THRESHOLD, size=size
+            [picture.path for picture in pictures],
+            threshold=THRESHOLD,
+            size=size,
+            large_faces=False,
         )
         found = [(f.boxes, f.scores) for f in track(answers, name, len(pictures), console=STDERR)]
         row.append(f"{average_precision(found, truth(pictures)):.4f}")
