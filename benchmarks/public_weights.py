@@ -56,7 +56,7 @@ def main() -> None:
         "WIDER val, 1600 (max 2150)": (wider[: options.limit], (1600, 2150)),
     }
     table = Table("weights", "by", *(f"{c} ({len(p)})" for c, (p, _) in columns.items()))
-    detector = RetinaFace.from_preset(PRESET)
+    detector = RetinaFace.from_preset(PRESET, runtime="keras")
     table.add_row(PRESET, "retinaface-tf", *ours(detector, columns))
     reference = OnnxReference(cached_original(PRESET))
     table.add_row(PRESET, "onnxruntime", *theirs(reference, columns))
@@ -71,7 +71,7 @@ def main() -> None:
             continue
         with tempfile.TemporaryDirectory() as folder:
             weights = save_weights(network, Path(folder) / "converted.weights.h5")
-            detector = RetinaFace.from_file(weights)
+            detector = RetinaFace.from_file(weights, runtime="keras")
         table.add_row(name, "retinaface-tf", *ours(detector, columns))
     Console(width=140).print(table)
 
@@ -80,7 +80,10 @@ def ours(detector: RetinaFace, columns) -> list[str]:
     row = []
     for name, (pictures, size) in columns.items():
         answers = detector.stream(
-            [picture.path for picture in pictures], threshold=THRESHOLD, size=size
+            [picture.path for picture in pictures],
+            threshold=THRESHOLD,
+            size=size,
+            large_faces=False,
         )
         found = [(f.boxes, f.scores) for f in track(answers, name, len(pictures), console=STDERR)]
         row.append(f"{average_precision(found, truth(pictures)):.4f}")

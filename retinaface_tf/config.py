@@ -9,7 +9,13 @@ from typing import Any
 
 from retinaface_tf.errors import ConfigError
 
-BACKBONES = ("mobilenet0.25", "mobilenet0.5", "mobilenet1.0", "resnet50")
+# "-paper": the light network's 7x7 stem of stride 4 (1905.00641, section 4.5). "resnet50" alone has
+# torchvision's stride on the 3x3 convolutions, for public checkpoints; "-v1" the original one on the
+# 1x1 convolutions (He et al. 2016), which keras.applications has ImageNet weights for.
+BACKBONES = (
+    *("mobilenet0.25", "mobilenet0.5", "mobilenet1.0", "mobilenet0.25-paper"),
+    *("resnet50", "resnet50-v1", "resnet101-v1", "resnet152-v1"),
+)
 
 # Mean pixel of the public networks, RGB order, 0..255 (their code says BGR 104, 117, 123).
 IMAGENET_MEAN_RGB = (123.0, 117.0, 104.0)
@@ -50,6 +56,16 @@ PUBLIC_LEVELS = (
     PyramidLevel(stride=32, anchor_sizes=(256, 512)),
 )
 
+# The papers' scales: 16 to 406 pixels in steps of 2^(1/3), three on each of P2..P6.
+PAPER_SCALES = tuple(16 * 2 ** (k / 3) for k in range(15))
+PAPER_LEVELS = tuple(
+    PyramidLevel(stride=4 << n, anchor_sizes=PAPER_SCALES[3 * n : 3 * n + 3]) for n in range(5)
+)
+# The same fifteen scales on the three levels of the light network.
+DENSE_LEVELS = tuple(
+    PyramidLevel(stride=8 << n, anchor_sizes=PAPER_SCALES[5 * n : 5 * n + 5]) for n in range(3)
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class RetinaFaceConfig:
@@ -63,6 +79,9 @@ class RetinaFaceConfig:
             0 is ReLU.
         shared_heads: one set of 1x1 heads for all levels (papers) instead of one a level (the
             public MobileNet weights).
+        deformable: the 3x3 convolutions of pyramid and context modules are deformable (v2).
+        cascade: two context modules and heads a level; the second one refines the boxes that the
+            first one makes of the anchors.
         center_variance, size_variance: divisors of the box and landmark codes (SSD's variances).
         pixel_mean: mean pixel subtracted from the RGB input in 0..255.
     """
@@ -72,6 +91,8 @@ class RetinaFaceConfig:
     channels: int = 64
     negative_slope: float = 0.1
     shared_heads: bool = False
+    deformable: bool = False
+    cascade: bool = False
     center_variance: float = 0.1
     size_variance: float = 0.2
     pixel_mean: tuple[float, float, float] = IMAGENET_MEAN_RGB
@@ -87,6 +108,10 @@ class RetinaFaceConfig:
         if not strides or any(b != 2 * a for a, b in zip(strides, strides[1:])):
             raise ConfigError(
                 f"Pyramid strides {strides} must double from level to level, fine to coarse."
+            )
+        if strides[0] < 4 or strides[-1] > 64 or strides == [64]:
+            raise ConfigError(
+                f"Pyramid strides {strides} must lie from 4 to 64, and 64 needs 32 beside it."
             )
         if self.channels < 4 or self.channels % 4:
             raise ConfigError(f"channels={self.channels} must be a positive multiple of 4.")

@@ -34,8 +34,10 @@ class RetinaFace:
         iou: overlap above which the worse of two detections is dropped.
         size: at which pictures are searched, see `inference.preprocess.target_size`.
         max_faces: keep the best so many of a picture; None keeps all.
+        large_faces: also search a copy a quarter as wide where that costs under 10 %, for close-ups
+            beyond the network's largest anchor; a model server decides for itself.
 
-    The four settings are defaults that each call may override.
+    These settings are defaults that each call may override.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class RetinaFace:
         iou: float = 0.4,
         size: Size = None,
         max_faces: int | None = None,
+        large_faces: bool = True,
     ):
         self.runtime = runtime
         self._finder = runtime if isinstance(runtime, FaceFinder) else NetworkFinder(runtime)
@@ -54,32 +57,50 @@ class RetinaFace:
             "iou": iou,
             "size": size,
             "max_faces": max_faces,
+            "large_faces": large_faces,
         }
         _check_settings(self._defaults)
 
     @classmethod
-    def from_preset(cls, name: str, *, runtime: str = "keras", **settings) -> RetinaFace:
+    def from_preset(
+        cls, name: str, *, runtime: str = "litert", threads: int | None = None, **settings
+    ) -> RetinaFace:
         """The detector with a preset's trained weights, fetched once and cached.
 
         Args:
             name: see `list_presets`.
-            runtime: "keras".
+            runtime: "litert", which starts without TensorFlow (the first use ever converts the
+                weights, with it), "keras" or "onnx".
+            threads: cores that litert and onnx use; None for all.
             settings: as in the constructor.
 
         Raises:
             ConfigError: no such preset or runtime.
             WeightsError: the preset has no weights, or they are neither cached nor to be had.
         """
-        return cls(open_preset(name, runtime, notify=_tell), **settings)
+        return cls(open_preset(name, runtime, threads=threads, notify=_tell), **settings)
 
     @classmethod
-    def from_file(cls, path: str | Path, *, runtime: str | None = None, **settings) -> RetinaFace:
-        """The detector with the network in a file: `.weights.h5` as this package writes, `.keras`.
+    def from_file(
+        cls,
+        path: str | Path,
+        *,
+        runtime: str | None = None,
+        threads: int | None = None,
+        **settings,
+    ) -> RetinaFace:
+        """The detector with the network in a file this package wrote.
+
+        Args:
+            path: `.weights.h5`, `.keras`, `.tflite` or `.onnx`.
+            runtime, threads: as in `from_preset`; None takes the runtime that fits the file.
+            settings: as in the constructor.
 
         Raises:
             WeightsError: the file is missing, damaged or of another kind.
         """
-        return cls(open_runtime(Path(path), runtime), **settings)
+        runtime = open_runtime(Path(path), runtime, threads=threads, notify=_tell)
+        return cls(runtime, **settings)
 
     @classmethod
     def from_endpoint(
@@ -149,7 +170,7 @@ class RetinaFace:
             on_error: what to do with unreadable pictures of a list. "raise" answers all others
                 first, then raises `BatchError`, which carries the answers; "return" puts the
                 `ImageError` in that picture's place.
-            settings: threshold, iou, size, max_faces.
+            settings: threshold, iou, size, max_faces, large_faces.
 
         Returns:
             `Faces`, or a list of them in the order of the input.
@@ -217,6 +238,8 @@ def _check_settings(settings: dict) -> None:
         value = settings[name]
         if not isinstance(value, int | float | np.floating) or not 0 <= value <= 1:
             raise ConfigError(f"{name}={value!r} must be a number from 0 to 1.")
+    if not isinstance(settings["large_faces"], bool):
+        raise ConfigError(f"large_faces={settings['large_faces']!r} must be True or False.")
     max_faces = settings["max_faces"]
     if max_faces is not None and (not isinstance(max_faces, int) or max_faces < 1):
         raise ConfigError(f"max_faces={max_faces!r} must be a whole number, at least 1, or None.")

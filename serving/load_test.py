@@ -25,16 +25,18 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
-from retinaface_tf.errors import RetinaFaceError  # noqa: E402
-from retinaface_tf.serving.client import EndpointOptions, connect  # noqa: E402
+from retinaface_tf.errors import RetinaFaceError
+from retinaface_tf.serving.client import EndpointOptions, connect
 
 
 def main() -> None:
@@ -46,8 +48,8 @@ def main() -> None:
     else:
         name = options.model.resolve().name
         for batching in [None, *options.batching]:
-            with local_server(options.model, batching, options.run_threads) as (target, pid):
-                result = measure(target, name, pictures, options, pid)
+            with local_server(options.model, batching, options.run_threads) as server:
+                result = measure(server.target, name, pictures, options, server.pid)
                 result["batching"] = str(batching) if batching else "off"
                 results.append(result)
                 show(result)
@@ -99,23 +101,27 @@ def load_pictures(folder: Path | None) -> list[bytes]:
     return pictures
 
 
+class LocalServer(NamedTuple):
+    """A server started here.
+
+    Attributes:
+        target, rest: "host:port" of gRPC and REST.
+        pid: of its process.
+        wait: returns its exit code once it has ended.
+    """
+
+    target: str
+    rest: str | None
+    pid: int
+    wait: Callable[[], int]
+
+
 @contextmanager
-def local_server(model: Path, batching: Path | None, run_threads: int):
-    """`retinaface-tf serve` in a process of its own, on a free port of the loopback."""
-    command = [
-        sys.executable,
-        "-c",
-        "from retinaface_tf.cli import main; main()",
-        "serve",
-        "--model",
-        str(model),
-        "--port",
-        "0",
-        "--rest-port",
-        "-1",
-        "--run-threads",
-        str(run_threads),
-    ]
+def local_server(model: Path, batching: Path | None, run_threads: int, rest: bool = False):
+    """`retinaface-tf serve` in a process of its own, on free ports of the loopback."""
+    command = [sys.executable, "-c", "from retinaface_tf.cli import main; main()", "serve"]
+    command += ["--model", str(model), "--port", "0", "--rest-port", "0" if rest else "-1"]
+    command += ["--run-threads", str(run_threads)]
     if batching:
         command += ["--batching", str(batching)]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "TF_CPP_MIN_LOG_LEVEL": "3"}
@@ -124,10 +130,10 @@ def local_server(model: Path, batching: Path | None, run_threads: int):
     )
     try:
         line = server.stdout.readline()
-        found = re.search(r"gRPC (\S+:\d+)", line)
+        found = re.search(r"gRPC ([\d.]+:\d+)(?:.*REST http://(\S+))?", line)
         if not found:
             sys.exit(f"The server did not start: {line!r}")
-        yield found[1].rstrip(","), server.pid
+        yield LocalServer(found[1], found[2], server.pid, lambda: server.wait(60))
     finally:
         server.send_signal(signal.SIGTERM)
         server.wait(60)

@@ -43,7 +43,7 @@ def test_pictures_of_one_shape_share_a_batch(detector, runtime):
 
 def test_large_pictures_go_in_smaller_batches(detector, runtime):
     detector.detect([picture(1536, 2048)] * 5, batch_size=8)
-    assert max(shape[0] for shape in runtime.shapes) == 2
+    assert max(shape[0] for shape in runtime.shapes if shape[1] >= 1536) == 2
 
 
 def test_paths_bytes_arrays_and_pil_images_agree(detector, tmp_path):

@@ -37,13 +37,24 @@ def main() -> None:
 
 
 def _register_commands() -> None:
-    from retinaface_tf.cli import data, detect, evaluate, export, presets, serve, train, weights
+    from retinaface_tf.cli import (
+        benchmark,
+        data,
+        detect,
+        evaluate,
+        export,
+        presets,
+        serve,
+        train,
+        weights,
+    )
 
     app.command("detect")(detect.detect)
     app.command("demo")(detect.demo)
-    app.command("presets")(presets.presets)
-    app.command("serve")(serve.serve)
     app.command("train")(train.train)
+    app.command("serve")(serve.serve)
+    app.command("presets")(presets.presets)
+    app.command("benchmark")(benchmark.benchmark)
     app.add_typer(data.app, name="data")
     app.add_typer(evaluate.app, name="evaluate")
     app.add_typer(export.app, name="export")

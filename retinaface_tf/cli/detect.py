@@ -12,13 +12,16 @@ from typing import Annotated, Any
 import typer
 
 from retinaface_tf.cli.augmentation import Flip, Rotations, Scales, Tiles, Vote
+from retinaface_tf.progress import progress_bar
 
 DEFAULT_PRESET = "mobilenet0.25"
 DEFAULT_IOU = 0.4
 
 Preset = Annotated[str, typer.Option(help="Named network; `retinaface-tf presets` lists them.")]
-Model = Annotated[Path | None, typer.Option(help="A network of your own: .weights.h5 or .keras.")]
-Runtime = Annotated[str | None, typer.Option(help="What runs the network: keras.")]
+Model = Annotated[
+    Path | None, typer.Option(help="A network of your own: .weights.h5, .keras, .tflite or .onnx.")
+]
+Runtime = Annotated[str | None, typer.Option(help="What runs the network: litert, keras or onnx.")]
 Threshold = Annotated[float, typer.Option(help="Least score of a face, 0 to 1.")]
 Iou = Annotated[float, typer.Option(help="Overlap above which the worse detection is dropped.")]
 Size = Annotated[
@@ -48,6 +51,7 @@ def detect(
     tiles: Tiles = None,
     max_faces: Annotated[int | None, typer.Option(help="Keep the best so many a picture.")] = None,
     batch_size: Annotated[int, typer.Option(help="Pictures given to the network at once.")] = 8,
+    threads: Annotated[int | None, typer.Option(help="Cores to use; without it, all.")] = None,
     json: Annotated[
         str | None, typer.Option(metavar="FILE|-", help="Write a JSON line for each picture.")
     ] = None,
@@ -98,6 +102,7 @@ def detect(
         model,
         runtime,
         remote,
+        threads=threads,
         threshold=threshold,
         iou=iou,
         size=size,
@@ -147,7 +152,12 @@ def demo(
 
 
 def _open_detector(
-    preset: str, model: Path | None, runtime: str | None, server: Server | None = None, **settings
+    preset: str,
+    model: Path | None,
+    runtime: str | None,
+    server: Server | None = None,
+    threads: int | None = None,
+    **settings,
 ):
     from retinaface_tf.detector import RetinaFace
 
@@ -155,8 +165,8 @@ def _open_detector(
         return _open_server(server, model, runtime, settings)
 
     if model is not None:
-        return RetinaFace.from_file(model, runtime=runtime, **settings)
-    return RetinaFace.from_preset(preset, runtime=runtime or "keras", **settings)
+        return RetinaFace.from_file(model, runtime=runtime, threads=threads, **settings)
+    return RetinaFace.from_preset(preset, runtime=runtime or "litert", threads=threads, **settings)
 
 
 def _open_server(server: Server, model: Path | None, runtime: str | None, settings: dict):
@@ -214,30 +224,13 @@ class _Run:
     crops: Path | None
 
     def open(self, json: str | None) -> ExitStack:
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-        )
-
         from retinaface_tf.cli.output import JsonLines, Summary
 
         stack = ExitStack()
         self.summary = Summary()
         self.lines = stack.enter_context(JsonLines(json)) if json else None
         self.progress = stack.enter_context(
-            Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeRemainingColumn(),
-                console=Console(stderr=True),
-                transient=True,
-                disable=not sys.stderr.isatty(),
-            )
+            progress_bar(transient=True, disable=not sys.stderr.isatty())
         )
         return stack
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from retinaface_tf.cli.augmentation import read_augmentation
 from retinaface_tf.errors import ConfigError
+from retinaface_tf.progress import progress_bar
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,25 +103,7 @@ def progress(
     title: str, total: int
 ) -> Iterator[tuple[Callable[[int], None], Callable[[str], None]]]:
     """A bar on stderr: (advance, report a line above it)."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=not sys.stderr.isatty(),
-    )
+    bar = progress_bar(disable=not sys.stderr.isatty())
     with bar:
         task = bar.add_task(title, total=total)
         yield (

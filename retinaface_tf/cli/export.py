@@ -80,3 +80,128 @@ def export_savedmodel(
         load_source(preset, model), out, options, version=version, metadata={"source": source}
     )
     print(f"wrote {path}")
+
+
+@app.command("tflite")
+def export_tflite_file(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="File to write, NAME.tflite.")],
+    preset: Preset = DEFAULT_PRESET,
+    model: Model = None,
+    size: Annotated[str, typer.Option(help="WIDTHxHEIGHT of the input.")] = "640x480",
+    threshold: Threshold = 0.5,
+    iou: Iou = 0.4,
+    max_faces: MaxFaces = 100,
+    quantize: Annotated[
+        str, typer.Option(help="none, float16, dynamic (int8 weights) or int8 (weights and maps).")
+    ] = "none",
+    calibration: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Photos like those int8 will see.")
+    ] = None,
+    input_type: Annotated[
+        str | None, typer.Option(help="float32 or uint8; int8 takes uint8 unless told.")
+    ] = None,
+    with_nms: Annotated[
+        bool, typer.Option("--with-nms", help="End in faces, not in raw heads; not for int8.")
+    ] = False,
+    report: Annotated[
+        bool, typer.Option("--report", help="Print every operator, its time and who runs it.")
+    ] = False,
+) -> None:
+    """Write a TFLite/LiteRT file that describes itself."""
+    from retinaface_tf.errors import ConfigError
+    from retinaface_tf.export.calibration import CalibrationPhotos
+    from retinaface_tf.export.tflite import PRECISIONS, export_tflite
+
+    precision = "float32" if quantize == "none" else quantize
+    if precision not in PRECISIONS:
+        raise ConfigError(f"--quantize {quantize} must be none, float16, dynamic or int8.")
+    if input_type not in (None, "float32", "uint8"):
+        raise ConfigError(f"--input-type {input_type} must be float32 or uint8.")
+    require_suffix(out, ".tflite")
+    shape = parse_shape(size)
+    suppression = suppression_of(with_nms, threshold, iou, max_faces)
+    network = load_source(preset, model)
+    photos = None
+    if precision == "int8" and calibration is not None:
+        photos = CalibrationPhotos(calibration, shape, network.config.pixel_mean)
+    export_tflite(
+        network,
+        out,
+        size=shape,
+        precision=precision,
+        calibration=photos,
+        input_dtype=input_type,
+        suppression=suppression,
+        preset=None if model else preset,
+        threshold=threshold,
+        iou=iou,
+    )
+    print(f"{out}: {out.stat().st_size / 1e6:.2f} MB, {precision}, input {size}")
+    if report:
+        from retinaface_tf.export.operators import print_report
+
+        print_report(out)
+
+
+@app.command("onnx")
+def export_onnx_file(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="File to write, NAME.onnx.")],
+    preset: Preset = DEFAULT_PRESET,
+    model: Model = None,
+    threshold: Threshold = 0.5,
+    iou: Iou = 0.4,
+    max_faces: MaxFaces = 100,
+    opset: Annotated[int, typer.Option(help="Version of ONNX's operators, 13 to 17.")] = 17,
+    with_nms: Annotated[
+        bool, typer.Option("--with-nms", help="End in faces, by NonMaxSuppression.")
+    ] = False,
+) -> None:
+    """Write an ONNX file for any batch and any size of pictures."""
+    from retinaface_tf.export.onnx import export_onnx
+
+    require_suffix(out, ".onnx")
+    export_onnx(
+        load_source(preset, model),
+        out,
+        opset=opset,
+        suppression=suppression_of(with_nms, threshold, iou, max_faces),
+        preset=None if model else preset,
+        threshold=threshold,
+        iou=iou,
+    )
+    print(f"{out}: {out.stat().st_size / 1e6:.2f} MB, opset {opset}")
+
+
+def parse_shape(text: str) -> tuple[int, int]:
+    """WIDTHxHEIGHT -> (height, width).
+
+    Raises:
+        ConfigError: it is not two positive numbers.
+    """
+    from retinaface_tf.errors import ConfigError
+
+    parts = text.lower().split("x")
+    if len(parts) != 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise ConfigError(f"Size {text!r} is not understood: give WIDTHxHEIGHT, such as 640x480.")
+    return int(parts[1]), int(parts[0])
+
+
+def require_suffix(out: Path, suffix: str) -> None:
+    """Raises ConfigError unless the file's name ends so: other commands go by it."""
+    from retinaface_tf.errors import ConfigError
+
+    if out.suffix.lower() != suffix:
+        raise ConfigError(f"Cannot write {out}: give a name that ends in {suffix}.")
+
+
+def suppression_of(wanted: bool, threshold: float, iou: float, max_faces: int):
+    """The checked settings of post-processing in the graph, or None."""
+    from retinaface_tf.errors import ConfigError
+    from retinaface_tf.export.metadata import Suppression
+
+    if not 0 <= threshold <= 1 or not 0 <= iou <= 1 or max_faces < 1:
+        raise ConfigError(
+            f"threshold={threshold} and iou={iou} must be from 0 to 1, max-faces={max_faces} at "
+            "least 1."
+        )
+    return Suppression(threshold=threshold, iou=iou, max_faces=max_faces) if wanted else None

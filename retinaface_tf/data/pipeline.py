@@ -72,7 +72,9 @@ class TrainingPipeline:
 
         Returns:
             Dataset of dicts: "image" uint8 [b, size, size, 3], the targets of `encode_targets`
-            with the batch in front, "image_id" int64 [b].
+            with the batch in front, "image_id" int64 [b]. For a network with cascade also the
+            faces, for its second stage: "boxes" [b, F, 4], "landmarks" [b, F, 5, 2] and "ignored"
+            [b, F], empty boxes behind the last.
 
         Raises:
             ConfigError: the workers cannot share a batch equally.
@@ -108,11 +110,14 @@ class TrainingPipeline:
             targets = encode_targets(
                 scene.boxes, scene.landmarks, scene.ignored, self.anchors, self.network, self.match
             )
+            if self.network.cascade:
+                for name in ("boxes", "landmarks", "ignored"):
+                    targets[name] = getattr(scene, name)
             return {"image": scene.image, "image_id": example["image_id"], **targets}
 
         dataset = self.source.examples(part)
         dataset = dataset.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        dataset = dataset.batch(batch or share, drop_remainder=True)
+        dataset = dataset.padded_batch(batch or share, drop_remainder=True)
         options = tf.data.Options()
         # Workers cut their own share above; tf.distribute must not cut again.
         options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF

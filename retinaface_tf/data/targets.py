@@ -12,28 +12,58 @@ from retinaface_tf.errors import ConfigError
 from retinaface_tf.geometry.coding import encode_boxes, encode_points
 from retinaface_tf.geometry.matching import POSITIVE, match_anchors
 
-
 # Up to so many faces all anchors are matched at once; else so many anchors at a time.
 _FEW_FACES, _CHUNK = 12, 2048
 
 
 @dataclass(frozen=True, kw_only=True)
 class MatchConfig:
-    """Thresholds of the IoU between anchor and face: positive above, negative below."""
+    """Thresholds of the IoU between anchor and face: positive above, negative below.
+
+    Attributes:
+        positive_threshold, negative_threshold: of a network without cascade.
+        cascade_positive_thresholds, cascade_negative_thresholds: of one with; first for the
+            anchors, then for the boxes the first stage made of them.
+    """
 
     positive_threshold: float = 0.5
     negative_threshold: float = 0.3
+    cascade_positive_thresholds: tuple[float, ...] = (0.7, 0.5)
+    cascade_negative_thresholds: tuple[float, ...] = (0.3, 0.4)
 
     def __post_init__(self):
-        if not 0 < self.negative_threshold <= self.positive_threshold < 1:
-            raise ConfigError(
-                f"match thresholds {self.negative_threshold} (negative) and "
-                f"{self.positive_threshold} (positive) must rise within 0..1."
-            )
+        for name in ("cascade_positive_thresholds", "cascade_negative_thresholds"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+            if len(getattr(self, name)) != 2:
+                raise ConfigError(f"match.{name} must be two numbers, one a stage.")
+        for negative, positive in (self.thresholds(False), *map(self._stage, (0, 1))):
+            if not 0 < negative <= positive < 1:
+                raise ConfigError(
+                    f"match thresholds {negative} (negative) and {positive} (positive) must rise "
+                    "within 0..1."
+                )
+
+    def thresholds(self, cascade: bool) -> tuple[float, float]:
+        """(negative, positive) of the anchors, for a network with or without cascade."""
+        return self._stage(0) if cascade else (self.negative_threshold, self.positive_threshold)
+
+    @property
+    def refined_thresholds(self) -> tuple[float, float]:
+        """(negative, positive) of the first stage's boxes."""
+        return self._stage(1)
+
+    def _stage(self, stage: int) -> tuple[float, float]:
+        return self.cascade_negative_thresholds[stage], self.cascade_positive_thresholds[stage]
 
 
 def encode_targets(
-    boxes, landmarks, ignored, anchors: np.ndarray, config: RetinaFaceConfig, match: MatchConfig
+    boxes,
+    landmarks,
+    ignored,
+    anchors: np.ndarray,
+    config: RetinaFaceConfig,
+    match: MatchConfig,
+    refined=None,
 ) -> dict[str, tf.Tensor]:
     """Anchor targets of one picture.
 
@@ -44,20 +74,26 @@ def encode_targets(
         anchors: float32 [A, 4] cx, cy, w, h.
         config: whose variances the codes have.
         match: thresholds.
+        refined: float32 [A, 4] cx, cy, w, h, what the cascade's first stage made of the anchors:
+            these are then matched, with the second stage's thresholds; codes are for the anchors.
 
     Returns:
         "labels" int32 [A], "box_deltas" float32 [A, 4], "landmark_deltas" [A, 10] and
         "landmark_mask" [A, 5]; zeros where an anchor is not positive or a point is unlabelled.
     """
+    if refined is None:
+        negative_threshold, positive_threshold = match.thresholds(config.cascade)
+    else:
+        negative_threshold, positive_threshold = match.refined_thresholds
 
     def find(chunk: int):
         # Double precision: thresholds and ties then come out as in exact arithmetic.
         return match_anchors(
-            anchors,
+            anchors if refined is None else refined,
             tf.cast(boxes, tf.float64),
             ignored,
-            positive_threshold=match.positive_threshold,
-            negative_threshold=match.negative_threshold,
+            positive_threshold=positive_threshold,
+            negative_threshold=negative_threshold,
             chunk=chunk,
         )
 

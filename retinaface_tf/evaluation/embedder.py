@@ -152,15 +152,23 @@ def _open_tflite(path: Path):
     if entry["dtype"] != np.float32:
         raise WeightsError(f"{path}: its input is {entry['dtype'].__name__}, only float32 is fed.")
 
+    shape = [1, *(int(s) for s in entry["shape"][1:])]
+
     def run(batch):
+        nonlocal shape
         vectors = []
         for crop in batch:
+            if shape != [1, *crop.shape]:
+                shape = [1, *crop.shape]
+                interpreter.resize_tensor_input(entry["index"], shape)
+                interpreter.allocate_tensors()
             interpreter.set_tensor(entry["index"], crop[None])
             interpreter.invoke()
             vectors.append(interpreter.get_tensor(output["index"]).copy())
         return np.concatenate(vectors)
 
-    return [int(s) for s in entry["shape"]], run
+    # The signature keeps -1 where a side is free.
+    return [int(s) for s in entry.get("shape_signature", entry["shape"])], run
 
 
 def _open_keras(path: Path):

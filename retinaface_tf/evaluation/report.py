@@ -182,7 +182,7 @@ def _widerface(runs: Sequence[dict[str, Any]]) -> Page:
         Picture("Precision and recall", "precision_recall", plots.precision_recall_plot(runs)),
         Picture("Face height", "by_height", plots.height_plot(runs)),
     ]
-    return Page(f"WIDER FACE: {first['name']}", summary, tables, pictures, [], runs)
+    return Page(_title(runs), summary, tables, pictures, [], runs)
 
 
 def _fddb(runs: Sequence[dict[str, Any]]) -> Page:
@@ -207,12 +207,12 @@ def _fddb(runs: Sequence[dict[str, Any]]) -> Page:
     ]
     pictures = [Picture("ROC", "roc", plots.fddb_plot(runs))]
     summary = f"{first['images']} images, {first['faces']} faces"
-    return Page(f"FDDB: {first['name']}", summary, tables, pictures, [], runs)
+    return Page(_title(runs), summary, tables, pictures, [], runs)
 
 
 def _landmarks(runs: Sequence[dict[str, Any]]) -> Page:
     first = runs[0]
-    header = ["run", "faces", "found", "NME %", "failures %", "AUC 10 % · 100"]
+    header = ["run", "faces", "found", "NME %", "failures %", "AUC at 10 %"]
     rows = [
         [
             r["name"],
@@ -241,7 +241,7 @@ def _landmarks(runs: Sequence[dict[str, Any]]) -> Page:
     ]
     pictures = [Picture("Cumulative error", "cumulative_error", plots.error_plot(runs))]
     summary = f"{first['faces']} faces, {first['found']} found"
-    return Page(f"Landmarks: {first['name']}", summary, tables, pictures, [], runs)
+    return Page(_title(runs), summary, tables, pictures, [], runs)
 
 
 def _verification(runs: Sequence[dict[str, Any]]) -> Page:
@@ -267,7 +267,12 @@ def _verification(runs: Sequence[dict[str, Any]]) -> Page:
     ]
     pictures = [Picture("ROC", "roc", plots.verification_plot(runs))]
     summary = f"{first['pairs']} pairs, {first['pairs_same']} of them of one person"
-    return Page(f"Verification: {first['name']}", summary, tables, pictures, [], runs)
+    return Page(_title(runs), summary, tables, pictures, [], runs)
+
+
+def _title(runs: Sequence[dict[str, Any]]) -> str:
+    more = f" and {len(runs) - 1} more" if len(runs) > 1 else ""
+    return f"{TITLES[runs[0]['kind']]}: {runs[0]['name']}{more}"
 
 
 def _rows(runs, table: str, part: str | None = None) -> list[list[str]]:

@@ -32,31 +32,41 @@ def decode_upright(data: tf.Tensor, max_pixels: int) -> tuple[tf.Tensor, tf.Tens
         uint8 [H, W, 3], and int32 scalar status: `GOOD`, `UNDECODABLE` or `TOO_LARGE`. Where it is
         not good the picture is a black one of 32x32 pixels.
     """
-    stand_in = tf.zeros([32, 32, 3], tf.uint8)
-
-    def decode(data):
-        kind = _format(data)
-        height, width = tf.switch_case(
-            kind,
-            [
-                lambda: _jpeg_size(data),
-                lambda: _png_size(data),
-                lambda: _bmp_size(data),
-                lambda: _gif_size(data),
-            ],
-        )
-        with tf.control_dependencies([tf.debugging.assert_positive(tf.minimum(height, width))]):
-            fits = height * width <= max_pixels
-        return tf.cond(
-            fits,
-            lambda: (_pixels(data, kind), tf.constant(GOOD)),
-            lambda: (stand_in, tf.constant(TOO_LARGE)),
-        )
-
-    answer = tf.data.Dataset.from_tensors(data).map(decode).ignore_errors()
-    otherwise = tf.data.Dataset.from_tensors((stand_in, tf.constant(UNDECODABLE)))
-    image, status = answer.concatenate(otherwise).take(1).get_single_element()
+    answer = tf.data.Dataset.from_tensors(data).map(lambda one: decode_or_fail(one, max_pixels))
+    otherwise = tf.data.Dataset.from_tensors((_stand_in(), tf.constant(UNDECODABLE)))
+    answer = answer.ignore_errors().concatenate(otherwise).take(1)
+    image, status = answer.get_single_element()
     return tf.ensure_shape(image, [None, None, 3]), status
+
+
+def decode_or_fail(data: tf.Tensor, max_pixels: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """`decode_upright` for use within a dataset that ignores errors: damage ends the step.
+
+    Returns:
+        uint8 [H, W, 3], and int32 scalar status: `GOOD` or `TOO_LARGE`.
+    """
+    kind = _format(data)
+    height, width = tf.switch_case(
+        kind,
+        [
+            lambda: _jpeg_size(data),
+            lambda: _png_size(data),
+            lambda: _bmp_size(data),
+            lambda: _gif_size(data),
+        ],
+    )
+    with tf.control_dependencies([tf.debugging.assert_positive(tf.minimum(height, width))]):
+        fits = height * width <= max_pixels
+    image, status = tf.cond(
+        fits,
+        lambda: (_pixels(data, kind), tf.constant(GOOD)),
+        lambda: (_stand_in(), tf.constant(TOO_LARGE)),
+    )
+    return tf.ensure_shape(image, [None, None, 3]), status
+
+
+def _stand_in() -> tf.Tensor:
+    return tf.zeros([32, 32, 3], tf.uint8)
 
 
 def _pixels(data, kind) -> tf.Tensor:
@@ -143,7 +153,7 @@ def _decode_bmp(data):
     plain = tf.logical_or(compression == 0, tf.logical_and(compression == 3, bits == 32))
 
     def from_palette():
-        indices = tf.cast(tf.io.decode_bmp(data, channels=1)[..., 0], tf.int32)
+        indices = tf.cast(tf.io.decode_bmp(data, channels=0)[..., 0], tf.int32)
         start = 14 + _read(data, 14, 4)
         length = _read(data, 10, 4) - start
         table = tf.io.decode_raw(tf.strings.substr(data, start, length), tf.uint8)

@@ -28,6 +28,27 @@ def decode_boxes(codes, anchors, center_variance: float = 0.1, size_variance: fl
     return center_to_corners(xp.concatenate([center, size], axis=-1))
 
 
+def compose_boxes(first, second, size_variance: float = 0.2):
+    """The codes for an anchor of boxes that are coded for the box that `first` makes of it.
+
+    Args:
+        first: [..., N, 4] box codes for anchors.
+        second: [..., N, 4] box codes for the boxes `first` decodes to.
+
+    Returns:
+        [..., N, 4] box codes for the anchors.
+    """
+    xp = array_namespace(first, second)
+    center = first[..., :2] + second[..., :2] * xp.exp(first[..., 2:] * size_variance)
+    return xp.concatenate([center, first[..., 2:] + second[..., 2:]], axis=-1)
+
+
+def compose_points(first, second, size_variance: float = 0.2):
+    """`compose_boxes` for point codes `second` [..., N, P, 2]."""
+    xp = array_namespace(first, second)
+    return first[..., None, :2] + second * xp.exp(first[..., None, 2:] * size_variance)
+
+
 def encode_points(points, anchors, center_variance: float = 0.1):
     """[..., N, P, 2] pixel points -> [..., N, P, 2] codes for anchors [N, 4] cx, cy, w, h."""
     center, size = anchors[..., None, :2], anchors[..., None, 2:]

@@ -92,10 +92,18 @@ def target_size(height: int, width: int, size: Size = None) -> tuple[int, int]:
     return result
 
 
-def prepare(image: np.ndarray, size: Size = None) -> Prepared:
-    """Scales a picture (uint8 RGB [H, W, 3]) to `target_size`; area averaging when it shrinks."""
+def prepare(image: np.ndarray, size: Size = None, frame: tuple[int, int] | None = None) -> Prepared:
+    """Scales a picture (uint8 RGB [H, W, 3]) to `target_size`; area averaging when it shrinks.
+
+    `frame` is the (height, width) of a network that takes no other: what is larger is shrunk to
+    fit into it.
+    """
     height, width = image.shape[:2]
     new_height, new_width = target_size(height, width, size)
+    if frame is not None:
+        scale = min(1.0, frame[0] / new_height, frame[1] / new_width)
+        new_height = min(frame[0], max(1, round(new_height * scale)))
+        new_width = min(frame[1], max(1, round(new_width * scale)))
     if (new_height, new_width) == (height, width):
         return Prepared(image, (1.0, 1.0), (height, width))
     import cv2

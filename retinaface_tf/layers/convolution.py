@@ -5,6 +5,8 @@ from __future__ import annotations
 import keras
 from keras import layers
 
+from retinaface_tf.layers.deformable_conv import DeformableConv2D
+
 # Of the public PyTorch networks; Keras' default of 1e-3 would change their outputs.
 BATCH_NORM_EPSILON = 1e-5
 
@@ -38,6 +40,7 @@ def conv_bn(
     *,
     strides: int = 1,
     negative_slope: float | None = None,
+    deformable: bool = False,
     name: str,
 ) -> keras.KerasTensor:
     """Bias-free convolution, batch norm, activation: layers `{name}_conv` and `{name}_bn`.
@@ -46,15 +49,17 @@ def conv_bn(
         x: [B, H, W, C].
         filters: output channels.
         kernel_size: odd side of the square kernel.
-        strides: 1 or 2; the output has ceil(H / strides) rows.
+        strides: the output has ceil(H / strides) rows.
         negative_slope: see `activate`.
+        deformable: a `DeformableConv2D` instead of a `Conv2D`.
         name: prefix of the layers' names.
 
     Returns:
         [B, ceil(H / strides), ceil(W / strides), filters].
     """
     x, padding = _pad(x, kernel_size, strides, name)
-    x = layers.Conv2D(
+    convolution = DeformableConv2D if deformable else layers.Conv2D
+    x = convolution(
         filters, kernel_size, strides, padding=padding, use_bias=False, name=f"{name}_conv"
     )(x)
     x = layers.BatchNormalization(epsilon=BATCH_NORM_EPSILON, momentum=0.9, name=f"{name}_bn")(x)

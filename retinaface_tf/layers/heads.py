@@ -23,7 +23,12 @@ class PriorBias(keras.initializers.Initializer):
 
 
 def prediction_heads(
-    features: dict[int, keras.KerasTensor], anchors_per_cell: dict[int, int], shared: bool
+    features: dict[int, keras.KerasTensor],
+    anchors_per_cell: dict[int, int],
+    shared: bool,
+    *,
+    heads: tuple[str, ...] = tuple(HEAD_WIDTHS),
+    prefix: str = "",
 ) -> dict[str, keras.KerasTensor]:
     """Logits and codes for every anchor, in the order of `geometry.generate_anchors`.
 
@@ -32,12 +37,15 @@ def prediction_heads(
         anchors_per_cell: number of anchors in a cell, by level number.
         shared: the same weights on every level (layers `head_box`, ...) or one set a level
             (`p3_box`, ...).
+        heads: which of `HEAD_WIDTHS` to make.
+        prefix: of the layers' names.
 
     Returns:
         "class" [B, N, 2] (background, face), "box" [B, N, 4] and "landmark" [B, N, 10].
     """
     outputs = {}
-    for head, width in HEAD_WIDTHS.items():
+    for head in heads:
+        width = HEAD_WIDTHS[head]
         bias = PriorBias() if head == "class" else "zeros"
         parts = []
         convolution = None
@@ -48,10 +56,10 @@ def prediction_heads(
                     1,
                     kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
                     bias_initializer=bias,
-                    name=f"head_{head}" if shared else f"p{level}_{head}",
+                    name=f"{prefix}head_{head}" if shared else f"{prefix}p{level}_{head}",
                 )
             x = convolution(feature)
-            parts.append(layers.Reshape((-1, width), name=f"p{level}_{head}_anchors")(x))
-        name = f"{head}_outputs"
+            parts.append(layers.Reshape((-1, width), name=f"{prefix}p{level}_{head}_anchors")(x))
+        name = f"{prefix}{head}_outputs"
         outputs[head] = layers.Concatenate(axis=1, name=name)(parts) if len(parts) > 1 else parts[0]
     return outputs

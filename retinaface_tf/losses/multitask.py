@@ -17,6 +17,8 @@ from retinaface_tf.geometry.coding import decode_boxes
 from retinaface_tf.geometry.matching import NEGATIVE, POSITIVE
 
 TERMS = ("class", "box", "landmark")
+# Of the cascade's first stage, beside those of the second.
+FIRST_STAGE_TERMS = ("first_class", "first_box")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ MOBILENET_BLOCKS = (
     *((512, 2), (512, 1), (512, 1), (512, 1), (512, 1), (512, 1)),
     *((1024, 2), (1024, 1)),
 )
-RESNET_DEPTHS = {"resnet50": (3, 4, 6, 3)}
+RESNET_DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 
 
 def build_backbone(
@@ -29,19 +29,37 @@ def build_backbone(
     Returns:
         {2: C2, 3: C3, 4: C4, 5: C5}, each [B, ceil(H / 2**n), ceil(W / 2**n), C].
     """
-    if name.startswith("mobilenet"):
-        return _mobilenet(image, float(name.removeprefix("mobilenet")), negative_slope)
-    return _resnet(image, RESNET_DEPTHS[name])
+    family, _, variant = name.partition("-")
+    if family.startswith("mobilenet"):
+        width = float(family.removeprefix("mobilenet"))
+        return _mobilenet(image, width, negative_slope, wide_stem=variant == "paper")
+    return _resnet(image, resnet_depths(name), stride_first=variant == "v1")
+
+
+def resnet_depths(name: str) -> tuple[int, ...]:
+    """Blocks in each of the four stages of "resnet50", "resnet101-v1", ..."""
+    return RESNET_DEPTHS[int(name.partition("-")[0].removeprefix("resnet"))]
 
 
 def _mobilenet(
-    x: keras.KerasTensor, width: float, negative_slope: float
+    x: keras.KerasTensor, width: float, negative_slope: float, wide_stem: bool
 ) -> dict[int, keras.KerasTensor]:
-    x = conv_bn(x, int(32 * width), 3, strides=2, negative_slope=negative_slope, name="stem")
+    """MobileNetV1; with `wide_stem` 7x7 of stride 4, and the second block keeps that stride."""
+    kernel_size, strides = (7, 4) if wide_stem else (3, 2)
+    x = conv_bn(
+        x,
+        int(32 * width),
+        kernel_size,
+        strides=strides,
+        negative_slope=negative_slope,
+        name="stem",
+    )
     features, level = {}, 1
     for number, (filters, strides) in enumerate(MOBILENET_BLOCKS, start=1):
         name = f"block{number}"
         level += strides - 1
+        if wide_stem and level == 2:
+            strides = 1
         x = depthwise_bn(
             x, strides=strides, negative_slope=negative_slope, name=f"{name}_depthwise"
         )
@@ -52,8 +70,14 @@ def _mobilenet(
     return features
 
 
-def _resnet(x: keras.KerasTensor, depths: tuple[int, ...]) -> dict[int, keras.KerasTensor]:
-    """He et al. 2016, with the stride on the 3x3 convolution as torchvision's weights have it."""
+def _resnet(
+    x: keras.KerasTensor, depths: tuple[int, ...], stride_first: bool
+) -> dict[int, keras.KerasTensor]:
+    """He et al. 2016.
+
+    With `stride_first` a stage's stride is on its first 1x1 convolution (the paper, and the
+    weights of keras.applications), else on its first 3x3 convolution (torchvision's weights).
+    """
     x = conv_bn(x, 64, 7, strides=2, negative_slope=0, name="stem")
     # Zero padding is as good as minus infinity here: the input is the output of a ReLU.
     x = layers.ZeroPadding2D(1, name="stem_pool_pad")(x)
@@ -63,18 +87,22 @@ def _resnet(x: keras.KerasTensor, depths: tuple[int, ...]) -> dict[int, keras.Ke
         for block in range(1, depth + 1):
             strides = 2 if block == 1 and stage > 1 else 1
             x = _bottleneck(
-                x, 32 << stage, strides, project=block == 1, name=f"stage{stage}_block{block}"
+                x,
+                32 << stage,
+                (strides, 1) if stride_first else (1, strides),
+                project=block == 1,
+                name=f"stage{stage}_block{block}",
             )
         features[stage + 1] = x
     return features
 
 
-def _bottleneck(x, filters: int, strides: int, project: bool, name: str):
+def _bottleneck(x, filters: int, strides: tuple[int, int], project: bool, name: str):
     shortcut = x
     if project:
-        shortcut = conv_bn(x, 4 * filters, 1, strides=strides, name=f"{name}_shortcut")
-    x = conv_bn(x, filters, 1, negative_slope=0, name=f"{name}_reduce")
-    x = conv_bn(x, filters, 3, strides=strides, negative_slope=0, name=f"{name}_middle")
+        shortcut = conv_bn(x, 4 * filters, 1, strides=max(strides), name=f"{name}_shortcut")
+    x = conv_bn(x, filters, 1, strides=strides[0], negative_slope=0, name=f"{name}_reduce")
+    x = conv_bn(x, filters, 3, strides=strides[1], negative_slope=0, name=f"{name}_middle")
     x = conv_bn(x, 4 * filters, 1, name=f"{name}_expand")
     x = layers.Add(name=f"{name}_add")([x, shortcut])
     return activate(x, 0, f"{name}_out")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import keras
-from keras import layers
+from keras import layers, ops
 
 from retinaface_tf.config import RetinaFaceConfig
+from retinaface_tf.geometry.coding import compose_boxes, compose_points
 from retinaface_tf.layers.context_module import context_module
 from retinaface_tf.layers.feature_pyramid import feature_pyramid
 from retinaface_tf.layers.heads import prediction_heads
@@ -20,6 +23,9 @@ class RetinaFaceNetwork(keras.Model):
     Outputs, for N = `geometry.anchors.count_anchors` anchors:
         "class_logits" [B, N, 2] background and face, before softmax.
         "box_deltas" [B, N, 4] and "landmark_deltas" [B, N, 10]: codes of `geometry.coding`.
+    With `config.cascade` these are the second stage's, still coded for the anchors, so they are
+    read as ever; the first stage's are there for its loss:
+        "first_class_logits" [B, N, 2] and "first_box_deltas" [B, N, 4].
     """
 
     def __init__(
@@ -68,19 +74,79 @@ def _connect(config: RetinaFaceConfig, image: keras.KerasTensor) -> dict[str, ke
     indices = [level.index for level in config.levels]
     backbone = build_backbone(config.backbone, x, config.negative_slope)
     pyramid = feature_pyramid(
-        {index: backbone[index] for index in indices}, config.channels, config.negative_slope
+        {index: backbone[index] for index in indices if index in backbone},
+        config.channels,
+        config.negative_slope,
+        deformable=config.deformable,
+        coarse_level=indices[-1] not in backbone,
     )
-    contexts = {
-        index: context_module(x, config.channels, config.negative_slope, name=f"p{index}_context")
-        for index, x in pyramid.items()
-    }
-    heads = prediction_heads(
-        contexts,
-        {level.index: len(level.anchor_sizes) for level in config.levels},
-        shared=config.shared_heads,
-    )
-    return {
+    heads = _heads(config, pyramid)
+    outputs = {
         "class_logits": heads["class"],
         "box_deltas": heads["box"],
         "landmark_deltas": heads["landmark"],
     }
+    if config.cascade:
+        first = _heads(config, pyramid, heads=("class", "box"), prefix="first_")
+        compose = ComposeCodes(config.size_variance, name="compose_codes")
+        outputs["box_deltas"], outputs["landmark_deltas"] = compose(
+            [first["box"], heads["box"], heads["landmark"]]
+        )
+        outputs["first_class_logits"] = first["class"]
+        outputs["first_box_deltas"] = first["box"]
+    return outputs
+
+
+def _heads(config: RetinaFaceConfig, pyramid: dict, prefix: str = "", **options) -> dict:
+    """A context module and prediction heads on every level."""
+    contexts = {
+        index: context_module(
+            x,
+            config.channels,
+            config.negative_slope,
+            name=f"{prefix}p{index}_context",
+            deformable=config.deformable,
+        )
+        for index, x in pyramid.items()
+    }
+    return prediction_heads(
+        contexts,
+        {level.index: len(level.anchor_sizes) for level in config.levels},
+        shared=config.shared_heads,
+        prefix=prefix,
+        **options,
+    )
+
+
+# A first stage that makes an anchor wider than this many times is cut: e^x must stay a number.
+_MAX_GROWTH = 16.0
+
+
+@keras.saving.register_keras_serializable(package="retinaface_tf")
+class ComposeCodes(layers.Layer):
+    """The cascade's second stage, coded for the refined boxes, expressed for the anchors.
+
+    Inputs: the first stage's box codes [B, N, 4], the second's box codes [B, N, 4] and landmark
+    codes [B, N, 10]. Outputs: box and landmark codes for the anchors. The refined boxes are
+    constants to the second stage: its loss does not teach the first.
+    """
+
+    def __init__(self, size_variance: float, **kwargs):
+        super().__init__(**kwargs)
+        self.size_variance = size_variance
+
+    def call(self, inputs):
+        first, box, landmark = inputs
+        first = ops.stop_gradient(first)
+        limit = math.log(_MAX_GROWTH) / self.size_variance
+        first = ops.concatenate([first[..., :2], ops.clip(first[..., 2:], -limit, limit)], axis=-1)
+        # Points lie as x, y pairs along the last axis: composed pair by pair, without a reshape
+        # that would need the number of anchors.
+        points = [
+            compose_points(first, landmark[..., None, i : i + 2], self.size_variance)[..., 0, :]
+            for i in range(0, 10, 2)
+        ]
+        return compose_boxes(first, box, self.size_variance), ops.concatenate(points, axis=-1)
+
+    def get_config(self):
+        return {**super().get_config(), "size_variance": self.size_variance}

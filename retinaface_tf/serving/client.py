@@ -207,7 +207,8 @@ class GrpcClient:
     def _translate(self, error) -> Exception:
         code, details = error.code(), (error.details() or "").strip().rstrip(".")
         codes = self._grpc.StatusCode
-        if code == codes.UNAVAILABLE:
+        # A server that is being stopped cancels calls it has not looked at.
+        if code in (codes.UNAVAILABLE, codes.CANCELLED):
             return _Retriable(_away(self.target, details))
         if code == codes.DEADLINE_EXCEEDED:
             return ServingError(_late(self.target, self._options.timeout))

@@ -96,12 +96,15 @@ class Core:
         return answer
 
     async def drain(self) -> None:
-        """Returns when every request taken in is answered."""
+        """Refuses new requests from now on; returns when those taken in are answered."""
         self.draining = True
         while self._pending_requests:
             await self._batcher.drain()
             await asyncio.sleep(0.02)
-        self._executor.shutdown()
+
+    def close(self) -> None:
+        """Ends the threads."""
+        self._executor.shutdown(wait=False)
 
     def choose_signature(self, model: LoadedModel, spec: ModelSpec) -> str:
         """The signature a request names; `serving_default` if it names none."""
@@ -146,6 +149,8 @@ class _Admission:
 
     def __enter__(self) -> None:
         core, limits = self._core, self._core.limits
+        if core.draining:
+            raise Refusal("UNAVAILABLE", "The server is stopping.")
         if self._size > limits.request_bytes:
             raise Refusal(
                 "RESOURCE_EXHAUSTED",

@@ -91,7 +91,7 @@ _FILES: dict[str, tuple] = {
         },
         {},
     ),
-    "tensorflow_serving/util/status.proto": (
+    "tensorflow_serving/apis/status.proto": (
         "tensorflow.serving",
         (),
         {},
@@ -146,7 +146,7 @@ _FILES: dict[str, tuple] = {
     ),
     "tensorflow_serving/apis/get_model_status.proto": (
         "tensorflow.serving",
-        ("tensorflow_serving/apis/model.proto", "tensorflow_serving/util/status.proto"),
+        ("tensorflow_serving/apis/model.proto", "tensorflow_serving/apis/status.proto"),
         {
             "ModelVersionStatus.State": {
                 "UNKNOWN": 0,

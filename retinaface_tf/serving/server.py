@@ -19,6 +19,9 @@ from retinaface_tf.serving.core import Core, Limits
 from retinaface_tf.serving.metrics import Metrics
 from retinaface_tf.serving.repository import Repository, check_folder
 
+# How long callers are still told that the server is stopping, once all else is answered.
+LAME_DUCK_SECONDS = 0.5
+
 logger = logging.getLogger("retinaface_tf.serving")
 
 
@@ -123,13 +126,16 @@ class Server:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._watching
         await self._health.enter_graceful_shutdown()
-        # stop() refuses new calls at once and returns when the others are answered.
-        closing = [self._grpc.stop(self.options.grace_seconds)]
+        # New calls are told UNAVAILABLE while those taken in are answered; only then are the ports
+        # shut, as gRPC cancels what it has received and not yet handed over.
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.core.drain(), self.options.grace_seconds)
+        await asyncio.sleep(LAME_DUCK_SECONDS)
+        closing = [self._grpc.stop(1.0)]
         if self._runner:
             closing.append(self._runner.cleanup())
         await asyncio.gather(*closing)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.core.drain(), self.options.grace_seconds)
+        self.core.close()
         await self.repository.close()
 
     async def _start_rest(self) -> None:

@@ -2,9 +2,9 @@
 
 Their input scaling, biases and batch norm epsilon differ from this package's layers; all three are
 folded into kernels and batch norm statistics, so a unit computes the same before its activation
-(away from the picture's edge). The activations differ (ReLU6 there, LeakyReLU here for
-MobileNet; the stride of ResNet's stages is on another convolution), so this is a start to train
-from, not a classifier.
+(away from the picture's edge). The ResNets "-v1" are theirs to the last layer. MobileNet's
+activations differ (ReLU6 there, LeakyReLU here), and in "resnet50" the stride of a stage is on
+another convolution, so there this is a start to train from, not a classifier.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 from retinaface_tf.errors import ConfigError, WeightsError
 from retinaface_tf.layers.convolution import BATCH_NORM_EPSILON
 from retinaface_tf.models import RetinaFaceNetwork
+from retinaface_tf.models.backbones import resnet_depths
 
 # keras.applications' MobileNet sees x / 127.5 - 1; its ResNet50 sees BGR minus this mean.
 _CAFFE_MEAN_RGB = np.array([123.68, 116.779, 103.939])
@@ -55,18 +56,20 @@ def _no_download(name: str, error: Exception) -> str:
 
 
 def _classifier(name: str, weights: str | None) -> keras.Model:
-    if name.startswith("mobilenet"):
+    if name in ("mobilenet0.25", "mobilenet0.5", "mobilenet1.0"):
         alpha = float(name.removeprefix("mobilenet"))
         return keras.applications.MobileNet(
             input_shape=(224, 224, 3), alpha=alpha, include_top=False, weights=weights
         )
-    if name == "resnet50":
-        return keras.applications.ResNet50(include_top=False, weights=weights)
+    family, _, variant = name.partition("-")
+    if family.startswith("resnet") and (variant == "v1" or name == "resnet50"):
+        build = getattr(keras.applications, f"ResNet{family.removeprefix('resnet')}")
+        return build(include_top=False, weights=weights, input_shape=(None, None, 3))
     raise ConfigError(f"keras.applications has no ImageNet weights for the backbone {name!r}.")
 
 
 def copy_backbone(classifier: keras.Model, network: RetinaFaceNetwork) -> int:
-    """Copies a keras.applications MobileNet or ResNet50 into a backbone; returns the layers filled.
+    """Copies a keras.applications MobileNet or ResNet into a backbone; returns the layers filled.
 
     Args:
         classifier: without its top.
@@ -74,7 +77,7 @@ def copy_backbone(classifier: keras.Model, network: RetinaFaceNetwork) -> int:
     """
     mean = np.array(network.config.pixel_mean)
     mobilenet = network.config.backbone.startswith("mobilenet")
-    units = _mobilenet_units() if mobilenet else _resnet_units()
+    units = _mobilenet_units() if mobilenet else _resnet_units(network.config.backbone)
     for ours, convolution, norm in units:
         source = classifier.get_layer(convolution)
         kernel, *bias = source.get_weights()
@@ -108,10 +111,10 @@ def _mobilenet_units() -> list[tuple[str, str, str]]:
     return units
 
 
-def _resnet_units() -> list[tuple[str, str, str]]:
+def _resnet_units(backbone: str) -> list[tuple[str, str, str]]:
     units = [("stem", "conv1_conv", "conv1_bn")]
     parts = {"shortcut": 0, "reduce": 1, "middle": 2, "expand": 3}
-    for stage, depth in enumerate((3, 4, 6, 3), start=1):
+    for stage, depth in enumerate(resnet_depths(backbone), start=1):
         for block in range(1, depth + 1):
             theirs = f"conv{stage + 1}_block{block}"
             for part, number in parts.items():

@@ -6,11 +6,12 @@ import csv
 from pathlib import Path
 from typing import Any
 
-from retinaface_tf.losses.multitask import TERMS
+from retinaface_tf.losses.multitask import FIRST_STAGE_TERMS, TERMS
 
 COLUMNS = (
     *("epoch", "step", "learning_rate", "loss"),
     *TERMS,
+    *FIRST_STAGE_TERMS,
     *("positives", "average_precision", "seconds"),
 )
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
+from retinaface_tf.progress import progress_bar
+
 # track("what", total) is a context that gives a function to call with the number done since.
 Track = Callable[[str, int], AbstractContextManager[Callable[[int], object]]]
 
@@ -17,25 +19,9 @@ def no_progress(what: str, total: int) -> AbstractContextManager[Callable[[int],
 @contextmanager
 def rich_progress(what: str, total: int) -> Iterator[Callable[[int], object]]:
     """A bar with the time left; a `status` attribute set on the given function is shown too."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import TextColumn
 
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[status]}"),
-        console=Console(stderr=True),
-    )
+    bar = progress_bar(TextColumn("{task.fields[status]}"))
     with bar:
         task = bar.add_task(what, total=total, status="")
 

@@ -165,7 +165,11 @@ class _Run:
             schedule = DetectorSchedule(config.schedule, steps, config.epochs)
             self.optimizer = make_optimizer(config.optimizer, schedule, devices.replicas)
             self.model = DetectorTraining(
-                self.network, self.pipeline.anchors, config.loss, config.optimizer
+                self.network,
+                self.pipeline.anchors,
+                config.loss,
+                config.optimizer,
+                config.match,
             )
             self.model.compile(optimizer=self.optimizer, jit_compile=False)
             self.optimizer.build(self.network.trainable_variables)

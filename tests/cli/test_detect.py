@@ -17,7 +17,7 @@ cli._register_commands()
 
 @pytest.fixture
 def run(monkeypatch):
-    def open_detector(*_, **settings):
+    def open_detector(*_, threads=None, **settings):
         return RetinaFace(BrightPixelRuntime(), **settings)
 
     monkeypatch.setattr(command, "_open_detector", open_detector)

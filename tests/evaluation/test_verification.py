@@ -147,3 +147,28 @@ def test_what_is_not_an_embedder_is_refused(tmp_path):
     (tmp_path / "bad.onnx").write_bytes(b"nothing")
     with pytest.raises(WeightsError, match=r"bad\.onnx"):
         open_embedder(tmp_path / "bad.onnx")
+
+
+@pytest.mark.slow
+def test_keras_and_tflite_embedders_see_the_same_crop(tmp_path, rng):
+    keras = pytest.importorskip("keras")
+    tf = pytest.importorskip("tensorflow")
+    pytest.importorskip("ai_edge_litert")
+    keras.utils.set_random_seed(1)
+    pixels = keras.Input((16, 16, 3))
+    features = keras.layers.Conv2D(4, 3, activation="relu")(pixels)
+    vector = keras.layers.Dense(5)(keras.layers.GlobalAveragePooling2D()(features))
+    model = keras.Model(pixels, vector)
+    model.save(tmp_path / "model.keras")
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    archive.add_endpoint("serve", model.call, [tf.TensorSpec((1, 16, 16, 3), tf.float32)])
+    archive.write_out(str(tmp_path / "saved"), verbose=False)
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(tmp_path / "saved"))
+    (tmp_path / "model.tflite").write_bytes(converter.convert())
+    crops = rng.integers(0, 255, (3, 16, 16, 3), np.uint8)
+    expected = model((crops.astype(np.float32) - 127.5) / 127.5).numpy()
+    for name in ("model.keras", "model.tflite"):
+        embedder = open_embedder(tmp_path / name)
+        assert embedder.size == (16, 16)
+        np.testing.assert_allclose(embedder(crops), expected, atol=1e-5)

@@ -11,8 +11,6 @@ import numpy as np
 from retinaface_tf.config import RetinaFaceConfig
 from retinaface_tf.errors import ConfigError
 
-RUNTIMES = ("keras",)
-
 
 class RawOutputs(NamedTuple):
     """The heads' outputs for a batch, one entry an anchor (order of `generate_anchors`).
@@ -34,6 +32,8 @@ class Runtime(Protocol):
     Attributes:
         name: "keras", "litert", "onnx", ...
         config: what was trained; its anchors and variances decode the outputs.
+        fixed_shape: (height, width) where the network takes no other; larger pictures are shrunk
+            to fit. A runtime without this attribute takes any.
     """
 
     name: str
@@ -52,45 +52,74 @@ class Runtime(Protocol):
         ...
 
 
-def open_runtime(path: Path, name: str | None = None) -> Runtime:
+RUNTIMES = ("litert", "keras", "onnx")
+
+
+def open_runtime(
+    path: Path,
+    name: str | None = None,
+    *,
+    threads: int | None = None,
+    notify: Callable[[str], None] | None = None,
+) -> Runtime:
     """The network in a file, ready to run.
 
     Args:
-        path: `.weights.h5` or `.keras`.
-        name: of the runtime; None takes the one that fits the file.
+        path: `.weights.h5` or `.keras`, or `.tflite` or `.onnx` as `retinaface-tf export` writes.
+        name: one of `RUNTIMES`; None takes the one that fits the file, litert for weights.
+        threads: cores that litert and onnx use; None for all.
+        notify: is told of the one-time conversion of weights for litert or onnx.
 
     Raises:
-        ConfigError: no runtime has that name.
+        ConfigError: no runtime has that name, or it does not run such files.
         WeightsError: the file is missing, damaged or of another kind.
     """
-    _require_known(name or "keras")
-    from retinaface_tf.inference.runtimes.keras import KerasRuntime
-    from retinaface_tf.weights import load_weights
+    path = Path(path)
+    fitting = {".tflite": "litert", ".onnx": "onnx"}.get(path.suffix.lower())
+    name = name or fitting or "litert"
+    if name not in RUNTIMES:
+        raise ConfigError(f"There is no runtime {name!r}; choose one of {', '.join(RUNTIMES)}.")
+    if threads is not None and threads < 1:
+        raise ConfigError(f"threads={threads} must be at least 1.")
+    if fitting not in (None, name):
+        raise ConfigError(f"The runtime {name!r} does not run {path}; {fitting!r} does.")
+    if name == "keras":
+        from retinaface_tf.inference.runtimes.keras import KerasRuntime
+        from retinaface_tf.weights import load_weights
 
-    return KerasRuntime(load_weights(path))
+        return KerasRuntime(load_weights(path))
+    if fitting is None:
+        from retinaface_tf.inference.runtimes.compiled import compile_weights
+
+        suffix = ".onnx" if name == "onnx" else ".tflite"
+        path = compile_weights(path, suffix, notify=notify)
+    if name == "onnx":
+        from retinaface_tf.inference.runtimes.onnx import OnnxRuntime
+
+        return OnnxRuntime(path, threads=threads)
+    from retinaface_tf.inference.runtimes.litert import LiteRTRuntime
+
+    return LiteRTRuntime(path, threads=threads)
 
 
 def open_preset(
-    preset: str, name: str = "keras", *, notify: Callable[[str], None] | None = None
+    preset: str,
+    name: str = "litert",
+    *,
+    threads: int | None = None,
+    notify: Callable[[str], None] | None = None,
 ) -> Runtime:
     """A preset's network with its trained weights, fetched if they are not cached.
 
     Args:
         preset: see `list_presets`.
-        name: of the runtime.
+        name, threads: as in `open_runtime`.
         notify: is given a line on what is fetched and its licence; None for silence.
 
     Raises:
         ConfigError: no preset or runtime has that name.
         WeightsError: the preset has no weights, or they are damaged, or not to be had.
     """
-    _require_known(name)
-    from retinaface_tf.inference.runtimes.keras import KerasRuntime
-    from retinaface_tf.pull import load_preset
+    from retinaface_tf.pull import resolve
 
-    return KerasRuntime(load_preset(preset, notify=notify))
-
-
-def _require_known(name: str) -> None:
-    if name not in RUNTIMES:
-        raise ConfigError(f"There is no runtime {name!r}; choose {' or '.join(RUNTIMES)}.")
+    return open_runtime(resolve(preset, notify=notify), name, threads=threads, notify=notify)

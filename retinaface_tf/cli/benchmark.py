@@ -1,0 +1,131 @@
+"""`retinaface-tf benchmark`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def benchmark(
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL...",
+            help="Runtimes of the preset (litert, keras, onnx), files (.tflite, .onnx, "
+            ".weights.h5, .keras) or SavedModel folders.",
+        ),
+    ],
+    preset: Annotated[str, typer.Option(help="Whose weights a runtime's name means.")] = (
+        "mobilenet0.25"
+    ),
+    sizes: Annotated[str, typer.Option(help="WIDTHxHEIGHT,... of the pictures.")] = "640x480",
+    threads: Annotated[str, typer.Option(help="Numbers of threads, such as 1,2.")] = "1",
+    rounds: Annotated[int, typer.Option(help="Timed pictures of each model at each size.")] = 30,
+    photo: Annotated[
+        Path | None, typer.Option(help="Photo that is timed; without it a portrait by NASA.")
+    ] = None,
+    gt: Annotated[
+        Path | None, typer.Option(help="Boxes in WIDER FACE's list format, for accuracy.")
+    ] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of the pictures in --gt.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Use so many of them, evenly spread.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Write every time and figure here.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Write accuracy against latency, .png.")] = None,
+) -> None:
+    """Compare models and runtimes in one run: latency, memory, size, load time, accuracy.
+
+    Times are end to end, pixels in and faces out, post-processing included. The models take turns
+    picture by picture.
+    """
+    from retinaface_tf.cli.export import parse_shape
+    from retinaface_tf.errors import ConfigError
+    from retinaface_tf.evaluation.speed import Candidate, draw, measure
+
+    if (gt is None) != (images is None):
+        raise ConfigError("Accuracy needs both --gt and --images.")
+    if plot and gt is None:
+        raise ConfigError("--plot shows accuracy: give --gt and --images.")
+    if rounds < 1 or (limit is not None and limit < 1):
+        raise ConfigError("--rounds and --limit must be at least 1.")
+    counts = threads.split(",")
+    if not all(count.isdigit() and int(count) > 0 for count in counts):
+        raise ConfigError(f"--threads {threads!r} must be numbers such as 1,2.")
+    shapes = [parse_shape(size) for size in sizes.split(",")]
+    candidates = [Candidate(model, int(count), preset) for model in models for count in counts]
+    results = measure(
+        candidates,
+        photo or _portrait(),
+        shapes,
+        rounds=rounds,
+        labelled=_labelled(gt, images, limit),
+        notify=lambda text: print(text, file=sys.stderr, flush=True),
+    )
+    _print_table(results)
+    if json:
+        _write_json(json, results)
+    if plot:
+        draw(results, next(iter(results[0].seconds)), plot)
+
+
+def _portrait() -> Path:
+    from retinaface_tf.errors import RetinaFaceError
+
+    try:
+        import skimage
+    except ImportError as error:
+        raise RetinaFaceError(
+            "The benchmark's own photo comes with scikit-image, which is not installed: give "
+            "--photo, or pip install 'retinaface-tf[demo]'."
+        ) from error
+    return Path(skimage.__file__).parent / "data" / "astronaut.png"
+
+
+def _labelled(gt: Path | None, images: Path | None, limit: int | None) -> list:
+    if gt is None:
+        return []
+    from retinaface_tf.data.widerface import read_widerface
+
+    found = read_widerface(gt, images)
+    return found[:: max(1, -(-len(found) // limit))] if limit else found
+
+
+def _print_table(results: list) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(
+        *("model", "size", "p50 ms", "p90", "p99", "x first", "start s", "load s"),
+        *("memory MB", "file MB", "AP"),
+    )
+    for size in results[0].seconds:
+        first = results[0].percentiles(size)[0]
+        for result in results:
+            p50, p90, p99 = result.percentiles(size)
+            ap = result.average_precision
+            table.add_row(
+                result.name,
+                size,
+                f"{p50:.2f}",
+                f"{p90:.2f}",
+                f"{p99:.2f}",
+                f"{p50 / first:.2f}",
+                f"{result.start_seconds:.2f}",
+                f"{result.load_seconds:.2f}",
+                f"{result.peak_bytes / 1e6:.0f}",
+                f"{result.file_bytes / 1e6:.2f}",
+                "" if ap is None else f"{100 * ap:.2f}",
+            )
+    console = Console() if sys.stdout.isatty() else Console(width=140)
+    console.print(table)
+
+
+def _write_json(path: Path, results: list) -> None:
+    import json
+
+    from retinaface_tf.export.metadata import write_whole
+
+    text = json.dumps([result.to_dict() for result in results], indent=1)
+    write_whole(path, text.encode())

@@ -1,0 +1,348 @@
+"""Models and runtimes side by side: latency, memory, size, load time, accuracy.
+
+Each candidate lives in a process of its own, so that memory and load time are its own too; the
+processes are asked for one picture each in turn, so that a change of the machine's speed meets all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+import retinaface_tf
+from retinaface_tf.errors import RetinaFaceError
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What is measured.
+
+    Attributes:
+        model: a file, a SavedModel folder, or the name of a runtime for the preset.
+        threads: cores it may use.
+        preset: whose weights a runtime's name means.
+    """
+
+    model: str
+    threads: int
+    preset: str = "mobilenet0.25"
+
+    @property
+    def name(self) -> str:
+        """Short name for tables."""
+        named = Path(self.model).name or self.model
+        return f"{named}, {self.threads} thread{'s' * (self.threads > 1)}"
+
+
+@dataclass
+class Measurement:
+    """What was found for a candidate.
+
+    Attributes:
+        name: the candidate's.
+        model, threads: the candidate's.
+        file_bytes: of the file that is run, or of the folder.
+        start_seconds: from starting Python to the first answer, imports included.
+        load_seconds: of that, opening the model.
+        seconds: by size "WIDTHxHEIGHT", one end-to-end time for each round: pixels in, faces out.
+        peak_bytes: most memory the process ever held, Python and libraries included.
+        average_precision: by IoU 0.5 on the labelled pictures, if any were given.
+    """
+
+    name: str
+    model: str
+    threads: int
+    file_bytes: int
+    start_seconds: float
+    load_seconds: float
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+    peak_bytes: int = 0
+    average_precision: float | None = None
+
+    def percentiles(self, size: str) -> tuple[float, float, float]:
+        """Milliseconds at the 50th, 90th and 99th percentile."""
+        return tuple(1000 * np.percentile(self.seconds[size], [50, 90, 99]))
+
+    def to_dict(self) -> dict:
+        """Fit for JSON, percentiles beside the times."""
+        latency = {
+            size: dict(zip(("p50_ms", "p90_ms", "p99_ms"), self.percentiles(size)))
+            for size in self.seconds
+        }
+        return {**asdict(self), "latency": latency}
+
+
+def measure(
+    candidates: Sequence[Candidate],
+    photo: Path,
+    sizes: Sequence[tuple[int, int]],
+    *,
+    rounds: int = 30,
+    labelled: Sequence = (),
+    notify: Callable[[str], None] = lambda text: None,
+) -> list[Measurement]:
+    """Measures all candidates in one run.
+
+    Args:
+        candidates: what to measure.
+        photo: picture that is fitted into every size for timing.
+        sizes: (height, width) of the timed pictures.
+        rounds: timed answers of each candidate at each size, after three to warm up.
+        labelled: `data.annotation.AnnotatedImage`s for average precision.
+        notify: is told what is going on.
+
+    Raises:
+        RetinaFaceError: a candidate cannot be opened or fails.
+    """
+    from retinaface_tf.evaluation.average_precision import average_precision
+
+    workers: list[_Worker] = []
+    try:
+        for candidate in candidates:
+            notify(f"starting {candidate.name}")
+            workers.append(_Worker(candidate, photo))
+        for size in sizes:
+            label = f"{size[1]}x{size[0]}"
+            notify(f"timing {label}")
+            for number in range(rounds + 3):
+                for worker in workers:
+                    seconds = worker.ask("time", size=list(size))["seconds"]
+                    if number >= 3:
+                        worker.result.seconds.setdefault(label, []).append(seconds)
+        for worker in workers:
+            worker.result.peak_bytes = worker.ask("memory")["bytes"]
+        truth = [(image.boxes, image.ignored) for image in labelled]
+        for worker in workers if labelled else ():
+            notify(f"searching {len(labelled)} labelled pictures with {worker.candidate.name}")
+            answers = [worker.ask("detect", path=str(image.path)) for image in labelled]
+            found = [(np.array(a["boxes"]), np.array(a["scores"])) for a in answers]
+            worker.result.average_precision = average_precision(found, truth)
+        return [worker.result for worker in workers]
+    finally:
+        for worker in workers:
+            worker.close()
+
+
+def draw(results: Sequence[Measurement], size: str, path: Path) -> None:
+    """Writes a picture of accuracy against latency at one size."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(8, 5), layout="constrained")
+    for number, result in enumerate(results):
+        middle, slow, _ = result.percentiles(size)
+        (points,) = axes.plot(middle, 100 * result.average_precision, "o")
+        axes.hlines(100 * result.average_precision, middle, slow, color=points.get_color())
+        axes.annotate(
+            result.name,
+            (middle, 100 * result.average_precision),
+            xytext=(5, 6 + 11 * (number % 4)),
+            textcoords="offset points",
+            fontsize=8,
+        )
+    axes.set_xlabel(f"milliseconds a picture at {size}, end to end (dot: median, line: to p90)")
+    axes.set_ylabel("average precision at IoU 0.5, %")
+    axes.set_xlim(left=0)
+    axes.margins(0.15)
+    low, high = axes.get_ylim()
+    if high - low < 2:
+        # Differences of a few hundredths of a point are not to look like cliffs.
+        axes.set_ylim((low + high) / 2 - 1, (low + high) / 2 + 1)
+    axes.grid(alpha=0.3)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+
+
+class _Worker:
+    """The other end of `serve_candidate`: one process, one candidate."""
+
+    def __init__(self, candidate: Candidate, photo: Path):
+        self.candidate = candidate
+        start = time.perf_counter()
+        package = str(Path(retinaface_tf.__file__).resolve().parent.parent)
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([package, os.environ.get("PYTHONPATH", "")]),
+            "TF_CPP_MIN_LOG_LEVEL": "3",
+            # TensorFlow, BLAS and OpenCV read these; LiteRT and onnxruntime are told directly.
+            "OMP_NUM_THREADS": str(candidate.threads),
+            "TF_NUM_INTRAOP_THREADS": str(candidate.threads),
+            "TF_NUM_INTEROP_THREADS": "1",
+        }
+        self._process = subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                "from retinaface_tf.evaluation.speed import serve_candidate; serve_candidate()",
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=environment,
+        )
+        opened = self.ask("open", **asdict(candidate), photo=str(photo))
+        self.result = Measurement(
+            name=candidate.name,
+            model=candidate.model,
+            threads=candidate.threads,
+            file_bytes=opened["file_bytes"],
+            start_seconds=time.perf_counter() - start,
+            load_seconds=opened["seconds"],
+        )
+
+    def ask(self, what: str, **values) -> dict:
+        try:
+            self._process.stdin.write(json.dumps({"ask": what, **values}) + "\n")
+            self._process.stdin.flush()
+        except OSError:
+            pass
+        line = self._process.stdout.readline()
+        if not line:
+            raise RetinaFaceError(
+                f"The process of {self.candidate.name} ended with code {self._process.wait()}; "
+                "try that model with `retinaface-tf detect` to see why."
+            )
+        answer = json.loads(line)
+        if "error" in answer:
+            raise RetinaFaceError(f"{self.candidate.name}: {answer['error']}")
+        return answer
+
+    def close(self) -> None:
+        self._process.stdin.close()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+
+
+def serve_candidate() -> None:
+    """Answers questions on standard input, a JSON line each, until it closes."""
+    # Libraries print on standard output at will; the answers get a pipe of their own.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    candidate = None
+    for line in sys.stdin:
+        question = json.loads(line)
+        try:
+            if question["ask"] == "open":
+                candidate = _Opened(question)
+                answer = {"seconds": candidate.load_seconds, "file_bytes": candidate.file_bytes}
+            else:
+                answer = getattr(candidate, question.pop("ask"))(**question)
+        except RetinaFaceError as error:
+            answer = {"error": str(error)}
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+
+class _Opened:
+    """A candidate in its process."""
+
+    def __init__(self, question: dict):
+        import cv2
+
+        from retinaface_tf.inference.images import read_image
+        from retinaface_tf.inference.runtimes import RUNTIMES
+
+        cv2.setNumThreads(question["threads"])
+        model, threads = question["model"], question["threads"]
+        start = time.perf_counter()
+        if model in RUNTIMES:
+            from retinaface_tf import RetinaFace
+            from retinaface_tf.inference.runtimes.compiled import compiled_path
+            from retinaface_tf.pull import resolve
+
+            weights = resolve(question["preset"])
+            detector = RetinaFace.from_preset(question["preset"], runtime=model, threads=threads)
+            suffix = {"litert": ".tflite", "onnx": ".onnx"}.get(model)
+            file = compiled_path(weights, suffix) if suffix else weights
+            self._detect = detector.detect
+        elif Path(model).is_dir():
+            file, self._detect = Path(model), _open_saved_model(Path(model), threads)
+        else:
+            from retinaface_tf import RetinaFace
+
+            file = Path(model)
+            self._detect = RetinaFace.from_file(file, threads=threads).detect
+        self.load_seconds = time.perf_counter() - start
+        files = [f for f in file.rglob("*") if f.is_file()] if file.is_dir() else [file]
+        self.file_bytes = sum(f.stat().st_size for f in files)
+        self._photo = read_image(question["photo"])
+        self._frames: dict[tuple[int, int], np.ndarray] = {}
+        self._detect(self._photo)
+
+    def time(self, size: list[int]) -> dict:
+        frame = self._frames.get(tuple(size))
+        if frame is None:
+            frame = self._frames[tuple(size)] = fit_into(self._photo, *size)
+        start = time.perf_counter()
+        self._detect(frame)
+        return {"seconds": time.perf_counter() - start}
+
+    def memory(self) -> dict:
+        import resource
+
+        scale = 1 if sys.platform == "darwin" else 1024
+        return {"bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale}
+
+    def detect(self, path: str) -> dict:
+        faces = self._detect(path, threshold=0.02)
+        return {"boxes": faces.boxes.tolist(), "scores": faces.scores.tolist()}
+
+
+def _open_saved_model(folder: Path, threads: int):
+    """`detect` of a SavedModel as `retinaface-tf export savedmodel` writes; settings are its own."""
+    import tensorflow as tf
+
+    from retinaface_tf.faces import Faces
+    from retinaface_tf.inference.images import read_image
+
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    versions = sorted((f for f in folder.iterdir() if f.name.isdigit()), key=lambda f: int(f.name))
+    if versions:
+        folder = versions[-1]
+    try:
+        loaded = tf.saved_model.load(str(folder))
+        signature = loaded.signatures["image_tensor"]
+    except (OSError, KeyError, ValueError) as error:
+        raise RetinaFaceError(
+            f"{folder} is not a SavedModel of `retinaface-tf export savedmodel` ({error})."
+        ) from None
+
+    def detect(image, threshold: float | None = None) -> Faces:
+        image = read_image(image)
+        outputs = signature(images=tf.constant(image[None]))
+        count = int(outputs["num_faces"][0])
+        return Faces(
+            boxes=outputs["boxes"][0, :count].numpy(),
+            scores=outputs["scores"][0, :count].numpy(),
+            landmarks=outputs["landmarks"][0, :count].numpy(),
+            image_size=image.shape[:2],
+        )
+
+    detect.loaded = loaded
+    return detect
+
+
+def fit_into(photo: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The photo scaled into a frame of that size, uint8 RGB, the rest grey."""
+    import cv2
+
+    scale = min(width / photo.shape[1], height / photo.shape[0])
+    sides = max(1, round(photo.shape[1] * scale)), max(1, round(photo.shape[0] * scale))
+    small = cv2.resize(photo, sides, interpolation=cv2.INTER_AREA)
+    frame = np.full((height, width, 3), 128, np.uint8)
+    frame[: small.shape[0], : small.shape[1]] = small
+    return frame

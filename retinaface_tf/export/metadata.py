@@ -1,0 +1,257 @@
+"""What an exported file says about itself: one JSON block, sealed by a checksum of the whole file.
+
+The same block stands in a .tflite (metadata entry `retinaface_tf`) and in an .onnx (metadata
+property of that name). It is found and checked in the raw bytes, before any parser of the format
+sees them: those parsers are C++ and trust what they read, and a damaged file can end the process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import retinaface_tf
+from retinaface_tf.config import RetinaFaceConfig
+from retinaface_tf.errors import ConfigError, WeightsError
+
+FORMAT = 1
+ENTRY = "retinaface_tf"
+_SEAL = b'{"retinaface_tf_sha256": "'
+_BLANK = b"0" * 64
+# The block is about 2 kB.
+_MAX_BLOCK = 1 << 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suppression:
+    """Settings of the post-processing inside a graph.
+
+    Attributes:
+        threshold: least score of a face.
+        iou: overlap above which the worse detection is dropped.
+        max_faces: rows of the outputs, most faces of a picture.
+    """
+
+    threshold: float
+    iou: float
+    max_faces: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelMetadata:
+    """Everything needed to feed an exported network and to read its answer.
+
+    Attributes:
+        config: the network; its levels are the anchor table, its variances decode the codes.
+        precision: "float32", "float16", "dynamic" or "int8".
+        input_size: (height, width) the file was made for; None where any size goes.
+        input_dtype: "float32" or "uint8".
+        resizable: other sizes that are multiples of the coarsest stride may be fed after resizing
+            the input.
+        suppression: of a graph that ends in faces; None for raw heads.
+        threshold, iou: settings to begin with when decoding raw heads.
+        preset: the trained network's name, if it has one.
+        version: of the package that wrote the file.
+    """
+
+    config: RetinaFaceConfig
+    precision: str = "float32"
+    input_size: tuple[int, int] | None = None
+    input_dtype: str = "float32"
+    resizable: bool = True
+    suppression: Suppression | None = None
+    threshold: float = 0.5
+    iou: float = 0.4
+    preset: str | None = None
+    version: str = retinaface_tf.__version__
+
+    def to_dict(self) -> dict[str, Any]:
+        """The block as plain numbers, strings, lists and dicts."""
+        config = self.config
+        height, width = self.input_size or (None, None)
+        return {
+            "format": FORMAT,
+            "version": self.version,
+            "preset": self.preset,
+            "precision": self.precision,
+            "network": config.to_dict(),
+            "input": {
+                "name": "image",
+                "layout": "NHWC",
+                "height": height,
+                "width": width,
+                "dtype": self.input_dtype,
+                "color_order": "RGB",
+                "range": [0, 255],
+                "normalization": "in the graph",
+                "padding": list(config.pixel_mean),
+                "resizable": self.resizable,
+                "size_multiple": config.max_stride,
+            },
+            "anchors": {
+                "order": "level, row, column, size",
+                "center": "(column + 0.5) * stride, (row + 0.5) * stride",
+                "cells": "ceil(side / stride)",
+                "levels": [
+                    {"stride": level.stride, "sizes": list(level.anchor_sizes)}
+                    for level in config.levels
+                ],
+            },
+            "variances": {"center": config.center_variance, "size": config.size_variance},
+            "decoding": {
+                "box_center": "anchor_center + delta[0:2] * variance_center * anchor_size",
+                "box_size": "anchor_size * exp(delta[2:4] * variance_size)",
+                "landmark": "anchor_center + delta * variance_center * anchor_size",
+                "landmark_order": "left eye, right eye, nose, left mouth corner, right mouth "
+                "corner; left is the image's",
+            },
+            "outputs": _faces_outputs() if self.suppression else _raw_outputs(),
+            "suppression": vars(self.suppression) if self.suppression else None,
+            "threshold": self.threshold,
+            "iou": self.iou,
+        }
+
+    def to_json(self) -> str:
+        """The block with an open seal, to be put in a file whose bytes `seal` then closes."""
+        text = json.dumps(self.to_dict())
+        return (_SEAL + _BLANK).decode() + '", ' + text[1:]
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> ModelMetadata:
+        """The inverse of `to_dict`.
+
+        Raises:
+            WeightsError: format of another version, or a value that cannot be.
+        """
+        if values.get("format") != FORMAT:
+            raise WeightsError(
+                f"has format {values.get('format')!r} and this version reads {FORMAT}; "
+                "upgrade retinaface-tf"
+            )
+        try:
+            image, suppression = values["input"], values["suppression"]
+            size = (image["height"], image["width"])
+            return cls(
+                config=RetinaFaceConfig.from_dict(values["network"]),
+                precision=values["precision"],
+                input_size=None if None in size else size,
+                input_dtype=image["dtype"],
+                resizable=image["resizable"],
+                suppression=Suppression(**suppression) if suppression else None,
+                threshold=values["threshold"],
+                iou=values["iou"],
+                preset=values["preset"],
+                version=values["version"],
+            )
+        except (ConfigError, KeyError, TypeError, ValueError) as error:
+            raise WeightsError(
+                f"describes a network this version does not know ({error}); upgrade retinaface-tf"
+            ) from None
+
+
+def seal(content: bytes) -> bytes:
+    """The file's bytes with the seal of its block closed: the sha256 of all its other bytes.
+
+    Raises:
+        ValueError: there is not exactly one open seal.
+    """
+    start = _seal_position(content)
+    if start is None or content[start : start + 64] != _BLANK:
+        raise ValueError("The content holds no open seal.")
+    digest = hashlib.sha256(content).hexdigest().encode()
+    return content[:start] + digest + content[start + 64 :]
+
+
+def read_sealed(path: str | Path) -> tuple[bytes, ModelMetadata]:
+    """A file of this package, whole and unchanged since it was written, and what it says.
+
+    Args:
+        path: .tflite or .onnx.
+
+    Raises:
+        WeightsError: the file is missing, cut off, damaged or another program's.
+    """
+    path = Path(path)
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise WeightsError(f"There is no file {path}; check the path.") from None
+    except OSError as error:
+        raise WeightsError(f"Cannot read {path}: {error.strerror or error}.") from None
+    metadata = open_sealed(content, str(path))
+    return content, metadata
+
+
+def open_sealed(content: bytes, name: str) -> ModelMetadata:
+    """`read_sealed` for bytes; `name` is what messages call them."""
+    if not content:
+        raise WeightsError(f"{name} is empty; export or copy it again.")
+    start = _seal_position(content)
+    if start is None:
+        raise WeightsError(
+            f"{name} does not describe itself as a file of `retinaface-tf export` does: it is "
+            "another program's, or damaged; export it again."
+        )
+    blank = content[:start] + _BLANK + content[start + 64 :]
+    if hashlib.sha256(blank).hexdigest().encode() != content[start : start + 64]:
+        raise WeightsError(
+            f"{name} is truncated or damaged: its bytes are not those that were exported; "
+            "copy or export it again."
+        )
+    block = content[start - len(_SEAL) : start + _MAX_BLOCK].decode("utf-8", "replace")
+    try:
+        values, _ = json.JSONDecoder().raw_decode(block)
+        return ModelMetadata.from_dict(values)
+    except ValueError:
+        raise WeightsError(f"{name} has a note that is not JSON; export it again.") from None
+    except WeightsError as error:
+        raise WeightsError(f"{name} {error}.") from None
+
+
+def _seal_position(content: bytes) -> int | None:
+    start = content.find(_SEAL)
+    if start < 0 or content.find(_SEAL, start + 1) >= 0:
+        return None
+    return start + len(_SEAL)
+
+
+def write_whole(path: str | Path, content: bytes) -> Path:
+    """Writes under a temporary name in the same folder and renames.
+
+    Raises:
+        WeightsError: the folder cannot be written.
+    """
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(content)
+        partial.replace(path)
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else error
+        raise WeightsError(f"Cannot write {path}: {reason}.") from None
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def _raw_outputs() -> dict[str, Any]:
+    return {
+        "scores": "[batch, anchors], 0..1",
+        "box_deltas": "[batch, anchors, 4], x y w h",
+        "landmark_deltas": "[batch, anchors, 10], five x y pairs",
+    }
+
+
+def _faces_outputs() -> dict[str, Any]:
+    return {
+        "boxes": "[batch, max_faces, 4], x1 y1 x2 y2 in input pixels",
+        "scores": "[batch, max_faces], falling, 0 behind the last face",
+        "landmarks": "[batch, max_faces, 5, 2], x y in input pixels",
+        "num_faces": "[batch], int32",
+    }

@@ -1,0 +1,117 @@
+"""ONNX files through tf2onnx: any batch and size, raw heads or faces, self-describing."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from retinaface_tf.errors import ConfigError, RetinaFaceError
+from retinaface_tf.export.heads import raw_heads
+from retinaface_tf.export.metadata import ENTRY, ModelMetadata, Suppression, seal, write_whole
+
+if TYPE_CHECKING:
+    from retinaface_tf.models import RetinaFaceNetwork
+
+OPSET = 17
+OPSETS = range(13, 18)
+
+
+_RAW_OUTPUTS = ("scores", "box_deltas", "landmark_deltas")
+
+
+def export_onnx(
+    network: RetinaFaceNetwork,
+    path: str | Path,
+    *,
+    opset: int = OPSET,
+    suppression: Suppression | None = None,
+    preset: str | None = None,
+    threshold: float = 0.5,
+    iou: float = 0.4,
+) -> Path:
+    """Writes a network as an .onnx file.
+
+    One input `image` float32 [B, H, W, 3], RGB in 0..255, any batch and any size. Outputs "scores"
+    [B, N], "box_deltas" [B, N, 4] and "landmark_deltas" [B, N, 10]; with `suppression` "boxes"
+    [B, K, 4] in input pixels, "scores" [B, K], "landmarks" [B, K, 5, 2] and "num_faces" [B],
+    made with the operator NonMaxSuppression. ONNX counts boxes whose overlap is *above* the
+    threshold as double, as this package does.
+
+    Args:
+        network: what to write.
+        path: of the file.
+        opset: of ONNX, 13 to 17.
+        suppression: end the graph in faces.
+        preset, threshold, iou: noted in the file.
+
+    Raises:
+        ConfigError: an option cannot be.
+        RetinaFaceError: tf2onnx is not installed.
+        WeightsError: the file cannot be written.
+    """
+    if opset not in OPSETS:
+        raise ConfigError(f"Opset {opset} must be from {OPSETS[0]} to {OPSETS[-1]}.")
+    metadata = ModelMetadata(
+        config=network.config,
+        suppression=suppression,
+        preset=preset,
+        threshold=suppression.threshold if suppression else threshold,
+        iou=suppression.iou if suppression else iou,
+    )
+    model = _convert(network, opset)
+    if suppression:
+        from retinaface_tf.export.onnx_faces import append_suppression
+
+        append_suppression(model, network.config, suppression)
+    entry = model.metadata_props.add()
+    entry.key, entry.value = ENTRY, metadata.to_json()
+    return write_whole(path, seal(model.SerializeToString()))
+
+
+def convert_weights_file(source: str, path: str) -> None:
+    """The .onnx of a `.weights.h5` or `.keras` file; what the ONNX runtime runs."""
+    from retinaface_tf.weights import load_model
+
+    export_onnx(load_model(source), path)
+
+
+def _convert(network: RetinaFaceNetwork, opset: int):
+    """The raw heads as an onnx.ModelProto, weights as initializers."""
+    import keras
+    import tensorflow as tf
+
+    try:
+        import tf2onnx
+    except ImportError:
+        raise RetinaFaceError(
+            "Writing ONNX needs tf2onnx, which is not installed: pip install 'retinaface-tf[onnx]'."
+        ) from None
+    forward = raw_heads(network)
+    archive = keras.export.ExportArchive()
+    archive.track(network)
+    signature = tf.TensorSpec([None, None, None, 3], tf.float32, "image")
+    archive.add_endpoint("serve", forward, input_signature=[signature])
+    with tempfile.TemporaryDirectory(prefix="retinaface-tf-") as folder:
+        archive.write_out(folder, verbose=False)
+        loaded = tf.saved_model.load(folder)
+        function = tf.function(
+            lambda image: tuple(loaded.serve(image)[name] for name in _RAW_OUTPUTS)
+        )
+        model, _ = tf2onnx.convert.from_function(function, [signature], opset=opset)
+    _rename(model)
+    return model
+
+
+def _rename(model) -> None:
+    """Gives the outputs the names of the contract, and their anchors one symbolic length."""
+    for output, name in zip(model.graph.output, _RAW_OUTPUTS):
+        old, output.name = output.name, name
+        for node in model.graph.node:
+            node.output[:] = [name if value == old else value for value in node.output]
+            node.input[:] = [name if value == old else value for value in node.input]
+        shape = output.type.tensor_type.shape.dim
+        shape[0].dim_param, shape[1].dim_param = "batch", "anchors"
+    shape = model.graph.input[0].type.tensor_type.shape.dim
+    for dimension, name in zip(shape, ("batch", "height", "width")):
+        dimension.dim_param = name

@@ -1,0 +1,232 @@
+"""TFLite/LiteRT files: fixed or resizable input, builtin operators only, self-describing."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from retinaface_tf.errors import ConfigError
+from retinaface_tf.export.heads import raw_heads
+from retinaface_tf.export.metadata import ENTRY, ModelMetadata, Suppression, seal, write_whole
+
+if TYPE_CHECKING:
+    from retinaface_tf.models import RetinaFaceNetwork
+
+Precision = Literal["float32", "float16", "dynamic", "int8"]
+PRECISIONS = ("float32", "float16", "dynamic", "int8")
+
+_RAW_OUTPUTS = ("scores", "box_deltas", "landmark_deltas")
+_FACE_OUTPUTS = ("boxes", "scores", "landmarks", "num_faces")
+
+
+def export_tflite(
+    network: RetinaFaceNetwork,
+    path: str | Path,
+    *,
+    size: tuple[int, int] = (480, 640),
+    precision: Precision = "float32",
+    calibration: Iterable[np.ndarray] | None = None,
+    input_dtype: Literal["float32", "uint8"] | None = None,
+    suppression: Suppression | None = None,
+    preset: str | None = None,
+    threshold: float = 0.5,
+    iou: float = 0.4,
+) -> Path:
+    """Writes a network as a .tflite file.
+
+    The file has one input `image` [1, H, W, 3], RGB in 0..255, and separate outputs "scores"
+    [1, N], "box_deltas" [1, N, 4] and "landmark_deltas" [1, N, 10]. Where both sides are multiples
+    of the coarsest stride no number in the graph depends on them: an interpreter may resize the
+    input to any other such size before it allocates.
+
+    Args:
+        network: what to write.
+        path: of the file.
+        size: (height, width) of the input in pixels.
+        precision: "float32"; "float16" weights (computed in float32 on a CPU); "dynamic", int8
+            weights and float activations; "int8", int8 weights (one scale a channel) and
+            activations, with float scores and codes at the end.
+        calibration: for int8: pictures like those it will see, uint8 RGB [H, W, 3] of that size.
+        input_dtype: "float32", or "uint8" (the default of int8).
+        suppression: end the graph in faces instead: decoded, suppressed, a fixed number.
+        preset, threshold, iou: noted in the file.
+
+    Raises:
+        ConfigError: an option cannot be.
+        WeightsError: the file cannot be written.
+    """
+    if precision not in PRECISIONS:
+        raise ConfigError(f"Precision {precision!r} must be one of {', '.join(PRECISIONS)}.")
+    if min(size) < 1:
+        raise ConfigError(f"Size {size[1]}x{size[0]} must be positive.")
+    if precision == "int8" and calibration is None:
+        raise ConfigError(
+            "int8 needs photos to measure the network's ranges on: name a folder of them with "
+            "--calibration."
+        )
+    if precision == "int8" and suppression:
+        raise ConfigError("An int8 file ends in raw heads: suppression in the graph needs floats.")
+    multiple = network.config.max_stride
+    metadata = ModelMetadata(
+        config=network.config,
+        precision=precision,
+        input_size=tuple(size),
+        input_dtype=input_dtype or ("uint8" if precision == "int8" else "float32"),
+        resizable=not suppression and not (size[0] % multiple or size[1] % multiple),
+        suppression=suppression,
+        preset=preset,
+        threshold=suppression.threshold if suppression else threshold,
+        iou=suppression.iou if suppression else iou,
+    )
+    if precision == "int8":
+        from retinaface_tf.export.equalize import equalize
+
+        calibration = list(calibration)
+        network = equalize(network, calibration)
+    content = _convert(network, metadata, calibration)
+    return write_whole(path, _describe(content, metadata))
+
+
+def convert_weights_file(source: str, path: str) -> None:
+    """A float32 .tflite of a `.weights.h5` or `.keras` file; what the LiteRT runtime runs.
+
+    The smallest size is converted, since the runtime resizes it anyway.
+    """
+    from retinaface_tf.weights import load_model
+
+    network = load_model(source)
+    side = 2 * network.config.max_stride
+    export_tflite(network, path, size=(side, side))
+
+
+def _convert(network, metadata: ModelMetadata, calibration) -> bytes:
+    """The converter's bytes.
+
+    By way of ExportArchive and a SavedModel: with `from_concrete_functions` the variables of a
+    Keras 3 model stay variables and the outputs are NaN, without an error.
+    """
+    import keras
+    import tensorflow as tf
+
+    heads = raw_heads(network)
+    height, width = metadata.input_size
+    forward = heads if not metadata.suppression else _with_faces(heads, metadata)
+    quantized = metadata.precision == "int8"
+    dtype = tf.float32 if quantized else tf.as_dtype(metadata.input_dtype)
+    archive = keras.export.ExportArchive()
+    archive.track(network)
+    archive.add_endpoint(
+        "serve", forward, input_signature=[tf.TensorSpec([1, height, width, 3], dtype, "image")]
+    )
+    with tempfile.TemporaryDirectory(prefix="retinaface-tf-") as folder:
+        archive.write_out(folder, verbose=False)
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder, ["serve"])
+        if metadata.precision != "float32":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if metadata.precision == "float16":
+            converter.target_spec.supported_types = [tf.float16]
+        if quantized:
+            converter.representative_dataset = lambda: _samples(calibration)
+            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+            converter.inference_input_type = tf.as_dtype(metadata.input_dtype)
+        return converter.convert()
+
+
+def _samples(images: Iterable[np.ndarray]) -> Iterator[list[np.ndarray]]:
+    for image in images:
+        yield [image[None].astype(np.float32)]
+
+
+def _with_faces(heads, metadata: ModelMetadata):
+    """Raw heads followed by decoding and suppression."""
+    from keras import ops
+
+    from retinaface_tf.geometry.anchors import generate_anchors
+    from retinaface_tf.inference.postprocess_in_graph import read_faces_in_graph
+
+    config, settings = metadata.config, metadata.suppression
+    anchors = generate_anchors(config.levels, *metadata.input_size)
+    sizes = np.asarray([metadata.input_size], np.float32)
+
+    def forward(image):
+        outputs = heads(image)
+        faces = read_faces_in_graph(
+            *(outputs[name] for name in _RAW_OUTPUTS),
+            anchors,
+            ops.convert_to_tensor(sizes),
+            config,
+            threshold=settings.threshold,
+            iou=settings.iou,
+            max_faces=settings.max_faces,
+        )
+        values = (faces.boxes, faces.scores, faces.landmarks, faces.count)
+        return dict(zip(_FACE_OUTPUTS, values))
+
+    return forward
+
+
+def _describe(content: bytes, metadata: ModelMetadata) -> bytes:
+    """The converter's file with names people can read, no fixed sizes in reshapes, and its note."""
+    from retinaface_tf.export.flatbuffer import pack, unpack
+
+    model = unpack(content)
+    graph = model.subgraphs[0]
+    signature = model.signatureDefs[0]
+    order = _FACE_OUTPUTS if metadata.suppression else _RAW_OUTPUTS
+    outputs = {_text(entry.name): entry.tensorIndex for entry in signature.outputs}
+    graph.outputs = [outputs[name] for name in order]
+    signature.outputs.sort(key=lambda entry: order.index(_text(entry.name)))
+    for name, index in outputs.items():
+        graph.tensors[index].name = name
+    graph.tensors[graph.inputs[0]].name = signature.inputs[0].name = "image"
+    if metadata.resizable:
+        _open_reshapes(model)
+    if metadata.precision == "dynamic":
+        _float_depthwise_kernels(model)
+    return seal(pack(model, {ENTRY: metadata.to_json().encode()}))
+
+
+def _open_reshapes(model) -> None:
+    """Lets every reshape infer the number of anchors, which is its second axis."""
+    from ai_edge_litert.schema_py_generated import BuiltinOperator
+
+    graph = model.subgraphs[0]
+    for operator in graph.operators:
+        if model.operatorCodes[operator.opcodeIndex].builtinCode != BuiltinOperator.RESHAPE:
+            continue
+        buffer = model.buffers[graph.tensors[operator.inputs[1]].buffer]
+        shape = np.frombuffer(bytes(buffer.data), "<i4").copy()
+        shape[1] = -1
+        buffer.data = np.frombuffer(shape.tobytes(), np.uint8)
+        if operator.builtinOptions is not None:
+            operator.builtinOptions.newShape = None
+
+
+def _float_depthwise_kernels(model) -> None:
+    """Gives depthwise convolutions of a dynamic-range file their float kernels back.
+
+    They are a few kilobytes, and XNNPACK has no such operator with int8 weights and float maps: it
+    would leave them to slower code and cut the graph there.
+    """
+    from ai_edge_litert.schema_py_generated import BuiltinOperator, TensorType
+
+    graph = model.subgraphs[0]
+    for operator in graph.operators:
+        code = model.operatorCodes[operator.opcodeIndex].builtinCode
+        kernel = graph.tensors[operator.inputs[1]] if len(operator.inputs) > 1 else None
+        if code != BuiltinOperator.DEPTHWISE_CONV_2D or kernel.type != TensorType.INT8:
+            continue
+        buffer = model.buffers[kernel.buffer]
+        values = np.frombuffer(bytes(buffer.data), np.int8).reshape(kernel.shape)
+        # One scale a channel, the last axis; int8 weights have no offset.
+        values = values.astype("<f4") * np.asarray(kernel.quantization.scale, "<f4")
+        buffer.data = np.frombuffer(values.astype("<f4").tobytes(), np.uint8)
+        kernel.type, kernel.quantization = TensorType.FLOAT32, None
+
+
+def _text(name: bytes | str) -> str:
+    return name.decode() if isinstance(name, bytes) else name

@@ -1,0 +1,112 @@
+"""Close-ups: faces larger than the largest anchor, found in a copy a quarter as wide.
+
+A network answers for faces up to about its largest anchor; a face that fills a 1080-pixel picture
+is beyond that. The copy has a sixteenth of the pixels, so searching it too costs little, and what
+it can see begins where the picture itself ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+
+from retinaface_tf.config import RetinaFaceConfig
+from retinaface_tf.faces import Faces
+from retinaface_tf.geometry.suppression import non_max_suppression
+from retinaface_tf.inference.preprocess import Prepared
+
+SHRINKING = 4
+# A face up to so many times the largest anchor still overlaps it well enough to be found.
+_REACH = 1.25
+# Of the copies only faces from this share of the largest anchor count: both searches find those,
+# and the picture's own answers below stay as they were.
+_LEAST = 0.75
+# A detection with this share of its area in a close-up is part of it.
+_INSIDE = 0.9
+# Copies are searched where they cost at most this share of the picture's own search.
+MAX_COST = 0.1
+
+
+def shrink_for_large_faces(
+    prepared: Prepared,
+    config: RetinaFaceConfig,
+    input_shape: Callable[[int, int], tuple[int, int]],
+) -> list[Prepared]:
+    """Smaller copies of a picture to be searched for faces beyond the largest anchor.
+
+    Args:
+        prepared: the picture as it is searched itself.
+        config: the network's anchors.
+        input_shape: of the runtime; one that always runs at one size makes copies too dear.
+
+    Returns:
+        No copy of a picture whose short edge the largest anchor nearly fills, one of most others.
+    """
+    largest = _REACH * _largest_anchor(config)
+    rows, columns = input_shape(*prepared.pixels.shape[:2])
+    pixels, copies = prepared.pixels, []
+    while min(pixels.shape[:2]) > largest:
+        height, width = (max(1, round(side / SHRINKING)) for side in pixels.shape[:2])
+        copy_rows, copy_columns = input_shape(height, width)
+        if copy_rows * copy_columns > MAX_COST * rows * columns:
+            break
+        pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
+        original_height, original_width = prepared.original_size
+        scale = (width / original_width, height / original_height)
+        copies.append(Prepared(pixels, scale, prepared.original_size))
+    return copies
+
+
+def join_large_faces(
+    own: Faces,
+    found: list[Faces],
+    prepared: Prepared,
+    config: RetinaFaceConfig,
+    *,
+    iou: float,
+    max_faces: int | None = None,
+) -> Faces:
+    """A picture's own faces and the large ones of its copies.
+
+    Args:
+        own: of the picture itself.
+        found: of its copies, all in the original's pixels.
+        prepared: the picture as it was searched itself.
+        config: the network's anchors.
+        iou, max_faces: of the suppression between them.
+    """
+    largest = _largest_anchor(config)
+    passes = [own]
+    for faces in found:
+        passes.append(faces[_sides(faces, prepared) > _LEAST * largest])
+    if not any(len(faces) for faces in passes[1:]):
+        return own
+    names = ["boxes", "scores", "landmarks"] + ["vertices"] * (own.vertices is not None)
+    joined = {name: np.concatenate([getattr(faces, name) for faces in passes]) for name in names}
+    kept = non_max_suppression(joined["boxes"], joined["scores"], iou)
+    joined = Faces(**{name: v[kept] for name, v in joined.items()}, image_size=own.image_size)
+    close_up = _sides(joined, prepared) > _REACH * largest
+    return joined[~_inside(joined, close_up)][:max_faces]
+
+
+def _sides(faces: Faces, prepared: Prepared) -> np.ndarray:
+    """[N] the longer sides in pixels of the picture as it was searched itself."""
+    sides = (faces.boxes[:, 2:] - faces.boxes[:, :2]) * np.asarray(prepared.scale)
+    return sides.max(axis=1, initial=0)
+
+
+def _inside(faces: Faces, close_up: np.ndarray) -> np.ndarray:
+    """bool [N]: lies within a close-up that is surer; eyes and mouths look like little faces."""
+    x1, y1, x2, y2 = faces.boxes.T[:, :, None]
+    large_x1, large_y1, large_x2, large_y2 = faces.boxes[close_up].T[:, None]
+    width = np.minimum(x2, large_x2) - np.maximum(x1, large_x1)
+    height = np.minimum(y2, large_y2) - np.maximum(y1, large_y1)
+    share = np.maximum(width, 0) * np.maximum(height, 0) / ((x2 - x1) * (y2 - y1))
+    surer = faces.scores[None, close_up] > faces.scores[:, None]
+    return ((share > _INSIDE) & surer).any(axis=1)
+
+
+def _largest_anchor(config: RetinaFaceConfig) -> float:
+    return max(size for level in config.levels for size in level.anchor_sizes)

@@ -1,0 +1,164 @@
+"""LiteRT (TensorFlow Lite): numpy and a small interpreter, no TensorFlow."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from retinaface_tf.errors import ImageError, WeightsError
+from retinaface_tf.export.metadata import read_sealed
+from retinaface_tf.inference.preprocess import bucket_shape
+from retinaface_tf.inference.runtimes import RawOutputs
+
+# Interpreters kept for shapes seen before: no more than so many pixels of input together. One
+# takes about 100 bytes a pixel.
+MAX_KEPT_PIXELS = 8_000_000
+
+
+class LiteRTRuntime:
+    """Runs a .tflite file that `retinaface-tf export` wrote.
+
+    One interpreter serves one shape of input and is kept for the next picture of that shape.
+    Pictures of a batch are shared out among threads, each with an interpreter of its own; a
+    single picture gets all threads for itself. May be called from several threads at once.
+
+    Args:
+        path: of the file. It is checked as a whole before the interpreter, which trusts its
+            input, sees it.
+        threads: at most so many; None takes one for each core.
+
+    Attributes:
+        name: "litert".
+        config: the network's.
+        metadata: what the file says about itself.
+        fixed_shape: (height, width) where the file takes no other.
+
+    Raises:
+        WeightsError: the file is missing, damaged, another program's, or ends in faces instead
+            of raw heads.
+    """
+
+    name = "litert"
+
+    def __init__(self, path: str | Path, *, threads: int | None = None):
+        self.path = Path(path)
+        self._content, self.metadata = read_sealed(path)
+        if self.metadata.suppression:
+            raise WeightsError(
+                f"{path} ends in faces, made for apps that decode nothing; export it without "
+                "--with-nms to use it here."
+            )
+        self.config = self.metadata.config
+        self.threads = threads or _cores()
+        self.fixed_shape = None if self.metadata.resizable else self.metadata.input_size
+        self._lock = threading.Lock()
+        # (height, width, threads) -> idle interpreters, least recently used first.
+        self._idle: OrderedDict[tuple[int, int, int], list[_Session]] = OrderedDict()
+        self._pool: ThreadPoolExecutor | None = None
+
+    def input_shape(self, height: int, width: int) -> tuple[int, int]:
+        """The file's own shape where it takes no other, else one of few padded ones."""
+        return self.fixed_shape or bucket_shape(height, width, self.config.max_stride)
+
+    def __call__(self, images: np.ndarray) -> RawOutputs:
+        """uint8 RGB [B, H, W, 3] -> `RawOutputs`.
+
+        Raises:
+            ImageError: H or W is not a multiple of the coarsest stride, or not the file's own
+                where that is fixed.
+        """
+        shape = images.shape[1:3]
+        self._check(shape)
+        workers = min(len(images), self.threads)
+        if workers == 1:
+            results = [self._run(image, self.threads) for image in images]
+        else:
+            results = list(self._executor().map(lambda image: self._run(image, 1), images))
+        return RawOutputs(*(np.stack(values) for values in zip(*results)))
+
+    def _check(self, shape: tuple[int, int]) -> None:
+        if self.fixed_shape is not None:
+            if tuple(shape) != tuple(self.fixed_shape):
+                height, width = self.fixed_shape
+                raise ImageError(
+                    f"{self.path} takes pictures of {width}x{height} pixels only, not "
+                    f"{shape[1]}x{shape[0]}; export it at sides that are multiples of "
+                    f"{self.config.max_stride} for any size."
+                )
+        elif shape[0] % self.config.max_stride or shape[1] % self.config.max_stride:
+            raise ImageError(
+                f"A picture of {shape[1]}x{shape[0]} pixels must be padded to multiples of "
+                f"{self.config.max_stride} for {self.path}."
+            )
+
+    def _run(self, image: np.ndarray, threads: int) -> list[np.ndarray]:
+        with self._session(*image.shape[:2], threads) as session:
+            return session(image)
+
+    @contextmanager
+    def _session(self, height: int, width: int, threads: int) -> Iterator[_Session]:
+        key = (height, width, threads)
+        with self._lock:
+            idle = self._idle.get(key)
+            session = idle.pop() if idle else None
+        if session is None:
+            session = _Session(self._content, self.path, (height, width), threads)
+        yield session
+        with self._lock:
+            self._idle.setdefault(key, []).append(session)
+            self._idle.move_to_end(key)
+            self._drop_oldest(key)
+
+    def _drop_oldest(self, keep: tuple[int, int, int]) -> None:
+        def pixels() -> int:
+            return sum(h * w * len(idle) for (h, w, _), idle in self._idle.items())
+
+        while pixels() > MAX_KEPT_PIXELS:
+            oldest = next(iter(self._idle))
+            if oldest == keep and len(self._idle[oldest]) <= 1:
+                break
+            self._idle[oldest].pop()
+            if not self._idle[oldest]:
+                del self._idle[oldest]
+
+    def _executor(self) -> ThreadPoolExecutor:
+        with self._lock:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(self.threads, "litert")
+            return self._pool
+
+
+class _Session:
+    """An interpreter with memory for one shape."""
+
+    def __init__(self, content: bytes, path: Path, shape: tuple[int, int], threads: int):
+        from ai_edge_litert.interpreter import Interpreter
+
+        try:
+            interpreter = Interpreter(model_content=content, num_threads=threads)
+            (image,) = interpreter.get_input_details()
+            if tuple(image["shape"][1:3]) != tuple(shape):
+                interpreter.resize_tensor_input(image["index"], [1, *shape, 3], strict=False)
+            interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            raise WeightsError(f"LiteRT cannot run {path}: {error}.") from error
+        self._interpreter = interpreter
+        self._input, self._dtype = image["index"], image["dtype"]
+        details = {entry["name"]: entry for entry in interpreter.get_output_details()}
+        self._outputs = [details[name]["index"] for name in RawOutputs._fields]
+
+    def __call__(self, image: np.ndarray) -> list[np.ndarray]:
+        self._interpreter.set_tensor(self._input, image[None].astype(self._dtype, copy=False))
+        self._interpreter.invoke()
+        return [self._interpreter.get_tensor(index)[0] for index in self._outputs]
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

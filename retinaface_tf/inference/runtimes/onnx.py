@@ -1,0 +1,68 @@
+"""onnxruntime, on the processor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from retinaface_tf.errors import RetinaFaceError, WeightsError
+from retinaface_tf.export.metadata import read_sealed
+from retinaface_tf.inference.runtimes import RawOutputs
+
+
+class OnnxRuntime:
+    """Runs an .onnx file that `retinaface-tf export onnx` wrote; may be called from any thread.
+
+    Args:
+        path: of the file, checked as a whole before it is parsed.
+        threads: cores used; None leaves it to onnxruntime, which takes all.
+
+    Attributes:
+        name: "onnx".
+        config: the network's.
+        metadata: what the file says about itself.
+
+    Raises:
+        RetinaFaceError: onnxruntime is not installed.
+        WeightsError: the file is missing, damaged, another program's, or ends in faces instead
+            of raw heads.
+    """
+
+    name = "onnx"
+
+    def __init__(self, path: str | Path, *, threads: int | None = None):
+        content, self.metadata = read_sealed(path)
+        if self.metadata.suppression:
+            raise WeightsError(
+                f"{path} ends in faces, made for apps that decode nothing; export it without "
+                "--with-nms to use it here."
+            )
+        try:
+            import onnxruntime
+        except ImportError:
+            raise RetinaFaceError(
+                "The runtime 'onnx' needs onnxruntime, which is not installed: "
+                "pip install 'retinaface-tf[onnx]'."
+            ) from None
+        self.config = self.metadata.config
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        if threads:
+            options.intra_op_num_threads = options.inter_op_num_threads = threads
+        try:
+            self._session = onnxruntime.InferenceSession(
+                content, options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:
+            # onnxruntime's errors share no base class of their own.
+            raise WeightsError(f"onnxruntime cannot run {path}: {error}.") from error
+
+    def input_shape(self, height: int, width: int) -> tuple[int, int]:
+        """The picture's own: onnxruntime takes any."""
+        return height, width
+
+    def __call__(self, images: np.ndarray) -> RawOutputs:
+        """uint8 RGB [B, H, W, 3] -> `RawOutputs`."""
+        feed = {"image": images.astype(np.float32)}
+        return RawOutputs(*self._session.run(list(RawOutputs._fields), feed))

@@ -1,0 +1,177 @@
+"""TFLite files: equal to Keras, self-describing, wholly delegated, at any size."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from retinaface_tf import RetinaFace
+from retinaface_tf.errors import ConfigError, ImageError, WeightsError
+from retinaface_tf.export.metadata import Suppression, read_sealed
+from retinaface_tf.export.tflite import export_tflite
+from retinaface_tf.geometry.suppression import non_max_suppression
+from retinaface_tf.inference.runtimes.keras import KerasRuntime
+from retinaface_tf.inference.runtimes.litert import LiteRTRuntime
+
+sys.path.insert(0, str(Path(__file__).parent))
+import reader
+
+
+def largest_difference(outputs, expected):
+    assert all(np.isfinite(values).all() for values in outputs)
+    assert all(a.shape == b.shape for a, b in zip(outputs, expected))
+    return max(float(np.abs(a - b).max()) for a, b in zip(outputs, expected))
+
+
+def operators(path):
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(path))
+    interpreter.allocate_tensors()
+    return [entry["op_name"] for entry in interpreter._get_ops_details()]
+
+
+def test_float32_equals_keras(tflite, pictures, expected):
+    assert largest_difference(LiteRTRuntime(tflite)(pictures), expected) < 1e-4
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (64, 320), (224, 96)])
+def test_one_file_serves_other_sizes(tflite, network, rng, shape):
+    images = rng.integers(0, 256, (2, *shape, 3)).astype(np.uint8)
+    outputs = LiteRTRuntime(tflite, threads=1)(images)
+    assert largest_difference(outputs, KerasRuntime(network)(images)) < 1e-4
+
+
+def test_a_size_between_cells_is_refused(tflite, rng):
+    with pytest.raises(ImageError, match=r"50x64.*multiples of 32"):
+        LiteRTRuntime(tflite)(rng.integers(0, 256, (1, 64, 50, 3)).astype(np.uint8))
+
+
+def test_xnnpack_takes_the_whole_graph(tflite, tflite_int8):
+    for path in (tflite, tflite_int8):
+        names = operators(path)
+        assert names.count("DELEGATE") == 1
+        assert not {"TILE", "STRIDED_SLICE", "RESIZE_NEAREST_NEIGHBOR", "READ_VARIABLE"} & set(
+            names
+        )
+        assert not [name for name in names if name.startswith(("Flex", "CUSTOM"))]
+
+
+def test_a_reader_that_knows_only_the_note_finds_the_same_faces(tflite, pictures):
+    content = tflite.read_bytes()
+    note = reader.note_of(content)
+    assert note["preset"] == "mobilenet0.25" and note["precision"] == "float32"
+    detector = RetinaFace.from_file(tflite, threshold=0.6)
+    total = 0
+    for picture in pictures:
+        read = reader.faces(note, reader.run(content, picture), 0.6)
+        boxes = np.array([box for _, box, _ in read], np.float32).reshape(-1, 4)
+        boxes = boxes.clip(0, [160, 96, 160, 96])
+        scores = np.array([score for score, _, _ in read])
+        inside = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+        places = np.flatnonzero(inside)
+        kept = places[non_max_suppression(boxes[inside], scores[inside], 0.4)]
+        faces = detector.detect(picture)
+        total += len(faces)
+        np.testing.assert_allclose(faces.boxes, boxes[kept], atol=1e-2)
+        np.testing.assert_allclose(faces.scores, scores[kept], atol=1e-5)
+        points = np.array([read[k][2] for k in kept]).reshape(-1, 5, 2)
+        np.testing.assert_allclose(faces.landmarks, points, atol=1e-2)
+    assert total > 4
+
+
+def test_batches_and_threads_change_nothing(tflite, pictures, expected):
+    from concurrent.futures import ThreadPoolExecutor
+
+    runtime = LiteRTRuntime(tflite, threads=2)
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda i: runtime(pictures[i % 4 : i % 4 + 1]), range(16)))
+    for i, answer in enumerate(answers):
+        single = [values[i % 4 : i % 4 + 1] for values in expected]
+        assert largest_difference(answer, single) < 1e-4
+
+
+def test_idle_interpreters_are_bounded(tflite, monkeypatch, rng):
+    from retinaface_tf.inference.runtimes import litert
+
+    monkeypatch.setattr(litert, "MAX_KEPT_PIXELS", 3 * 64 * 64)
+    runtime = LiteRTRuntime(tflite, threads=1)
+    for width in (32, 64, 96, 128, 64, 32):
+        runtime(rng.integers(0, 256, (1, 64, width, 3)).astype(np.uint8))
+        kept = sum(h * w * len(idle) for (h, w, _), idle in runtime._idle.items())
+        assert kept <= 3 * 64 * 64
+
+
+def test_int8_is_int8_with_a_scale_a_channel(tflite_int8, tflite):
+    from ai_edge_litert import schema_py_generated as schema
+
+    assert tflite_int8.stat().st_size < 0.4 * tflite.stat().st_size
+    model = schema.ModelT.InitFromPackedBuf(tflite_int8.read_bytes(), 0)
+    graph = model.subgraphs[0]
+    kernels = [
+        graph.tensors[operator.inputs[1]]
+        for operator in graph.operators
+        if model.operatorCodes[operator.opcodeIndex].builtinCode
+        in (schema.BuiltinOperator.CONV_2D, schema.BuiltinOperator.DEPTHWISE_CONV_2D)
+    ]
+    assert len(kernels) == 56
+    assert all(kernel.type == schema.TensorType.INT8 for kernel in kernels)
+    for kernel in kernels:
+        channels = kernel.shape[3] if kernel.shape[0] == 1 else kernel.shape[0]
+        assert len(kernel.quantization.scale) == channels
+    image = graph.tensors[graph.inputs[0]]
+    assert image.type == schema.TensorType.UINT8
+    # A pixel is its own code, as near as the range of the photos allows.
+    assert image.quantization.scale[0] == pytest.approx(1, abs=0.05)
+
+
+def test_int8_is_near_float(tflite_int8, pictures, expected):
+    outputs = LiteRTRuntime(tflite_int8)(pictures)
+    for got, want in zip(outputs, expected):
+        assert np.corrcoef(got.ravel(), want.ravel())[0, 1] > 0.97
+
+
+def test_int8_without_photos_is_refused(network, tmp_path):
+    with pytest.raises(ConfigError, match="--calibration"):
+        export_tflite(network, tmp_path / "x.tflite", precision="int8")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision, limit, size", [("float16", 0.02, 0.55), ("dynamic", 0.6, 0.4)])
+def test_smaller_weights(network, pictures, expected, tflite, tmp_path, precision, limit, size):
+    path = export_tflite(network, tmp_path / "x.tflite", size=(96, 160), precision=precision)
+    assert read_sealed(path)[1].precision == precision
+    assert path.stat().st_size < size * tflite.stat().st_size
+    assert largest_difference(LiteRTRuntime(path)(pictures), expected) < limit
+    assert operators(path).count("DELEGATE") == 1
+
+
+@pytest.mark.slow
+def test_a_size_that_is_no_multiple_is_fixed_and_pictures_are_fitted(network, tmp_path, astronaut):
+    path = export_tflite(network, tmp_path / "x.tflite", size=(90, 120), input_dtype="uint8")
+    runtime = LiteRTRuntime(path)
+    assert runtime.fixed_shape == (90, 120) and runtime.metadata.input_dtype == "uint8"
+    image = astronaut[:90, :120]
+    assert largest_difference(runtime(image[None]), KerasRuntime(network)(image[None])) < 1e-4
+    faces = RetinaFace(runtime, threshold=0.0).detect(astronaut)
+    assert len(faces) and faces.image_size == (512, 512)
+    with pytest.raises(ImageError, match="120x90"):
+        runtime(astronaut[None])
+
+
+@pytest.mark.slow
+def test_a_graph_with_suppression_gives_the_same_faces(network, tmp_path, pictures):
+    settings = Suppression(threshold=0.6, iou=0.4, max_faces=20)
+    path = export_tflite(network, tmp_path / "x.tflite", size=(96, 160), suppression=settings)
+    with pytest.raises(WeightsError, match="--with-nms"):
+        LiteRTRuntime(path)
+    detector = RetinaFace(KerasRuntime(network), threshold=0.6, max_faces=20)
+    for picture in pictures:
+        outputs = reader.run(path.read_bytes(), picture)
+        faces = detector.detect(picture)
+        assert outputs["num_faces"] == len(faces) > 0
+        np.testing.assert_allclose(outputs["boxes"][: len(faces)], faces.boxes, atol=1e-2)
+        np.testing.assert_allclose(outputs["scores"][: len(faces)], faces.scores, atol=1e-5)
+        np.testing.assert_allclose(outputs["landmarks"][: len(faces)], faces.landmarks, atol=1e-2)
+        assert not outputs["scores"][len(faces) :].any()

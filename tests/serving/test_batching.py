@@ -1,0 +1,174 @@
+"""The batcher: who is joined with whom, limits, and who gets which rows back."""
+
+import asyncio
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from retinaface_tf.errors import ConfigError
+from retinaface_tf.serving.batching import Batcher, BatchingParameters, read_batching_file
+from retinaface_tf.serving.refusal import Refusal
+
+
+class Model:
+    """Doubles numbers; remembers its batches; waits while the gate is shut."""
+
+    def __init__(self):
+        self.batches, self.gate = [], threading.Event()
+        self.gate.set()
+
+    def __call__(self, key, inputs):
+        self.gate.wait(10)
+        self.batches.append((key, inputs["x"].tolist()))
+        if "fail" in str(key):
+            raise ValueError("broken")
+        return {"y": inputs["x"] * 2}
+
+
+def run(scenario, **parameters):
+    model = Model()
+
+    async def main():
+        with ThreadPoolExecutor(4) as pool:
+            batcher = Batcher(model, BatchingParameters(**parameters), pool)
+            return await scenario(batcher, model)
+
+    return asyncio.run(main()), model
+
+
+def rows(*values):
+    return {"x": np.array(values)}
+
+
+def test_waiting_requests_are_joined_and_each_gets_its_rows():
+    async def scenario(batcher, model):
+        model.gate.clear()
+        calls = [asyncio.ensure_future(batcher.submit("k", rows(i, i + 10))) for i in range(5)]
+        await asyncio.sleep(0.05)
+        model.gate.set()
+        return await asyncio.gather(*calls)
+
+    answers, model = run(scenario, max_batch_size=6, num_batch_threads=1)
+    assert [a["y"].tolist() for a in answers] == [[2 * i, 2 * i + 20] for i in range(5)]
+    assert [len(x) for _, x in model.batches] == [2, 6, 2]
+
+
+def test_different_shapes_and_signatures_are_not_joined():
+    async def scenario(batcher, model):
+        model.gate.clear()
+        first = asyncio.ensure_future(batcher.submit("a", rows(0)))
+        await asyncio.sleep(0.02)
+        calls = [asyncio.ensure_future(batcher.submit("ab"[i % 2], rows(i))) for i in range(6)]
+        await asyncio.sleep(0.02)
+        model.gate.set()
+        return await asyncio.gather(first, *calls)
+
+    _, model = run(scenario, max_batch_size=8, num_batch_threads=1)
+    assert sorted(model.batches) == [("a", [0]), ("a", [0, 2, 4]), ("b", [1, 3, 5])]
+
+
+def test_batches_are_filled_up_to_an_allowed_size():
+    async def scenario(batcher, model):
+        return (await batcher.submit("k", rows(1, 2, 3)))["y"].tolist()
+
+    answer, model = run(scenario, max_batch_size=8, allowed_batch_sizes=(4, 8))
+    assert answer == [2, 4, 6] and model.batches == [("k", [1, 2, 3, 1])]
+
+
+def test_a_full_queue_refuses_and_recovers():
+    async def scenario(batcher, model):
+        model.gate.clear()
+        calls = [asyncio.ensure_future(batcher.submit("k", rows(i))) for i in range(20)]
+        await asyncio.sleep(0.05)
+        assert batcher.queued_rows == 4
+        model.gate.set()
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+        return answers, await batcher.submit("k", rows(5))
+
+    (answers, later), _ = run(
+        scenario, max_batch_size=2, max_enqueued_batches=2, num_batch_threads=1
+    )
+    refused = [a for a in answers if isinstance(a, Refusal)]
+    assert {r.code for r in refused} == {"RESOURCE_EXHAUSTED"} and 10 < len(refused) < 20
+    assert later["y"].tolist() == [10]
+
+
+def test_a_request_larger_than_a_batch_is_refused():
+    async def scenario(batcher, model):
+        with pytest.raises(Refusal, match="max_batch_size 2"):
+            await batcher.submit("k", rows(1, 2, 3))
+
+    run(scenario, max_batch_size=2)
+
+
+def test_nobody_works_for_callers_that_hung_up():
+    async def scenario(batcher, model):
+        model.gate.clear()
+        busy = asyncio.ensure_future(batcher.submit("k", rows(0)))
+        await asyncio.sleep(0.02)
+        gone = asyncio.ensure_future(batcher.submit("k", rows(1)))
+        stays = asyncio.ensure_future(batcher.submit("k", rows(2)))
+        await asyncio.sleep(0.02)
+        gone.cancel()
+        await asyncio.sleep(0)
+        model.gate.set()
+        return [a["y"].tolist() for a in await asyncio.gather(busy, stays)]
+
+    answers, model = run(scenario, max_batch_size=4, num_batch_threads=1)
+    assert answers == [[0], [4]] and model.batches == [("k", [0]), ("k", [2])]
+
+
+def test_an_error_reaches_all_of_the_batch_and_nobody_else():
+    async def scenario(batcher, model):
+        calls = [batcher.submit(key, rows(1)) for key in ("fail", "fail", "k")]
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    (a, b, c), _ = run(scenario, max_batch_size=4)
+    assert isinstance(a, ValueError) and isinstance(b, ValueError) and c["y"].tolist() == [2]
+
+
+def test_draining_answers_what_waits():
+    async def scenario(batcher, model):
+        calls = [asyncio.ensure_future(batcher.submit("k", rows(i))) for i in range(9)]
+        await asyncio.sleep(0)
+        started = time.monotonic()
+        await batcher.drain()
+        assert time.monotonic() - started < 50 and all(call.done() for call in calls)
+
+    run(scenario, max_batch_size=4, batch_timeout_micros=60_000_000, num_batch_threads=1)
+
+
+def test_files_of_tf_serving_are_read(tmp_path):
+    path = tmp_path / "batching.txt"
+    path.write_text(
+        "# a comment\nmax_batch_size { value: 32 }\nbatch_timeout_micros {\n  value: 1500\n}\n"
+        "max_enqueued_batches { value: 9 } num_batch_threads { value: 3 }\n"
+        "allowed_batch_sizes: 8\nallowed_batch_sizes : 32\n"
+    )
+    assert read_batching_file(path) == BatchingParameters(
+        max_batch_size=32,
+        batch_timeout_micros=1500,
+        max_enqueued_batches=9,
+        num_batch_threads=3,
+        allowed_batch_sizes=(8, 32),
+    )
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("max_batch { value: 3 }", "max_batch"),
+        ("max_batch_size { value: many }", "whole number"),
+        ("allowed_batch_sizes: 7", "max_batch_size"),
+        ("num_batch_threads { value: 0 }", "at least 1"),
+        ("}", "not understood"),
+    ],
+)
+def test_files_that_make_no_sense_are_refused(tmp_path, text, message):
+    path = tmp_path / "batching.txt"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        read_batching_file(path)
