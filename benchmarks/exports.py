@@ -45,7 +45,9 @@ def main() -> None:
         if file:
             print("  " + compare(detector, reference, photos), flush=True)
         for name, images in sets.items():
-            found = detector.detect([image.path for image in images], threshold=0.02)
+            found = detector.detect(
+                [image.path for image in images], threshold=0.02, large_faces=False
+            )
             score = average_precision(
                 [(faces.boxes, faces.scores) for faces in found],
                 [(image.boxes, image.ignored) for image in images],

@@ -9,7 +9,7 @@ import numpy as np
 
 from retinaface_tf.errors import ConfigError, ImageError
 
-MAX_PHOTOS = 200
+MAX_PHOTOS = 100
 MIN_PHOTOS = 8
 
 

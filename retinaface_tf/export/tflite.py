@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 
 Precision = Literal["float32", "float16", "dynamic", "int8"]
 PRECISIONS = ("float32", "float16", "dynamic", "int8")
+
+# What int8 leaves in float: the largest maps, where rounding enters everything behind them. It is
+# also quicker so, since XNNPACK takes no map of bytes that a float picture was turned into.
+_FLOAT_LAYERS = re.compile(r"/(normalize|stem|block[12])_")
 
 _RAW_OUTPUTS = ("scores", "box_deltas", "landmark_deltas")
 _FACE_OUTPUTS = ("boxes", "scores", "landmarks", "num_faces")
@@ -49,7 +54,8 @@ def export_tflite(
         size: (height, width) of the input in pixels.
         precision: "float32"; "float16" weights (computed in float32 on a CPU); "dynamic", int8
             weights and float activations; "int8", int8 weights (one scale a channel) and
-            activations, with float scores and codes at the end.
+            activations, with the stem and the first two blocks of a MobileNet, and scores and
+            codes at the end, in float.
         calibration: for int8: pictures like those it will see, uint8 RGB [H, W, 3] of that size.
         input_dtype: "float32", or "uint8" (the default of int8).
         suppression: end the graph in faces instead: decoded, suppressed, a fixed number.
@@ -116,7 +122,7 @@ def _convert(network, metadata: ModelMetadata, calibration) -> bytes:
     height, width = metadata.input_size
     forward = heads if not metadata.suppression else _with_faces(heads, metadata)
     quantized = metadata.precision == "int8"
-    dtype = tf.float32 if quantized else tf.as_dtype(metadata.input_dtype)
+    dtype = tf.as_dtype(metadata.input_dtype)
     archive = keras.export.ExportArchive()
     archive.track(network)
     archive.add_endpoint(
@@ -130,15 +136,28 @@ def _convert(network, metadata: ModelMetadata, calibration) -> bytes:
         if metadata.precision == "float16":
             converter.target_spec.supported_types = [tf.float16]
         if quantized:
-            converter.representative_dataset = lambda: _samples(calibration)
-            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-            converter.inference_input_type = tf.as_dtype(metadata.input_dtype)
-        return converter.convert()
+            converter.representative_dataset = lambda: _samples(calibration, metadata.input_dtype)
+            # Ranges only: quantising afterwards can leave layers out, `convert` cannot.
+            converter._experimental_calibrate_only = True
+        content = converter.convert()
+    return _quantize(content) if quantized else content
 
 
-def _samples(images: Iterable[np.ndarray]) -> Iterator[list[np.ndarray]]:
+def _samples(images: Iterable[np.ndarray], dtype: str) -> Iterator[list[np.ndarray]]:
     for image in images:
-        yield [image[None].astype(np.float32)]
+        yield [image[None].astype(dtype)]
+
+
+def _quantize(calibrated: bytes) -> bytes:
+    """int8 of a file with measured ranges, but for `_FLOAT_LAYERS`."""
+    from tensorflow.lite.python.convert import mlir_quantize
+
+    from retinaface_tf.export.flatbuffer import unpack
+
+    graph = unpack(calibrated).subgraphs[0]
+    names = {_text(graph.tensors[i].name) for op in graph.operators for i in op.outputs}
+    kept = {name for name in names if _FLOAT_LAYERS.search(name)}
+    return bytes(mlir_quantize(calibrated, denylisted_nodes=kept or None))
 
 
 def _with_faces(heads, metadata: ModelMetadata):
