@@ -1,0 +1,1 @@
+"""The dense 3D branch: topology, camera, light, renderer."""
