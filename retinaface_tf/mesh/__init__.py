@@ -1,1 +1,1 @@
-"""The dense 3D branch: topology, camera, light, renderer."""
+"""The dense face: its topology, where its labels come from, and what is done with its vertices."""
