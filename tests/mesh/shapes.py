@@ -17,18 +17,16 @@ def icosphere(subdivisions: int):
     ]
     vertices = [np.array(v) / np.linalg.norm(v) for v in vertices]
     for _ in range(subdivisions):
-        middles, finer = {}, []
-
-        def middle(i, j):
-            key = (min(i, j), max(i, j))
-            if key not in middles:
-                point = vertices[i] + vertices[j]
-                middles[key] = len(vertices)
-                vertices.append(point / np.linalg.norm(point))
-            return middles[key]
-
+        middles = {}
         for a, b, c in triangles:
-            ab, bc, ca = middle(a, b), middle(b, c), middle(c, a)
+            for i, j in ((a, b), (b, c), (c, a)):
+                if (min(i, j), max(i, j)) not in middles:
+                    middles[min(i, j), max(i, j)] = len(vertices)
+                    point = vertices[i] + vertices[j]
+                    vertices.append(point / np.linalg.norm(point))
+        finer = []
+        for a, b, c in triangles:
+            ab, bc, ca = (middles[min(e), max(e)] for e in ((a, b), (b, c), (c, a)))
             finer += [(a, ab, ca), (b, bc, ab), (c, ca, bc), (ab, bc, ca)]
         triangles = finer
     return np.array(vertices), np.array(triangles)
