@@ -34,6 +34,24 @@ def chebyshev_terms(x, laplacian: SparseRows, order: int) -> list:
     return terms
 
 
+def chebyshev_sum(coefficients: list, laplacian: SparseRows):
+    """The sum of T_k(L~) a_k over given a_k [B, V, F], by Clenshaw's recurrence.
+
+    The same sum as of `chebyshev_terms` times weights; it applies the Laplacian to the outputs'
+    channels instead of the inputs', which is cheaper where those are fewer.
+    """
+    after, after_next = coefficients[-1], None
+    for coefficient in coefficients[-2:0:-1]:
+        current = coefficient + 2 * multiply_rows(laplacian, after)
+        if after_next is not None:
+            current = current - after_next
+        after, after_next = current, after
+    if len(coefficients) == 1:
+        return after
+    total = coefficients[0] + multiply_rows(laplacian, after)
+    return total if after_next is None else total - after_next
+
+
 @keras.saving.register_keras_serializable(package="retinaface_tf")
 class ChebyshevConvolution(layers.Layer):
     """Graph convolution: K x C_in x C_out weights and a bias.
@@ -80,8 +98,13 @@ class ChebyshevConvolution(layers.Layer):
             self.bias = self.add_weight(shape=(self.filters,), initializer="zeros", name="bias")
 
     def call(self, x):
-        terms = chebyshev_terms(x, self.laplacian, self.order)
-        y = ops.matmul(ops.concatenate(terms, axis=-1), ops.cast(self.kernel, x.dtype))
+        kernel = ops.cast(self.kernel, x.dtype)
+        if self.filters < x.shape[-1]:
+            parts = ops.split(kernel, self.order, axis=0)
+            y = chebyshev_sum([ops.matmul(x, part) for part in parts], self.laplacian)
+        else:
+            terms = chebyshev_terms(x, self.laplacian, self.order)
+            y = ops.matmul(ops.concatenate(terms, axis=-1), kernel)
         return y + ops.cast(self.bias, y.dtype) if self.use_bias else y
 
     def compute_output_shape(self, input_shape):
