@@ -262,9 +262,7 @@ def _measure(decoder, linear: LinearFaces, train, held_out, config) -> Pretraine
     for count in sorted({affordable, codes.shape[1]}):
         name = f"principal components, {count}"
         rows.append((name, (count + 1) * flat.shape[1], _mesh(linear.decode(codes[:, :count]))))
-    rows.append(
-        (f"mesh decoder, code of {config.decoder.code}", parameters, decoded)
-    )
+    rows.append((f"mesh decoder, code of {config.decoder.code}", parameters, decoded))
     truth = held_out.joined()
     table = tuple(
         (
