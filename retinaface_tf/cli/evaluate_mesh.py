@@ -19,7 +19,9 @@ def mesh(
             "`data label-mesh` wrote."
         ),
     ],
-    preset: Annotated[str, typer.Option(help="Network with a dense branch.")] = "mobilenet0.25-mesh",
+    preset: Annotated[
+        str, typer.Option(help="Network with a dense branch.")
+    ] = "mobilenet0.25-mesh",
     model: Model = None,
     runtime: Runtime = None,
     threshold: Threshold = 0.5,
