@@ -19,7 +19,9 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -89,8 +91,8 @@ def peak_memory(kind: str, mode: str, faces: int, size: int, threads: int) -> fl
     limit_threads(threads)
     values = scene(faces)
     function = compiled(kind, mode, size)
-    # The trace's own memory is the program's, not the pictures': one small picture comes first.
-    function(scene(1))
+    # The compiler's memory is not the pictures'.
+    function.prepare(values)
     with ResidentPeak() as resident:
         for _ in range(3):
             function(values)
@@ -138,7 +140,10 @@ def compiled(kind: str, mode: str, size: int):
         traced = jax.jit(
             jax.value_and_grad(function, argnums=(0, 1, 2)) if mode == "gradients" else function
         )
-        return lambda values: jax.block_until_ready(traced(*values))
+        return Compiled(
+            lambda values: traced.lower(*values).compile(),
+            lambda values: jax.block_until_ready(traced(*values)),
+        )
     import tensorflow as tf
 
     def with_gradients(*values):
@@ -148,7 +153,20 @@ def compiled(kind: str, mode: str, size: int):
         return [tf.convert_to_tensor(g) for g in tape.gradient(value, values)]
 
     traced = tf.function(function if mode == "forward" else with_gradients, reduce_retracing=True)
-    return lambda values: tf.nest.map_structure(lambda t: t.numpy(), traced(*values))
+    return Compiled(
+        lambda values: traced.get_concrete_function(*values),
+        lambda values: tf.nest.map_structure(lambda t: t.numpy(), traced(*values)),
+    )
+
+
+class Compiled(NamedTuple):
+    """A function, and what compiles it without running it."""
+
+    prepare: Callable
+    run: Callable
+
+    def __call__(self, values):
+        return self.run(values)
 
 
 def naive_draw(renderer, screen, colors, background=None):

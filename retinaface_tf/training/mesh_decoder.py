@@ -121,6 +121,7 @@ def pretrain(
     topology: MeshTopology,
     faces: FaceMeshes | None,
     callbacks: tuple = (),
+    start: Path | None = None,
 ) -> Pretrained:
     """Trains a decoder and measures it beside principal components.
 
@@ -129,16 +130,21 @@ def pretrain(
         topology: of the meshes.
         faces: labelled ones; None where `config.synthetic` is 1.
         callbacks: of `keras.Model.fit`.
+        start: a decoder that was trained before on the same faces, to go on with; None for a fresh
+            one.
 
     Raises:
-        DataError: there are no faces to learn from.
+        DataError: there are no faces to learn from, or `start` cannot be read.
     """
     keras.utils.set_random_seed(config.seed)
     train, held_out = _split(config, topology, faces)
     linear = LinearFaces.fit(_flat(train), config.decoder.code, config.seed)
-    decoder = build_mesh_decoder(config.decoder, topology)
-    mean = linear.mean.reshape(-1, 6) * np.float32(SPREAD)
-    decoder.get_layer("mean_face").mean.assign(mean)
+    if start:
+        decoder = load_decoder(start, topology)
+    else:
+        decoder = build_mesh_decoder(config.decoder, topology)
+        mean = linear.mean.reshape(-1, 6) * np.float32(SPREAD)
+        decoder.get_layer("mean_face").mean.assign(mean)
     schedule = keras.optimizers.schedules.CosineDecay(
         config.learning_rate, config.steps, warmup_target=config.learning_rate, warmup_steps=50
     )
