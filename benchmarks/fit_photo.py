@@ -77,10 +77,12 @@ def fit(crop, points, options):
     @tf.function
     def losses(numbers):
         parameters = interpret(numbers)
-        pixel = faces.loss(parameters, crop)
-        gap = tf.reduce_mean(tf.norm(faces.points(parameters) - points + 1e-9, axis=-1), axis=-1)
+        mesh = faces.mesh(parameters)
+        gap = tf.reduce_mean(
+            tf.norm(faces.points(parameters, mesh) - points + 1e-9, axis=-1), axis=-1
+        )
         prior = tf.reduce_mean(parameters.code**2, axis=-1)
-        return pixel[0], gap[0], prior[0]
+        return faces.loss(parameters, crop, mesh)[0], gap[0], prior[0]
 
     @tf.function
     def step():

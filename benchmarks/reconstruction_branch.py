@@ -116,8 +116,11 @@ def train(examples, held_out, network, options) -> None:
 
     def losses(features, slots, crops, points):
         parameters = interpret(head(features, slots))
-        gap = tf.reduce_mean(tf.norm(faces.points(parameters) - points + 1e-9, axis=-1), axis=-1)
-        return faces.loss(parameters, crops), gap, tf.reduce_mean(parameters.code**2, axis=-1)
+        mesh = faces.mesh(parameters)
+        gap = tf.reduce_mean(
+            tf.norm(faces.points(parameters, mesh) - points + 1e-9, axis=-1), axis=-1
+        )
+        return faces.loss(parameters, crops, mesh), gap, tf.reduce_mean(parameters.code**2, axis=-1)
 
     @tf.function(reduce_retracing=True)
     def step(*batch):

@@ -159,30 +159,30 @@ class FaceReconstruction:
         center = ops.convert_to_tensor(FACE_CENTER, decoded.dtype)
         return decoded[..., :3] - center, decoded[..., 3:]
 
-    def render(self, parameters: FaceParameters, background=None) -> Rendering:
-        """The faces in their crops; `background` is [N, S, S, 3], None is black."""
-        vertices, albedo = self.mesh(parameters)
+    def render(self, parameters: FaceParameters, background=None, mesh=None) -> Rendering:
+        """The faces in their crops; `background` is [N, S, S, 3], None is black.
+
+        `mesh`, here and below, is what `self.mesh(parameters)` gave, to decode once only.
+        """
+        vertices, albedo = self.mesh(parameters) if mesh is None else mesh
         return self.renderer(vertices, albedo, parameters.camera, parameters.lighting, background)
 
-    def points(self, parameters: FaceParameters):
+    def points(self, parameters: FaceParameters, mesh=None):
         """The image's eyes, nose and mouth corners [N, 5, 2] in parts of the crop's side, 0..1.
 
         For meshes whose first 68 vertices are iBUG's, as our own.
         """
-        vertices, _ = self.mesh(parameters)
+        vertices, _ = self.mesh(parameters) if mesh is None else mesh
         eyes = [ops.mean(vertices[:, first : first + 6], axis=1) for first in (36, 42)]
         five = ops.stack([*eyes, *(vertices[:, i] for i in (30, 48, 54))], axis=1)
         return project(posed(five, parameters.camera), parameters.camera.focal, 1)[..., :2]
 
-    def loss(self, parameters: FaceParameters, crops, code_weight: float = 0.0):
+    def loss(self, parameters: FaceParameters, crops, mesh=None):
         """L_pixel of each face [N], over what the mesh covers.
 
         Args:
             parameters: of N faces.
             crops: [N, S, S, 3] RGB, 0..1.
-            code_weight: adds so much of the code's mean square: codes of real faces are of unit
-                variance, and one crop cannot tell dark skin from a dark light.
         """
-        rendering = self.render(parameters, crops)
-        pixels = pixel_loss(rendering.image, crops, rendering.coverage)
-        return pixels + code_weight * ops.mean(ops.square(parameters.code), axis=-1)
+        rendering = self.render(parameters, crops, mesh)
+        return pixel_loss(rendering.image, crops, rendering.coverage)
