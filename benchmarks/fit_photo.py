@@ -65,10 +65,10 @@ def fit(crop, points, options):
     import keras
     import tensorflow as tf
 
+    from retinaface_tf.models.mesh_decoder import load_mesh_decoder
     from retinaface_tf.models.reconstruction import FaceReconstruction, interpret
-    from retinaface_tf.training.mesh_decoder import load_decoder
 
-    faces = FaceReconstruction(load_decoder(options.decoder), options.size)
+    faces = FaceReconstruction(load_mesh_decoder(options.decoder), options.size)
     width = faces.decoder.config.code + 16
     numbers = tf.Variable(np.zeros((1, width), np.float32))
     schedule = keras.optimizers.schedules.CosineDecay(0.05, options.steps)

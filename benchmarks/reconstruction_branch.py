@@ -98,17 +98,17 @@ def train(examples, held_out, network, options) -> None:
     import keras
     import tensorflow as tf
 
+    from retinaface_tf.models.mesh_decoder import load_mesh_decoder
     from retinaface_tf.models.reconstruction import (
         FaceReconstruction,
         ReconstructionHead,
         interpret,
     )
-    from retinaface_tf.training.mesh_decoder import load_decoder
 
     features, slots, crops, points = examples
     mean, scale = features[~held_out].mean(0), features[~held_out].std(0) + 1e-3
     features = (features - mean) / scale
-    faces = FaceReconstruction(load_decoder(options.decoder), SIZE)
+    faces = FaceReconstruction(load_mesh_decoder(options.decoder), SIZE)
     head = ReconstructionHead(slots=6, code=faces.decoder.config.code)
     head(features[:1], slots[:1])
     schedule = keras.optimizers.schedules.CosineDecay(5e-3, options.steps)

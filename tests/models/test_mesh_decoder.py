@@ -6,7 +6,11 @@ import pytest
 
 from retinaface_tf.errors import ConfigError
 from retinaface_tf.mesh.topology import load_topology
-from retinaface_tf.models.mesh_decoder import MeshDecoderConfig, build_mesh_decoder
+from retinaface_tf.models.mesh_decoder import (
+    MeshDecoderConfig,
+    build_mesh_decoder,
+    load_mesh_decoder,
+)
 
 
 @pytest.fixture(scope="module")
@@ -42,3 +46,16 @@ def test_it_comes_back_from_a_file(tmp_path, rng):
 def test_an_empty_decoder_is_refused():
     with pytest.raises(ConfigError, match="at least 1"):
         MeshDecoderConfig(channels=())
+
+
+def test_the_decoder_of_the_package_makes_faces(rng):
+    """Codes of unit variance give different faces near the mean, of skin colour."""
+    decoder = load_mesh_decoder()
+    mean = decoder(np.zeros((1, 128), "float32")).numpy()[0]
+    faces = decoder(rng.normal(size=(16, 128)).astype("float32")).numpy()
+    distance = np.linalg.norm(mean[:, :3] - load_topology().mean, axis=-1).mean()
+    assert distance < 0.05
+    assert 0.01 < np.linalg.norm(faces[..., :3] - mean[:, :3], axis=-1).mean() < 0.06
+    red, green, blue = mean[:, 3:].mean(0)
+    assert 0.3 < blue < green < red < 0.8
+    assert 0.05 < faces[..., 3:].std(0).mean() < 0.3

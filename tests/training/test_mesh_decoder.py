@@ -12,13 +12,15 @@ from retinaface_tf.data.synthetic_meshes import random_albedos, random_shapes
 from retinaface_tf.errors import ConfigError, DataError
 from retinaface_tf.mesh.linear_faces import LinearFaces
 from retinaface_tf.mesh.topology import load_topology
-from retinaface_tf.models.mesh_decoder import MeshDecoderConfig
+from retinaface_tf.models.mesh_decoder import (
+    MeshDecoderConfig,
+    load_mesh_decoder,
+    save_mesh_decoder,
+)
 from retinaface_tf.training.mesh_decoder import (
     MeshDecoderTraining,
-    load_decoder,
     pretrain,
     read_training,
-    save_decoder,
 )
 
 TOPOLOGY = load_topology()
@@ -84,13 +86,13 @@ def test_training_beats_the_mean_face(trained):
 
 def test_a_decoder_is_saved_and_loaded(trained, tmp_path, rng):
     path = tmp_path / "decoder.npz"
-    save_decoder(trained.decoder, path)
+    save_mesh_decoder(trained.decoder, path)
     code = rng.normal(size=(4, 8)).astype("float32")
-    difference = np.abs(load_decoder(path)(code) - trained.decoder(code))
+    difference = np.abs(load_mesh_decoder(path)(code) - trained.decoder(code))
     assert difference[..., :3].max() < 1e-3 and difference[..., 3:].max() < 4e-3
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(DataError, match="damaged"):
-        load_decoder(path)
+        load_mesh_decoder(path)
 
 
 def test_without_labels_it_says_what_to_do():
