@@ -144,5 +144,7 @@ def test_the_detector_answers_as_before_the_branch_was_added(network, dense_netw
 def test_a_picture_without_faces_has_no_meshes(dense_network):
     from retinaface_tf.inference.runtimes.keras import KerasRuntime
 
-    faces = RetinaFace(KerasRuntime(dense_network), threshold=1.0).detect(np.zeros((64, 64, 3), np.uint8))
+    faces = RetinaFace(KerasRuntime(dense_network), threshold=1.0).detect(
+        np.zeros((64, 64, 3), np.uint8)
+    )
     assert len(faces) == 0 and faces.vertices.shape == (0, 68, 3)
