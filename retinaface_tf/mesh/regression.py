@@ -140,7 +140,7 @@ def sampling_table(config: RetinaFaceConfig, height, width) -> SamplingTable:
     for rows, columns in zip(heights, widths):
         starts.append(total)
         total = total + rows * columns
-    stack = np.array if ops is np else ops.stack
+    stack = (lambda values: np.array(values, np.int32)) if ops is np else ops.stack
     return SamplingTable(
         slot_levels(config),
         np.array([level.stride for level in levels], np.float32),
