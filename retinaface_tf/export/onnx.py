@@ -72,9 +72,9 @@ def export_onnx(
 
 def convert_weights_file(source: str, path: str) -> None:
     """The .onnx of a `.weights.h5` or `.keras` file; what the ONNX runtime runs."""
-    from retinaface_tf.weights import load_model
+    from retinaface_tf.weights import load_weights
 
-    export_onnx(load_model(source), path)
+    export_onnx(load_weights(source), path)
 
 
 def _convert(network: RetinaFaceNetwork, opset: int):
