@@ -29,6 +29,58 @@ def write(folder: Path) -> None:
         (folder / f"{name}.json").write_text(json.dumps(values))
 
 
+def write_pictures(folder: Path, astronaut: np.ndarray) -> None:
+    """Pictures that a page may read otherwise than Python: turned by EXIF, transparent, large."""
+    from PIL import Image
+
+    folder.mkdir(parents=True, exist_ok=True)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned right by a quarter
+    turned = Image.fromarray(np.ascontiguousarray(np.rot90(astronaut)))
+    turned.save(folder / "turned.jpg", quality=95, exif=exif)
+    alpha = np.full((*astronaut.shape[:2], 1), 255, np.uint8)
+    alpha[:, :150] = 0
+    Image.fromarray(np.concatenate([astronaut, alpha], axis=2)).save(folder / "transparent.png")
+    # A face of 900 pixels, beyond the largest anchor, in a photo that is shrunk before the search.
+    head = Image.fromarray(astronaut[10:230, 110:330]).resize(
+        (2400, 2400), Image.Resampling.BICUBIC
+    )
+    head.save(folder / "close-up.jpg", quality=92)
+
+
+def write_expected(folder: Path, models: dict[str, Path]) -> None:
+    """expected.json: the faces of every picture of `folder`/pictures by model, as `detect` finds."""
+    from retinaface_tf import RetinaFace
+
+    pictures = sorted((folder / "pictures").iterdir())
+    expected = {}
+    for name, path in models.items():
+        detector = RetinaFace.from_file(path)
+        expected[name] = {
+            picture.name: [
+                {
+                    "box": face.box.tolist(),
+                    "score": face.score,
+                    "landmarks": face.landmarks.tolist(),
+                }
+                for face in detector.detect(str(picture))
+            ]
+            for picture in pictures
+        }
+    (folder / "expected.json").write_text(json.dumps(expected))
+
+
+def write_stream(path: Path, astronaut: np.ndarray) -> None:
+    """Twelve frames of 640x480 (Y4M) in which the portrait moves: a camera for Chromium."""
+    with path.open("wb") as file:
+        file.write(b"YUV4MPEG2 W640 H480 F30:1 Ip A1:1 C420\n")
+        for i in range(12):
+            frame = np.full((480, 640, 3), 128, np.uint8)
+            left = 20 + 8 * min(i, 12 - i)
+            frame[:, left : left + 512] = astronaut[:480]
+            file.write(b"FRAME\n" + cv2.cvtColor(frame, cv2.COLOR_RGB2YUV_I420).tobytes())
+
+
 def shrinking() -> list[dict]:
     """Noise shrunk by OpenCV's area averaging, by whole and broken factors."""
     random = np.random.default_rng(3)

@@ -10,6 +10,7 @@ trained network as float32 and int8; later runs need neither npm, TensorFlow nor
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import shutil
 import ssl
@@ -191,10 +192,8 @@ def serve(folder: Path, host: str, port: int, certificate: Path | None, key: Pat
     shown = "localhost" if host in ("127.0.0.1", "0.0.0.0") else host
     scheme = "https" if certificate else "http"
     print(f"{scheme}://{shown}:{server.server_port}  (Ctrl+C stops)", flush=True)
-    try:
+    with contextlib.suppress(KeyboardInterrupt):
         server.serve_forever()
-    except KeyboardInterrupt:
-        pass
 
 
 if __name__ == "__main__":

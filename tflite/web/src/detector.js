@@ -84,6 +84,15 @@ export class FaceDetector {
     return joinCloseUps(own, found, placement, this.note, iou);
   }
 
+  /**
+   * Compiles the model for a picture's size, which `detect` would otherwise do the first time.
+   *
+   * @param {Placement} placement
+   */
+  async prepare(placement) {
+    await this.#modelFor(placement.network);
+  }
+
   /** Gives the models' memory back. */
   close() {
     for (const model of this.#compiled.values()) model.delete();

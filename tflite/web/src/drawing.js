@@ -40,7 +40,7 @@ export function drawFaces(canvas, { width, height }, faces, layers) {
     }
     if (layers.boxes) drawBox(context, face, unit, seen);
     if (layers.points) {
-      const radius = Math.max(1.5 * unit, (face.box[2] - face.box[0]) / 40);
+      const radius = Math.max(2.5 * unit, (face.box[2] - face.box[0]) / 40);
       context.strokeStyle = "#000000a0";
       context.lineWidth = unit;
       face.landmarks.forEach(([x, y], i) => {

@@ -40,7 +40,7 @@ export class Engine {
     return this.#ask("detect", { bitmap, longest, threshold }, [bitmap]);
   }
 
-  /** @returns {Promise<{wasm: number, heap: number | null}>} bytes */
+  /** @returns {Promise<number>} bytes of WebAssembly's memory */
   memory() {
     return this.#ask("memory", {});
   }

@@ -269,8 +269,9 @@ function tellFaces() {
  */
 function showLatency({ milliseconds, network: [height, width] }, whole, rate) {
   const parts = [
-    `${whole.toFixed(0)} ms`,
-    `of them network ${milliseconds.network.toFixed(0)} ms`,
+    `${whole.toFixed(0)} ms in all`,
+    `network ${milliseconds.network.toFixed(0)} ms`,
+    ...(milliseconds.preparing > 5 ? [`set up for this size ${milliseconds.preparing.toFixed(0)} ms`] : []),
     `searched at ${width} x ${height}`,
     ...(rate ? [rate] : []),
   ];
@@ -331,5 +332,5 @@ queue(async () => {
   }
 });
 
-// For tests, and for anyone at the console: what is shown, and the memory in use.
+// For tests, and for anyone at the console: what is shown, WebAssembly's memory, the end of a search.
 Object.assign(globalThis, { retinaface: { shown, memory: () => engine.memory(), idle: () => searching } });

@@ -13,7 +13,8 @@
  * @typedef {object} Found
  * @property {Face[]} faces
  * @property {number[]} network height and width searched
- * @property {{reading: number, network: number}} milliseconds pixels made ready; faces found
+ * @property {{reading: number, preparing: number, network: number}} milliseconds pixels read and
+ *   shrunk; model compiled for a size that was not searched before; faces found
  */
 
 // Rows of a large picture that are read at once are about so many pixels.
@@ -53,6 +54,8 @@ const tasks = {
     loading ??= loadLiteRT();
     const [{ litert, threads }, { FaceDetector }] = await Promise.all([loading, import("./detector.js")]);
     const opened = await FaceDetector.open(litert, bytes, name);
+    const { height, width } = opened.note.input;
+    await opened.prepare(opened.place(height, width)); // so that a model LiteRT refuses is refused now
     detector?.close();
     detector = opened;
     return { note: opened.note, threads };
@@ -69,18 +72,19 @@ const tasks = {
     const picture = await readPixels(bitmap, placement.content);
     bitmap.close();
     const read = performance.now();
+    await detector.prepare(placement);
+    const prepared = performance.now();
     const faces = await detector.detect(picture, placement, { threshold });
     return {
       faces,
       network: placement.network,
-      milliseconds: { reading: read - begun, network: performance.now() - read },
+      milliseconds: { reading: read - begun, preparing: prepared - read, network: performance.now() - prepared },
     };
   },
 
-  /** Bytes of WebAssembly and of JavaScript objects (where the browser tells). */
+  /** Bytes of WebAssembly's memory. */
   async memory() {
-    const used = /** @type {any} */ (performance).memory?.usedJSHeapSize ?? null;
-    return { wasm: loading ? (await loading).heap() : 0, heap: used };
+    return loading ? (await loading).heap() : 0;
   },
 };
 
