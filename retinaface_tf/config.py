@@ -68,6 +68,62 @@ DENSE_LEVELS = tuple(
 
 
 @dataclass(frozen=True, kw_only=True)
+class DenseConfig:
+    """The dense branch of CVPR 2020: how a detection's vertices come out of the feature maps.
+
+    The head runs on gathered features, of positives in training and of kept faces in inference: at
+    every anchor its output would be 1.35 GB for a 640x640 picture with 102,300 anchors.
+
+    Attributes:
+        vertices: number of vertices; 1,103 is the topology in `retinaface_tf.mesh`.
+        frame: what x, y and z are coded for. "anchor" is the paper's: codes as those of landmarks,
+            z by the anchor's size. "face" is the square round the decoded box, turned to the
+            decoded five points, which the head then sees too.
+        grid: places along each side at which features are sampled; 1 is the anchor's own cell, with
+            which the head is a 1x1 convolution.
+        extent: side of that grid in sides of the frame.
+        finer: sample from so many pyramid levels below the anchor's own, where there are.
+        reduced: channels of the first 1x1 convolution, of which each anchor of a cell has its own.
+        hidden: widths of fully connected layers between.
+        rank: numbers a face is coded in before the last, linear layer makes vertices of them.
+    """
+
+    vertices: int = 1103
+    frame: str = "anchor"
+    grid: int = 1
+    extent: float = 1.2
+    finer: int = 0
+    reduced: int = 64
+    hidden: tuple[int, ...] = ()
+    rank: int = 96
+
+    def __post_init__(self):
+        object.__setattr__(self, "hidden", tuple(int(width) for width in self.hidden))
+        if self.frame not in ("anchor", "face"):
+            raise ConfigError(f"dense.frame={self.frame!r} must be 'anchor' or 'face'.")
+        for name in ("vertices", "grid", "reduced", "rank"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"dense.{name}={getattr(self, name)} must be at least 1.")
+        if self.finer < 0 or self.extent <= 0 or min(self.hidden, default=1) < 1:
+            raise ConfigError("dense.finer, dense.extent and dense.hidden must be positive.")
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> DenseConfig:
+        """The inverse of `dataclasses.asdict`.
+
+        Raises:
+            ConfigError: a key is unknown or a value is out of range.
+        """
+        known = {field.name for field in dataclasses.fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise ConfigError(
+                f"Unknown option dense.{unknown[0]}; known are {', '.join(sorted(known))}."
+            )
+        return cls(**values)
+
+
+@dataclass(frozen=True, kw_only=True)
 class RetinaFaceConfig:
     """Architecture of a RetinaFace network.
 
@@ -84,6 +140,7 @@ class RetinaFaceConfig:
             first one makes of the anchors.
         center_variance, size_variance: divisors of the box and landmark codes (SSD's variances).
         pixel_mean: mean pixel subtracted from the RGB input in 0..255.
+        dense: the branch that gives each face a mesh of vertices; None for none.
     """
 
     backbone: str = "mobilenet0.25"
@@ -96,6 +153,7 @@ class RetinaFaceConfig:
     center_variance: float = 0.1
     size_variance: float = 0.2
     pixel_mean: tuple[float, float, float] = IMAGENET_MEAN_RGB
+    dense: DenseConfig | None = None
 
     def __post_init__(self):
         object.__setattr__(self, "levels", tuple(self.levels))
@@ -119,15 +177,25 @@ class RetinaFaceConfig:
             raise ConfigError("Shared heads need the same number of anchors on every level.")
         if self.center_variance <= 0 or self.size_variance <= 0:
             raise ConfigError("Variances must be positive.")
+        if isinstance(self.dense, dict):
+            object.__setattr__(self, "dense", DenseConfig.from_dict(self.dense))
 
     @property
     def max_stride(self) -> int:
         """Stride of the coarsest level: image sides that are multiples of it waste no cell."""
         return self.levels[-1].stride
 
+    @property
+    def dense_levels(self) -> tuple[PyramidLevel, ...]:
+        """Levels whose features the dense branch samples, fine to coarse; none without it."""
+        return self.levels[: max(1, len(self.levels) - self.dense.finer)] if self.dense else ()
+
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, strings, lists and dicts: fit for JSON."""
-        return json.loads(json.dumps(dataclasses.asdict(self)))
+        """Plain numbers, strings, lists and dicts: fit for JSON; "dense" only where there is one."""
+        values = json.loads(json.dumps(dataclasses.asdict(self)))
+        if self.dense is None:
+            del values["dense"]
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> RetinaFaceConfig:

@@ -86,10 +86,11 @@ class Faces:
         )
 
     @classmethod
-    def empty(cls, image_size: tuple[int, int]) -> Faces:
-        """No face in a picture of (height, width)."""
+    def empty(cls, image_size: tuple[int, int], num_vertices: int | None = None) -> Faces:
+        """No face in a picture of (height, width), with no mesh of so many vertices."""
         none = np.zeros((0, 4), np.float32)
-        return cls(none, none[:, 0], np.zeros((0, 5, 2), np.float32), image_size)
+        vertices = np.zeros((0, num_vertices, 3), np.float32) if num_vertices else None
+        return cls(none, none[:, 0], np.zeros((0, 5, 2), np.float32), image_size, vertices)
 
     def to_dict(self) -> dict[str, Any]:
         """{"width": W, "height": H, "faces": [...]}: a line of `detect --json`, less the name."""

@@ -10,6 +10,7 @@ import typer
 
 from retinaface_tf.cli.evaluate_detection import fddb, widerface
 from retinaface_tf.cli.evaluate_faces import landmarks, verification
+from retinaface_tf.cli.evaluate_mesh import mesh
 from retinaface_tf.cli.evaluation_run import percent, show
 
 app = typer.Typer(
@@ -20,6 +21,7 @@ app.command("widerface")(widerface)
 app.command("fddb")(fddb)
 app.command("landmarks")(landmarks)
 app.command("verification")(verification)
+app.command("mesh")(mesh)
 
 
 @app.command("compare")

@@ -22,12 +22,15 @@ class AnnotatedImage:
         landmarks: float32 [N, 5, 2], the image's left eye, right eye, nose, left and right mouth
             corner in pixels; NaN where unlabelled. None means no face has any.
         ignored: bool [N], faces a detector should neither learn nor be blamed for. None: no face.
+        vertices: float32 [N, V, 3] a dense mesh in pixels, z with the nose tip at 0, NaN for a face
+            without one; None where no face has any.
     """
 
     path: Path
     boxes: np.ndarray
     landmarks: np.ndarray | None = None
     ignored: np.ndarray | None = None
+    vertices: np.ndarray | None = None
 
     def __post_init__(self):
         boxes = np.asarray(self.boxes, np.float32).reshape(-1, 4)
@@ -42,6 +45,9 @@ class AnnotatedImage:
         landmarks = np.asarray(landmarks, np.float32).reshape(count, 5, 2)
         object.__setattr__(self, "landmarks", landmarks)
         object.__setattr__(self, "ignored", np.asarray(ignored, bool).reshape(count))
+        if self.vertices is not None:
+            vertices = np.asarray(self.vertices, np.float32).reshape(count, -1, 3)
+            object.__setattr__(self, "vertices", vertices)
 
     def keep(self, faces: np.ndarray) -> AnnotatedImage:
         """The same picture with the faces an index array or a boolean mask selects."""
@@ -50,6 +56,7 @@ class AnnotatedImage:
             boxes=self.boxes[faces],
             landmarks=self.landmarks[faces],
             ignored=self.ignored[faces],
+            vertices=None if self.vertices is None else self.vertices[faces],
         )
 
 

@@ -6,7 +6,16 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from retinaface_tf.config import RetinaFaceConfig
     from retinaface_tf.models import RetinaFaceNetwork
+
+
+FACE_OUTPUTS = ("boxes", "scores", "landmarks", "num_faces")
+
+
+def face_outputs(config: RetinaFaceConfig) -> list[str]:
+    """Names of the outputs of a graph that ends in faces."""
+    return [*FACE_OUTPUTS, *(["vertices"] if config.dense else [])]
 
 
 def raw_heads(network: RetinaFaceNetwork) -> Callable[[Any], dict[str, Any]]:
@@ -17,18 +26,21 @@ def raw_heads(network: RetinaFaceNetwork) -> Callable[[Any], dict[str, Any]]:
     convolutions stands before the score, and int8 has to hold one logit instead of two.
 
     Returns:
-        Function giving "scores" [B, N], "box_deltas" [B, N, 4], "landmark_deltas" [B, N, 10].
+        Function giving "scores" [B, N], "box_deltas" [B, N, 4], "landmark_deltas" [B, N, 10], and
+        "features_8" [B, H / 8, W / 8, C], ... of a dense branch.
     """
     import keras
     from keras import ops
 
     heads = _class_heads(network)
+    maps = [f"features_{level.stride}" for level in network.config.dense_levels]
     features = keras.Model(
         network.inputs,
         {
             **{f"class_{i}": feature for i, (feature, _) in enumerate(heads)},
             "box_deltas": network.output["box_deltas"],
             "landmark_deltas": network.output["landmark_deltas"],
+            **{name: network.output[name] for name in maps},
         },
         name="raw_heads",
     )
@@ -46,6 +58,7 @@ def raw_heads(network: RetinaFaceNetwork) -> Callable[[Any], dict[str, Any]]:
             "scores": ops.sigmoid(logits),
             "box_deltas": outputs["box_deltas"],
             "landmark_deltas": outputs["landmark_deltas"],
+            **{name: outputs[name] for name in maps},
         }
 
     return forward

@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retinaface_tf.errors import ConfigError, RetinaFaceError
+from retinaface_tf.export.dense_weights import ENTRY as DENSE_ENTRY
+from retinaface_tf.export.dense_weights import pack_dense_weights
 from retinaface_tf.export.heads import raw_heads
 from retinaface_tf.export.metadata import ENTRY, ModelMetadata, Suppression, seal, write_whole
 from retinaface_tf.export.onnx_rewrite import rewrite
+from retinaface_tf.inference.runtimes import output_names
 
 if TYPE_CHECKING:
     from retinaface_tf.models import RetinaFaceNetwork
 
 OPSET = 17
 OPSETS = range(13, 18)
-
-
-_RAW_OUTPUTS = ("scores", "box_deltas", "landmark_deltas")
 
 
 def export_onnx(
@@ -67,6 +67,11 @@ def export_onnx(
         append_suppression(model, network.config, suppression)
     entry = model.metadata_props.add()
     entry.key, entry.value = ENTRY, metadata.to_json()
+    if network.dense_head is not None and not suppression:
+        from retinaface_tf.inference.runtimes.keras import dense_weights
+
+        entry = model.metadata_props.add()
+        entry.key, entry.value = DENSE_ENTRY, pack_dense_weights(dense_weights(network))
     return write_whole(path, seal(model.SerializeToString()))
 
 
@@ -89,6 +94,7 @@ def _convert(network: RetinaFaceNetwork, opset: int):
             "Writing ONNX needs tf2onnx, which is not installed: pip install 'retinaface-tf[onnx]'."
         ) from None
     forward = raw_heads(network)
+    names = output_names(network.config)
     archive = keras.export.ExportArchive()
     archive.track(network)
     signature = tf.TensorSpec([None, None, None, 3], tf.float32, "image")
@@ -96,24 +102,25 @@ def _convert(network: RetinaFaceNetwork, opset: int):
     with tempfile.TemporaryDirectory(prefix="retinaface-tf-") as folder:
         archive.write_out(folder, verbose=False)
         loaded = tf.saved_model.load(folder)
-        function = tf.function(
-            lambda image: tuple(loaded.serve(image)[name] for name in _RAW_OUTPUTS)
-        )
+        function = tf.function(lambda image: tuple(loaded.serve(image)[name] for name in names))
         model, _ = tf2onnx.convert.from_function(function, [signature], opset=opset)
     rewrite(model)
-    _rename(model)
+    _rename(model, names)
     return model
 
 
-def _rename(model) -> None:
+def _rename(model, names: list[str]) -> None:
     """Gives the outputs the names of the contract, and their anchors one symbolic length."""
-    for output, name in zip(model.graph.output, _RAW_OUTPUTS):
+    for output, name in zip(model.graph.output, names):
         old, output.name = output.name, name
         for node in model.graph.node:
             node.output[:] = [name if value == old else value for value in node.output]
             node.input[:] = [name if value == old else value for value in node.input]
         shape = output.type.tensor_type.shape.dim
         shape[0].dim_param, shape[1].dim_param = "batch", "anchors"
+        if len(shape) == 4:
+            # A feature map; the converter knows no more of its sides.
+            shape[1].dim_param, shape[2].dim_param = f"{name}_rows", f"{name}_columns"
     shape = model.graph.input[0].type.tensor_type.shape.dim
     for dimension, name in zip(shape, ("batch", "height", "width")):
         dimension.dim_param = name

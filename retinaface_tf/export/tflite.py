@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from retinaface_tf.errors import ConfigError
-from retinaface_tf.export.heads import raw_heads
+from retinaface_tf.export.dense_weights import ENTRY as DENSE_ENTRY
+from retinaface_tf.export.dense_weights import pack_dense_weights
+from retinaface_tf.export.heads import FACE_OUTPUTS, face_outputs, raw_heads
 from retinaface_tf.export.metadata import ENTRY, ModelMetadata, Suppression, seal, write_whole
+from retinaface_tf.inference.runtimes import HEAD_OUTPUTS, output_names
 
 if TYPE_CHECKING:
     from retinaface_tf.models import RetinaFaceNetwork
@@ -23,9 +26,6 @@ PRECISIONS = ("float32", "float16", "dynamic", "int8")
 # What int8 leaves in float: the largest maps, where rounding enters everything behind them. It is
 # also quicker so, since XNNPACK takes no map of bytes that a float picture was turned into.
 _FLOAT_LAYERS = re.compile(r"/(normalize|stem|block[12])_")
-
-_RAW_OUTPUTS = ("scores", "box_deltas", "landmark_deltas")
-_FACE_OUTPUTS = ("boxes", "scores", "landmarks", "num_faces")
 
 
 def export_tflite(
@@ -94,7 +94,7 @@ def export_tflite(
         calibration = list(calibration)
         network = equalize(network, calibration)
     content = _convert(network, metadata, calibration)
-    return write_whole(path, _describe(content, metadata))
+    return write_whole(path, _describe(content, metadata, network))
 
 
 def convert_weights_file(source: str, path: str) -> None:
@@ -120,7 +120,7 @@ def _convert(network, metadata: ModelMetadata, calibration) -> bytes:
 
     heads = raw_heads(network)
     height, width = metadata.input_size
-    forward = heads if not metadata.suppression else _with_faces(heads, metadata)
+    forward = heads if not metadata.suppression else _with_faces(heads, metadata, network)
     quantized = metadata.precision == "int8"
     dtype = tf.as_dtype(metadata.input_dtype)
     archive = keras.export.ExportArchive()
@@ -160,12 +160,15 @@ def _quantize(calibrated: bytes) -> bytes:
     return bytes(mlir_quantize(calibrated, denylisted_nodes=kept or None))
 
 
-def _with_faces(heads, metadata: ModelMetadata):
+def _with_faces(heads, metadata: ModelMetadata, network: RetinaFaceNetwork):
     """Raw heads followed by decoding and suppression."""
     from keras import ops
 
     from retinaface_tf.geometry.anchors import generate_anchors
-    from retinaface_tf.inference.postprocess_in_graph import read_faces_in_graph
+    from retinaface_tf.inference.postprocess_in_graph import (
+        read_faces_in_graph,
+        read_vertices_in_graph,
+    )
 
     config, settings = metadata.config, metadata.suppression
     anchors = generate_anchors(config.levels, *metadata.input_size)
@@ -174,7 +177,7 @@ def _with_faces(heads, metadata: ModelMetadata):
     def forward(image):
         outputs = heads(image)
         faces = read_faces_in_graph(
-            *(outputs[name] for name in _RAW_OUTPUTS),
+            *(outputs[name] for name in HEAD_OUTPUTS),
             anchors,
             ops.convert_to_tensor(sizes),
             config,
@@ -182,20 +185,24 @@ def _with_faces(heads, metadata: ModelMetadata):
             iou=settings.iou,
             max_faces=settings.max_faces,
         )
-        values = (faces.boxes, faces.scores, faces.landmarks, faces.count)
-        return dict(zip(_FACE_OUTPUTS, values))
+        values = dict(zip(FACE_OUTPUTS, (faces.boxes, faces.scores, faces.landmarks, faces.count)))
+        if network.dense_head is not None:
+            values["vertices"] = read_vertices_in_graph(
+                faces, outputs, network, anchors, *metadata.input_size
+            )
+        return values
 
     return forward
 
 
-def _describe(content: bytes, metadata: ModelMetadata) -> bytes:
+def _describe(content: bytes, metadata: ModelMetadata, network: RetinaFaceNetwork) -> bytes:
     """The converter's file with names people can read, no fixed sizes in reshapes, and its note."""
     from retinaface_tf.export.flatbuffer import pack, unpack
 
     model = unpack(content)
     graph = model.subgraphs[0]
     signature = model.signatureDefs[0]
-    order = _FACE_OUTPUTS if metadata.suppression else _RAW_OUTPUTS
+    order = face_outputs(network.config) if metadata.suppression else output_names(network.config)
     outputs = {_text(entry.name): entry.tensorIndex for entry in signature.outputs}
     graph.outputs = [outputs[name] for name in order]
     signature.outputs.sort(key=lambda entry: order.index(_text(entry.name)))
@@ -206,7 +213,12 @@ def _describe(content: bytes, metadata: ModelMetadata) -> bytes:
         _open_reshapes(model)
     if metadata.precision == "dynamic":
         _float_depthwise_kernels(model)
-    return seal(pack(model, {ENTRY: metadata.to_json().encode()}))
+    entries = {ENTRY: metadata.to_json().encode()}
+    if network.dense_head is not None and not metadata.suppression:
+        from retinaface_tf.inference.runtimes.keras import dense_weights
+
+        entries[DENSE_ENTRY] = pack_dense_weights(dense_weights(network)).encode()
+    return seal(pack(model, entries))
 
 
 def _open_reshapes(model) -> None:

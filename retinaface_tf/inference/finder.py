@@ -100,6 +100,7 @@ class NetworkFinder:
                 threshold=settings["threshold"],
                 iou=settings["iou"],
                 max_faces=settings["max_faces"],
+                dense_weights=getattr(self.runtime, "dense_weights", None),
             )
             for i, picture in enumerate(prepared)
         ]

@@ -13,6 +13,7 @@ from retinaface_tf.geometry.coding import decode_boxes, decode_points
 from retinaface_tf.geometry.suppression import non_max_suppression
 from retinaface_tf.inference.preprocess import Prepared
 from retinaface_tf.inference.runtimes import RawOutputs
+from retinaface_tf.mesh.regression import dense_vertices, sampling_table, slots_of_anchors
 
 
 def read_faces(
@@ -25,6 +26,7 @@ def read_faces(
     threshold: float,
     iou: float,
     max_faces: int | None = None,
+    dense_weights: dict[str, np.ndarray] | None = None,
 ) -> Faces:
     """The faces of one picture of a batch.
 
@@ -40,6 +42,7 @@ def read_faces(
         threshold: least score, 0..1.
         iou: suppression threshold.
         max_faces: keep the best so many; None keeps all.
+        dense_weights: of the dense head, whose vertices the kept faces then get.
 
     Returns:
         `Faces` in pixels of the original picture, boxes inside it.
@@ -54,7 +57,7 @@ def read_faces(
             raise WeightsError(
                 "The network's scores are not numbers (NaN): its weights are damaged."
             )
-        return Faces.empty(prepared.original_size)
+        return Faces.empty(prepared.original_size, config.dense and config.dense.vertices)
     anchors = generate_anchors(config.levels, *network_size)[candidates]
     scores = scores[candidates]
     # A wild code may overflow to infinity; clipping then makes it the picture's edge.
@@ -78,10 +81,45 @@ def read_faces(
         config.center_variance,
     )
     scale = np.asarray(prepared.scale, np.float32)
-    boxes = boxes[kept] / np.tile(scale, 2)
+    boxes = boxes[kept]
+    vertices = None
+    if dense_weights is not None and outputs.features is not None:
+        vertices = _read_vertices(
+            outputs.features,
+            index,
+            candidates[kept],
+            anchors[kept],
+            boxes,
+            landmarks,
+            network_size,
+            config,
+            dense_weights,
+        )
+        # Depth has no scale of its own: the picture's, which its two sides share but for rounding.
+        vertices = vertices / np.append(scale, scale.mean())
+    boxes = boxes / np.tile(scale, 2)
     return Faces(
         boxes=clip_boxes(boxes, *prepared.original_size).astype(np.float32),
         scores=scores[kept].astype(np.float32),
         landmarks=(landmarks / scale).astype(np.float32),
         image_size=prepared.original_size,
+        vertices=None if vertices is None else vertices.astype(np.float32),
+    )
+
+
+def _read_vertices(
+    features, index, numbers, anchors, boxes, landmarks, network_size, config, weights
+) -> np.ndarray:
+    """[K, V, 3] in pixels of the network's input."""
+    rows = [maps[index].reshape(-1, maps.shape[-1]) for maps in features]
+    return dense_vertices(
+        np.concatenate(rows) if len(rows) > 1 else rows[0],
+        np.zeros(len(numbers), np.int64),
+        anchors,
+        slots_of_anchors(config, *network_size, numbers),
+        boxes,
+        landmarks,
+        sampling_table(config, *network_size),
+        weights,
+        config,
     )

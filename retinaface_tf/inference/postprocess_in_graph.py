@@ -8,6 +8,7 @@ from retinaface_tf.config import RetinaFaceConfig
 from retinaface_tf.geometry.boxes import clip_boxes
 from retinaface_tf.geometry.coding import decode_boxes, decode_points
 from retinaface_tf.geometry.suppression import non_max_suppression_in_graph
+from retinaface_tf.mesh.regression import dense_vertices, sampling_table, slots_of_anchors
 
 
 class FaceTensors(NamedTuple):
@@ -98,3 +99,42 @@ def read_faces_in_graph(
         count=ops.sum(ops.cast(valid, "int32"), axis=1),
         anchors=gather(picked),
     )
+
+
+def read_vertices_in_graph(faces: FaceTensors, outputs: dict, network, anchors, height, width):
+    """Vertices of the faces `read_faces_in_graph` found.
+
+    Args:
+        faces: its answer.
+        outputs: the network's, with its feature maps.
+        network: a `RetinaFaceNetwork` with a dense head.
+        anchors: float32 [N, 4] of this input's size.
+        height, width: of the input in pixels.
+
+    Returns:
+        float32 [B, K, V, 3] in pixels of the network's input; zeros behind the last face.
+    """
+    from keras import ops
+
+    config = network.config
+    maps = [outputs[f"features_{level.stride}"] for level in config.dense_levels]
+    channels = maps[0].shape[-1]
+    batch = ops.shape(maps[0])[0]
+    rows = [ops.reshape(values, (batch, -1, channels)) for values in maps]
+    rows = ops.concatenate(rows, axis=1) if len(rows) > 1 else rows[0]
+    count = faces.anchors.shape[1]
+    numbers = ops.reshape(faces.anchors, (-1,))
+    picture = ops.repeat(ops.arange(batch, dtype="int32"), count)
+    vertices = dense_vertices(
+        ops.reshape(rows, (-1, channels)),
+        picture,
+        ops.take(ops.convert_to_tensor(anchors), numbers, axis=0),
+        slots_of_anchors(config, height, width, numbers),
+        ops.reshape(faces.boxes, (-1, 4)),
+        ops.reshape(faces.landmarks, (-1, 5, 2)),
+        sampling_table(config, height, width),
+        {name: ops.convert_to_tensor(w) for name, w in network.dense_head.named_weights.items()},
+        config,
+    )
+    vertices = ops.reshape(vertices, (batch, count, config.dense.vertices, 3))
+    return ops.where((faces.scores > 0)[:, :, None, None], vertices, ops.zeros_like(vertices))

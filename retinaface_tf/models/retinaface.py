@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import keras
 from keras import layers, ops
 
-from retinaface_tf.config import RetinaFaceConfig
+from retinaface_tf.config import DenseConfig, RetinaFaceConfig
 from retinaface_tf.geometry.coding import compose_boxes, compose_points
 from retinaface_tf.layers.context_module import context_module
+from retinaface_tf.layers.dense_head import DenseHead
 from retinaface_tf.layers.feature_pyramid import feature_pyramid
 from retinaface_tf.layers.heads import prediction_heads
 from retinaface_tf.models.backbones import build_backbone
@@ -26,6 +28,9 @@ class RetinaFaceNetwork(keras.Model):
     With `config.cascade` these are the second stage's, still coded for the anchors, so they are
     read as ever; the first stage's are there for its loss:
         "first_class_logits" [B, N, 2] and "first_box_deltas" [B, N, 4].
+    With `config.dense` there are feature maps "features_8" [B, H / 8, W / 8, C], ... of
+    `config.dense_levels`, and the network's `dense_head` makes vertices of what is sampled from
+    them at the faces that count (`mesh.regression`).
     """
 
     def __init__(
@@ -40,6 +45,10 @@ class RetinaFaceNetwork(keras.Model):
         image = keras.Input(input_shape, name="image")
         super().__init__(inputs=image, outputs=_connect(config, image), name=name, **kwargs)
         self.config = config
+        self.dense_head = None
+        if config.dense:
+            slots = sum(len(level.anchor_sizes) for level in config.levels)
+            self.dense_head = DenseHead(config.dense, slots, config.channels, name="dense_head")
 
     def get_config(self):
         return {"config": self.config.to_dict(), "name": self.name}
@@ -69,6 +78,17 @@ def build_retinaface(
     return RetinaFaceNetwork(config, input_shape)
 
 
+def add_dense_branch(network: RetinaFaceNetwork, dense: DenseConfig) -> RetinaFaceNetwork:
+    """The same network, weights copied, with a fresh dense branch beside the heads."""
+    config = dataclasses.replace(network.config, dense=dense)
+    extended = RetinaFaceNetwork(config, network.input_shape[1:])
+    values = {weight.path: weight for weight in network.weights}
+    for weight in extended.weights:
+        if weight.path in values:
+            weight.assign(values[weight.path])
+    return extended
+
+
 def _connect(config: RetinaFaceConfig, image: keras.KerasTensor) -> dict[str, keras.KerasTensor]:
     x = layers.Rescaling(1.0, offset=[-m for m in config.pixel_mean], name="normalize")(image)
     indices = [level.index for level in config.levels]
@@ -80,26 +100,30 @@ def _connect(config: RetinaFaceConfig, image: keras.KerasTensor) -> dict[str, ke
         deformable=config.deformable,
         coarse_level=indices[-1] not in backbone,
     )
-    heads = _heads(config, pyramid)
+    contexts = _contexts(config, pyramid)
+    heads = _heads(config, contexts)
     outputs = {
         "class_logits": heads["class"],
         "box_deltas": heads["box"],
         "landmark_deltas": heads["landmark"],
     }
     if config.cascade:
-        first = _heads(config, pyramid, heads=("class", "box"), prefix="first_")
+        first = _contexts(config, pyramid, prefix="first_")
+        first = _heads(config, first, heads=("class", "box"), prefix="first_")
         compose = ComposeCodes(config.size_variance, name="compose_codes")
         outputs["box_deltas"], outputs["landmark_deltas"] = compose(
             [first["box"], heads["box"], heads["landmark"]]
         )
         outputs["first_class_logits"] = first["class"]
         outputs["first_box_deltas"] = first["box"]
+    for level in config.dense_levels:
+        outputs[f"features_{level.stride}"] = contexts[level.index]
     return outputs
 
 
-def _heads(config: RetinaFaceConfig, pyramid: dict, prefix: str = "", **options) -> dict:
-    """A context module and prediction heads on every level."""
-    contexts = {
+def _contexts(config: RetinaFaceConfig, pyramid: dict, prefix: str = "") -> dict:
+    """A context module on every level."""
+    return {
         index: context_module(
             x,
             config.channels,
@@ -109,6 +133,10 @@ def _heads(config: RetinaFaceConfig, pyramid: dict, prefix: str = "", **options)
         )
         for index, x in pyramid.items()
     }
+
+
+def _heads(config: RetinaFaceConfig, contexts: dict, prefix: str = "", **options) -> dict:
+    """Prediction heads on every level."""
     return prediction_heads(
         contexts,
         {level.index: len(level.anchor_sizes) for level in config.levels},

@@ -19,11 +19,29 @@ class RawOutputs(NamedTuple):
         scores: float32 [B, N], probability of a face, 0..1.
         box_deltas: float32 [B, N, 4], codes of `geometry.coding`.
         landmark_deltas: float32 [B, N, 10], codes of five x, y pairs.
+        features: float32 maps [B, H / stride, W / stride, C] of `config.dense_levels`, fine to
+            coarse; None of a network without a dense branch.
     """
 
     scores: np.ndarray
     box_deltas: np.ndarray
     landmark_deltas: np.ndarray
+    features: tuple[np.ndarray, ...] | None = None
+
+
+# What files call the outputs; behind them come the feature maps of a dense branch.
+HEAD_OUTPUTS = RawOutputs._fields[:3]
+
+
+def output_names(config: RetinaFaceConfig) -> list[str]:
+    """Names of a network's raw outputs, in the order of `join_outputs`."""
+    return [*HEAD_OUTPUTS, *(f"features_{level.stride}" for level in config.dense_levels)]
+
+
+def join_outputs(values: list[np.ndarray]) -> RawOutputs:
+    """Arrays in the order of `output_names` as `RawOutputs`."""
+    count = len(HEAD_OUTPUTS)
+    return RawOutputs(*values[:count], features=tuple(values[count:]) or None)
 
 
 class Runtime(Protocol):
@@ -34,6 +52,7 @@ class Runtime(Protocol):
         config: what was trained; its anchors and variances decode the outputs.
         fixed_shape: (height, width) where the network takes no other; larger pictures are shrunk
             to fit. A runtime without this attribute takes any.
+        dense_weights: float32 arrays of the dense head, by name, of a network that has one.
     """
 
     name: str

@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from retinaface_tf.errors import ImageError, WeightsError
+from retinaface_tf.export.dense_weights import read_dense_weights
 from retinaface_tf.export.metadata import read_sealed
 from retinaface_tf.inference.preprocess import bucket_shape
-from retinaface_tf.inference.runtimes import RawOutputs
+from retinaface_tf.inference.runtimes import RawOutputs, join_outputs, output_names
 
 # Interpreters kept for shapes seen before: no more than so many pixels of input together. One
 # takes about 100 bytes a pixel.
@@ -56,6 +57,7 @@ class LiteRTRuntime:
                 "--with-nms to use it here."
             )
         self.config = self.metadata.config
+        self.dense_weights = read_dense_weights(self._content, self.config, path)
         self.threads = threads or _cores()
         self.fixed_shape = None if self.metadata.resizable else self.metadata.input_size
         self._lock = threading.Lock()
@@ -81,7 +83,7 @@ class LiteRTRuntime:
             results = [self._run(image, self.threads) for image in images]
         else:
             results = list(self._executor().map(lambda image: self._run(image, 1), images))
-        return RawOutputs(*(np.stack(values) for values in zip(*results)))
+        return join_outputs([np.stack(values) for values in zip(*results)])
 
     def _check(self, shape: tuple[int, int]) -> None:
         if self.fixed_shape is not None:
@@ -109,7 +111,8 @@ class LiteRTRuntime:
             idle = self._idle.get(key)
             session = idle.pop() if idle else None
         if session is None:
-            session = _Session(self._content, self.path, (height, width), threads)
+            names = output_names(self.config)
+            session = _Session(self._content, self.path, (height, width), threads, names)
         yield session
         with self._lock:
             self._idle.setdefault(key, []).append(session)
@@ -138,7 +141,9 @@ class LiteRTRuntime:
 class _Session:
     """An interpreter with memory for one shape."""
 
-    def __init__(self, content: bytes, path: Path, shape: tuple[int, int], threads: int):
+    def __init__(
+        self, content: bytes, path: Path, shape: tuple[int, int], threads: int, names: list[str]
+    ):
         from ai_edge_litert.interpreter import Interpreter
 
         try:
@@ -152,7 +157,7 @@ class _Session:
         self._interpreter = interpreter
         self._input, self._dtype = image["index"], image["dtype"]
         details = {entry["name"]: entry for entry in interpreter.get_output_details()}
-        self._outputs = [details[name]["index"] for name in RawOutputs._fields]
+        self._outputs = [details[name]["index"] for name in names]
 
     def __call__(self, image: np.ndarray) -> list[np.ndarray]:
         self._interpreter.set_tensor(self._input, image[None].astype(self._dtype, copy=False))

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from retinaface_tf.errors import RetinaFaceError, WeightsError
+from retinaface_tf.export.dense_weights import read_dense_weights
 from retinaface_tf.export.metadata import read_sealed
-from retinaface_tf.inference.runtimes import RawOutputs
+from retinaface_tf.inference.runtimes import RawOutputs, join_outputs, output_names
 
 
 class OnnxRuntime:
@@ -46,6 +47,7 @@ class OnnxRuntime:
                 "pip install 'retinaface-tf[onnx]'."
             ) from None
         self.config = self.metadata.config
+        self.dense_weights = read_dense_weights(content, self.config, path)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         if threads:
@@ -65,4 +67,4 @@ class OnnxRuntime:
     def __call__(self, images: np.ndarray) -> RawOutputs:
         """uint8 RGB [B, H, W, 3] -> `RawOutputs`."""
         feed = {"image": images.astype(np.float32)}
-        return RawOutputs(*self._session.run(list(RawOutputs._fields), feed))
+        return join_outputs(self._session.run(output_names(self.config), feed))

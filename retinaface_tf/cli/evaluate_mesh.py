@@ -1,0 +1,107 @@
+"""`retinaface-tf evaluate mesh`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from retinaface_tf.cli.detect import Model, Runtime, Size, Threshold
+from retinaface_tf.cli.evaluation_options import Json
+
+
+def mesh(
+    gt: Annotated[
+        Path,
+        typer.Option(
+            help="Truth: a folder of AFLW2000-3D's .mat files and pictures, or of the labels "
+            "`data label-mesh` wrote."
+        ),
+    ],
+    preset: Annotated[
+        str, typer.Option(help="Network with a dense branch.")
+    ] = "mobilenet0.25-mesh",
+    model: Model = None,
+    runtime: Runtime = None,
+    threshold: Threshold = 0.5,
+    size: Size = None,
+    landmark_model: Annotated[
+        Path | None,
+        typer.Option(help="MediaPipe's face_landmark.tflite, measured too; 'auto' fetches it."),
+    ] = None,
+    held_out: Annotated[
+        float, typer.Option(help="Of labels: the share of photos training kept apart; 1 is all.")
+    ] = 0.1,
+    json: Json = None,
+) -> None:
+    """Error of the vertices by sqrt(W*H) of the face and of the head's pose, beside mean faces."""
+    import json as codec
+
+    import numpy as np
+
+    from retinaface_tf.cli.detect import _open_detector
+    from retinaface_tf.cli.evaluation_run import show
+    from retinaface_tf.data.mesh_labels import MeshLabelConfig, read_mesh_labels
+    from retinaface_tf.evaluation.mesh import measure_aflw2000, measure_labels, read_aflw2000
+    from retinaface_tf.inference.preprocess import parse_size
+    from retinaface_tf.mesh.topology import load_topology
+    from retinaface_tf.training.dense_features import held_out_photos
+    from retinaface_tf.training.progress import rich_progress
+
+    detector = _open_detector(
+        preset, model, runtime, threshold=threshold, iou=0.4, size=parse_size(size)
+    )
+    topology = load_topology()
+    if any(gt.glob("*.mat")):
+        from retinaface_tf.mesh.landmark_model import FaceLandmarkModel
+
+        faces = read_aflw2000(gt)
+        mediapipe = None
+        if landmark_model is not None:
+            mediapipe = FaceLandmarkModel(_landmark_model(landmark_model))
+        with rich_progress("measuring", len(faces)) as advance:
+            errors = measure_aflw2000(faces, detector, topology, mediapipe, advance)
+        photos = len(faces)
+    else:
+        labels = read_mesh_labels(gt, MeshLabelConfig())
+        apart = held_out_photos(labels.images, held_out)[labels.image]
+        labels = labels.keep(apart)
+        photos = len(np.unique(labels.image))
+        with rich_progress("measuring", photos) as advance:
+            errors = measure_labels(labels, detector, topology, advance)
+    rows, figures = [], {}
+    for method in errors.methods:
+        values = {
+            kind: float(100 * np.nanmean(getattr(errors, kind)[method]))
+            for kind in ("vertex", "points_2d", "points_3d")
+            if method in getattr(errors, kind)
+        }
+        angles = np.nanmean(errors.angles[method], axis=0)
+        values |= dict(zip(("yaw", "pitch", "roll"), angles.tolist()))
+        figures[method] = values
+        order = ("vertex", "points_2d", "points_3d", "yaw", "pitch", "roll")
+        rows.append([method, *(f"{values[k]:.2f}" if k in values else "-" for k in order)])
+    show(
+        f"{errors.found()} of {errors.faces} faces found on {photos} photos; errors in % of "
+        "sqrt(W*H), angles in degrees",
+        ["", "all vertices 3D", "68 points 2D", "68 points 3D", "yaw", "pitch", "roll"],
+        rows,
+    )
+    if json is not None:
+        document = {"faces": errors.faces, "found": errors.found(), "methods": figures}
+        text = codec.dumps(document, indent=2) + "\n"
+        if str(json) == "-":
+            print(text, end="")
+        else:
+            partial = Path(f"{json}.partial")
+            partial.write_text(text)
+            partial.replace(json)
+
+
+def _landmark_model(path: Path) -> Path:
+    if str(path) != "auto":
+        return path
+    from retinaface_tf.mesh.landmark_source import pull_landmark_model
+
+    return pull_landmark_model(notify=print)

@@ -1,0 +1,74 @@
+"""The dense regression head: its weights, and the vertices of gathered faces."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from retinaface_tf.config import DenseConfig
+from retinaface_tf.mesh.regression import regress
+
+
+@keras.saving.register_keras_serializable(package="retinaface_tf")
+class DenseHead(layers.Layer):
+    """From features sampled on a face to the codes of its vertices (`mesh.regression.regress`).
+
+    A 1x1 convolution of low rank on gathered cells for `grid` 1 and no `hidden`, as in CVPR 2020;
+    the last, linear layer may begin as principal components of labelled faces (`set_basis`).
+
+    Args:
+        config: its shape, a `DenseConfig` or that as a dict.
+        slots: anchors of a cell, over all levels: each has a first layer of its own.
+        channels: of the features.
+    """
+
+    def __init__(self, config: DenseConfig | dict, slots: int, channels: int, **kwargs):
+        super().__init__(**kwargs)
+        self.config = config if isinstance(config, DenseConfig) else DenseConfig.from_dict(config)
+        self.slots, self.channels = slots, channels
+        self.build()
+
+    def build(self, input_shape=None):
+        if self.built:
+            return
+        config = self.config
+        width = config.grid**2 * config.reduced + (10 if config.frame == "face" else 0)
+        self._add("reduce_kernel", (self.slots, self.channels, config.reduced))
+        self._add("reduce_bias", (self.slots, config.reduced))
+        for number, hidden in enumerate(config.hidden):
+            self._add(f"hidden{number}_kernel", (width, hidden))
+            self._add(f"hidden{number}_bias", (hidden,))
+            width = hidden
+        self._add("code_kernel", (width, config.rank))
+        self._add("code_bias", (config.rank,))
+        self._add("basis", (config.rank, 3 * config.vertices))
+        self._add("mean", (3 * config.vertices,))
+        self.built = True
+
+    def _add(self, name: str, shape: tuple[int, ...]) -> None:
+        initializer = "zeros" if name == "mean" or name.endswith("bias") else "he_normal"
+        if name == "reduce_kernel":
+            initializer = keras.initializers.RandomNormal(stddev=(2 / shape[1]) ** 0.5)
+        weight = self.add_weight(shape=shape, initializer=initializer, name=name)
+        setattr(self, f"_weight_{name}", weight)
+
+    @property
+    def named_weights(self) -> dict:
+        """The weights by name, as `mesh.regression.regress` takes them."""
+        return {weight.name: weight for weight in self.weights}
+
+    def set_basis(self, mean: np.ndarray, basis: np.ndarray) -> None:
+        """Begins at a mean [V, 3] and at directions [rank, V, 3] in which faces differ from it."""
+        self._weight_mean.assign(np.reshape(mean, -1))
+        self._weight_basis.assign(np.reshape(basis, (self.config.rank, -1)))
+
+    def call(self, samples, points, slots):
+        weights = {name: ops.convert_to_tensor(w) for name, w in self.named_weights.items()}
+        return regress(samples, points, slots, weights, self.config)
+
+    def get_config(self):
+        import dataclasses
+
+        shape = {"config": dataclasses.asdict(self.config), "slots": self.slots}
+        return {**super().get_config(), **shape, "channels": self.channels}

@@ -1,0 +1,113 @@
+"""Which way a face looks, from its vertices; and where a mean face would be, from less."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from retinaface_tf.geometry.similarity import estimate_similarity
+
+
+def fit_rotation(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Rotations [N, 3, 3] that turn points [P, 3] or [N, P, 3] onto points [N, P, 3] best.
+
+    Least squares after both were centred, whatever their sizes (Kabsch 1976).
+    """
+    source, target = np.asarray(source, np.float64), np.asarray(target, np.float64)
+    source = source - source.mean(axis=-2, keepdims=True)
+    target = target - target.mean(axis=-2, keepdims=True)
+    u, _, vt = np.linalg.svd(np.swapaxes(target, -1, -2) @ source)
+    sign = np.sign(np.linalg.det(u @ vt))
+    u[..., :, 2] *= np.where(sign == 0, 1, sign)[..., None]
+    return u @ vt
+
+
+def head_pose(vertices: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """Yaw, pitch and roll in degrees, float64 [N, 3], of faces with vertices [N, V, 3].
+
+    The angles of 300W-LP and AFLW2000-3D: the face is turned by pitch about x, after yaw about y,
+    after roll about z. Positive yaw looks to the image's left, positive pitch up, positive roll is
+    tilted clockwise in the picture. All are 0 for the mean face [V, 3] as it stands.
+    """
+    if not len(vertices):
+        return np.zeros((0, 3))
+    return np.degrees(euler_angles(fit_rotation(mean, vertices)))
+
+
+def euler_angles(rotation: np.ndarray) -> np.ndarray:
+    """Rotations [N, 3, 3] in image axes (x right, y down, z away) -> yaw, pitch, roll in radians."""
+    yaw = np.arcsin(np.clip(rotation[:, 0, 2], -1, 1))
+    pitch = np.arctan2(rotation[:, 1, 2], rotation[:, 2, 2])
+    roll = np.arctan2(-rotation[:, 0, 1], rotation[:, 0, 0])
+    return np.stack([yaw, pitch, roll], axis=1)
+
+
+def rotation_of_angles(yaw: float, pitch: float, roll: float) -> np.ndarray:
+    """The inverse of `euler_angles` for one face: [3, 3]."""
+    cos, sin = np.cos([yaw, pitch, roll]), np.sin([yaw, pitch, roll])
+    about_y = np.array([[cos[0], 0, sin[0]], [0, 1, 0], [-sin[0], 0, cos[0]]])
+    about_x = np.array([[1, 0, 0], [0, cos[1], sin[1]], [0, -sin[1], cos[1]]])
+    about_z = np.array([[cos[2], -sin[2], 0], [sin[2], cos[2], 0], [0, 0, 1]])
+    return about_x @ about_y @ about_z
+
+
+def mean_face_in_box(mean: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """A mean face [V, 3] scaled into a box [4], looking ahead: [V, 3] in pixels."""
+    low, high = mean[:, :2].min(axis=0), mean[:, :2].max(axis=0)
+    sides = (box[2:] - box[:2]) / (high - low)
+    xy = box[:2] + (mean[:, :2] - low) * sides
+    return np.concatenate([xy, mean[:, 2:] * np.sqrt(np.prod(sides))], axis=1)
+
+
+def mean_face_by_similarity(
+    mean: np.ndarray, five: np.ndarray, landmarks: np.ndarray
+) -> np.ndarray:
+    """A mean face [V, 3] moved, scaled and turned in the picture so that its five points [5, 2]
+    meet detected ones [5, 2] best: [V, 3]."""
+    if np.ptp(landmarks, axis=0).max() < 1e-3:
+        landmarks = landmarks + five / 100
+    matrix = estimate_similarity(five, landmarks)
+    scale = np.sqrt(np.linalg.det(matrix[:, :2]))
+    xy = mean[:, :2] @ matrix[:, :2].T + matrix[:, 2]
+    return np.concatenate([xy, mean[:, 2:] * scale], axis=1)
+
+
+def mean_face_by_pose(mean: np.ndarray, five: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+    """The same with a turn in space: the scaled orthographic pose of five points [5, 3].
+
+    Starts at the linear solution (DeMenthon and Davis 1995), then Gauss-Newton on the rotation,
+    scale and shift.
+    """
+    offset = landmarks.mean(axis=0)
+    points = five - five.mean(axis=0)
+    wanted = landmarks - offset
+    linear = np.linalg.lstsq(points, wanted, rcond=1e-3)[0].T
+    u, values, vt = np.linalg.svd(linear, full_matrices=False)
+    scale = float(values.mean())
+    rows = u @ vt
+    rotation = np.stack([rows[0], rows[1], np.cross(rows[0], rows[1])])
+    for _ in range(20):
+        turned = points @ rotation.T
+        error = (wanted - scale * turned[:, :2]).ravel()
+        # Derivatives by three small turns and the scale.
+        columns = []
+        for axis in np.eye(3):
+            columns.append((scale * np.cross(axis, turned)[:, :2]).ravel())
+        columns.append(turned[:, :2].ravel())
+        jacobian = np.stack(columns, axis=1)
+        # A little damping: five points in nearly one plane leave a turn undecided.
+        damping = 1e-3 * np.trace(jacobian.T @ jacobian) / 4 * np.eye(4)
+        step = np.linalg.solve(jacobian.T @ jacobian + damping, jacobian.T @ error)
+        rotation = _turn(step[:3]) @ rotation
+        scale = max(scale + step[3], 1e-6)
+    turned = scale * (mean - five.mean(axis=0)) @ rotation.T
+    return turned + np.append(offset, 0)
+
+
+def _turn(vector: np.ndarray) -> np.ndarray:
+    """Rotation by |vector| about it (Rodrigues)."""
+    angle = np.linalg.norm(vector)
+    if angle < 1e-12:
+        return np.eye(3)
+    x, y, z = vector / angle
+    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross

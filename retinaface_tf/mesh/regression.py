@@ -1,0 +1,283 @@
+"""Vertices of detected faces from feature maps: the dense branch's arithmetic, without its training.
+
+Written once for numpy and `keras.ops`: inference runs it in numpy, exported graphs in their own
+operators.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from retinaface_tf.config import RetinaFaceConfig
+from retinaface_tf.geometry.namespace import array_namespace
+
+# Where the five points of an upright face lie about their centre, to measure how far it is turned
+# in the picture (the ArcFace template of `faces`, centred).
+_UPRIGHT = np.array(
+    [[-17.9, -20.0], [17.3, -20.2], [-0.2, 0.0], [-14.6, 20.6], [14.5, 20.5]], np.float32
+)
+
+
+class Frames(NamedTuple):
+    """Where K faces are: the coordinates their vertices are coded in.
+
+    Attributes:
+        center: [K, 2] x, y in pixels.
+        size: [K] pixels.
+        turn: [K, 2] cosine and sine of the angle by which the face is turned clockwise.
+        points: [K, 10] the five points in the frame, or None where the head does not see them.
+    """
+
+    center: object
+    size: object
+    turn: object
+    points: object
+
+
+def anchor_frames(anchors) -> Frames:
+    """The paper's frame: anchors [K, 4] cx, cy, w, h themselves."""
+    ops = array_namespace(anchors)
+    size = anchors[:, 2]
+    return Frames(anchors[:, :2], size, ops.stack([size / size, 0 * size], axis=-1), None)
+
+
+def face_frames(boxes, landmarks) -> Frames:
+    """Squares round the boxes, turned as the five points are.
+
+    Args:
+        boxes: [K, 4] x1, y1, x2, y2 in pixels.
+        landmarks: [K, 5, 2] pixels.
+    """
+    ops = array_namespace(boxes, landmarks)
+    center = (boxes[:, :2] + boxes[:, 2:]) / 2
+    sides = boxes[:, 2:] - boxes[:, :2]
+    size = ops.sqrt(ops.maximum(sides[:, 0] * sides[:, 1], 1.0))
+    middle = ops.mean(landmarks, axis=1)
+    x = landmarks[:, :, 0] - middle[:, :1]
+    y = landmarks[:, :, 1] - middle[:, 1:]
+    # The rotation of the least-squares similarity: no angle is ever computed.
+    u, v = _UPRIGHT[:, 0], _UPRIGHT[:, 1]
+    cosine = ops.sum(x * u + y * v, axis=1)
+    sine = ops.sum(y * u - x * v, axis=1)
+    length = ops.sqrt(cosine * cosine + sine * sine)
+    # Points that fell together have no direction.
+    upright = ops.cast(length < 1e-6, "float32") if ops is not np else (length < 1e-6) * 1.0
+    length = length + upright
+    turn = ops.stack([(cosine + upright) / length, sine / length], axis=-1)
+    frames = Frames(center, size, turn, None)
+    points = to_frames(landmarks, frames)
+    return frames._replace(points=ops.reshape(points, (-1, 10)))
+
+
+def to_frames(points, frames: Frames):
+    """Points [K, P, 2] or vertices [K, P, 3] in pixels, in the frames' sizes and directions."""
+    ops = array_namespace(points, frames.size)
+    size = frames.size[:, None]
+    x = (points[..., 0] - frames.center[:, :1]) / size
+    y = (points[..., 1] - frames.center[:, 1:]) / size
+    cosine, sine = frames.turn[:, :1], frames.turn[:, 1:]
+    turned = [cosine * x + sine * y, cosine * y - sine * x]
+    if points.shape[-1] == 3:
+        turned.append(points[..., 2] / size)
+    return ops.stack(turned, axis=-1)
+
+
+def from_frames(points, frames: Frames):
+    """The inverse of `to_frames`."""
+    ops = array_namespace(points, frames.size)
+    size = frames.size[:, None]
+    cosine, sine = frames.turn[:, :1], frames.turn[:, 1:]
+    x, y = points[..., 0], points[..., 1]
+    turned = [
+        frames.center[:, :1] + size * (cosine * x - sine * y),
+        frames.center[:, 1:] + size * (cosine * y + sine * x),
+    ]
+    if points.shape[-1] == 3:
+        turned.append(size * points[..., 2])
+    return ops.stack(turned, axis=-1)
+
+
+class SamplingTable(NamedTuple):
+    """Constants of a network and an input size: where each anchor's features are.
+
+    Attributes:
+        slots: anchors of a network differ by level and size; int [S], for each the level sampled.
+        strides: float [L] of the levels sampled.
+        widths, heights: int [L], cells.
+        starts: int [L], the level's first row among all cells of a picture, level by level.
+        cells: rows of a picture.
+    """
+
+    slots: np.ndarray
+    strides: np.ndarray
+    widths: object
+    heights: object
+    starts: object
+    cells: object
+
+
+def slot_levels(config: RetinaFaceConfig) -> np.ndarray:
+    """int32 [S]: for each level and anchor size, in order, which level its features come from."""
+    return np.array(
+        [
+            max(0, number - config.dense.finer)
+            for number, level in enumerate(config.levels)
+            for _ in level.anchor_sizes
+        ],
+        np.int32,
+    )
+
+
+def sampling_table(config: RetinaFaceConfig, height, width) -> SamplingTable:
+    """The table for a network input of a height and width in pixels (numbers or graph tensors)."""
+    ops = array_namespace(height, width)
+    levels = config.dense_levels
+    heights = [(height + level.stride - 1) // level.stride for level in levels]
+    widths = [(width + level.stride - 1) // level.stride for level in levels]
+    starts, total = [], 0
+    for rows, columns in zip(heights, widths):
+        starts.append(total)
+        total = total + rows * columns
+    stack = np.array if ops is np else ops.stack
+    return SamplingTable(
+        slot_levels(config),
+        np.array([level.stride for level in levels], np.float32),
+        stack(widths),
+        stack(heights),
+        stack(starts),
+        total,
+    )
+
+
+def slots_of_anchors(config: RetinaFaceConfig, height, width, anchors):
+    """int [K]: the slot (level and size) of anchors numbered as `generate_anchors` orders them."""
+    ops = array_namespace(anchors, height, width)
+    slots, first, slot = 0 * anchors, 0, 0
+    for level in config.levels:
+        rows = (height + level.stride - 1) // level.stride
+        columns = (width + level.stride - 1) // level.stride
+        kinds = len(level.anchor_sizes)
+        count = rows * columns * kinds
+        mine = (anchors >= first) & (anchors < first + count)
+        slots = ops.where(mine, slot + (anchors - first) % kinds, slots)
+        first, slot = first + count, slot + kinds
+    return slots
+
+
+def sample_features(features, picture, frames: Frames, slots, table: SamplingTable, config):
+    """Features on a grid over each face, interpolated between the four nearest cells.
+
+    Args:
+        features: [B * cells, C], the pictures' levels one behind the other, row by row.
+        picture: int [K] which picture a face is in.
+        frames: of the faces.
+        slots: int [K], see `slots_of_anchors`.
+        table: of the input's size.
+        config: the network's `DenseConfig`.
+
+    Returns:
+        [K, grid * grid, C]; beyond the picture's edge the nearest cell's.
+    """
+    ops = array_namespace(features, slots)
+    level = ops.take(table.slots, slots, axis=0)
+    stride = ops.take(table.strides, level, axis=0)[:, None]
+    columns = ops.take(table.widths, level, axis=0)[:, None]
+    rows = ops.take(table.heights, level, axis=0)[:, None]
+    first = (ops.take(table.starts, level, axis=0) + picture * table.cells)[:, None]
+    steps = (np.arange(config.grid, dtype=np.float32) + 0.5) / config.grid - 0.5
+    steps = np.float32(config.extent) * steps
+    x, y = np.tile(steps, config.grid)[None], np.repeat(steps, config.grid)[None]
+    size, cosine, sine = frames.size[:, None], frames.turn[:, :1], frames.turn[:, 1:]
+    # In cells, whole numbers at their middles.
+    x, y = (
+        (frames.center[:, :1] + size * (cosine * x - sine * y)) / stride - 0.5,
+        (frames.center[:, 1:] + size * (cosine * y + sine * x)) / stride - 0.5,
+    )
+    x = ops.clip(x, 0.0, _float(ops, columns - 1))
+    y = ops.clip(y, 0.0, _float(ops, rows - 1))
+    left, top = ops.floor(x), ops.floor(y)
+    right_share, lower_share = (x - left)[..., None], (y - top)[..., None]
+    left, top = _int(ops, left), _int(ops, top)
+    right = ops.minimum(left + 1, columns - 1)
+    upper = first + top * columns
+    lower = first + ops.minimum(top + 1, rows - 1) * columns
+
+    def row(start, column):
+        return ops.take(features, start + column, axis=0)
+
+    above = row(upper, left) * (1 - right_share) + row(upper, right) * right_share
+    below = row(lower, left) * (1 - right_share) + row(lower, right) * right_share
+    return above * (1 - lower_share) + below * lower_share
+
+
+def regress(samples, points, slots, weights: dict, config):
+    """The head: from sampled features to vertices in their frames.
+
+    Args:
+        samples: [K, grid * grid, C].
+        points: [K, 10] for the frame "face", else None.
+        slots: int [K].
+        weights: see `layers.dense_head.DenseHead`.
+        config: `DenseConfig`.
+
+    Returns:
+        [K, V, 3] in the frame, divided by its size and by the centre variance, as landmarks are.
+    """
+    ops = array_namespace(samples, slots)
+    kernel = ops.take(weights["reduce_kernel"], slots, axis=0)
+    x = ops.matmul(samples, kernel) + ops.take(weights["reduce_bias"], slots, axis=0)[:, None]
+    if config.hidden:
+        x = ops.maximum(x, 0.0)
+    x = ops.reshape(x, (-1, config.grid * config.grid * config.reduced))
+    if points is not None:
+        x = ops.concatenate([x, points], axis=-1)
+    for number in range(len(config.hidden)):
+        x = ops.matmul(x, weights[f"hidden{number}_kernel"]) + weights[f"hidden{number}_bias"]
+        x = ops.maximum(x, 0.0)
+    code = ops.matmul(x, weights["code_kernel"]) + weights["code_bias"]
+    flat = ops.matmul(code, weights["basis"]) + weights["mean"]
+    return ops.reshape(flat, (-1, config.vertices, 3))
+
+
+def dense_vertices(
+    features,
+    picture,
+    anchors,
+    slots,
+    boxes,
+    landmarks,
+    table: SamplingTable,
+    weights: dict,
+    config: RetinaFaceConfig,
+):
+    """Vertices of K detected faces, in pixels of the network's input.
+
+    Args:
+        features: [B * cells, C], see `sample_features`.
+        picture: int [K].
+        anchors: [K, 4] cx, cy, w, h of the anchors the faces came from.
+        slots: int [K] of those anchors.
+        boxes: [K, 4] decoded corners.
+        landmarks: [K, 5, 2] decoded.
+        table: of the input's size.
+        weights: of the head.
+        config: of the network.
+
+    Returns:
+        [K, V, 3].
+    """
+    dense = config.dense
+    frames = face_frames(boxes, landmarks) if dense.frame == "face" else anchor_frames(anchors)
+    samples = sample_features(features, picture, frames, slots, table, dense)
+    codes = regress(samples, frames.points, slots, weights, dense)
+    return from_frames(codes * config.center_variance, frames)
+
+
+def _float(ops, values):
+    return values.astype(np.float32) if ops is np else ops.cast(values, "float32")
+
+
+def _int(ops, values):
+    return values.astype(np.int64) if ops is np else ops.cast(values, "int32")

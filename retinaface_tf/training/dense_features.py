@@ -1,0 +1,335 @@
+"""Training examples of the dense head with the detector frozen: features of positives, cached.
+
+Each labelled face is pasted at several sizes, turns and places, mirrored and recoloured; the
+detector looks once; what its feature maps hold on the anchors that found the face is kept, with the
+vertices in the frame of each. The head then trains on these without any picture.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from retinaface_tf.data.mesh_labels import MeshLabels
+from retinaface_tf.errors import DataError
+from retinaface_tf.geometry.anchors import generate_anchors
+from retinaface_tf.geometry.boxes import clip_boxes
+from retinaface_tf.geometry.coding import decode_boxes, decode_points
+from retinaface_tf.inference.images import read_image
+from retinaface_tf.inference.runtimes import Runtime
+from retinaface_tf.mesh.regression import (
+    anchor_frames,
+    face_frames,
+    sample_features,
+    sampling_table,
+    slots_of_anchors,
+    to_frames,
+)
+from retinaface_tf.mesh.topology import MeshTopology
+
+# Sides of the squares that faces are pasted into.
+CANVASES = (96, 160, 256, 416, 672)
+# A positive's box against the face: distance of centres and ratio of sizes, in face sizes.
+_NEAR, _ALIKE = 0.3, 1.6
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenseFeaturesConfig:
+    """How examples are made.
+
+    Attributes:
+        versions: times each face is shown.
+        sizes: smallest and largest face in pixels, square root of the box's area, drawn evenly in
+            its logarithm.
+        enlarge: a face is shown at most so many times its size in the photo.
+        turn: standard deviation of the turn in degrees; one in four turns evenly up to three times
+            that.
+        positives: at most so many anchors of a face, the best one first.
+        threshold: least score of a positive.
+        held_out: share of the photos that is kept apart, by a hash of their names.
+        part: faces whose examples are written together.
+        seed: of everything random.
+    """
+
+    versions: int = 3
+    sizes: tuple[float, float] = (16.0, 320.0)
+    enlarge: float = 1.5
+    turn: float = 15.0
+    positives: int = 2
+    threshold: float = 0.3
+    held_out: float = 0.1
+    part: int = 1000
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class DenseExamples:
+    """Examples, all arrays one entry each.
+
+    Attributes:
+        samples: float16 [N, grid * grid, C] features.
+        points: float32 [N, 10] five points in the frame; zeros for anchor frames.
+        slots: int32 [N] see `mesh.regression`.
+        targets: float16 [N, V, 3] vertices in the frame, divided by its size alone.
+        size: float32 [N] of the frame in pixels of the network's input.
+        scale: float32 [N] frame sizes to sqrt(W * H) of the face's own box.
+        face: int32 [N] which labelled face.
+        held_out: bool [N].
+    """
+
+    samples: np.ndarray
+    points: np.ndarray
+    slots: np.ndarray
+    targets: np.ndarray
+    size: np.ndarray
+    scale: np.ndarray
+    face: np.ndarray
+    held_out: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.slots)
+
+    def keep(self, chosen: np.ndarray) -> DenseExamples:
+        """The examples that an index array or a mask selects."""
+        return DenseExamples(**{name: values[chosen] for name, values in vars(self).items()})
+
+
+def held_out_photos(names: list[str], share: float) -> np.ndarray:
+    """bool [N]: the photos kept apart; a photo's own name decides, whatever else there is."""
+    values = [int(hashlib.sha256(Path(n).name.encode()).hexdigest()[:8], 16) for n in names]
+    return np.array(values, np.float64) < share * 2.0**32
+
+
+def make_examples(
+    labels: MeshLabels,
+    folder: Path,
+    runtime: Runtime,
+    topology: MeshTopology,
+    config: DenseFeaturesConfig,
+    progress: Callable[[int], object] | None = None,
+    limit_seconds: float | None = None,
+) -> bool:
+    """Writes the examples of labelled faces, part by part; a run that was stopped goes on.
+
+    Args:
+        labels: faces with vertices.
+        folder: of the parts.
+        runtime: the detector with a dense branch; its head is not used.
+        topology: whose mirror permutation flips faces.
+        config: how.
+        progress: called with the number of faces done since.
+        limit_seconds: stop before a part that begins later than this.
+
+    Returns:
+        Whether all parts are there.
+
+    Raises:
+        DataError: there is no face, or the folder cannot be written.
+    """
+    import time
+
+    if not len(labels):
+        raise DataError("There is no labelled face to make examples of.")
+    folder.mkdir(parents=True, exist_ok=True)
+    begin = time.monotonic()
+    apart = held_out_photos(labels.images, config.held_out)[labels.image]
+    order = np.argsort(labels.image, kind="stable")
+    for start in range(0, len(order), config.part):
+        mine = order[start : start + config.part]
+        target = folder / f"examples-{start // config.part:05d}.npz"
+        if not target.is_file():
+            if limit_seconds is not None and time.monotonic() - begin > limit_seconds:
+                return False
+            rng = np.random.default_rng((config.seed, start))
+            examples = _examples_of(labels, mine, apart, runtime, topology, config, rng)
+            partial = target.with_name(f".{target.name}.partial")
+            with partial.open("wb") as file:
+                np.savez(file, **vars(examples))
+            partial.replace(target)
+        if progress:
+            progress(len(mine))
+    return True
+
+
+def read_examples(folder: Path) -> DenseExamples:
+    """What `make_examples` wrote.
+
+    Raises:
+        DataError: there is nothing, or a part is damaged.
+    """
+    parts = []
+    for path in sorted(Path(folder).glob("examples-*.npz")):
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                parts.append({name: file[name] for name in file.files})
+        except Exception as error:  # numpy and zipfile report damage in many classes
+            raise DataError(f"{path} is damaged ({type(error).__name__}); remove it.") from None
+    if not parts:
+        raise DataError(f"{folder} holds no examples.")
+    return DenseExamples(**{name: np.concatenate([p[name] for p in parts]) for name in parts[0]})
+
+
+def _examples_of(labels, faces, apart, runtime, topology, config, rng) -> DenseExamples:
+    scenes: dict[int, list] = {side: [] for side in CANVASES}
+    path, image = None, None
+    rows: list[dict] = []
+
+    def flush(side: int) -> None:
+        if scenes[side]:
+            rows.extend(_look(scenes[side], runtime, config, rng))
+            scenes[side].clear()
+
+    for face in faces:
+        name = labels.images[labels.image[face]]
+        if name != path:
+            path, image = name, read_image(name)
+        for _ in range(config.versions):
+            scene = _paste(image, labels, face, topology, config, rng)
+            side = scene["pixels"].shape[0]
+            scenes[side].append({**scene, "face": face, "held_out": apart[face]})
+            if len(scenes[side]) * side * side >= 2_000_000:
+                flush(side)
+    for side in CANVASES:
+        flush(side)
+    if not rows:
+        raise DataError("The detector found none of these faces; check the labels' pictures.")
+    kinds = {"samples": np.float16, "targets": np.float16, "slots": np.int32, "face": np.int32}
+    kinds |= {"held_out": bool}
+    stacked = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+    return DenseExamples(**{k: v.astype(kinds.get(k, np.float32)) for k, v in stacked.items()})
+
+
+def _paste(image, labels, face, topology, config, rng) -> dict:
+    """A face on a square canvas: pixels, vertices, centre and size."""
+    box, vertices = labels.boxes[face], labels.vertices[face].astype(np.float64)
+    own = float(np.sqrt(np.prod(box[2:] - box[:2])))
+    low, high = config.sizes
+    high = max(low, min(high, config.enlarge * own))
+    size = float(np.exp(rng.uniform(np.log(low), np.log(high))))
+    fitting = [side for side in CANVASES if side >= 1.5 * size] or [CANVASES[-1]]
+    side = fitting[min(int(rng.integers(2)), len(fitting) - 1)] if size < 100 else fitting[0]
+    spread = config.turn if rng.random() < 0.75 else None
+    turn = rng.normal(0, spread) if spread else rng.uniform(-3 * config.turn, 3 * config.turn)
+    mirrored = rng.random() < 0.5
+    scale, angle = size / own, np.deg2rad(turn)
+    linear = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    if mirrored:
+        linear = linear @ np.diag([-1.0, 1.0])
+    center = (box[:2] + box[2:]).astype(np.float64) / 2
+    room = max(0.0, side / 2 - 0.65 * size)
+    place = side / 2 + rng.uniform(-room, room, 2)
+    shift = place - linear @ center
+    xy = vertices[:, :2] @ linear.T + shift
+    moved = np.concatenate([xy, scale * vertices[:, 2:]], axis=1)
+    if mirrored:
+        moved = topology.flip(moved)
+    pixels = _warp(image, linear, shift, side, scale, rng)
+    return {"pixels": _recolor(pixels, rng), "vertices": moved, "center": place, "own": size}
+
+
+def _warp(image, linear, shift, side: int, scale: float, rng) -> np.ndarray:
+    if scale < 0.5:
+        factor = 1 / int(1 / scale)
+        image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+        linear = linear / factor
+    # From pixel edges, which coordinates count from, to OpenCV's pixel middles.
+    matrix = np.concatenate([linear, (shift + linear @ [0.5, 0.5] - 0.5)[:, None]], axis=1)
+    border = cv2.BORDER_REPLICATE if rng.random() < 0.5 else cv2.BORDER_CONSTANT
+    return cv2.warpAffine(
+        image,
+        matrix,
+        (side, side),
+        flags=cv2.INTER_LINEAR,
+        borderMode=border,
+        borderValue=(123, 117, 104),
+    )
+
+
+def _recolor(pixels: np.ndarray, rng) -> np.ndarray:
+    values = pixels.astype(np.float32)
+    if rng.random() < 0.7:
+        values = values * rng.uniform(0.6, 1.4) + rng.uniform(-30, 30)
+    if rng.random() < 0.15:
+        values = np.repeat(values.mean(axis=-1, keepdims=True), 3, axis=-1)
+    elif rng.random() < 0.3:
+        values = values * rng.uniform(0.85, 1.15, 3).astype(np.float32)
+    if rng.random() < 0.2:
+        values = values + rng.normal(0, rng.uniform(2, 10), values.shape)
+    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+
+
+def _look(scenes: list[dict], runtime: Runtime, config: DenseFeaturesConfig, rng) -> list[dict]:
+    """Runs the detector over canvases of one size and gathers each face's positives."""
+    network, dense = runtime.config, runtime.config.dense
+    side = scenes[0]["pixels"].shape[0]
+    shape = runtime.input_shape(side, side)
+    canvas = np.empty((len(scenes), *shape, 3), np.uint8)
+    canvas[:] = np.rint(network.pixel_mean).astype(np.uint8)
+    for i, scene in enumerate(scenes):
+        canvas[i, :side, :side] = scene["pixels"]
+    outputs = runtime(canvas)
+    anchors = generate_anchors(network.levels, *shape)
+    table = sampling_table(network, *shape)
+    rows = []
+    for i, scene in enumerate(scenes):
+        found = np.flatnonzero(outputs.scores[i] >= config.threshold)
+        if not len(found):
+            continue
+        boxes = decode_boxes(
+            outputs.box_deltas[i][found],
+            anchors[found],
+            network.center_variance,
+            network.size_variance,
+        )
+        boxes = clip_boxes(boxes, side, side)
+        sizes = np.sqrt(np.maximum(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1), 1e-6))
+        distance = np.linalg.norm((boxes[:, :2] + boxes[:, 2:]) / 2 - scene["center"], axis=1)
+        ratio = sizes / scene["own"]
+        good = (distance < _NEAR * scene["own"]) & (np.maximum(ratio, 1 / ratio) < _ALIKE)
+        if not good.any():
+            continue
+        found, boxes = found[good], boxes[good]
+        order = np.argsort(-outputs.scores[i][found])
+        rest = rng.permutation(order[1:])[: config.positives - 1]
+        chosen = np.concatenate([order[:1], rest]).astype(int)
+        found, boxes = found[chosen], boxes[chosen]
+        landmarks = decode_points(
+            outputs.landmark_deltas[i][found].reshape(-1, 5, 2),
+            anchors[found],
+            network.center_variance,
+        )
+        if dense.frame == "face":
+            frames = face_frames(boxes, landmarks)
+        else:
+            frames = anchor_frames(anchors[found])
+        slots = slots_of_anchors(network, *shape, found)
+        maps = [level[i].reshape(-1, level.shape[-1]) for level in outputs.features]
+        picture = np.zeros(len(found), np.int64)
+        samples = sample_features(np.concatenate(maps), picture, frames, slots, table, dense)
+        vertices = np.repeat(scene["vertices"][None], len(found), axis=0)
+        targets = to_frames(vertices, frames)
+        points = frames.points if frames.points is not None else np.zeros((len(found), 10))
+        for k in range(len(found)):
+            rows.append(
+                {
+                    "samples": samples[k].astype(np.float16),
+                    "points": points[k],
+                    "slots": slots[k],
+                    "targets": targets[k].astype(np.float16),
+                    "size": frames.size[k],
+                    "scale": frames.size[k] / scene["own"],
+                    "face": scene["face"],
+                    "held_out": scene["held_out"],
+                }
+            )
+    return rows
+
+
+def describe(config: DenseFeaturesConfig) -> dict:
+    """The settings as plain values."""
+    return asdict(config)

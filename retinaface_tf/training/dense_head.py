@@ -1,0 +1,165 @@
+"""Training the dense head on cached features (`training.dense_features`)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from retinaface_tf.errors import TrainingDiverged
+from retinaface_tf.losses.mesh import edge_loss, vertex_loss
+from retinaface_tf.models import RetinaFaceNetwork
+from retinaface_tf.training.dense_features import DenseExamples
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenseHeadTraining:
+    """How the head learns.
+
+    Attributes:
+        epochs, batch: passes over the examples, examples in a step.
+        learning_rate: of Adam, at its height; rises over the first twentieth, then falls as a
+            cosine to a hundredth.
+        weight_decay: decoupled, of all kernels but the last layer's.
+        edge_weight: lambda_0.
+        noise: standard deviation added to the features, in their own.
+        point_noise: standard deviation added to the five points, in frame sizes.
+        seed: of order and noise.
+    """
+
+    epochs: int = 30
+    batch: int = 256
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-4
+    edge_weight: float = 1.0
+    noise: float = 0.0
+    point_noise: float = 0.0
+    seed: int = 0
+
+
+def principal_directions(targets: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mean [V, 3] of faces [N, V, 3], and the directions [rank, V, 3] of most variance.
+
+    Each is scaled by the standard deviation along it, so that codes are of size 1.
+    """
+    flat = targets.reshape(len(targets), -1).astype(np.float32)
+    mean = flat.mean(axis=0)
+    centered = flat - mean
+    values, vectors = np.linalg.eigh(centered.T @ centered / len(flat))
+    order = np.argsort(values)[::-1][:rank]
+    scale = np.sqrt(np.maximum(values[order], 1e-12))
+    shape = targets.shape[1:]
+    return mean.reshape(shape), (vectors[:, order] * scale).T.reshape(rank, *shape)
+
+
+def train_dense_head(
+    network: RetinaFaceNetwork,
+    examples: DenseExamples,
+    triangles: np.ndarray,
+    config: DenseHeadTraining,
+    progress: Callable[[int, dict], object] | None = None,
+) -> list[dict]:
+    """Trains the head in place; the rest of the network is not touched.
+
+    Args:
+        network: with a dense branch.
+        examples: of the photos that may be learned from; those kept apart are left out.
+        triangles: int [M, 3] of the mesh.
+        config: how.
+        progress: called after each epoch with its number and its figures.
+
+    Returns:
+        Each epoch's figures: "vertex" and "edge" loss in frame sizes, and, where some examples are
+        kept apart, "held_out" vertex loss.
+
+    Raises:
+        TrainingDiverged: the loss is not a number.
+    """
+    import keras
+    import tensorflow as tf
+
+    head, variance = network.dense_head, network.config.center_variance
+    learn, apart = examples.keep(~examples.held_out), examples.keep(examples.held_out)
+    rng = np.random.default_rng(config.seed)
+    chosen = rng.permutation(len(learn))[:4000]
+    # The basis lies in the codes' units: frame sizes over the variance.
+    mean, basis = principal_directions(learn.targets[chosen], network.config.dense.rank)
+    head.set_basis(mean / variance, basis / variance)
+    sees_points = network.config.dense.frame == "face"
+
+    steps = config.epochs * max(1, len(learn) // config.batch)
+    schedule = _Cosine(config.learning_rate, steps)
+    optimizer = keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay, clipnorm=1.0)
+    optimizer.exclude_from_weight_decay(var_names=["bias", "basis", "mean"])
+    variables = head.trainable_variables
+    optimizer.build(variables)
+    triangles = tf.constant(triangles)
+    spread = tf.constant(learn.samples[chosen].astype(np.float32).std(axis=(0, 1)))
+
+    def predict(samples, points, slots):
+        codes = head(samples, points if sees_points else None, slots)
+        return codes * variance
+
+    @tf.function(jit_compile=False)
+    def step(samples, points, slots, targets):
+        samples = tf.cast(samples, tf.float32)
+        targets = tf.cast(targets, tf.float32)
+        if config.noise:
+            samples += config.noise * spread * tf.random.normal(tf.shape(samples))
+        if config.point_noise:
+            points += config.point_noise * tf.random.normal(tf.shape(points))
+        with tf.GradientTape() as tape:
+            found = predict(samples, points, slots)
+            vertex = tf.reduce_mean(vertex_loss(found, targets))
+            # The dearest term, of a quarter of the faces: the same on average.
+            few = config.batch // 4
+            edge = tf.reduce_mean(edge_loss(found[:few], targets[:few], triangles))
+            loss = vertex + config.edge_weight * edge
+        gradients = tape.gradient(loss, [v.value for v in variables])
+        optimizer.apply(gradients, variables)
+        return vertex, edge
+
+    @tf.function
+    def measure(samples, points, slots, targets):
+        found = predict(tf.cast(samples, tf.float32), points, slots)
+        return vertex_loss(found, tf.cast(targets, tf.float32))
+
+    history = []
+    for epoch in range(config.epochs):
+        order = rng.permutation(len(learn))
+        sums, count = np.zeros(2), 0
+        for start in range(0, len(order) - config.batch + 1, config.batch):
+            part = order[start : start + config.batch]
+            values = step(*_arrays(learn, part))
+            sums, count = sums + [float(v) for v in values], count + 1
+        figures = dict(zip(("vertex", "edge"), (sums / max(1, count)).tolist()))
+        if not math.isfinite(sums.sum()):
+            raise TrainingDiverged("The dense head's loss is not a number; lower learning_rate.")
+        if len(apart):
+            values = [
+                measure(*_arrays(apart, np.arange(s, min(s + 512, len(apart))))).numpy()
+                for s in range(0, len(apart), 512)
+            ]
+            figures["held_out"] = float(np.concatenate(values).mean())
+        history.append(figures)
+        if progress:
+            progress(epoch, figures)
+    return history
+
+
+def _arrays(examples: DenseExamples, part: np.ndarray):
+    import tensorflow as tf
+
+    names = ("samples", "points", "slots", "targets")
+    return [tf.constant(getattr(examples, name)[part]) for name in names]
+
+
+def _Cosine(peak: float, steps: int):
+    import keras
+
+    warm = max(1, steps // 20)
+    return keras.optimizers.schedules.CosineDecay(
+        0.0, max(1, steps - warm), alpha=0.01, warmup_target=peak, warmup_steps=warm
+    )

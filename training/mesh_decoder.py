@@ -1,0 +1,71 @@
+"""Pre-trains the mesh decoder: `python training/mesh_decoder.py --help`.
+
+    python training/mesh_decoder.py --labels labels/ --out decoder/
+    python training/mesh_decoder.py --synthetic --out decoder/     # made-up faces, no data needed
+
+`--labels` are folders that `retinaface-tf data label-mesh` wrote. Writes `decoder.npz`, `figures.json` and
+`faces.png` (held-out faces above, what the decoder makes of their codes below) into the folder.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import typer
+
+from retinaface_tf.errors import RetinaFaceError
+
+CONFIG = Path(__file__).resolve().parent / "configs" / "mesh_decoder.toml"
+
+
+def main(
+    out: Annotated[Path, typer.Option(help="folder for the results")],
+    labels: Annotated[list[Path] | None, typer.Option(help="folder of mesh labels")] = None,
+    config: Annotated[Path, typer.Option(help="a TOML file")] = CONFIG,
+    synthetic: Annotated[bool, typer.Option("--synthetic", help="made-up faces only")] = False,
+    steps: Annotated[int | None, typer.Option(help="instead of the configuration's")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="no progress bar")] = False,
+) -> None:
+    """Pre-train the mesh decoder on labelled faces."""
+    import dataclasses
+
+    from retinaface_tf.mesh.topology import load_topology
+    from retinaface_tf.training.mesh_decoder import pretrain, read_training
+    from retinaface_tf.training.mesh_decoder_results import (
+        StepProgress,
+        read_labelled,
+        write_results,
+    )
+    from retinaface_tf.training.progress import no_progress, rich_progress
+
+    settings = read_training(config)
+    if synthetic:
+        settings = dataclasses.replace(settings, synthetic=1.0)
+    if steps:
+        settings = dataclasses.replace(settings, steps=steps)
+    topology = load_topology()
+    track = no_progress if quiet else rich_progress
+    faces = None if settings.synthetic == 1 else read_labelled(labels or [], topology, track)
+    with track("training the decoder", settings.steps) as advance:
+        result = pretrain(settings, topology, faces, callbacks=(StepProgress(advance),))
+    write_results(out, settings, topology, result)
+    print(result.figures.table())
+    print(
+        f"{result.figures.faces} held-out faces, {result.figures.trained} learnt from, deviation of "
+        f"the held-out codes {result.figures.code_deviation:.2f}"
+    )
+    print(f"{out / 'decoder.npz'}: {(out / 'decoder.npz').stat().st_size / 1e6:.2f} MB")
+
+
+if __name__ == "__main__":
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(main)
+    try:
+        app()
+    except RetinaFaceError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
