@@ -2,15 +2,14 @@
 
     python benchmarks/memory.py [--images 500] [--folder DIR] [--runtime keras]
 
-Without `--folder`, random pixels cut to as many different sizes (200..1400 by 200..1080); with it, its
-photos, each resized to a size of its own. The curve should be flat after the first few dozen.
+Without `--folder`, random pixels cut to as many different sizes (200..1400 by 200..1080); with it,
+the folder's photos, one of each size that occurs. The curve should be flat after the first few dozen.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-from itertools import cycle, islice
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -29,18 +28,18 @@ def main() -> None:
     parser.add_argument("--runtime", default="keras")
     options = parser.parse_args()
 
-    sizes = different_sizes(options.images)
-    pictures = photos(options.folder, sizes) if options.folder else noise(sizes)
+    pictures = photos(options.folder, options.images) if options.folder else noise(options.images)
     detector = RetinaFace.from_preset(options.preset, runtime=options.runtime)
     print(f"{'images':>8s} {'resident MiB':>13s}")
     marks = {1, 10, 25, 50, *range(100, options.images + 1, 50), options.images}
-    peak = 0.0
-    for number, _ in enumerate(detector.stream(pictures, size="original"), start=1):
+    peak, sizes = 0.0, set()
+    for number, faces in enumerate(detector.stream(pictures, size="original"), start=1):
+        sizes.add(faces.image_size)
         if number in marks:
             now = resident()
             peak = max(peak, now)
             print(f"{number:8d} {now:13.0f} {'#' * round(now / 25)}", flush=True)
-    print(f"{len(set(sizes))} different sizes, peak {peak:.0f} MiB")
+    print(f"{len(sizes)} different sizes, peak {peak:.0f} MiB")
 
 
 def different_sizes(count: int) -> list[tuple[int, int]]:
@@ -51,16 +50,22 @@ def different_sizes(count: int) -> list[tuple[int, int]]:
     return list(chosen)
 
 
-def noise(sizes):
+def noise(count: int):
     pixels = np.random.default_rng(1).integers(0, 256, (1080, 1400, 3), dtype=np.uint8)
-    return (pixels[:height, :width] for height, width in sizes)
+    return (pixels[:height, :width] for height, width in different_sizes(count))
 
 
-def photos(folder: Path, sizes):
-    paths = islice(cycle(sorted(folder.rglob("*.jpg"))), len(sizes))
-    for path, (height, width) in zip(paths, sizes):
+def photos(folder: Path, count: int) -> list[Path]:
+    """The first photos of a folder that differ in size."""
+    chosen: dict[tuple[int, int], Path] = {}
+    for path in sorted(folder.rglob("*.jpg")):
         with Image.open(path) as image:
-            yield image.convert("RGB").resize((width, height))
+            chosen.setdefault(image.size, path)
+    if len(chosen) < count:
+        raise SystemExit(
+            f"{folder} has photos of {len(chosen)} sizes, fewer than --images {count}."
+        )
+    return list(chosen.values())[:count]
 
 
 def resident() -> float:

@@ -77,9 +77,6 @@ def load_weights(path: str | Path, config: RetinaFaceConfig | None = None) -> Re
     return network
 
 
-load_model = load_weights
-
-
 def is_own_file(path: Path) -> bool:
     """Whether the contents are those of an HDF5 or a `.keras` file."""
     try:

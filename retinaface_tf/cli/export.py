@@ -26,9 +26,9 @@ MaxFaces = Annotated[int, typer.Option(help="Most faces of a picture.")]
 def load_source(preset: str, model: Path | None) -> RetinaFaceNetwork:
     """The network in the file `model`, else the preset's with its trained weights."""
     from retinaface_tf.pull import load_preset
-    from retinaface_tf.weights import load_model
+    from retinaface_tf.weights import load_weights
 
-    return load_model(model) if model is not None else load_preset(preset)
+    return load_weights(model) if model is not None else load_preset(preset)
 
 
 @app.command("savedmodel")

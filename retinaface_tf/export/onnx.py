@@ -11,6 +11,7 @@ from retinaface_tf.export.dense_weights import ENTRY as DENSE_ENTRY
 from retinaface_tf.export.dense_weights import pack_dense_weights
 from retinaface_tf.export.heads import raw_heads
 from retinaface_tf.export.metadata import ENTRY, ModelMetadata, Suppression, seal, write_whole
+from retinaface_tf.export.onnx_rewrite import rewrite
 from retinaface_tf.inference.runtimes import output_names
 
 if TYPE_CHECKING:
@@ -77,9 +78,9 @@ def export_onnx(
 
 def convert_weights_file(source: str, path: str) -> None:
     """The .onnx of a `.weights.h5` or `.keras` file; what the ONNX runtime runs."""
-    from retinaface_tf.weights import load_model
+    from retinaface_tf.weights import load_weights
 
-    export_onnx(load_model(source), path)
+    export_onnx(load_weights(source), path)
 
 
 def _convert(network: RetinaFaceNetwork, opset: int):
@@ -104,6 +105,7 @@ def _convert(network: RetinaFaceNetwork, opset: int):
         loaded = tf.saved_model.load(folder)
         function = tf.function(lambda image: tuple(loaded.serve(image)[name] for name in names))
         model, _ = tf2onnx.convert.from_function(function, [signature], opset=opset)
+    rewrite(model)
     _rename(model, names)
     return model
 

@@ -102,9 +102,9 @@ def convert_weights_file(source: str, path: str) -> None:
 
     The smallest size is converted, since the runtime resizes it anyway.
     """
-    from retinaface_tf.weights import load_model
+    from retinaface_tf.weights import load_weights
 
-    network = load_model(source)
+    network = load_weights(source)
     side = 2 * network.config.max_stride
     export_tflite(network, path, size=(side, side))
 

@@ -27,30 +27,46 @@ def non_max_suppression(
         int64 [K] indices into `boxes`, best score first.
     """
     order = np.argsort(-scores, kind="stable")[:top_k]
-    limit = len(order) if max_outputs is None else max_outputs
-    # Sorted by left edge, the boxes that can touch a given one are a short run: those that begin
-    # after its left edge less the widest box, and before its right edge.
-    by_left = np.argsort(boxes[order, 0], kind="stable")
-    x1, y1, x2, y2 = np.ascontiguousarray(boxes[order[by_left]].T)
+    better, worse = _overlapping_pairs(boxes[order], iou_threshold)
+    # Greedy suppression is the one set in which a box is kept just when no kept, better box
+    # overlaps it. Repeating that rule settles the boxes from the best down.
+    kept, previous = np.ones(len(order), bool), None
+    while not np.array_equal(kept, previous):
+        previous, kept = kept, np.ones(len(order), bool)
+        kept[worse[previous[better]]] = False
+    return order[np.flatnonzero(kept)[:max_outputs]]
+
+
+def _overlapping_pairs(boxes: np.ndarray, iou_threshold: float, block: int = 1 << 19):
+    """The pairs of boxes with an IoU above a threshold: two int arrays [M], lesser index first.
+
+    Boxes sorted by their left edge, each is compared with those that begin within it. So the work
+    follows the boxes that can touch, and at most about `block` pairs are held at once.
+    """
+    count = len(boxes)
+    by_left = np.argsort(boxes[:, 0], kind="stable")
+    x1, y1, x2, y2 = np.ascontiguousarray(boxes[by_left].T)
     areas = np.maximum(x2 - x1, 0) * np.maximum(y2 - y1, 0)
-    first = np.searchsorted(x1, x1 - (x2 - x1).max(initial=0))
-    last = np.searchsorted(x1, x2)
-    place = np.empty_like(by_left)
-    place[by_left] = np.arange(len(by_left))
-    suppressed = np.zeros(len(order), bool)
-    kept: list[int] = []
-    for rank, i in enumerate(place.tolist()):
-        if len(kept) == limit:
-            break
-        if suppressed[i]:
-            continue
-        kept.append(rank)
-        run = slice(first[i], last[i])
-        width = np.minimum(x2[i], x2[run]) - np.maximum(x1[i], x1[run])
-        height = np.minimum(y2[i], y2[run]) - np.maximum(y1[i], y1[run])
-        intersection = np.maximum(width, 0) * np.maximum(height, 0)
-        suppressed[run] |= intersection > iou_threshold * (areas[i] + areas[run] - intersection)
-    return order[np.asarray(kept, np.int64)]
+    runs = np.maximum(np.searchsorted(x1, x2) - np.arange(1, count + 1), 0)
+    before = np.concatenate([[0], np.cumsum(runs)])
+    better, worse = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    begin = 0
+    while begin < count:
+        end = max(begin + 1, int(np.searchsorted(before, before[begin] + block, "right")) - 1)
+        i = np.repeat(np.arange(begin, end), runs[begin:end])
+        j = np.arange(len(i)) + np.repeat(
+            np.arange(begin + 1, end + 1) - before[begin:end] + before[begin], runs[begin:end]
+        )
+        height = np.minimum(y2[i], y2[j]) - np.maximum(y1[i], y1[j])
+        touching = np.flatnonzero(height > 0)
+        i, j = i[touching], j[touching]
+        intersection = (np.minimum(x2[i], x2[j]) - x1[j]) * height[touching]
+        over = intersection > iou_threshold * (areas[i] + areas[j] - intersection)
+        first, second = by_left[i[over]], by_left[j[over]]
+        better.append(np.minimum(first, second))
+        worse.append(np.maximum(first, second))
+        begin = end
+    return np.concatenate(better), np.concatenate(worse)
 
 
 def non_max_suppression_in_graph(boxes, scores, iou_threshold: float, max_outputs: int):

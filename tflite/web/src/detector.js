@@ -1,0 +1,161 @@
+/** `FaceDetector`: RGB pixels in, faces out. No page and no camera: take it into your own app. */
+
+import { joinCloseUps, placeCopies } from "./closeups.js";
+import { ModelError } from "./errors.js";
+import { readFaces } from "./faces.js";
+import { readMetadata } from "./metadata.js";
+import { padded, shrink } from "./pixels.js";
+import { place } from "./placement.js";
+import { withInputSize } from "./tflite.js";
+
+/** @import { CompiledModel } from "@litertjs/core" */
+/** @import { Metadata } from "./metadata.js" */
+/** @import { Face, Outputs, Placement } from "./faces.js" */
+/** @import { Picture } from "./pixels.js" */
+
+/**
+ * What is used of LiteRT.js, after its `loadLiteRt`.
+ *
+ * @typedef {Pick<typeof import("@litertjs/core"), "loadAndCompile" | "Tensor">} LiteRT
+ */
+
+// Compiled models kept for sizes seen before: so many pixels of input together. One takes about 80
+// bytes a pixel, and WebAssembly never gives memory back.
+const MAX_KEPT_PIXELS = 4_500_000;
+
+export class FaceDetector {
+  #litert;
+  #bytes;
+  /** @type {Map<string, CompiledModel>} by "HEIGHTxWIDTH", least recently used first */
+  #compiled = new Map();
+
+  /**
+   * @param {LiteRT} litert
+   * @param {Uint8Array} bytes
+   * @param {Metadata} note
+   */
+  constructor(litert, bytes, note) {
+    this.#litert = litert;
+    this.#bytes = bytes;
+    this.note = note;
+  }
+
+  /**
+   * @param {LiteRT} litert
+   * @param {Uint8Array<ArrayBuffer>} bytes a .tflite of `retinaface-tf export tflite`
+   * @param {string} name what messages call it
+   * @throws {ModelError}
+   */
+  static async open(litert, bytes, name) {
+    return new FaceDetector(litert, bytes, await readMetadata(bytes, name));
+  }
+
+  /**
+   * How a picture of this size would be searched; scale it to `content` before `detect`.
+   *
+   * @param {number} height
+   * @param {number} width
+   * @param {number} [longest] longest side searched
+   */
+  place(height, width, longest = 2048) {
+    return place(height, width, this.note, longest);
+  }
+
+  /**
+   * The faces of a picture, best first, in pixels of the original.
+   *
+   * @param {Picture} picture of the size `placement.content`
+   * @param {Placement} placement from `place`
+   * @param {{threshold?: number, iou?: number, closeUps?: boolean}} [settings] `closeUps`: also
+   *   search a copy a quarter as wide where that costs little
+   * @returns {Promise<Face[]>}
+   * @throws {ModelError}
+   */
+  async detect(picture, placement, settings = {}) {
+    const { threshold, iou = this.note.iou, closeUps = true } = settings;
+    const search = async (/** @type {Placement} */ where) =>
+      readFaces(await this.#run(picture, where.network), where, this.note, { threshold, iou });
+    const own = await search(placement);
+    const found = [];
+    for (const copy of closeUps ? placeCopies(placement, this.note) : []) {
+      picture = shrink(picture, copy.content);
+      found.push(await search(copy));
+    }
+    return joinCloseUps(own, found, placement, this.note, iou);
+  }
+
+  /**
+   * Compiles the model for a picture's size, which `detect` would otherwise do the first time.
+   *
+   * @param {Placement} placement
+   */
+  async prepare(placement) {
+    await this.#modelFor(placement.network);
+  }
+
+  /** Gives the models' memory back. */
+  close() {
+    for (const model of this.#compiled.values()) model.delete();
+    this.#compiled.clear();
+  }
+
+  /**
+   * @param {Picture} picture
+   * @param {number[]} network
+   * @returns {Promise<Outputs>}
+   */
+  async #run(picture, network) {
+    const model = await this.#modelFor(network);
+    const image = new this.#litert.Tensor(padded(picture, network, this.note.input), [1, ...network, 3]);
+    try {
+      const outputs = await model.run({ image });
+      const { scores, box_deltas, landmark_deltas } = outputs;
+      if (!scores || !box_deltas || !landmark_deltas) {
+        throw new ModelError(`The model's outputs are ${Object.keys(outputs).join(", ")}; export it again.`);
+      }
+      const values = {
+        scores: scores.toTypedArray(),
+        box_deltas: box_deltas.toTypedArray(),
+        landmark_deltas: landmark_deltas.toTypedArray(),
+      };
+      for (const output of Object.values(outputs)) output.delete();
+      return values;
+    } finally {
+      image.delete();
+    }
+  }
+
+  /**
+   * The model compiled for a size of input.
+   *
+   * @param {number[]} network
+   */
+  async #modelFor([height, width]) {
+    const key = `${height}x${width}`;
+    let model = this.#compiled.get(key);
+    if (!model) {
+      this.#makeRoom(height * width);
+      const { input } = this.note;
+      const bytes =
+        height === input.height && width === input.width
+          ? this.#bytes
+          : withInputSize(this.#bytes, this.note, height, width);
+      model = await this.#litert.loadAndCompile(bytes, { accelerator: "wasm" });
+    }
+    this.#compiled.delete(key);
+    this.#compiled.set(key, model);
+    return model;
+  }
+
+  /** @param {number} needed pixels */
+  #makeRoom(needed) {
+    const pixels = (/** @type {string} */ key) => key.split("x").map(Number).reduce((a, b) => a * b);
+    let sum = [...this.#compiled.keys()].reduce((total, key) => total + pixels(key), needed);
+    for (const [key, model] of this.#compiled) {
+      if (sum <= MAX_KEPT_PIXELS) break;
+      model.delete();
+      this.#compiled.delete(key);
+      sum -= pixels(key);
+    }
+  }
+}

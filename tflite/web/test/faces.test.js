@@ -1,0 +1,121 @@
+/** The decoder finds the faces that Python finds. */
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { joinCloseUps, placeCopies } from "../src/closeups.js";
+import { readFaces } from "../src/faces.js";
+import { place } from "../src/placement.js";
+import { overlapsMore, suppress } from "../src/suppression.js";
+import { all, floats, json, missing } from "./vectors.js";
+
+const PIXELS = 1e-3;
+
+/**
+ * @param {import("../src/faces.js").Face[]} found
+ * @param {any} expected
+ */
+function assertSameFaces(found, expected) {
+  assert.equal(found.length, expected.scores.length);
+  let largest = 0;
+  found.forEach(({ box, score, landmarks }, i) => {
+    const values = [...box, ...landmarks.flat()];
+    const wanted = [...expected.boxes[i], ...expected.landmarks[i].flat()];
+    values.forEach((value, k) => (largest = Math.max(largest, Math.abs(value - wanted[k]))));
+    assert.ok(Math.abs(score - expected.scores[i]) < 2e-6);
+  });
+  assert.ok(largest < PIXELS, `largest difference ${largest} pixels`);
+  return largest;
+}
+
+test("faces of every vector equal Python's to a thousandth of a pixel", { skip: missing }, async (t) => {
+  const vectors = [...all("drawn"), ...all("photos")];
+  assert.ok(vectors.length >= 12, `${vectors.length} vectors`);
+  let largest = 0;
+  let faces = 0;
+  for (const [name, vector] of vectors) {
+    await t.test(name, () => {
+      const outputs = Object.fromEntries(
+        Object.entries(vector.outputs).map(([key, text]) => [key, floats(/** @type {string} */ (text))]),
+      );
+      const placement = {
+        network: vector.network_size,
+        content: vector.content_size,
+        original: vector.original_size,
+        scale: vector.scale,
+      };
+      const { threshold, iou, max_faces: maxFaces } = vector;
+      const found = readFaces(/** @type {any} */ (outputs), placement, vector.metadata, { threshold, iou, maxFaces });
+      largest = Math.max(largest, assertSameFaces(found, vector.faces));
+      faces += found.length;
+    });
+  }
+  t.diagnostic(`${vectors.length} vectors, ${faces} faces, largest difference ${largest.toExponential(1)} pixels`);
+});
+
+test("pictures are placed as Python places them", { skip: missing }, () => {
+  for (const [name, vector] of all("photos")) {
+    const [height, width] = vector.original_size;
+    const { input } = vector.metadata;
+    const resizable = vector.network_size.join() !== [input.height, input.width].join();
+    const placement = place(height, width, { ...vector.metadata, input: { ...input, resizable } }, 2048);
+    assert.deepEqual(placement.network, vector.network_size, name);
+    assert.deepEqual(placement.content, vector.content_size, name);
+    assert.deepEqual(placement.scale, vector.scale, name);
+  }
+  for (const { original, content, network, copies, metadata } of json("placements.json")) {
+    const placement = place(original[0], original[1], metadata, 2048);
+    assert.deepEqual([placement.content, placement.network], [content, network]);
+    assert.deepEqual(
+      placeCopies(placement, metadata).map((copy) => copy.content),
+      copies,
+    );
+  }
+});
+
+test("close-ups are joined as Python joins them", { skip: missing }, () => {
+  for (const { own, found, joined, original, content, metadata, iou } of json("closeups.json")) {
+    const faces = (/** @type {any} */ { boxes, scores, landmarks }) =>
+      scores.map((/** @type {number} */ score, /** @type {number} */ i) => ({
+        score,
+        box: boxes[i],
+        landmarks: landmarks[i],
+      }));
+    const placement = { network: content, content, original, scale: [content[1] / original[1], content[0] / original[0]] };
+    assertSameFaces(joinCloseUps(faces(own), found.map(faces), placement, metadata, iou), joined);
+  }
+});
+
+test("suppression keeps the best of a group and the order of equals", () => {
+  const candidates = [
+    { box: [0, 0, 10, 10], score: 0.5, name: "a" },
+    { box: [1, 0, 11, 10], score: 0.9, name: "b" },
+    { box: [50, 0, 60, 10], score: 0.9, name: "c" },
+    { box: [90, 0, 100, 10], score: 0.7, name: "d" },
+  ];
+  assert.deepEqual(
+    suppress(candidates, 0.4).map(({ name }) => name),
+    ["b", "c", "d"],
+  );
+  assert.deepEqual(
+    suppress(candidates, 0.4, 1).map(({ name }) => name),
+    ["b"],
+  );
+  assert.equal(suppress(candidates, 0.9).length, 4);
+  assert.equal(overlapsMore([0, 0, 2, 2], [1, 0, 3, 2], 1 / 3), false); // exactly a third
+  assert.equal(overlapsMore([0, 0, 2, 2], [1, 0, 3, 2], 0.33), true);
+});
+
+test("scores that are not numbers, or too few, are a damaged model", { skip: missing }, () => {
+  const [, vector] = all("drawn")[0];
+  const placement = { network: vector.network_size, content: [64, 96], original: [64, 96], scale: [1, 1] };
+  const outputs = {
+    scores: floats(vector.outputs.scores).slice(),
+    box_deltas: floats(vector.outputs.box_deltas),
+    landmark_deltas: floats(vector.outputs.landmark_deltas),
+  };
+  outputs.scores[3] = NaN;
+  assert.throws(() => readFaces(outputs, placement, vector.metadata), { name: "ModelError", message: /not numbers/ });
+  outputs.scores = outputs.scores.slice(0, 3);
+  assert.throws(() => readFaces(outputs, placement, vector.metadata), /answers for 3 anchors/);
+});
