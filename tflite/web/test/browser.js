@@ -83,7 +83,7 @@ export async function idle(page) {
  *
  * @param {Page} page
  * @param {string} file
- * @returns {Promise<{box: number[], score: number, landmarks: number[][]}[]>}
+ * @returns {Promise<{box: number[], score: number, landmarks: number[][], vertices?: number[][]}[]>}
  */
 export async function facesOf(page, file) {
   await page.setInputFiles("#photo", file);
