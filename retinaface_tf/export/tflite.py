@@ -119,14 +119,14 @@ def _convert(network, metadata: ModelMetadata, calibration) -> bytes:
     import tensorflow as tf
 
     heads = raw_heads(network)
-    height, width = metadata.input_size
+    sides = [None, None] if _has_open_sides(metadata) else metadata.input_size
     forward = heads if not metadata.suppression else _with_faces(heads, metadata)
     quantized = metadata.precision == "int8"
     dtype = tf.as_dtype(metadata.input_dtype)
     archive = keras.export.ExportArchive()
     archive.track(network)
     archive.add_endpoint(
-        "serve", forward, input_signature=[tf.TensorSpec([1, height, width, 3], dtype, "image")]
+        "serve", forward, input_signature=[tf.TensorSpec([1, *sides, 3], dtype, "image")]
     )
     with tempfile.TemporaryDirectory(prefix="retinaface-tf-") as folder:
         archive.write_out(folder, verbose=False)
@@ -141,6 +141,15 @@ def _convert(network, metadata: ModelMetadata, calibration) -> bytes:
             converter._experimental_calibrate_only = True
         content = converter.convert()
     return _quantize(content) if quantized else content
+
+
+def _has_open_sides(metadata: ModelMetadata) -> bool:
+    """Whether the graph works its sides out when it runs.
+
+    The numbers of a deformable convolution's grid follow the sides; elsewhere nothing but the
+    reshapes of the outputs does, and `_open_reshapes` sees to those.
+    """
+    return metadata.resizable and metadata.config.deformable
 
 
 def _samples(images: Iterable[np.ndarray], dtype: str) -> Iterator[list[np.ndarray]]:
@@ -202,7 +211,7 @@ def _describe(content: bytes, metadata: ModelMetadata) -> bytes:
     for name, index in outputs.items():
         graph.tensors[index].name = name
     graph.tensors[graph.inputs[0]].name = signature.inputs[0].name = "image"
-    if metadata.resizable:
+    if metadata.resizable and not _has_open_sides(metadata):
         _open_reshapes(model)
     if metadata.precision == "dynamic":
         _float_depthwise_kernels(model)
