@@ -22,8 +22,6 @@ def raw_heads(network: RetinaFaceNetwork) -> Callable[[Any], dict[str, Any]]:
     import keras
     from keras import ops
 
-    from retinaface_tf.layers.deformable_conv import for_exporters
-
     heads = _class_heads(network)
     features = keras.Model(
         network.inputs,
@@ -36,8 +34,7 @@ def raw_heads(network: RetinaFaceNetwork) -> Callable[[Any], dict[str, Any]]:
     )
 
     def forward(image):
-        with for_exporters(network):
-            outputs = features(ops.cast(image, "float32"), training=False)
+        outputs = features(ops.cast(image, "float32"), training=False)
         logits = []
         for i, (_, layer) in enumerate(heads):
             kernel = layer.kernel[..., 1::2] - layer.kernel[..., 0::2]

@@ -118,6 +118,8 @@ def _convert(network, metadata: ModelMetadata, calibration) -> bytes:
     import keras
     import tensorflow as tf
 
+    from retinaface_tf.layers.deformable_conv import for_exporters
+
     heads = raw_heads(network)
     sides = [None, None] if _has_open_sides(metadata) else metadata.input_size
     forward = heads if not metadata.suppression else _with_faces(heads, metadata)
@@ -125,11 +127,11 @@ def _convert(network, metadata: ModelMetadata, calibration) -> bytes:
     dtype = tf.as_dtype(metadata.input_dtype)
     archive = keras.export.ExportArchive()
     archive.track(network)
-    archive.add_endpoint(
-        "serve", forward, input_signature=[tf.TensorSpec([1, *sides, 3], dtype, "image")]
-    )
+    signature = [tf.TensorSpec([1, *sides, 3], dtype, "image")]
     with tempfile.TemporaryDirectory(prefix="retinaface-tf-") as folder:
-        archive.write_out(folder, verbose=False)
+        with for_exporters(network):
+            archive.add_endpoint("serve", forward, input_signature=signature)
+            archive.write_out(folder, verbose=False)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, ["serve"])
         if metadata.precision != "float32":
             converter.optimizations = [tf.lite.Optimize.DEFAULT]

@@ -15,7 +15,8 @@ sampled point. So here
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import keras
@@ -80,7 +81,7 @@ def deformable_conv2d(
     """
     kh, kw = kernel.shape[:2]
     strides, dilation = _pair(strides), _pair(dilation_rate)
-    (top, bottom), (left, right) = _resolve_padding(x, (kh, kw), strides, padding, dilation)
+    (top, bottom), (left, right) = resolve_padding(x, (kh, kw), strides, padding, dilation)
     out_height = _output_side(side(x, 1) + top + bottom, kh, strides[0], dilation[0])
     out_width = _output_side(side(x, 2) + left + right, kw, strides[1], dilation[1])
     grid = Grid((kh, kw), strides, dilation, (top, left), (out_height, out_width))
@@ -93,16 +94,24 @@ def deformable_conv2d(
 
 
 @contextmanager
-def for_exporters(model: keras.Model) -> Iterator[None]:
-    """Within, the model's deformable convolutions are traced as every exporter takes them."""
+def for_exporters(model: keras.Model, convolve: Callable | None = None) -> Iterator[None]:
+    """Within, the model's deformable convolutions are traced as exporters take them.
+
+    Args:
+        model: has `DeformableConv2D` layers, or none.
+        convolve: takes the place of `deformable_conv2d` with sampling "gather", which every
+            exporter takes. Called with its first four arguments and, by name, strides, padding,
+            dilation_rate and groups.
+    """
+    gather = functools.partial(deformable_conv2d, sampling="gather", own_gradient=False)
     found = [layer for layer in model._flatten_layers() if isinstance(layer, DeformableConv2D)]
     for layer in found:
-        layer.exported = True
+        layer.convolve = convolve or gather
     try:
         yield
     finally:
         for layer in found:
-            layer.exported = False
+            layer.convolve = None
 
 
 @keras.saving.register_keras_serializable(package="retinaface_tf")
@@ -166,7 +175,7 @@ class DeformableConv2D(layers.Layer):
         self.bias_initializer = keras.initializers.get(bias_initializer)
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
         self.sampling = sampling
-        self.exported = False
+        self.convolve = None  # Instead of `deformable_conv2d`, see `for_exporters`.
         self.supports_jit = not is_sparse(sampling)
         if filters % groups:
             raise ConfigError(f"groups={groups} must divide filters={filters}.")
@@ -226,7 +235,8 @@ class DeformableConv2D(layers.Layer):
 
     def call(self, x, training: bool = False):
         offsets, mask = self.predict_offsets(x, training)
-        y = deformable_conv2d(
+        convolve = self.convolve or functools.partial(deformable_conv2d, sampling=self.sampling)
+        y = convolve(
             x,
             ops.cast(self.kernel, x.dtype),
             offsets,
@@ -235,8 +245,6 @@ class DeformableConv2D(layers.Layer):
             padding=self.padding,
             dilation_rate=self.dilation_rate,
             groups=self.groups,
-            sampling="gather" if self.exported else self.sampling,
-            own_gradient=not self.exported,
         )
         return y if self.bias is None else y + ops.cast(self.bias, y.dtype)
 
@@ -412,7 +420,7 @@ def _output_side(padded, kernel: int, stride: int, dilation: int):
     return (padded - (kernel - 1) * dilation - 1) // stride + 1
 
 
-def _resolve_padding(x, kernel: Pair, strides: Pair, padding, dilation: Pair):
+def resolve_padding(x, kernel: Pair, strides: Pair, padding, dilation: Pair):
     """((top, bottom), (left, right)) in cells; numbers, or tensors for sides not yet known."""
     if padding == "valid":
         return (0, 0), (0, 0)
