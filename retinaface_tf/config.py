@@ -78,7 +78,8 @@ class DenseConfig:
         vertices: number of vertices; 1,103 is the topology in `retinaface_tf.mesh`.
         frame: what x, y and z are coded for. "anchor" is the paper's: codes as those of landmarks,
             z by the anchor's size. "face" is the square round the decoded box, turned to the
-            decoded five points, which the head then sees too.
+            decoded five points; the head sees these and says how the vertices differ from a mean
+            face posed by them.
         grid: places along each side at which features are sampled; 1 is the anchor's own cell, with
             which the head is a 1x1 convolution.
         extent: side of that grid in sides of the frame.

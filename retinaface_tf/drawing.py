@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from retinaface_tf.faces import Faces
 
 BOX_COLOR = (0, 230, 118)
+MESH_COLOR, MESH_OPACITY = (120, 220, 255), 0.45
 TEXT_COLOR = (0, 40, 20)
 # Image's left eye, right eye, nose, left and right mouth corner: left is warm, right is cool.
 POINT_COLORS = ((255, 82, 82), (64, 156, 255), (255, 235, 59), (255, 145, 0), (24, 255, 255))
@@ -27,6 +28,8 @@ def draw_faces(image: np.ndarray, faces: Faces) -> np.ndarray:
         side = max(1, min(x2 - x1, y2 - y1))
         line = max(1, min(round(1.5 * base), side // 12))
         cv2.rectangle(canvas, (x1, y1), (x2, y2), BOX_COLOR, line, cv2.LINE_AA)
+        if faces.vertices is not None:
+            _draw_mesh(canvas, faces.vertices[i])
         for (x, y), color in zip(faces.landmarks[i], POINT_COLORS):
             center = (round(float(x)), round(float(y)))
             radius = max(1, min(round(2.2 * base), side // 20))
@@ -34,6 +37,29 @@ def draw_faces(image: np.ndarray, faces: Faces) -> np.ndarray:
         if side >= 24 * base:
             _draw_label(canvas, f"{faces.scores[i]:.2f}", (x1, y1), 0.42 * base)
     return canvas
+
+
+def _draw_mesh(canvas: np.ndarray, vertices: np.ndarray) -> None:
+    """The triangles that face the viewer, as a net that lets the face be seen."""
+    import cv2
+
+    from retinaface_tf.mesh.topology import load_topology
+
+    topology = load_topology()
+    if len(vertices) != topology.num_vertices:
+        return
+    a, b, c = (vertices[topology.triangles[:, k]] for k in range(3))
+    front = np.cross(b - a, c - a)[:, 2] < 0
+    low = np.maximum(np.floor(vertices[:, :2].min(axis=0)).astype(int) - 1, 0)
+    high = np.minimum(np.ceil(vertices[:, :2].max(axis=0)).astype(int) + 2, canvas.shape[1::-1])
+    if (high <= low).any():
+        return
+    part = canvas[low[1] : high[1], low[0] : high[0]]
+    net = part.copy()
+    # Coordinates count from pixel edges, OpenCV's from pixel middles; in sixteenths.
+    points = np.rint((vertices[:, :2] - low - 0.5) * 16).astype(np.int32)
+    cv2.polylines(net, list(points[topology.triangles[front]]), True, MESH_COLOR, 1, cv2.LINE_AA, 4)
+    part[:] = cv2.addWeighted(part, 1 - MESH_OPACITY, net, MESH_OPACITY, 0)
 
 
 def _draw_label(canvas: np.ndarray, text: str, corner: tuple[int, int], scale: float) -> None:

@@ -34,7 +34,7 @@ class Face:
         score: probability, 0..1.
         landmarks: float32 [5, 2] x, y in image pixels, in the order of `LANDMARK_NAMES`; left and
             right are the image's.
-        vertices: float32 [V, 3] or None.
+        vertices: float32 [V, 3] x, y, z in image pixels, or None.
     """
 
     box: np.ndarray
@@ -43,12 +43,27 @@ class Face:
     vertices: np.ndarray | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """{"box": [x1, y1, x2, y2], "score": s, "landmarks": [[x, y] x5]}, rounded for JSON."""
+        """{"box": [x1, y1, x2, y2], "score": s, "landmarks": [[x, y] x5]}, rounded for JSON.
+
+        With a mesh also "pose" [yaw, pitch, roll] in degrees and "vertices" [[x, y, z] xV].
+        """
         return {
             "box": [round(float(v), 2) for v in self.box],
             "score": round(float(self.score), 5),
             "landmarks": [[round(float(v), 2) for v in point] for point in self.landmarks],
+            **({} if self.vertices is None else self._dense_dict()),
         }
+
+    def _dense_dict(self) -> dict[str, Any]:
+        vertices = [[round(float(v), 2) for v in vertex] for vertex in self.vertices]
+        return {"pose": [round(v, 2) for v in self.pose], "vertices": vertices}
+
+    @property
+    def pose(self) -> tuple[float, float, float] | None:
+        """Yaw, pitch and roll in degrees, see `Faces.pose`; None without vertices."""
+        if self.vertices is None:
+            return None
+        return tuple(float(v) for v in _head_pose(self.vertices[None])[0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +76,8 @@ class Faces:
         landmarks: float32 [N, 5, 2] x, y in image pixels: the image's left eye, right eye, nose,
             left mouth corner, right mouth corner. A point of a cut-off face may lie outside.
         image_size: (height, width) of the picture.
-        vertices: float32 [N, V, 3] in image pixels, or None where the model has no dense branch.
+        vertices: float32 [N, V, 3] in image pixels, z away from the viewer with the nose tip near
+            0, or None where the model has no dense branch.
     """
 
     boxes: np.ndarray
@@ -92,13 +108,22 @@ class Faces:
         vertices = np.zeros((0, num_vertices, 3), np.float32) if num_vertices else None
         return cls(none, none[:, 0], np.zeros((0, 5, 2), np.float32), image_size, vertices)
 
+    @property
+    def pose(self) -> np.ndarray | None:
+        """Yaw, pitch and roll in degrees, float64 [N, 3], measured on the vertices.
+
+        Positive yaw looks to the image's left, positive pitch up, positive roll is tilted clockwise
+        (`mesh.pose.head_pose`). None without vertices.
+        """
+        return None if self.vertices is None else _head_pose(self.vertices)
+
     def to_dict(self) -> dict[str, Any]:
         """{"width": W, "height": H, "faces": [...]}: a line of `detect --json`, less the name."""
         height, width = self.image_size
         return {"width": width, "height": height, "faces": [face.to_dict() for face in self]}
 
     def draw(self, image: np.ndarray) -> np.ndarray:
-        """A copy of the picture with boxes, scores and points drawn on it.
+        """A copy of the picture with boxes, scores, points and meshes drawn on it.
 
         Args:
             image: uint8 RGB [H, W, 3], the picture that was searched.
@@ -133,3 +158,10 @@ class Faces:
             matrix = estimate_similarity(points, target)
             crop[:] = cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR)
         return crops
+
+
+def _head_pose(vertices: np.ndarray) -> np.ndarray:
+    from retinaface_tf.mesh.pose import head_pose
+    from retinaface_tf.mesh.topology import load_topology
+
+    return head_pose(vertices, load_topology().mean)

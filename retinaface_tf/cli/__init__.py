@@ -46,12 +46,14 @@ def _register_commands() -> None:
         presets,
         serve,
         train,
+        train_mesh,
         weights,
     )
 
     app.command("detect")(detect.detect)
     app.command("demo")(detect.demo)
     app.command("train")(train.train)
+    app.command("train-mesh")(train_mesh.train_mesh)
     app.command("serve")(serve.serve)
     app.command("presets")(presets.presets)
     app.command("benchmark")(benchmark.benchmark)

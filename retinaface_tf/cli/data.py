@@ -161,3 +161,69 @@ def synth(
     partial.write_text("\n".join(lines) + "\n")
     partial.replace(out / "label.txt")
     print(f"{count} pictures with {faces} faces in {out}")
+
+
+@app.command("label-mesh")
+def label_mesh(
+    images: Annotated[list[str], typer.Argument(help="photos and folders", metavar="IMAGES...")],
+    out: Annotated[Path, typer.Option(help="folder for the labels")],
+    model: Annotated[
+        Path | None,
+        typer.Option(help="MediaPipe's face_landmark.tflite; without it, it is fetched once"),
+    ] = None,
+    preset: Annotated[str, typer.Option(help="the detector")] = "mobilenet0.25",
+    threshold: Annotated[float, typer.Option(help="least score of a face")] = 0.8,
+    min_side: Annotated[float, typer.Option(help="shorter side of the smallest face")] = 30.0,
+    min_presence: Annotated[float, typer.Option(help="how sure the landmark model must be")] = 0.9,
+    max_disagreement: Annotated[
+        float,
+        typer.Option(help="mean distance of its five points from the detector's, in face sizes"),
+    ] = 0.08,
+    sheet: Annotated[
+        Path | None, typer.Option(metavar="PNG", help="draw some labelled and some refused faces")
+    ] = None,
+    records: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="also write TFRecord shards")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="no progress bar")] = False,
+) -> None:
+    """Label photos' faces with dense meshes, by a face landmark model; the same command goes on.
+
+    What is kept: faces that the landmark model is sure of and in which its points agree with the
+    detector's five.
+    """
+    from retinaface_tf.data.mesh_labels import MeshLabelConfig, label_pictures, read_mesh_labels
+    from retinaface_tf.detector import RetinaFace
+    from retinaface_tf.inference.images import list_images
+    from retinaface_tf.mesh.landmark_model import FaceLandmarkModel
+    from retinaface_tf.mesh.landmark_source import pull_landmark_model
+    from retinaface_tf.mesh.topology import load_topology
+    from retinaface_tf.training.progress import no_progress, rich_progress
+
+    config = MeshLabelConfig(
+        threshold=threshold,
+        min_side=min_side,
+        min_presence=min_presence,
+        max_disagreement=max_disagreement,
+    )
+    if model is None:
+        model = pull_landmark_model(notify=lambda line: print(line, file=sys.stderr))
+    landmarks = FaceLandmarkModel(model)
+    paths = [path for path, _ in list_images(images)]
+    detector = RetinaFace.from_preset(preset)
+    track = no_progress if quiet else rich_progress
+    with track("labelling", len(paths)) as advance:
+        label_pictures(paths, out, detector, landmarks, load_topology(), config, advance)
+    every = read_mesh_labels(out)
+    good = every.good(config)
+    kept = every.keep(good)
+    if sheet is not None:
+        from retinaface_tf.data.mesh_sheet import draw_sheet
+
+        draw_sheet(every, good, sheet)
+    print(f"{len(paths)} photos, {len(every)} faces, {len(kept)} labelled; in {out}")
+    if records is not None:
+        from retinaface_tf.data.records import pack_images
+
+        packed = pack_images(kept.annotated(), records)
+        print(f"{packed.images} pictures with {packed.faces} faces in {packed.shards} shards")

@@ -61,6 +61,11 @@ def detect(
     crops: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write each face aligned to 112x112.")
     ] = None,
+    mesh: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write each face's mesh; needs a preset that makes one."),
+    ] = None,
+    mesh_format: Annotated[str, typer.Option(help="Of those meshes: obj or ply.")] = "obj",
     frames: Annotated[
         int | None, typer.Option(help="Stop a video or webcam after so many frames.")
     ] = None,
@@ -114,7 +119,9 @@ def detect(
         detector = AugmentedDetector(
             detector, augmentation, threshold=threshold, iou=iou, max_faces=max_faces
         )
-    run = _Run(detector, batch_size, draw, crops)
+    if mesh is not None:
+        _require_mesh(detector, augmentation, mesh_format)
+    run = _Run(detector, batch_size, draw, crops, mesh, mesh_format)
     with run.open(json):
         run.search_pictures(pictures)
         for video in videos:
@@ -149,6 +156,20 @@ def demo(
     detect([str(path) for path in images], preset=preset, draw=out)
     for path in images:
         print(f"wrote {out / path.name}")
+
+
+def _require_mesh(detector, augmentation, mesh_format: str) -> None:
+    from retinaface_tf.errors import ConfigError
+    from retinaface_tf.inference.finder import NetworkFinder
+
+    if mesh_format not in ("obj", "ply"):
+        raise ConfigError(f"--mesh-format {mesh_format!r} must be obj or ply.")
+    if augmentation is not None:
+        raise ConfigError("--mesh goes with one search a picture: leave out --scales and the like.")
+    if isinstance(detector._finder, NetworkFinder) and detector.config.dense is None:
+        raise ConfigError(
+            "--mesh needs a network with a dense branch: choose --preset mobilenet0.25-mesh."
+        )
 
 
 def _open_detector(
@@ -222,6 +243,8 @@ class _Run:
     batch_size: int
     draw: Path | None
     crops: Path | None
+    mesh: Path | None = None
+    mesh_format: str = "obj"
 
     def open(self, json: str | None) -> ExitStack:
         from retinaface_tf.cli.output import JsonLines, Summary
@@ -243,7 +266,8 @@ class _Run:
         task = self.progress.add_task("images", total=len(paths), visible=len(paths) > 1)
         for (path, name), answer in zip(pictures, answers):
             self.progress.advance(task)
-            if self._report(str(path), answer, {}) and (self.draw or self.crops):
+            wanted = self.draw or self.crops or self.mesh
+            if self._report(str(path), answer, {}) and wanted:
                 self._save(name, read_image(path), answer)
 
     def search_video(self, source: str, limit: int | None) -> None:
@@ -269,8 +293,10 @@ class _Run:
                     self._report(source, faces, extra)
                     if writer:
                         writer.write(faces.draw(frame.image))
+                    place = Path(f"{name}_{frame.index:06d}")
                     if self.crops:
-                        self._save_crops(Path(f"{name}_{frame.index:06d}"), frame.image, faces)
+                        self._save_crops(place, frame.image, faces)
+                    self._save_meshes(place, frame.image, faces)
             except ImageError as error:
                 self._report(source, error, {})
 
@@ -295,6 +321,13 @@ class _Run:
             save_picture(self.draw / name, faces.draw(image))
         if self.crops:
             self._save_crops(name, image, faces)
+        self._save_meshes(name, image, faces)
+
+    def _save_meshes(self, name: Path, image, faces) -> None:
+        from retinaface_tf.cli.output import save_meshes
+
+        if self.mesh:
+            save_meshes(self.mesh, name, image, faces, self.mesh_format)
 
     def _save_crops(self, name: Path, image, faces) -> None:
         from retinaface_tf.cli.output import save_crops

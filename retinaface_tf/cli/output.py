@@ -73,6 +73,30 @@ def save_crops(folder: Path, name: Path, image: np.ndarray, faces: Faces) -> Non
         save_picture(folder / name.with_name(f"{name.stem}_{i:03d}.png"), crop)
 
 
+def save_meshes(folder: Path, name: Path, image: np.ndarray, faces: Faces, suffix: str) -> None:
+    """Writes each face's mesh as `folder/NAME_INDEX.obj` or `.ply`; best score first.
+
+    Axes are those of modelling programs: x to the image's right, y up, z to the viewer, in pixels.
+    A PLY has the photo's colours, an OBJ texture coordinates.
+    """
+    if faces.vertices is None:
+        return
+    from retinaface_tf.mesh.files import sample_colors, write_obj, write_ply
+    from retinaface_tf.mesh.topology import load_topology
+
+    topology = load_topology()
+    for i, vertices in enumerate(faces.vertices):
+        path = folder / name.with_name(f"{name.stem}_{i:03d}.{suffix}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RetinaFaceError(f"Cannot write {path}: {error.strerror or error}.") from error
+        if suffix == "ply":
+            write_ply(path, vertices, topology.triangles, sample_colors(image, vertices))
+        else:
+            write_obj(path, vertices, topology.triangles, topology.uv)
+
+
 class Summary:
     """Counts, and a table of the first faces for a person to read."""
 

@@ -3,7 +3,8 @@
 A folder holds `shard-NNNNN-of-NNNNN.tfrecord`, beside each a `.json` with its pictures' names and
 its sha256, and a `manifest.json` once all are there. Each record is a tf.train.Example: "encoded"
 (the picture's own bytes, unchanged), "name", "boxes" (4 numbers a face: x1 y1 x2 y2), "landmarks"
-(10 numbers a face, NaN where unlabelled) and "ignored" (0 or 1 a face).
+(10 numbers a face, NaN where unlabelled), "ignored" (0 or 1 a face) and, where faces have meshes,
+"vertices" (3 numbers a vertex, x y z) with their number a face, "num_vertices".
 """
 
 from __future__ import annotations
@@ -197,6 +198,7 @@ def read_record_images(
                     example["boxes"],
                     example["landmarks"],
                     example["ignored"],
+                    _parse_vertices(record),
                 )
             )
             encoded.append(example["encoded"])
@@ -226,6 +228,21 @@ def _parse(serialized):
     }
 
 
+def _parse_vertices(serialized) -> np.ndarray | None:
+    """float32 [F, V, 3] of a record, or None where its faces have no meshes."""
+    import tensorflow as tf
+
+    example = tf.io.parse_single_example(
+        serialized,
+        {
+            "vertices": tf.io.FixedLenSequenceFeature([], tf.float32, allow_missing=True),
+            "num_vertices": tf.io.FixedLenFeature([], tf.int64, default_value=0),
+        },
+    )
+    count = int(example["num_vertices"])
+    return example["vertices"].numpy().reshape(-1, count, 3) if count else None
+
+
 def _serialize(image: AnnotatedImage) -> bytes:
     import tensorflow as tf
 
@@ -248,6 +265,10 @@ def _serialize(image: AnnotatedImage) -> bytes:
         "landmarks": numbers(image.landmarks),
         "ignored": tf.train.Feature(int64_list=flags),
     }
+    if image.vertices is not None:
+        features["vertices"] = numbers(image.vertices)
+        count = tf.train.Int64List(value=[image.vertices.shape[1]])
+        features["num_vertices"] = tf.train.Feature(int64_list=count)
     example = tf.train.Example(features=tf.train.Features(feature=features))
     return example.SerializeToString()
 
@@ -295,7 +316,9 @@ def _digest_labels(images: Sequence[AnnotatedImage]) -> str:
         except OSError as error:
             raise DataError(f"Cannot read {image.path}: {error.strerror or error}.") from None
         digest.update(f"{image.path}|{stat.st_size}|{stat.st_mtime_ns}".encode())
-        for values in (image.boxes, image.landmarks, image.ignored):
+        arrays = [image.boxes, image.landmarks, image.ignored]
+        arrays += [] if image.vertices is None else [image.vertices]
+        for values in arrays:
             digest.update(np.ascontiguousarray(values).tobytes())
     return digest.hexdigest()
 

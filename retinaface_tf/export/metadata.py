@@ -110,7 +110,7 @@ class ModelMetadata:
                 "landmark_order": "left eye, right eye, nose, left mouth corner, right mouth "
                 "corner; left is the image's",
             },
-            "outputs": _faces_outputs() if self.suppression else _raw_outputs(),
+            "outputs": _faces_outputs(config) if self.suppression else _raw_outputs(config),
             "suppression": vars(self.suppression) if self.suppression else None,
             "threshold": self.threshold,
             "iou": self.iou,
@@ -240,18 +240,26 @@ def write_whole(path: str | Path, content: bytes) -> Path:
     return path
 
 
-def _raw_outputs() -> dict[str, Any]:
+def _raw_outputs(config: RetinaFaceConfig) -> dict[str, Any]:
+    maps = {
+        f"features_{level.stride}": f"[batch, height / {level.stride}, width / {level.stride}, "
+        "channels], what the dense head samples"
+        for level in config.dense_levels
+    }
     return {
         "scores": "[batch, anchors], 0..1",
         "box_deltas": "[batch, anchors, 4], x y w h",
         "landmark_deltas": "[batch, anchors, 10], five x y pairs",
+        **maps,
     }
 
 
-def _faces_outputs() -> dict[str, Any]:
+def _faces_outputs(config: RetinaFaceConfig) -> dict[str, Any]:
+    vertices = "[batch, max_faces, vertices, 3], x y z in input pixels, z away from the viewer"
     return {
         "boxes": "[batch, max_faces, 4], x1 y1 x2 y2 in input pixels",
         "scores": "[batch, max_faces], falling, 0 behind the last face",
         "landmarks": "[batch, max_faces, 5, 2], x y in input pixels",
         "num_faces": "[batch], int32",
+        **({"vertices": vertices} if config.dense else {}),
     }

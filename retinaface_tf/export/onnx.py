@@ -37,7 +37,8 @@ def export_onnx(
     One input `image` float32 [B, H, W, 3], RGB in 0..255, any batch and any size. Outputs "scores"
     [B, N], "box_deltas" [B, N, 4] and "landmark_deltas" [B, N, 10]; with `suppression` "boxes"
     [B, K, 4] in input pixels, "scores" [B, K], "landmarks" [B, K, 5, 2] and "num_faces" [B],
-    made with the operator NonMaxSuppression. ONNX counts boxes whose overlap is *above* the
+    made with the operator NonMaxSuppression, and of a network with a dense branch "vertices"
+    [B, K, V, 3]. ONNX counts boxes whose overlap is *above* the
     threshold as double, as this package does.
 
     Args:
@@ -66,7 +67,7 @@ def export_onnx(
     if suppression:
         from retinaface_tf.export.onnx_faces import append_suppression
 
-        append_suppression(model, network.config, suppression)
+        append_suppression(model, network, suppression, opset)
     entry = model.metadata_props.add()
     entry.key, entry.value = ENTRY, metadata.to_json()
     if network.dense_head is not None and not suppression:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from retinaface_tf.config import RetinaFaceConfig
 from retinaface_tf.export.metadata import Suppression
+
+if TYPE_CHECKING:
+    from retinaface_tf.models import RetinaFaceNetwork
 
 
 class _Nodes:
@@ -35,14 +40,19 @@ class _Nodes:
         return output
 
 
-def append_suppression(model, config: RetinaFaceConfig, settings: Suppression) -> None:
+def append_suppression(
+    model, network: RetinaFaceNetwork, settings: Suppression, opset: int
+) -> None:
     """Replaces the outputs of an onnx.ModelProto by faces; see `export.onnx.export_onnx`.
 
     Args:
-        model: changed in place; outputs "scores", "box_deltas", "landmark_deltas".
-        config: anchors and variances.
+        model: changed in place; outputs "scores", "box_deltas", "landmark_deltas", and the feature
+            maps of a dense branch.
+        network: its anchors and variances, and its dense head.
         settings: threshold, IoU and number of rows.
+        opset: of the model.
     """
+    config = network.config
     from onnx import TensorProto, helper
 
     graph = model.graph
@@ -131,9 +141,26 @@ def append_suppression(model, config: RetinaFaceConfig, settings: Suppression) -
     offsets = n.add(
         "Mul", n.add("Mul", landmark_codes, floats([config.center_variance])), anchor_sizes
     )
-    table(n.add("GatherND", boxes, picked), (4,), "boxes")
+    face_boxes, points = n.add("GatherND", boxes, picked), n.add("Add", anchor_centers, offsets)
+    table(face_boxes, (4,), "boxes")
     table(n.add("GatherND", "scores", picked), (), "face_scores")
-    table(n.add("Add", anchor_centers, offsets), (5, 2), "landmarks")
+    table(points, (5, 2), "landmarks")
+    k = settings.max_faces
+    outputs = [("boxes", (k, 4)), ("scores", (k,)), ("landmarks", (k, 5, 2))]
+    if config.dense:
+        from retinaface_tf.export.onnx_vertices import append_dense_head
+
+        vertices = append_dense_head(
+            model,
+            network,
+            picture=image_of,
+            anchors=anchor_of,
+            boxes=face_boxes,
+            landmarks=points,
+            opset=opset,
+        )
+        table(vertices, (config.dense.vertices, 3), "vertices")
+        outputs.append(("vertices", (k, config.dense.vertices, 3)))
     n.add("Cast", counts, to=TensorProto.INT32, output="num_faces")
 
     # The heads' scores give up their name to the faces'.
@@ -143,8 +170,7 @@ def append_suppression(model, config: RetinaFaceConfig, settings: Suppression) -
             {"scores": "anchor_scores", "face_scores": "scores"}.get(v, v) for v in node.output
         ]
     del graph.output[:]
-    k = settings.max_faces
-    for name, tail in (("boxes", (k, 4)), ("scores", (k,)), ("landmarks", (k, 5, 2))):
+    for name, tail in outputs:
         graph.output.append(
             helper.make_tensor_value_info(name, TensorProto.FLOAT, ("batch", *tail))
         )

@@ -89,7 +89,8 @@ def export_savedmodel(
     BMP, first frame of GIF); `image_tensor` takes `images`, uint8 RGB [B, H, W, 3]. Both give
     `boxes` [B, K, 4] x1, y1, x2, y2 in pixels of the original picture, `scores` [B, K]
     descending, `landmarks` [B, K, 5, 2], `num_faces` int32 [B] and `status` int32 [B]: 0 good, 1
-    undecodable, 2 more pixels than `max_pixels`. Entries behind the last face are zero.
+    undecodable, 2 more pixels than `max_pixels`; of a network with a dense branch also `vertices`
+    [B, K, V, 3]. Entries behind the last face are zero.
 
     Args:
         model: the network.
@@ -150,12 +151,18 @@ def _save(model: RetinaFaceNetwork, folder: Path, options: SavedModelOptions) ->
     import tensorflow as tf
 
     from retinaface_tf.export.search_graph import SearchSettings, search_encoded, search_pixels
+    from retinaface_tf.inference.runtimes.keras import dense_weights
 
     config = model.config
     if options.precision != "float32":
         model = _with_precision(model, options.precision)
     settings = SearchSettings(
-        options.size, options.threshold, options.iou, options.max_faces, options.max_pixels
+        options.size,
+        options.threshold,
+        options.iou,
+        options.max_faces,
+        options.max_pixels,
+        dense_weights(model),
     )
     network = _trace(model, options.size, options.freeze)
 
@@ -239,6 +246,7 @@ def _write_metadata(
             "left mouth corner, right mouth corner",
             "num_faces": "int32 [B]",
             "status": "int32 [B] 0 good, 1 undecodable, 2 too many pixels",
+            **({"vertices": "float32 [B, K, V, 3] pixels, z away"} if config.dense else {}),
         },
         **(more or {}),
     }

@@ -23,6 +23,7 @@ from retinaface_tf.geometry.anchors import generate_anchors, generate_anchors_in
 from retinaface_tf.geometry.boxes import clip_boxes
 from retinaface_tf.geometry.coding import decode_boxes, decode_points
 from retinaface_tf.inference.preprocess import DEFAULT_MAX_SIDE
+from retinaface_tf.mesh.regression import dense_vertices, sampling_table, slots_of_anchors
 
 # As in `detector`: more pixels than this never go through the network at once.
 CHUNK_PIXELS = 8_000_000
@@ -41,6 +42,7 @@ class SearchSettings(NamedTuple):
         iou: overlap above which the worse of two detections is dropped.
         max_faces: K, the best so many of a picture.
         max_pixels: encoded pictures with more are refused by their header.
+        dense_weights: of the dense head, where the network has one.
     """
 
     size: tuple[int, int] | None = None
@@ -48,6 +50,7 @@ class SearchSettings(NamedTuple):
     iou: float = 0.4
     max_faces: int = 100
     max_pixels: int = 100_000_000
+    dense_weights: dict[str, np.ndarray] | None = None
 
 
 class Scaled(NamedTuple):
@@ -64,7 +67,8 @@ class Scaled(NamedTuple):
     originals: tf.Tensor
 
 
-Network = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]
+# Scores, box deltas, landmark deltas, and a dense branch's feature maps.
+Network = Callable[[tf.Tensor], tuple[tf.Tensor, ...]]
 
 
 def search_encoded(
@@ -81,7 +85,8 @@ def search_encoded(
 
     Returns:
         boxes float32 [B, K, 4], scores [B, K], landmarks [B, K, 5, 2], num_faces int32 [B],
-        status int32 [B] (see `picture_decoding`); zeros behind the last face.
+        status int32 [B] (see `picture_decoding`), and vertices [B, K, V, 3] of a network with a
+        dense branch; zeros behind the last face.
     """
 
     def load(one):
@@ -101,7 +106,7 @@ def search_encoded(
         step = tf.constant(1)
     else:
         step = tf.constant(max(1, CHUNK_PIXELS // (settings.size[0] * settings.size[1])))
-    return _in_chunks(search, data, step, settings.max_faces)
+    return _in_chunks(search, data, step, settings.max_faces, config)
 
 
 def _load_into_frame(data, config: RetinaFaceConfig, settings: SearchSettings):
@@ -157,14 +162,14 @@ def search_pixels(
         else:
             height, width = _target_size(height, width, None)
         step = tf.maximum(1, CHUNK_PIXELS // tf.cast(height * width, tf.int32))
-    return _in_chunks(search, images, step, settings.max_faces)
+    return _in_chunks(search, images, step, settings.max_faces, config)
 
 
 def _input_shape(size: tuple[int, int] | None) -> tuple[int | None, int | None]:
     return (None, None) if size is None else (size[1], size[0])
 
 
-def _in_chunks(search, inputs, step, max_faces: int) -> dict[str, tf.Tensor]:
+def _in_chunks(search, inputs, step, max_faces: int, config) -> dict[str, tf.Tensor]:
     """`search` over `step` entries at a time, the answers joined: memory stays bounded."""
     count = tf.shape(inputs)[0]
     tails = {
@@ -174,6 +179,8 @@ def _in_chunks(search, inputs, step, max_faces: int) -> dict[str, tf.Tensor]:
         "num_faces": ([], tf.int32),
         "status": ([], tf.int32),
     }
+    if config.dense:
+        tails["vertices"] = ([max_faces, config.dense.vertices, 3], tf.float32)
     arrays = {
         name: tf.TensorArray(
             kind, size=0, dynamic_size=True, element_shape=[None, *tail], infer_shape=False
@@ -206,31 +213,41 @@ def _answer(network, scaled: Scaled, status, config, settings) -> dict[str, tf.T
         anchors = tf.constant(generate_anchors(config.levels, height, width))
     outputs = network(scaled.pixels)
 
+    shape = tf.shape(scaled.pixels)[1:3] if settings.size is None else (height, width)
+
     def read(entry):
-        return _read_faces(*entry, anchors, config, settings)
+        heads, maps, *rest = entry
+        return _read_faces(*heads, maps, *rest, anchors, shape, config, settings)
 
     count = settings.max_faces
-    boxes, scores, landmarks, found = tf.map_fn(
-        read,
-        (*outputs, scaled.sizes, scaled.originals, status),
-        fn_output_signature=(
-            tf.TensorSpec([count, 4], tf.float32),
-            tf.TensorSpec([count], tf.float32),
-            tf.TensorSpec([count, 5, 2], tf.float32),
-            tf.TensorSpec([], tf.int32),
-        ),
-    )
-    return {
-        "boxes": boxes,
-        "scores": scores,
-        "landmarks": landmarks,
-        "num_faces": found,
-        "status": status,
+    signature = {
+        "boxes": tf.TensorSpec([count, 4], tf.float32),
+        "scores": tf.TensorSpec([count], tf.float32),
+        "landmarks": tf.TensorSpec([count, 5, 2], tf.float32),
+        "num_faces": tf.TensorSpec([], tf.int32),
     }
+    if config.dense:
+        signature["vertices"] = tf.TensorSpec([count, config.dense.vertices, 3], tf.float32)
+    answers = tf.map_fn(
+        read,
+        (outputs[:3], outputs[3:], scaled.sizes, scaled.originals, status),
+        fn_output_signature=signature,
+    )
+    return {**answers, "status": status}
 
 
 def _read_faces(
-    scores, box_deltas, landmark_deltas, size, original, status, anchors, config, settings
+    scores,
+    box_deltas,
+    landmark_deltas,
+    maps,
+    size,
+    original,
+    status,
+    anchors,
+    shape,
+    config,
+    settings,
 ):
     """`inference.postprocess.read_faces` of one picture, the answer padded to `max_faces`.
 
@@ -254,22 +271,43 @@ def _read_faces(
     boxes = tf.gather(boxes, inside)
     kept = tf.image.non_max_suppression(boxes, scores, settings.max_faces, settings.iou)
     picked = tf.gather(inside, kept)
+    numbers = tf.gather(candidates, picked)
+    found_anchors = tf.gather(anchors, picked)
     landmarks = decode_points(
-        tf.reshape(tf.gather(landmark_deltas, tf.gather(candidates, picked)), [-1, 5, 2]),
-        tf.gather(anchors, picked),
+        tf.reshape(tf.gather(landmark_deltas, numbers), [-1, 5, 2]),
+        found_anchors,
         config.center_variance,
     )
+    boxes = tf.gather(boxes, kept)
+    answers = {}
+    if config.dense:
+        numbers = tf.cast(numbers, tf.int32)
+        rows = [tf.reshape(values, [-1, values.shape[-1]]) for values in maps]
+        answers["vertices"] = dense_vertices(
+            tf.concat(rows, axis=0),
+            tf.zeros_like(numbers),
+            found_anchors,
+            slots_of_anchors(config, shape[0], shape[1], numbers),
+            boxes,
+            landmarks,
+            sampling_table(config, shape[0], shape[1]),
+            settings.dense_weights,
+            config,
+        )
     outer = tf.cast(original, tf.float32)
     scale = (inner / outer)[::-1]
-    boxes = clip_boxes(tf.gather(boxes, kept) / tf.tile(scale, [2]), outer[0], outer[1])
+    answers["boxes"] = clip_boxes(boxes / tf.tile(scale, [2]), outer[0], outer[1])
+    answers["scores"] = tf.gather(scores, kept)
+    answers["landmarks"] = landmarks / scale
+    if config.dense:
+        answers["vertices"] /= tf.concat([scale, tf.reduce_mean(scale, keepdims=True)], axis=0)
     found = tf.size(kept)
-    padding = settings.max_faces - found
-    return (
-        tf.pad(boxes, [[0, padding], [0, 0]]),
-        tf.pad(tf.gather(scores, kept), [[0, padding]]),
-        tf.pad(landmarks / scale, [[0, padding], [0, 0], [0, 0]]),
-        found,
-    )
+    padding = [0, settings.max_faces - found]
+    answers = {
+        name: tf.pad(values, [padding, *[[0, 0]] * (values.shape.rank - 1)])
+        for name, values in answers.items()
+    }
+    return {**answers, "num_faces": found}
 
 
 def _target_size(height, width, size: tuple[int, int] | None):

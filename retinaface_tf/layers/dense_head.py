@@ -21,36 +21,50 @@ class DenseHead(layers.Layer):
         config: its shape, a `DenseConfig` or that as a dict.
         slots: anchors of a cell, over all levels: each has a first layer of its own.
         channels: of the features.
+        variance: the network's centre variance, by which the codes are scaled as landmarks' are.
     """
 
-    def __init__(self, config: DenseConfig | dict, slots: int, channels: int, **kwargs):
+    def __init__(
+        self,
+        config: DenseConfig | dict,
+        slots: int,
+        channels: int,
+        variance: float = 0.1,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.config = config if isinstance(config, DenseConfig) else DenseConfig.from_dict(config)
-        self.slots, self.channels = slots, channels
+        self.slots, self.channels, self.variance = slots, channels, variance
         self.build()
 
     def build(self, input_shape=None):
         if self.built:
             return
         config = self.config
-        width = config.grid**2 * config.reduced + (10 if config.frame == "face" else 0)
+        seen = 19 if config.frame == "face" else 0
+        width = config.grid**2 * config.reduced + seen
         self._add("reduce_kernel", (self.slots, self.channels, config.reduced))
         self._add("reduce_bias", (self.slots, config.reduced))
         for number, hidden in enumerate(config.hidden):
             self._add(f"hidden{number}_kernel", (width, hidden))
             self._add(f"hidden{number}_bias", (hidden,))
-            width = hidden
+            width = hidden + seen
         self._add("code_kernel", (width, config.rank))
         self._add("code_bias", (config.rank,))
         self._add("basis", (config.rank, 3 * config.vertices))
         self._add("mean", (3 * config.vertices,))
+        if seen:
+            self._add("shape", (3 * config.vertices,), trainable=False)
+            self._add("five", (5, 3), trainable=False)
         self.built = True
 
-    def _add(self, name: str, shape: tuple[int, ...]) -> None:
-        initializer = "zeros" if name == "mean" or name.endswith("bias") else "he_normal"
+    def _add(self, name: str, shape: tuple[int, ...], trainable: bool = True) -> None:
+        initializer = "zeros" if name in ("mean", "shape") or name.endswith("bias") else "he_normal"
         if name == "reduce_kernel":
             initializer = keras.initializers.RandomNormal(stddev=(2 / shape[1]) ** 0.5)
-        weight = self.add_weight(shape=shape, initializer=initializer, name=name)
+        weight = self.add_weight(
+            shape=shape, initializer=initializer, trainable=trainable, name=name
+        )
         setattr(self, f"_weight_{name}", weight)
 
     @property
@@ -63,12 +77,22 @@ class DenseHead(layers.Layer):
         self._weight_mean.assign(np.reshape(mean, -1))
         self._weight_basis.assign(np.reshape(basis, (self.config.rank, -1)))
 
+    def set_shape(self, shape: np.ndarray, five: np.ndarray) -> None:
+        """The mean face [V, 3] of the frame "face", and its five points [5, 3]; both fixed."""
+        self._weight_shape.assign(np.reshape(shape, -1))
+        self._weight_five.assign(five)
+
     def call(self, samples, points, slots):
         weights = {name: ops.convert_to_tensor(w) for name, w in self.named_weights.items()}
-        return regress(samples, points, slots, weights, self.config)
+        return regress(samples, points, slots, weights, self.config, self.variance)
 
     def get_config(self):
         import dataclasses
 
         shape = {"config": dataclasses.asdict(self.config), "slots": self.slots}
-        return {**super().get_config(), **shape, "channels": self.channels}
+        return {
+            **super().get_config(),
+            **shape,
+            "channels": self.channels,
+            "variance": self.variance,
+        }

@@ -115,6 +115,14 @@ def write_ply(
     _write(path, start.encode() + rows.tobytes() + faces.tobytes())
 
 
+def sample_colors(image: np.ndarray, vertices: np.ndarray) -> np.ndarray:
+    """RGB uint8 [V, 3] of a picture [H, W, 3] where vertices [V, 3] are; at its edge beyond it."""
+    height, width = image.shape[:2]
+    x = np.clip(np.floor(vertices[:, 0]), 0, width - 1).astype(int)
+    y = np.clip(np.floor(vertices[:, 1]), 0, height - 1).astype(int)
+    return image[y, x]
+
+
 def _write(path: Path, content: bytes) -> None:
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:

@@ -140,7 +140,7 @@ def sampling_table(config: RetinaFaceConfig, height, width) -> SamplingTable:
     for rows, columns in zip(heights, widths):
         starts.append(total)
         total = total + rows * columns
-    stack = np.array if ops is np else ops.stack
+    stack = (lambda values: np.array(values, np.int32)) if ops is np else ops.stack
     return SamplingTable(
         slot_levels(config),
         np.array([level.stride for level in levels], np.float32),
@@ -212,7 +212,68 @@ def sample_features(features, picture, frames: Frames, slots, table: SamplingTab
     return above * (1 - lower_share) + below * lower_share
 
 
-def regress(samples, points, slots, weights: dict, config):
+def posed_shape(points, five, shape):
+    """A mean face turned in space so that its five points meet detected ones: closed form.
+
+    The linear map from the mean's five points to the picture is made a scaled rotation by its
+    polar decomposition, M = (M M^T)^(1/2) R, whose root of a 2x2 matrix needs no iteration.
+
+    Args:
+        points: [K, 5, 2] detected, in their frames.
+        five: [5, 3] the mean's.
+        shape: [V, 3] the mean.
+
+    Returns:
+        vertices [K, V, 3] in the frames; rotation [K, 9], row by row.
+    """
+    ops = array_namespace(points, five)
+    middle = ops.mean(five, axis=0, keepdims=True)
+    known = five - middle
+    # The pseudo-inverse of the five points, [5, 3].
+    solver = ops.matmul(known, _inverse3(ops, ops.matmul(ops.transpose(known), known)))
+    offset = ops.mean(points, axis=1, keepdims=True)
+    linear = ops.matmul(ops.transpose(points - offset, (0, 2, 1)), solver)
+    first, second = linear[:, 0], linear[:, 1]
+    a = ops.sum(first * first, axis=-1, keepdims=True)
+    b = ops.sum(first * second, axis=-1, keepdims=True)
+    d = ops.sum(second * second, axis=-1, keepdims=True)
+    # Square root of [[a, b], [b, d]], then its inverse.
+    determinant = ops.sqrt(ops.maximum(a * d - b * b, 1e-12))
+    trace = ops.sqrt(a + d + 2 * determinant)
+    a, b, d = (a + determinant) / trace, b / trace, (d + determinant) / trace
+    right = (d * first - b * second) / determinant
+    down = (a * second - b * first) / determinant
+    away = ops.stack(
+        [
+            right[:, 1] * down[:, 2] - right[:, 2] * down[:, 1],
+            right[:, 2] * down[:, 0] - right[:, 0] * down[:, 2],
+            right[:, 0] * down[:, 1] - right[:, 1] * down[:, 0],
+        ],
+        axis=-1,
+    )
+    scale = ((a + d) / 2)[..., None]
+    rotation = ops.stack([right, down, away], axis=1)
+    turned = scale * ops.matmul(shape - middle, ops.transpose(rotation, (0, 2, 1)))
+    shift = ops.concatenate([offset, 0 * offset[..., :1]], axis=-1)
+    # Depth counts from the nose tip, the third of the five.
+    tip = scale[..., 0] * ops.sum((five[2] - middle[0]) * away, axis=-1, keepdims=True)
+    shift = shift - ops.concatenate([0 * offset, tip[..., None]], axis=-1)
+    return turned + shift, ops.reshape(rotation, (-1, 9))
+
+
+def _inverse3(ops, m):
+    """Inverse of one symmetric, regular [3, 3] matrix, by cofactors: exporters know no other."""
+    a, b, c, d, e, f = m[0, 0], m[0, 1], m[0, 2], m[1, 1], m[1, 2], m[2, 2]
+    rows = [
+        ops.stack([d * f - e * e, c * e - b * f, b * e - c * d]),
+        ops.stack([c * e - b * f, a * f - c * c, b * c - a * e]),
+        ops.stack([b * e - c * d, b * c - a * e, a * d - b * b]),
+    ]
+    inverse = ops.stack(rows)
+    return inverse / (a * inverse[0, 0] + b * inverse[0, 1] + c * inverse[0, 2])
+
+
+def regress(samples, points, slots, weights: dict, config, variance: float):
     """The head: from sampled features to vertices in their frames.
 
     Args:
@@ -221,9 +282,10 @@ def regress(samples, points, slots, weights: dict, config):
         slots: int [K].
         weights: see `layers.dense_head.DenseHead`.
         config: `DenseConfig`.
+        variance: the network's centre variance, by which the codes are scaled as landmarks' are.
 
     Returns:
-        [K, V, 3] in the frame, divided by its size and by the centre variance, as landmarks are.
+        [K, V, 3] in sizes of the frame.
     """
     ops = array_namespace(samples, slots)
     kernel = ops.take(weights["reduce_kernel"], slots, axis=0)
@@ -231,14 +293,20 @@ def regress(samples, points, slots, weights: dict, config):
     if config.hidden:
         x = ops.maximum(x, 0.0)
     x = ops.reshape(x, (-1, config.grid * config.grid * config.reduced))
+    base, seen = 0.0, []
     if points is not None:
-        x = ops.concatenate([x, points], axis=-1)
+        shape = ops.reshape(weights["shape"], (config.vertices, 3))
+        base, rotation = posed_shape(ops.reshape(points, (-1, 5, 2)), weights["five"], shape)
+        seen = [points, rotation]
+    x = ops.concatenate([x, *seen], axis=-1) if seen else x
     for number in range(len(config.hidden)):
         x = ops.matmul(x, weights[f"hidden{number}_kernel"]) + weights[f"hidden{number}_bias"]
         x = ops.maximum(x, 0.0)
+        # What the points say goes straight to the last layers too.
+        x = ops.concatenate([x, *seen], axis=-1) if seen else x
     code = ops.matmul(x, weights["code_kernel"]) + weights["code_bias"]
     flat = ops.matmul(code, weights["basis"]) + weights["mean"]
-    return ops.reshape(flat, (-1, config.vertices, 3))
+    return base + variance * ops.reshape(flat, (-1, config.vertices, 3))
 
 
 def dense_vertices(
@@ -271,8 +339,8 @@ def dense_vertices(
     dense = config.dense
     frames = face_frames(boxes, landmarks) if dense.frame == "face" else anchor_frames(anchors)
     samples = sample_features(features, picture, frames, slots, table, dense)
-    codes = regress(samples, frames.points, slots, weights, dense)
-    return from_frames(codes * config.center_variance, frames)
+    found = regress(samples, frames.points, slots, weights, dense, config.center_variance)
+    return from_frames(found, frames)
 
 
 def _float(ops, values):

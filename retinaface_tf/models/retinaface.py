@@ -48,7 +48,9 @@ class RetinaFaceNetwork(keras.Model):
         self.dense_head = None
         if config.dense:
             slots = sum(len(level.anchor_sizes) for level in config.levels)
-            self.dense_head = DenseHead(config.dense, slots, config.channels, name="dense_head")
+            self.dense_head = DenseHead(
+                config.dense, slots, config.channels, config.center_variance, name="dense_head"
+            )
 
     def get_config(self):
         return {"config": self.config.to_dict(), "name": self.name}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -174,6 +174,14 @@ def read_examples(folder: Path) -> DenseExamples:
     return DenseExamples(**{name: np.concatenate([p[name] for p in parts]) for name in parts[0]})
 
 
+def join_examples(parts: list[DenseExamples]) -> DenseExamples:
+    """Examples of several sets, one behind the other."""
+    names = vars(parts[0])
+    return DenseExamples(
+        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    )
+
+
 def _examples_of(labels, faces, apart, runtime, topology, config, rng) -> DenseExamples:
     scenes: dict[int, list] = {side: [] for side in CANVASES}
     path, image = None, None
@@ -328,8 +336,3 @@ def _look(scenes: list[dict], runtime: Runtime, config: DenseFeaturesConfig, rng
                 }
             )
     return rows
-
-
-def describe(config: DenseFeaturesConfig) -> dict:
-    """The settings as plain values."""
-    return asdict(config)

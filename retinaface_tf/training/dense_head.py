@@ -8,8 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from retinaface_tf.data.mesh_labels import five_of_vertices
 from retinaface_tf.errors import TrainingDiverged
 from retinaface_tf.losses.mesh import edge_loss, vertex_loss
+from retinaface_tf.mesh.regression import posed_shape
+from retinaface_tf.mesh.topology import MeshTopology
 from retinaface_tf.models import RetinaFaceNetwork
 from retinaface_tf.training.dense_features import DenseExamples
 
@@ -57,7 +60,7 @@ def principal_directions(targets: np.ndarray, rank: int) -> tuple[np.ndarray, np
 def train_dense_head(
     network: RetinaFaceNetwork,
     examples: DenseExamples,
-    triangles: np.ndarray,
+    topology: MeshTopology,
     config: DenseHeadTraining,
     progress: Callable[[int, dict], object] | None = None,
 ) -> list[dict]:
@@ -66,7 +69,7 @@ def train_dense_head(
     Args:
         network: with a dense branch.
         examples: of the photos that may be learned from; those kept apart are left out.
-        triangles: int [M, 3] of the mesh.
+        topology: of the vertices.
         config: how.
         progress: called after each epoch with its number and its figures.
 
@@ -85,9 +88,15 @@ def train_dense_head(
     rng = np.random.default_rng(config.seed)
     chosen = rng.permutation(len(learn))[:4000]
     # The basis lies in the codes' units: frame sizes over the variance.
-    mean, basis = principal_directions(learn.targets[chosen], network.config.dense.rank)
-    head.set_basis(mean / variance, basis / variance)
     sees_points = network.config.dense.frame == "face"
+    rest = learn.targets[chosen].astype(np.float32)
+    if sees_points:
+        five = five_of_vertices(topology.mean)
+        head.set_shape(topology.mean, five)
+        points = learn.points[chosen].reshape(-1, 5, 2)
+        rest = rest - posed_shape(points, five, topology.mean)[0]
+    mean, basis = principal_directions(rest, network.config.dense.rank)
+    head.set_basis(mean / variance, basis / variance)
 
     steps = config.epochs * max(1, len(learn) // config.batch)
     schedule = _Cosine(config.learning_rate, steps)
@@ -95,12 +104,11 @@ def train_dense_head(
     optimizer.exclude_from_weight_decay(var_names=["bias", "basis", "mean"])
     variables = head.trainable_variables
     optimizer.build(variables)
-    triangles = tf.constant(triangles)
+    triangles = tf.constant(topology.triangles)
     spread = tf.constant(learn.samples[chosen].astype(np.float32).std(axis=(0, 1)))
 
     def predict(samples, points, slots):
-        codes = head(samples, points if sees_points else None, slots)
-        return codes * variance
+        return head(samples, points if sees_points else None, slots)
 
     @tf.function(jit_compile=False)
     def step(samples, points, slots, targets):
@@ -126,9 +134,11 @@ def train_dense_head(
         found = predict(tf.cast(samples, tf.float32), points, slots)
         return vertex_loss(found, tf.cast(targets, tf.float32))
 
+    # Faces seen from the side are rare in photos; they come up as often as their share's root.
+    chance = _evened(learn.points) if sees_points else None
     history = []
     for epoch in range(config.epochs):
-        order = rng.permutation(len(learn))
+        order = rng.permutation(rng.choice(len(learn), len(learn), p=chance))
         sums, count = np.zeros(2), 0
         for start in range(0, len(order) - config.batch + 1, config.batch):
             part = order[start : start + config.batch]
@@ -154,6 +164,17 @@ def _arrays(examples: DenseExamples, part: np.ndarray):
 
     names = ("samples", "points", "slots", "targets")
     return [tf.constant(getattr(examples, name)[part]) for name in names]
+
+
+def _evened(points: np.ndarray) -> np.ndarray:
+    """float64 [N] chances that make faces even in how far their five points are turned aside."""
+    points = points.reshape(-1, 5, 2)
+    eyes, mouth = points[:, :2].mean(axis=1), points[:, 3:].mean(axis=1)
+    across = np.abs(points[:, 2, 0] - (eyes[:, 0] + mouth[:, 0]) / 2)
+    kind = np.minimum((across / 0.06).astype(int), 7)
+    count = np.bincount(kind, minlength=8)
+    chance = 1 / np.sqrt(count[kind])
+    return chance / chance.sum()
 
 
 def _Cosine(peak: float, steps: int):

@@ -1,0 +1,103 @@
+"""`retinaface-tf train-mesh`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def train_mesh(
+    labels: Annotated[
+        list[Path], typer.Argument(help="folders that `data label-mesh` wrote", metavar="LABELS...")
+    ],
+    out: Annotated[Path, typer.Option(help="folder for examples and weights")] = Path("runs/mesh"),
+    preset: Annotated[
+        str, typer.Option(help="the detector; it is frozen, only the dense head learns")
+    ] = "mobilenet0.25",
+    versions: Annotated[int, typer.Option(min=1, help="times each face is shown")] = 3,
+    epochs: Annotated[int, typer.Option(min=1, help="passes through the examples")] = 30,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="options of the head (DenseConfig) or its training"
+        ),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TEXT", help="leave out photos with this in their name"),
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="no progress bars")] = False,
+) -> None:
+    """Train the dense head of a frozen detector on labelled photos.
+
+    First the detector's features of every face are written to OUT/examples (an interrupted run goes
+    on), then the head learns from those, which takes no pictures.
+    """
+    import dataclasses
+
+    import numpy as np
+
+    from retinaface_tf.data.mesh_labels import MeshLabelConfig, read_mesh_labels
+    from retinaface_tf.errors import ConfigError
+    from retinaface_tf.inference.runtimes import open_runtime
+    from retinaface_tf.mesh.packaged import save_head
+    from retinaface_tf.mesh.topology import load_topology
+    from retinaface_tf.models import add_dense_branch
+    from retinaface_tf.presets import SHIPPED_DENSE
+    from retinaface_tf.pull import load_preset
+    from retinaface_tf.training.dense_features import (
+        DenseFeaturesConfig,
+        join_examples,
+        make_examples,
+        read_examples,
+    )
+    from retinaface_tf.training.dense_head import DenseHeadTraining, train_dense_head
+    from retinaface_tf.training.progress import no_progress, rich_progress
+    from retinaface_tf.weights import save_weights
+
+    dense, training = SHIPPED_DENSE, DenseHeadTraining(epochs=epochs)
+    for entry in set_ or []:
+        key, _, text = entry.partition("=")
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = text
+        if key in {field.name for field in dataclasses.fields(dense)}:
+            dense = dataclasses.replace(dense, **{key: value})
+        elif key in {field.name for field in dataclasses.fields(training)}:
+            training = dataclasses.replace(training, **{key: value})
+        else:
+            raise ConfigError(f"--set {entry!r}: there is no such option of the head.")
+    topology, track = load_topology(), no_progress if quiet else rich_progress
+    network = add_dense_branch(load_preset(preset), dense)
+    frozen = save_weights(network, out / "frozen.weights.h5")
+    runtime = open_runtime(frozen, "litert", notify=lambda line: print(line, file=sys.stderr))
+    parts = []
+    for number, folder in enumerate(labels):
+        faces = read_mesh_labels(folder, MeshLabelConfig())
+        left_out = [any(text in name for text in exclude or []) for name in faces.images]
+        faces = faces.keep(~np.array(left_out, bool)[faces.image])
+        config = DenseFeaturesConfig(versions=versions, seed=number)
+        place = out / "examples" / f"{number:02d}"
+        with track(f"features of {folder.name}", len(faces)) as advance:
+            make_examples(faces, place, runtime, topology, config, advance)
+        parts.append(read_examples(place))
+    examples = join_examples(parts)
+    print(f"{len(examples)} examples, {int(examples.held_out.sum())} kept apart", file=sys.stderr)
+    with track("training", training.epochs) as advance:
+
+        def told(epoch: int, figures: dict) -> None:
+            text = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
+            advance(1, text)
+            if quiet:
+                print(f"epoch {epoch + 1}: {text}", file=sys.stderr, flush=True)
+
+        history = train_dense_head(network, examples, topology, training, told)
+    path = save_weights(network, out / "mesh.weights.h5")
+    note = {"training": dataclasses.asdict(training), "last": history[-1]}
+    save_head(network, out / "head.npz", note)
+    print(f"{path} and {out / 'head.npz'}: {history[-1]}")

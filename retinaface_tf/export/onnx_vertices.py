@@ -1,0 +1,110 @@
+"""The dense head at the end of an ONNX graph that ends in faces."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from retinaface_tf.models import RetinaFaceNetwork
+
+_PREFIX = "dense/"
+_OUTPUT = "face_vertices"
+
+
+def append_dense_head(
+    model,
+    network: RetinaFaceNetwork,
+    *,
+    picture: str,
+    anchors: str,
+    boxes: str,
+    landmarks: str,
+    opset: int,
+) -> str:
+    """Adds the vertices of suppressed faces to an onnx.ModelProto.
+
+    The head's own graph comes from tf2onnx; its inputs are tied to tensors of the model.
+
+    Args:
+        model: changed in place; has the feature maps and "image".
+        network: with a dense head.
+        picture: name of the int64 [M] tensor with each face's picture.
+        anchors: of the int64 [M] anchors' numbers.
+        boxes, landmarks: of the decoded [M, 4] and [M, 5, 2], in pixels.
+        opset: of the model.
+
+    Returns:
+        Name of the float32 [M, V, 3] tensor.
+    """
+    tail = _convert(network, opset)
+    names = {"picture": picture, "anchors": anchors, "boxes": boxes, "landmarks": landmarks}
+    names |= {"pixels": "image", _OUTPUT: _OUTPUT}
+    for level in network.config.dense_levels:
+        names[f"features_{level.stride}"] = f"features_{level.stride}"
+
+    def renamed(name: str) -> str:
+        # An optional input that is left out has the empty name.
+        return names.get(name.split(":")[0], _PREFIX + name) if name else ""
+
+    for node in tail.graph.node:
+        node.name = _PREFIX + node.name
+        node.input[:] = [renamed(name) for name in node.input]
+        node.output[:] = [renamed(name) for name in node.output]
+        model.graph.node.append(node)
+    for tensor in tail.graph.initializer:
+        tensor.name = renamed(tensor.name)
+        model.graph.initializer.append(tensor)
+    return _OUTPUT
+
+
+def _convert(network, opset: int):
+    import tensorflow as tf
+    import tf2onnx
+
+    from retinaface_tf.geometry.anchors import generate_anchors_in_graph
+    from retinaface_tf.inference.runtimes.keras import dense_weights
+    from retinaface_tf.mesh.regression import dense_vertices, sampling_table, slots_of_anchors
+
+    config, weights = network.config, dense_weights(network)
+    levels = config.dense_levels
+
+    def forward(pixels, picture, anchors, boxes, landmarks, *maps):
+        shape = tf.shape(pixels)
+        height, width = shape[1], shape[2]
+        numbers, picture = tf.cast(anchors, tf.int32), tf.cast(picture, tf.int32)
+        rows = [tf.reshape(m, [shape[0], -1, config.channels]) for m in maps]
+        features = tf.reshape(tf.concat(rows, axis=1), [-1, config.channels])
+        table = generate_anchors_in_graph(config.levels, height, width)
+        vertices = dense_vertices(
+            features,
+            picture,
+            tf.gather(table, numbers),
+            slots_of_anchors(config, height, width, numbers),
+            boxes,
+            landmarks,
+            sampling_table(config, height, width),
+            weights,
+            config,
+        )
+        return tf.identity(vertices, name=_OUTPUT)
+
+    signature = [
+        tf.TensorSpec([None, None, None, 3], tf.float32, "pixels"),
+        tf.TensorSpec([None], tf.int64, "picture"),
+        tf.TensorSpec([None], tf.int64, "anchors"),
+        tf.TensorSpec([None, 4], tf.float32, "boxes"),
+        tf.TensorSpec([None, 5, 2], tf.float32, "landmarks"),
+    ]
+    for level in levels:
+        shape = [None, None, None, config.channels]
+        signature.append(tf.TensorSpec(shape, tf.float32, f"features_{level.stride}"))
+    # By name, not by place: the converter drops inputs that nothing reads.
+    model, _ = tf2onnx.convert.from_function(
+        tf.function(forward, input_signature=signature), signature, opset=opset
+    )
+    (output,) = model.graph.output
+    old = output.name
+    for node in model.graph.node:
+        node.output[:] = [_OUTPUT if name == old else name for name in node.output]
+        node.input[:] = [_OUTPUT if name == old else name for name in node.input]
+    return model
