@@ -22,6 +22,7 @@ OPSET = 17
 OPSETS = (*range(13, 18), *range(19, 23))
 _LAST_WRITTEN = 17
 
+
 def export_onnx(
     network: RetinaFaceNetwork,
     path: str | Path,
