@@ -1,10 +1,11 @@
 """Builds retinaface_tf/mesh/topology.npz: 1,103 vertices and 2,110 triangles from MediaPipe's 468 points.
 
-    python benchmarks/mesh_topology.py --wheel mediapipe-0.10.21-*.whl --points points.npz
+    python benchmarks/mesh_topology.py --wheel mediapipe-0.10.21-*.whl --labels labels/fddb
 
 The wheel (`pip download --no-deps mediapipe==0.10.21`) is read as a zip, never installed or
-imported: of it comes the list of edges that joins the 468 points. `points.npz` holds "points"
-[N, 468, 3], measured on photos (`data label-mesh --points`): their mean, made symmetric, is the mean face.
+imported: of it comes the list of edges that joins the 468 points. The labels are what
+`data label-mesh` wrote (all 468 points are among a mesh's vertices): the mean of these faces, made
+symmetric, is the mean face. `--points` takes an .npz with "points" [N, 468, 3] instead.
 
 A disc of V vertices, F triangles and b edges on its boundary has F = 2V - 2 - b. Hence 1,103 vertices
 and 2,110 triangles have 94 edges on the boundary, where MediaPipe's face oval has 36.
@@ -24,8 +25,9 @@ from scipy.optimize import linear_sum_assignment
 from scipy.sparse import coo_matrix
 from scipy.sparse.linalg import spsolve
 
+from retinaface_tf.data.mesh_labels import MeshLabelConfig, read_mesh_labels
 from retinaface_tf.mesh.refinement import SymmetricMesh
-from retinaface_tf.mesh.topology import MeshTopology, save_topology
+from retinaface_tf.mesh.topology import MeshTopology, load_topology, save_topology
 
 MEMBER = "mediapipe/python/solutions/face_mesh_connections.py"
 VERTICES, TRIANGLES = 1103, 2110
@@ -62,13 +64,17 @@ MOUTH_LEFT = ([78, 191, 80, 81, 82, 13], [78, 95, 88, 178, 87, 14])
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--wheel", type=Path, required=True)
-    parser.add_argument("--points", type=Path, required=True)
+    parser.add_argument("--labels", type=Path)
+    parser.add_argument("--points", type=Path)
     out = Path(__file__).parents[1] / "retinaface_tf/mesh/topology.npz"
     parser.add_argument("--out", type=Path, default=out)
     options = parser.parse_args()
 
     tessellation = read_tessellation(options.wheel)
-    measured = np.load(options.points)["points"].astype(np.float64)
+    if options.points:
+        measured = np.load(options.points)["points"].astype(np.float64)
+    else:
+        measured = points_of_labels(options.labels)
     mean, mirror = symmetric_mean(measured)
     triangles = closed_triangles(tessellation, mean, mirror)
     mesh = SymmetricMesh(mean, triangles, mirror)
@@ -90,6 +96,17 @@ def main() -> None:
     print(f"{len(topology.triangles)} triangles, {len(topology.boundary)} edges on the boundary")
     sides = np.linalg.norm(np.diff(topology.mean[topology.edges], axis=1), axis=-1)
     print(f"edges from {sides.min():.4f} to {sides.max():.4f}, median {np.median(sides):.4f}")
+
+
+def points_of_labels(folder: Path) -> np.ndarray:
+    """[N, 468, 3] of labelled faces whose landmark model was surest."""
+    labels = read_mesh_labels(folder, MeshLabelConfig(min_presence=0.98))
+    topology = load_topology()
+    (own,) = np.nonzero(topology.source_weights.max(axis=1) == 1)
+    column = topology.source_weights[own].argmax(axis=1)
+    points = np.empty((len(labels), 468, 3))
+    points[:, topology.source_points[own, column]] = labels.vertices[:, own]
+    return points
 
 
 def read_tessellation(wheel: Path) -> np.ndarray:

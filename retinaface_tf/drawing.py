@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from retinaface_tf.faces import Faces
 
 BOX_COLOR = (0, 230, 118)
-MESH_COLOR, MESH_OPACITY = (120, 220, 255), 0.45
+MESH_COLOR = (120, 220, 255)
 TEXT_COLOR = (0, 40, 20)
 # Image's left eye, right eye, nose, left and right mouth corner: left is warm, right is cool.
 POINT_COLORS = ((255, 82, 82), (64, 156, 255), (255, 235, 59), (255, 145, 0), (24, 255, 255))
@@ -59,7 +59,9 @@ def _draw_mesh(canvas: np.ndarray, vertices: np.ndarray) -> None:
     # Coordinates count from pixel edges, OpenCV's from pixel middles; in sixteenths.
     points = np.rint((vertices[:, :2] - low - 0.5) * 16).astype(np.int32)
     cv2.polylines(net, list(points[topology.triangles[front]]), True, MESH_COLOR, 1, cv2.LINE_AA, 4)
-    part[:] = cv2.addWeighted(part, 1 - MESH_OPACITY, net, MESH_OPACITY, 0)
+    # On a small face the net is nearly solid: fainter there, so that the face is still seen.
+    opacity = min(0.5, 0.15 + float((high - low).max()) / 1200)
+    part[:] = cv2.addWeighted(part, 1 - opacity, net, opacity, 0)
 
 
 def _draw_label(canvas: np.ndarray, text: str, corner: tuple[int, int], scale: float) -> None:
