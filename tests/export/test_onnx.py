@@ -29,7 +29,10 @@ def test_faces_of_the_graph_are_those_of_numpy(onnx, network, pictures, tmp_path
 
     model = onnx_package.load(onnx)
     append_suppression(
-        model, network, Suppression(threshold=0.6, iou=0.4, max_faces=9), model.opset_import[0].version
+        model,
+        network,
+        Suppression(threshold=0.6, iou=0.4, max_faces=9),
+        model.opset_import[0].version,
     )
     onnx_package.checker.check_model(model, full_check=True)
     session = onnxruntime.InferenceSession(
