@@ -151,7 +151,12 @@ def export_onnx_file(
     threshold: Threshold = 0.5,
     iou: Iou = 0.4,
     max_faces: MaxFaces = 100,
-    opset: Annotated[int, typer.Option(help="Version of ONNX's operators, 13 to 17.")] = 17,
+    opset: Annotated[
+        int,
+        typer.Option(
+            help="Version of ONNX's operators, 13 to 17; 19 to 22 with the operator DeformConv."
+        ),
+    ] = 17,
     with_nms: Annotated[
         bool, typer.Option("--with-nms", help="End in faces, by NonMaxSuppression.")
     ] = False,

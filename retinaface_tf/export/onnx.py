@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from retinaface_tf.models import RetinaFaceNetwork
 
 OPSET = 17
-OPSETS = range(13, 18)
+# tf2onnx writes up to 18, without DeformConv; 19 brought that operator.
+OPSETS = (*range(13, 18), *range(19, 23))
+_LAST_WRITTEN = 17
 
 
 def export_onnx(
@@ -43,7 +45,8 @@ def export_onnx(
     Args:
         network: what to write.
         path: of the file.
-        opset: of ONNX, 13 to 17.
+        opset: of ONNX, 13 to 17 or 19 to 22. From 19 on deformable convolutions are the operator
+            DeformConv, below they are gathers and products of matrices, which older runtimes know.
         suppression: end the graph in faces.
         preset, threshold, iou: noted in the file.
 
@@ -53,7 +56,7 @@ def export_onnx(
         WeightsError: the file cannot be written.
     """
     if opset not in OPSETS:
-        raise ConfigError(f"Opset {opset} must be from {OPSETS[0]} to {OPSETS[-1]}.")
+        raise ConfigError(f"Opset {opset} must be one of {', '.join(map(str, OPSETS))}.")
     metadata = ModelMetadata(
         config=network.config,
         suppression=suppression,
@@ -88,6 +91,9 @@ def _convert(network: RetinaFaceNetwork, opset: int):
     import keras
     import tensorflow as tf
 
+    from retinaface_tf.export import onnx_deformable
+    from retinaface_tf.layers.deformable_conv import for_exporters
+
     try:
         import tf2onnx
     except ImportError:
@@ -99,12 +105,22 @@ def _convert(network: RetinaFaceNetwork, opset: int):
     archive = keras.export.ExportArchive()
     archive.track(network)
     signature = tf.TensorSpec([None, None, None, 3], tf.float32, "image")
-    archive.add_endpoint("serve", forward, input_signature=[signature])
+    native = opset > _LAST_WRITTEN
     with tempfile.TemporaryDirectory(prefix="retinaface-tf-") as folder:
-        archive.write_out(folder, verbose=False)
+        with for_exporters(network, onnx_deformable.mark if native else None):
+            archive.add_endpoint("serve", forward, input_signature=[signature])
+            archive.write_out(folder, verbose=False)
         loaded = tf.saved_model.load(folder)
         function = tf.function(lambda image: tuple(loaded.serve(image)[name] for name in names))
-        model, _ = tf2onnx.convert.from_function(function, [signature], opset=opset)
+        model, _ = tf2onnx.convert.from_function(
+            function,
+            [signature],
+            opset=min(opset, _LAST_WRITTEN),
+            custom_op_handlers={onnx_deformable.MARK: (onnx_deformable.convert_mark, [])},
+            extra_opset=[onnx_deformable.opset()],
+        )
+    if native:
+        model = onnx_deformable.raise_opset(model, opset)
     rewrite(model)
     _rename(model, names)
     return model

@@ -194,10 +194,15 @@ def _trace(model: RetinaFaceNetwork, size: tuple[int, int] | None, freeze: bool)
     )
 
     from retinaface_tf.inference.runtimes.keras import read_heads
+    from retinaface_tf.layers.deformable_conv import for_exporters
+
+    def heads(images):
+        with for_exporters(model):
+            return read_heads(model, images)
 
     height, width = (None, None) if size is None else (size[1], size[0])
     forward = tf.function(
-        lambda images: read_heads(model, images),
+        heads,
         input_signature=[tf.TensorSpec([None, height, width, 3], tf.uint8)],
     )
     if not freeze:

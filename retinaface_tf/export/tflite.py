@@ -118,18 +118,20 @@ def _convert(network, metadata: ModelMetadata, calibration) -> bytes:
     import keras
     import tensorflow as tf
 
+    from retinaface_tf.layers.deformable_conv import for_exporters
+
     heads = raw_heads(network)
-    height, width = metadata.input_size
+    sides = [None, None] if _has_open_sides(metadata) else metadata.input_size
     forward = heads if not metadata.suppression else _with_faces(heads, metadata, network)
     quantized = metadata.precision == "int8"
     dtype = tf.as_dtype(metadata.input_dtype)
     archive = keras.export.ExportArchive()
     archive.track(network)
-    archive.add_endpoint(
-        "serve", forward, input_signature=[tf.TensorSpec([1, height, width, 3], dtype, "image")]
-    )
+    signature = [tf.TensorSpec([1, *sides, 3], dtype, "image")]
     with tempfile.TemporaryDirectory(prefix="retinaface-tf-") as folder:
-        archive.write_out(folder, verbose=False)
+        with for_exporters(network):
+            archive.add_endpoint("serve", forward, input_signature=signature)
+            archive.write_out(folder, verbose=False)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, ["serve"])
         if metadata.precision != "float32":
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -141,6 +143,15 @@ def _convert(network, metadata: ModelMetadata, calibration) -> bytes:
             converter._experimental_calibrate_only = True
         content = converter.convert()
     return _quantize(content) if quantized else content
+
+
+def _has_open_sides(metadata: ModelMetadata) -> bool:
+    """Whether the graph works its sides out when it runs.
+
+    The numbers of a deformable convolution's grid follow the sides; elsewhere nothing but the
+    reshapes of the outputs does, and `_open_reshapes` sees to those.
+    """
+    return metadata.resizable and metadata.config.deformable
 
 
 def _samples(images: Iterable[np.ndarray], dtype: str) -> Iterator[list[np.ndarray]]:
@@ -209,7 +220,7 @@ def _describe(content: bytes, metadata: ModelMetadata, network: RetinaFaceNetwor
     for name, index in outputs.items():
         graph.tensors[index].name = name
     graph.tensors[graph.inputs[0]].name = signature.inputs[0].name = "image"
-    if metadata.resizable:
+    if metadata.resizable and not _has_open_sides(metadata):
         _open_reshapes(model)
     if metadata.precision == "dynamic":
         _float_depthwise_kernels(model)

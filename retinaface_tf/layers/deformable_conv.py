@@ -4,26 +4,40 @@ A kernel's tap reads the map between its cells, at its regular place plus an off
 convolution predicts for every output cell. Its cost is memory traffic: four neighbours of every
 sampled point. So here
 
-- a tap is one gather of 2x2 neighbourhoods, from a map padded once, so that no corner is tested;
-- offsets move whole vectors of channels, and the interpolation is a [1, 4] x [4, C] product;
-- taps are taken one after another and summed: the largest array is four times the map, not
-  4 x kernel height x kernel width times, and stays in the processor's cache;
-- the gradient keeps the inputs alone and gathers again.
+- a sample is one 2x2 neighbourhood of a map padded once, so that no corner is tested;
+- offsets move whole vectors of channels, and the interpolation is a product of matrices;
+- few taps are taken at a time and summed, so that what lies between stays in the processor's cache;
+- the gradient keeps the inputs alone and samples again; the derivatives along y and x are the same
+  product with other weights.
+
+`sampling_grid` says where a tap reads, `neighbourhoods` reads.
 """
 
 from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import keras
 from keras import layers, ops
 
 from retinaface_tf.errors import ConfigError
-
-# Rows and columns of zeros around the map: a 2x2 neighbourhood wholly outside still has a place.
-_BORDER = 2
-# Offsets beyond this many cells are outside every map; larger ones would not fit an int32.
-_FAR = 1e6
-
-Pair = tuple[int, int]
+from retinaface_tf.layers.neighbourhoods import (
+    Neighbourhoods,
+    Sampling,
+    is_sparse,
+    neighbourhoods,
+)
+from retinaface_tf.layers.sampling_grid import (
+    BORDER,
+    Grid,
+    Pair,
+    bilinear,
+    bilinear_and_slopes,
+    side,
+    take_samples,
+)
 
 
 def deformable_conv2d(
@@ -36,6 +50,8 @@ def deformable_conv2d(
     padding: str | int | tuple[Pair, Pair] = "same",
     dilation_rate: int | Pair = 1,
     groups: int = 1,
+    sampling: Sampling = "auto",
+    own_gradient: bool = True,
 ):
     """Convolution whose taps are displaced, and optionally weighted, in every output cell.
 
@@ -52,22 +68,50 @@ def deformable_conv2d(
         padding: "same" or "valid" as in `keras.layers.Conv2D`, a number of cells for all sides, or
             ((top, bottom), (left, right)).
         groups: of the convolution; they divide C and F.
+        sampling: "gather" runs on every backend, in XLA and through every exporter; "sparse" is
+            quicker on TensorFlow without a GPU, and "auto" takes it there.
+        own_gradient: with the gradient that samples again; else the backend's own, which keeps all
+            samples. For graphs that are never differentiated: less to trace.
 
     Returns:
         [B, Ho, Wo, F] of x's type.
+
+    Raises:
+        ConfigError: there is no such sampling here.
     """
     kh, kw = kernel.shape[:2]
     strides, dilation = _pair(strides), _pair(dilation_rate)
-    (top, bottom), (left, right) = _resolve_padding(x, (kh, kw), strides, padding, dilation)
-    out_height = _output_side(_side(x, 1) + top + bottom, kh, strides[0], dilation[0])
-    out_width = _output_side(_side(x, 2) + left + right, kw, strides[1], dilation[1])
-    taps = _Taps(kh, kw, strides, dilation, (top, left), (out_height, out_width), groups)
-    offsets = ops.cast(offsets, _coordinate_type(offsets.dtype))
-    if mask is None:
-        run = ops.custom_gradient(lambda *tensors: _differentiable(taps, *tensors, None))
-        return run(x, kernel, offsets)
-    run = ops.custom_gradient(lambda *tensors: _differentiable(taps, *tensors))
-    return run(x, kernel, offsets, mask)
+    (top, bottom), (left, right) = resolve_padding(x, (kh, kw), strides, padding, dilation)
+    out_height = _output_side(side(x, 1) + top + bottom, kh, strides[0], dilation[0])
+    out_width = _output_side(side(x, 2) + left + right, kw, strides[1], dilation[1])
+    grid = Grid((kh, kw), strides, dilation, (top, left), (out_height, out_width))
+    tensors = (x, kernel, offsets) if mask is None else (x, kernel, offsets, mask)
+
+    def run(*tensors):
+        return _differentiable(grid, groups, neighbourhoods(sampling), *tensors)
+
+    return ops.custom_gradient(run)(*tensors) if own_gradient else run(*tensors)[0]
+
+
+@contextmanager
+def for_exporters(model: keras.Model, convolve: Callable | None = None) -> Iterator[None]:
+    """Within, the model's deformable convolutions are traced as exporters take them.
+
+    Args:
+        model: has `DeformableConv2D` layers, or none.
+        convolve: takes the place of `deformable_conv2d` with sampling "gather", which every
+            exporter takes. Called with its first four arguments and, by name, strides, padding,
+            dilation_rate and groups.
+    """
+    gather = functools.partial(deformable_conv2d, sampling="gather", own_gradient=False)
+    found = [layer for layer in model._flatten_layers() if isinstance(layer, DeformableConv2D)]
+    for layer in found:
+        layer.convolve = convolve or gather
+    try:
+        yield
+    finally:
+        for layer in found:
+            layer.convolve = None
 
 
 @keras.saving.register_keras_serializable(package="retinaface_tf")
@@ -90,6 +134,7 @@ class DeformableConv2D(layers.Layer):
             scaled.
         kernel_initializer, bias_initializer, kernel_regularizer: as in `Conv2D`, of the main
             convolution.
+        sampling: see `deformable_conv2d`; exporters need "gather", which `for_exporters` chooses.
 
     Input [B, H, W, C], output [B, Ho, Wo, filters].
     """
@@ -111,6 +156,7 @@ class DeformableConv2D(layers.Layer):
         kernel_initializer="glorot_uniform",
         bias_initializer="zeros",
         kernel_regularizer=None,
+        sampling: Sampling = "auto",
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -128,6 +174,9 @@ class DeformableConv2D(layers.Layer):
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.bias_initializer = keras.initializers.get(bias_initializer)
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+        self.sampling = sampling
+        self.convolve = None  # Instead of `deformable_conv2d`, see `for_exporters`.
+        self.supports_jit = not is_sparse(sampling)
         if filters % groups:
             raise ConfigError(f"groups={groups} must divide filters={filters}.")
 
@@ -186,7 +235,8 @@ class DeformableConv2D(layers.Layer):
 
     def call(self, x, training: bool = False):
         offsets, mask = self.predict_offsets(x, training)
-        y = deformable_conv2d(
+        convolve = self.convolve or functools.partial(deformable_conv2d, sampling=self.sampling)
+        y = convolve(
             x,
             ops.cast(self.kernel, x.dtype),
             offsets,
@@ -232,6 +282,7 @@ class DeformableConv2D(layers.Layer):
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
             "bias_initializer": keras.initializers.serialize(self.bias_initializer),
             "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
+            "sampling": self.sampling,
         }
 
 
@@ -241,205 +292,135 @@ def scale_gradient(x, scale: float):
     return constant + scale * (x - constant)
 
 
-class _Taps:
-    """The regular part of the sampling grid, and the sampling itself.
-
-    Args:
-        kh, kw, strides, dilation, groups: of the convolution.
-        origin: cells of padding above and to the left.
-        output: rows and columns of the output.
-    """
-
-    def __init__(self, kh, kw, strides, dilation, origin, output, groups):
-        self.kh, self.kw, self.strides, self.dilation = kh, kw, strides, dilation
-        self.origin, self.output, self.groups = origin, output, groups
-
-    def split(self, x, offsets, mask):
-        """The padded map as rows of channels, and for every tap where and how to sample it.
-
-        Returns:
-            rows [B * Hp * Wp * D, C / D]; indices int32 [taps, N, D, 4] of the 2x2 neighbourhoods
-            (N = B * Ho * Wo); fractions (y, x), each [taps, N, D]; mask [taps, N, D] or None.
-        """
-        taps = self.kh * self.kw
-        groups = offsets.shape[-1] // (2 * taps)
-        channels = x.shape[-1]
-        batch, height, width = _side(x, 0), _side(x, 1), _side(x, 2)
-        out_height, out_width = self.output
-        padded_height, padded_width = height + 2 * _BORDER, width + 2 * _BORDER
-
-        offsets = ops.reshape(offsets, (batch, out_height, out_width, groups, taps, 2))
-        # [2, taps, B, Ho, Wo, D]: each tap's numbers lie together.
-        offsets = ops.transpose(offsets, (5, 4, 0, 1, 2, 3))
-        offsets = ops.clip(offsets, -_FAR, _FAR)
-        whole = ops.floor(offsets)
-        fraction = offsets - whole
-        # The regular grid is whole numbers, added as such: no digit of the fraction is lost.
-        whole = ops.cast(whole, "int32")
-        ky, kx = ops.arange(taps) // self.kw, ops.arange(taps) % self.kw
-        y = ops.arange(out_height)[None, :] * self.strides[0] + (
-            ky[:, None] * self.dilation[0] - self.origin[0]
-        )
-        x_ = ops.arange(out_width)[None, :] * self.strides[1] + (
-            kx[:, None] * self.dilation[1] - self.origin[1]
-        )
-        y = whole[0] + ops.cast(y, "int32")[:, None, :, None, None]
-        x_ = whole[1] + ops.cast(x_, "int32")[:, None, None, :, None]
-        # Clamped, a neighbourhood off the map lies on zeros alone. Also for NaN, whatever it casts to.
-        y = ops.clip(y + _BORDER, 0, padded_height - 2)
-        x_ = ops.clip(x_ + _BORDER, 0, padded_width - 2)
-        start = ops.arange(batch, dtype="int32")[None, :, None, None, None]
-        cell = (start * padded_height + y) * padded_width + x_
-        cell = ops.reshape(cell, (taps, -1, groups, 1))
-        corners = cell + _corner_steps(padded_width)
-        indices = corners if groups == 1 else corners * groups + ops.arange(groups)[:, None]
-
-        rows = ops.pad(x, ((0, 0), (_BORDER, _BORDER), (_BORDER, _BORDER), (0, 0)))
-        rows = ops.reshape(rows, (-1, channels // groups))
-        fraction = ops.reshape(fraction, (2, taps, -1, groups))
-        if mask is not None:
-            mask = ops.reshape(mask, (-1, groups, taps))
-            mask = ops.cast(ops.transpose(mask, (2, 0, 1)), fraction.dtype)
-        return rows, ops.cast(indices, "int32"), (fraction[0], fraction[1]), mask
-
-    def combine(self, columns, kernel):
-        """[N, C] x [C / groups, F] -> [N, F], in groups."""
-        if self.groups == 1:
-            return ops.matmul(columns, kernel)
-        columns = ops.reshape(columns, (-1, self.groups, kernel.shape[0]))
-        kernel = ops.reshape(kernel, (kernel.shape[0], self.groups, -1))
-        return ops.reshape(
-            ops.einsum("ngc,cgf->ngf", columns, kernel), (-1, self.groups * kernel.shape[-1])
-        )
-
-    def combine_gradients(self, columns, kernel, upstream):
-        """Gradients of `combine` with respect to columns [N, C] and kernel [C / groups, F]."""
-        if self.groups == 1:
-            return (
-                ops.matmul(upstream, ops.transpose(kernel)),
-                ops.matmul(ops.transpose(columns), upstream),
-            )
-        upstream = ops.reshape(upstream, (-1, self.groups, kernel.shape[1] // self.groups))
-        columns = ops.reshape(columns, (-1, self.groups, kernel.shape[0]))
-        grouped = ops.reshape(kernel, (kernel.shape[0], self.groups, -1))
-        d_columns = ops.einsum("ngf,cgf->ngc", upstream, grouped)
-        d_kernel = ops.einsum("ngc,ngf->cgf", columns, upstream)
-        return (
-            ops.reshape(d_columns, (-1, self.groups * kernel.shape[0])),
-            ops.reshape(d_kernel, kernel.shape),
-        )
-
-
-def _differentiable(taps: _Taps, x, kernel, offsets, mask):
+def _differentiable(grid: Grid, groups: int, reader: Neighbourhoods, x, kernel, offsets, mask=None):
     """The convolution and its gradient function, for `ops.custom_gradient`."""
-    out_height, out_width = taps.output
-    filters = kernel.shape[-1]
-    flat_kernel = ops.reshape(kernel, (taps.kh * taps.kw, *kernel.shape[2:]))
-    channels = x.shape[-1]
+    filters, channels = kernel.shape[-1], x.shape[-1]
+    taps = grid.kernel[0] * grid.kernel[1]
+    rows, corners, fy, fx, factors = take_samples(grid, x, offsets, mask)
 
-    def sample(tap, previous):
-        """Neighbourhoods [N, D, 4, C / D] of a tap, their weights, and where they were."""
-        index = indices[tap] if previous is None else _after(previous, indices[tap])
-        return ops.take(rows, index, axis=0), weights[tap], index
+    def blend(corners, weights, sums):
+        """[N, taps, D, (K,) 4] weights -> [N * taps * D, K, C / D]."""
+        weights = ops.reshape(weights, (-1, sums, 4))
+        return reader.blend(rows, ops.reshape(corners, (-1, 4)), weights)
 
-    def blend(corners, weight):
-        return ops.reshape(ops.matmul(weight[..., None, :], corners), (-1, channels))
-
-    rows, indices, (fy, fx), factors = taps.split(x, offsets, mask)
-    plain_weights = _bilinear(fy, fx)
-    weights = plain_weights if factors is None else plain_weights * factors[..., None]
-    weights = ops.cast(weights, x.dtype)
+    weights = bilinear(fy, fx)
+    if factors is not None:
+        weights = weights * factors[..., None]
+    kernels = ops.reshape(kernel, (taps, *kernel.shape[2:]))
+    together = reader.taps_together or grid.kernel[1]
     total = None
-    for tap in range(taps.kh * taps.kw):
-        corners, weight, _ = sample(tap, total)
-        part = taps.combine(blend(corners, weight), flat_kernel[tap])
+    for corner, weight, tap_kernels in zip(
+        _steps(corners, together), _steps(weights, together), _steps(kernels, together, axis=0)
+    ):
+        columns = blend(_after([total], corner), weight, 1)
+        columns = ops.reshape(columns, (-1, together * channels))
+        part = _combine(columns, tap_kernels, groups)
         total = part if total is None else total + part
-    output = ops.reshape(total, (-1, out_height, out_width, filters))
+    output = ops.reshape(total, (-1, *grid.output, filters))
 
     def backward(*args, upstream=None):
         if upstream is None:
             (upstream,) = args
         upstream = ops.reshape(upstream, (-1, filters))
-        d_rows, d_kernel, d_weights = None, [], []
-        for tap in range(taps.kh * taps.kw):
-            corners, weight, index = sample(tap, upstream if d_rows is None else d_rows)
-            d_columns, d_tap = taps.combine_gradients(
-                blend(corners, weight), flat_kernel[tap], upstream
-            )
-            d_kernel.append(d_tap)
-            d_columns = ops.reshape(d_columns, (-1, corners.shape[1], corners.shape[-1]))
-            d_weights.append(ops.matmul(corners, d_columns[..., None])[..., 0])
-            part = ops.segment_sum(
-                ops.reshape(weight[..., None] * d_columns[..., None, :], (-1, rows.shape[-1])),
-                ops.reshape(index, (-1,)),
-                num_segments=_side(rows, 0),
+        scales = [None] * taps if factors is None else _steps(factors, together)
+        d_rows, d_kernels, d_samples = None, [], []
+        for corner, weight, step_y, step_x, scale, tap_kernels in zip(
+            _steps(corners, together),
+            _steps(weights, together),
+            _steps(fy, together),
+            _steps(fx, together),
+            scales,
+            _steps(kernels, together, axis=0),
+        ):
+            corner = _after([d_rows, *d_kernels[-1:], *d_samples[-1:]], corner)
+            samples = blend(corner, bilinear_and_slopes(step_y, step_x), 3)
+            columns = samples[:, 0]
+            if scale is not None:
+                columns = columns * ops.cast(ops.reshape(scale, (-1, 1)), columns.dtype)
+            columns = ops.reshape(columns, (-1, together * channels))
+            d_columns, d_kernel = _combine_gradients(columns, tap_kernels, upstream, groups)
+            d_kernels.append(d_kernel)
+            d_columns = ops.reshape(d_columns, (-1, samples.shape[-1]))
+            d_sample = ops.matmul(samples, d_columns[..., None])
+            d_samples.append(ops.reshape(d_sample, (-1, together, corner.shape[2], 3)))
+            part = reader.spread(
+                d_columns,
+                ops.reshape(corner, (-1, 4)),
+                ops.reshape(weight, (-1, 4)),
+                side(rows, 0),
             )
             d_rows = part if d_rows is None else d_rows + part
-        batch, height, width = _side(x, 0), _side(x, 1), _side(x, 2)
-        d_map = ops.reshape(d_rows, (batch, height + 2 * _BORDER, width + 2 * _BORDER, channels))
-        d_weights = ops.cast(ops.stack(d_weights), fy.dtype)
-        d_fractions = ops.stack(_bilinear_gradients(fy, fx, d_weights), axis=-1)
+        batch, height, width = side(x, 0), side(x, 1), side(x, 2)
+        d_map = ops.reshape(d_rows, (batch, height + 2 * BORDER, width + 2 * BORDER, channels))
+        # [N, taps, D, 3] -> [N, D, taps, 3]
+        d_samples = ops.transpose(ops.concatenate(d_samples, axis=1), (0, 2, 1, 3))
+        d_samples = ops.cast(d_samples, fy.dtype)
+        d_offsets = d_samples[..., 1:]
         if factors is not None:
-            d_fractions = d_fractions * factors[..., None]
-        # [taps, N, D, 2] -> [N, D, taps, 2]
-        d_offsets = ops.transpose(d_fractions, (1, 2, 0, 3))
+            d_offsets = d_offsets * ops.transpose(factors, (0, 2, 1))[..., None]
         gradients = [
-            d_map[:, _BORDER : _BORDER + height, _BORDER : _BORDER + width, :],
-            ops.reshape(ops.stack(d_kernel), kernel.shape),
-            ops.reshape(d_offsets, ops.shape(offsets)),
+            d_map[:, BORDER : BORDER + height, BORDER : BORDER + width, :],
+            ops.reshape(ops.concatenate(d_kernels, axis=0), kernel.shape),
+            ops.cast(ops.reshape(d_offsets, ops.shape(offsets)), offsets.dtype),
         ]
         if factors is not None:
-            d_mask = ops.transpose(ops.sum(d_weights * plain_weights, axis=-1), (1, 2, 0))
-            gradients.append(ops.cast(ops.reshape(d_mask, ops.shape(mask)), mask.dtype))
+            d_mask = ops.reshape(d_samples[..., 0], ops.shape(mask))
+            gradients.append(ops.cast(d_mask, mask.dtype))
         return tuple(gradients)
 
     return output, backward
 
 
-def _bilinear(fy, fx):
-    """Weights [..., 4] of a 2x2 neighbourhood, row by row."""
-    top, left = 1 - fy, 1 - fx
-    return ops.stack([top * left, top * fx, fy * left, fy * fx], axis=-1)
+def _steps(values, together: int, axis: int = 1):
+    """The taps along that axis, so many at a time."""
+    return ops.split(values, values.shape[axis] // together, axis=axis)
 
 
-def _bilinear_gradients(fy, fx, d_weights):
-    """Gradients of the two fractions, from those of the four weights."""
-    d00, d01, d10, d11 = (d_weights[..., corner] for corner in range(4))
-    d_y = (1 - fx) * (d10 - d00) + fx * (d11 - d01)
-    d_x = (1 - fy) * (d01 - d00) + fy * (d11 - d10)
-    return d_y, d_x
+def _combine(columns, kernels, groups: int):
+    """[N, T * C] x [T, C / groups, F] -> [N, F]."""
+    taps, channels, filters = kernels.shape
+    if groups == 1:
+        return ops.matmul(columns, ops.reshape(kernels, (taps * channels, filters)))
+    columns = ops.reshape(columns, (-1, taps, groups, channels))
+    kernels = ops.reshape(kernels, (taps, channels, groups, filters // groups))
+    return ops.reshape(ops.einsum("ntgc,tcgf->ngf", columns, kernels), (-1, filters))
 
 
-def _after(previous, indices):
-    """`indices`, not to be had before `previous` is.
+def _combine_gradients(columns, kernels, upstream, groups: int):
+    """Gradients of `_combine`, [N, T * C] and [T, C / groups, F], for its [N, F]."""
+    taps, channels, filters = kernels.shape
+    if groups == 1:
+        kernel = ops.reshape(kernels, (taps * channels, filters))
+        d_kernels = ops.matmul(ops.transpose(columns), upstream)
+        return ops.matmul(upstream, ops.transpose(kernel)), ops.reshape(d_kernels, kernels.shape)
+    grouped = ops.reshape(kernels, (taps, channels, groups, filters // groups))
+    upstream = ops.reshape(upstream, (-1, groups, filters // groups))
+    columns = ops.reshape(columns, (-1, taps, groups, channels))
+    d_columns = ops.einsum("ngf,tcgf->ntgc", upstream, grouped)
+    d_kernels = ops.einsum("ntgc,ngf->tcgf", columns, upstream)
+    return ops.reshape(d_columns, (-1, taps * groups * channels)), ops.reshape(
+        d_kernels, kernels.shape
+    )
 
-    TensorFlow starts whatever is ready: all taps' gathers at once, and their memory with them.
+
+def _after(previous, x):
+    """x, not to be had before all of `previous` are; x at once if they start with None.
+
+    TensorFlow starts whatever is ready: all taps at once, and their memory with them.
     """
-    return indices + 0 * ops.cast(previous[:1, :1], "int32")[0, 0]
+    if previous[0] is None or keras.backend.backend() != "tensorflow":
+        return x
+    import tensorflow as tf
 
-
-def _corner_steps(padded_width):
-    steps = [0, 1, padded_width, padded_width + 1]
-    if isinstance(padded_width, int):
-        return ops.convert_to_tensor(steps, dtype="int32")
-    return ops.stack([ops.cast(step, "int32") for step in steps])
-
-
-def _coordinate_type(dtype) -> str:
-    dtype = keras.backend.standardize_dtype(dtype)
-    return dtype if dtype == "float64" else "float32"
-
-
-def _side(x, axis: int):
-    """A dimension: a number where it is known, else a tensor."""
-    return x.shape[axis] if x.shape[axis] is not None else ops.shape(x)[axis]
+    with tf.control_dependencies(previous):
+        return tf.identity(x)
 
 
 def _output_side(padded, kernel: int, stride: int, dilation: int):
     return (padded - (kernel - 1) * dilation - 1) // stride + 1
 
 
-def _resolve_padding(x, kernel: Pair, strides: Pair, padding, dilation: Pair):
+def resolve_padding(x, kernel: Pair, strides: Pair, padding, dilation: Pair):
     """((top, bottom), (left, right)) in cells; numbers, or tensors for sides not yet known."""
     if padding == "valid":
         return (0, 0), (0, 0)
@@ -451,9 +432,9 @@ def _resolve_padding(x, kernel: Pair, strides: Pair, padding, dilation: Pair):
         if stride == 1:
             total = reach - 1
         else:
-            side = _side(x, axis + 1)
+            cells = side(x, axis + 1)
             # No negative numbers: ONNX divides them towards zero.
-            total = (side + stride - 1) // stride * stride - stride + reach - side
+            total = (cells + stride - 1) // stride * stride - stride + reach - cells
             total = max(total, 0) if isinstance(total, int) else ops.maximum(total, 0)
         result.append((total // 2, total - total // 2))
     return tuple(result)

@@ -12,6 +12,8 @@ from onnx.reference import ReferenceEvaluator
 from retinaface_tf.errors import ConfigError
 from retinaface_tf.layers.deformable_conv import DeformableConv2D, deformable_conv2d
 
+# What the running backend has.
+SAMPLINGS = ("gather", "sparse") if keras.backend.backend() == "tensorflow" else ("gather",)
 EXPLICIT_PADDINGS = (0, 1, 2, ((1, 0), (2, 1)))
 
 
@@ -78,8 +80,10 @@ def test_equals_the_onnx_reference(seed):
     groups = tensors["offsets"].shape[-1] // (2 * kernel.shape[0] * kernel.shape[1])
     model = onnx_model(options, sides, kernel, groups, "mask" in tensors)
     (expected,) = ReferenceEvaluator(model).run(None, channels_first(tensors))
-    found = ops.convert_to_numpy(deformable_conv2d(**tensors, **options))
-    np.testing.assert_allclose(found, expected.transpose(0, 2, 3, 1), atol=1e-5)
+    for sampling in SAMPLINGS:
+        found = deformable_conv2d(**tensors, **options, sampling=sampling)
+        found = ops.convert_to_numpy(found)
+        np.testing.assert_allclose(found, expected.transpose(0, 2, 3, 1), atol=1e-5)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -118,9 +122,11 @@ def gradients(tensors, options, weights):
     return {name: ops.convert_to_numpy(value) for name, value in zip(names, found)}
 
 
+@pytest.mark.parametrize("sampling", SAMPLINGS)
 @pytest.mark.parametrize("seed", range(6))
-def test_gradients_equal_finite_differences(seed):
+def test_gradients_equal_finite_differences(seed, sampling):
     tensors, options, _ = random_case(seed, np.float64)
+    options["sampling"] = sampling
     # Away from whole offsets, where the interpolation has a kink.
     offsets = tensors["offsets"]
     tensors["offsets"] = np.floor(offsets) + 0.1 + 0.8 * (offsets - np.floor(offsets))
@@ -165,24 +171,26 @@ def test_whole_offsets_shift_the_map(rng):
     assert not y[:, 5].any() and not y[:, :, :2].any()
 
 
+@pytest.mark.parametrize("sampling", SAMPLINGS)
 @pytest.mark.parametrize("offset", [1e30, -1e30, np.inf, -np.inf, np.nan])
-def test_wild_offsets_read_nothing_outside_the_map(rng, offset):
+def test_wild_offsets_read_nothing_outside_the_map(rng, offset, sampling):
     x = rng.normal(size=(1, 4, 4, 2)).astype(np.float32)
     kernel = np.ones((1, 1, 2, 1), np.float32)
-    y = ops.convert_to_numpy(deformable_conv2d(x, kernel, np.full((1, 4, 4, 2), offset, "f")))
+    y = deformable_conv2d(x, kernel, np.full((1, 4, 4, 2), offset, "f"), sampling=sampling)
+    y = ops.convert_to_numpy(y)
     assert np.isnan(y).all() if np.isnan(offset) else not y.any()
 
 
+@pytest.mark.parametrize("sampling", SAMPLINGS)
 @pytest.mark.parametrize("dtype, tolerance", [("float16", 4e-3), ("bfloat16", 3e-2)])
-def test_half_precision_keeps_float32_coordinates(rng, dtype, tolerance):
+def test_half_precision_keeps_float32_coordinates(rng, dtype, tolerance, sampling):
     # In float16 cell 3000 has neighbours two cells apart: coordinates there must not be rounded.
     x = np.zeros((1, 2, 3000, 1), np.float32)
     x[0, 0, 2995:2998, 0] = (1, 2, 3)
     offsets = np.zeros((1, 2, 3000, 2), np.float32)
     offsets[..., 1] = 0.25
-    y = deformable_conv2d(
-        ops.cast(x, dtype), ops.ones((1, 1, 1, 1), dtype), ops.cast(offsets, dtype)
-    )
+    values = (ops.cast(x, dtype), ops.ones((1, 1, 1, 1), dtype), ops.cast(offsets, dtype))
+    y = deformable_conv2d(*values, sampling=sampling)
     assert keras.backend.standardize_dtype(y.dtype) == dtype
     y = ops.convert_to_numpy(ops.cast(y, "float32"))
     np.testing.assert_allclose(y[0, 0, 2994:2998, 0], [0.25, 1.25, 2.25, 2.25], rtol=tolerance)
@@ -224,8 +232,35 @@ def test_fresh_layer_starts_as_a_multiple_of_the_plain_convolution(rng, mask_sca
     np.testing.assert_allclose(y, factor * expected, atol=1e-5)
 
 
-def test_groups_must_divide_the_channels():
+def test_what_cannot_be_is_refused():
     with pytest.raises(ConfigError, match="groups=3"):
         DeformableConv2D(4, 3, groups=3)
+    with pytest.raises(ConfigError, match="sampling='tap'"):
+        DeformableConv2D(4, 3, sampling="tap")(np.zeros((1, 4, 4, 2), "f"))
     with pytest.raises(ConfigError, match="deformable_groups=3"):
         DeformableConv2D(4, 3, deformable_groups=3).build((None, None, None, 4))
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+def test_sides_known_at_run_time_only_change_nothing(rng, sampling):
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("JAX knows every side when it traces")
+    import tensorflow as tf
+
+    tensors, options, _ = random_case(3)
+    names = list(tensors)
+
+    def loss(*values):
+        with tf.GradientTape() as tape:
+            tape.watch(values)
+            y = deformable_conv2d(**dict(zip(names, values)), **options, sampling=sampling)
+            total = tf.reduce_sum(y**2)
+        return y, *tape.gradient(total, values)
+
+    values = [tf.constant(value) for value in tensors.values()]
+    open_shapes = [
+        tf.TensorSpec(v.shape if n == "kernel" else (None, None, None, v.shape[-1]), v.dtype)
+        for n, v in zip(names, values)
+    ]
+    for found, expected in zip(tf.function(loss, open_shapes)(*values), loss(*values)):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)

@@ -1,5 +1,6 @@
 """A network with a deformable convolution in every form it is shipped in."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -8,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 
-from retinaface_tf.layers.deformable_conv import DeformableConv2D
+from retinaface_tf.layers.deformable_conv import DeformableConv2D, for_exporters
 
 SHAPE = (1, 20, 24, 8)
 
@@ -39,18 +40,16 @@ def expected(network, image):
     return keras.ops.convert_to_numpy(network(image))
 
 
-@pytest.fixture(scope="module")
-def saved_model(network, tmp_path_factory):
+def save(network, folder, shape):
     import tensorflow as tf
 
-    folder = str(tmp_path_factory.mktemp("export") / "1")
     archive = keras.export.ExportArchive()
     archive.track(network)
     archive.add_endpoint(
-        "serve", network.call, input_signature=[tf.TensorSpec(SHAPE, tf.float32, name="image")]
+        "serve", network.call, input_signature=[tf.TensorSpec(shape, tf.float32, name="image")]
     )
-    archive.write_out(folder, verbose=False)
-    return folder
+    archive.write_out(str(folder), verbose=False)
+    return str(folder)
 
 
 def test_keras_file(network, image, expected, tmp_path):
@@ -59,25 +58,33 @@ def test_keras_file(network, image, expected, tmp_path):
     np.testing.assert_array_equal(keras.ops.convert_to_numpy(loaded(image)), expected)
 
 
-def test_saved_model(saved_model, image, expected):
+@pytest.mark.parametrize("exported", [False, True])
+def test_saved_model(network, image, expected, exported, tmp_path):
     import tensorflow as tf
 
-    loaded = tf.saved_model.load(saved_model)
-    np.testing.assert_allclose(loaded.serve(tf.constant(image)), expected, atol=1e-6)
+    with for_exporters(network) if exported else contextlib.nullcontext():
+        folder = save(network, tmp_path / "1", SHAPE)
+    loaded = tf.saved_model.load(folder)
+    np.testing.assert_allclose(loaded.serve(tf.constant(image)), expected, atol=2e-5)
 
 
-def test_tflite_with_builtin_operators_only(saved_model, image, expected):
+# 4 rows: from 0 to 6, the clamped integers of such a map, a converter once took for a ReLU6.
+@pytest.mark.parametrize("shape", [SHAPE, (1, 4, 8, 8)])
+def test_tflite_with_builtin_operators_only(network, image, shape, tmp_path):
     import tensorflow as tf
     from ai_edge_litert.interpreter import Interpreter
 
+    image = image[:, : shape[1], : shape[2]]
+    with for_exporters(network):
+        folder = save(network, tmp_path / "1", shape)
     # Custom and Select-TF operators are not allowed by default: conversion would fail.
-    content = tf.lite.TFLiteConverter.from_saved_model(saved_model).convert()
+    content = tf.lite.TFLiteConverter.from_saved_model(folder).convert()
     interpreter = Interpreter(model_content=content)
     interpreter.allocate_tensors()
     interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image)
     interpreter.invoke()
     found = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
-    np.testing.assert_allclose(found, expected, atol=2e-5)
+    np.testing.assert_allclose(found, keras.ops.convert_to_numpy(network(image)), atol=2e-5)
 
 
 def test_onnx_as_gather(network, image, expected, tmp_path):
@@ -87,9 +94,10 @@ def test_onnx_as_gather(network, image, expected, tmp_path):
 
     # Any batch and size, as the detector is exported.
     signature = [tf.TensorSpec((None, None, None, 8), tf.float32, name="image")]
-    model, _ = tf2onnx.convert.from_function(
-        tf.function(network.call, input_signature=signature), signature, opset=17
-    )
+    with for_exporters(network):
+        model, _ = tf2onnx.convert.from_function(
+            tf.function(network.call, input_signature=signature), signature, opset=17
+        )
     session = onnxruntime.InferenceSession(model.SerializeToString())
     (found,) = session.run(None, {"image": image})
     np.testing.assert_allclose(found, expected, atol=2e-5)

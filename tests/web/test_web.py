@@ -53,6 +53,8 @@ def folders(packages, public_weights, astronaut, tmp_path_factory) -> dict[str, 
     page_vectors = load(Path(__file__).with_name("vectors.py"))
     page_vectors.write(vectors)
     page_vectors.write_pictures(vectors / "pictures", astronaut)
+    models["dense"] = vectors / "models" / "dense.tflite"
+    page_vectors.export_dense(models["dense"])
     page_vectors.write_expected(vectors, models)
     page_vectors.write_stream(vectors / "stream.y4m", astronaut)
     command = [sys.executable, str(WEB / "serve.py"), "--build-only", "--out", str(site)]

@@ -1,6 +1,7 @@
 /** `FaceDetector`: RGB pixels in, faces out. No page and no camera: take it into your own app. */
 
 import { joinCloseUps, placeCopies } from "./closeups.js";
+import { DenseHead, denseLevels } from "./dense.js";
 import { ModelError } from "./errors.js";
 import { readFaces } from "./faces.js";
 import { readMetadata } from "./metadata.js";
@@ -19,6 +20,7 @@ import { withInputSize } from "./tflite.js";
  * @typedef {Pick<typeof import("@litertjs/core"), "loadAndCompile" | "Tensor">} LiteRT
  */
 
+const HEADS = ["scores", "box_deltas", "landmark_deltas"];
 // Compiled models kept for sizes seen before: so many pixels of input together. One takes about 80
 // bytes a pixel, and WebAssembly never gives memory back.
 const MAX_KEPT_PIXELS = 4_500_000;
@@ -26,6 +28,7 @@ const MAX_KEPT_PIXELS = 4_500_000;
 export class FaceDetector {
   #litert;
   #bytes;
+  #dense;
   /** @type {Map<string, CompiledModel>} by "HEIGHTxWIDTH", least recently used first */
   #compiled = new Map();
 
@@ -33,10 +36,12 @@ export class FaceDetector {
    * @param {LiteRT} litert
    * @param {Uint8Array} bytes
    * @param {Metadata} note
+   * @param {DenseHead | null} dense
    */
-  constructor(litert, bytes, note) {
+  constructor(litert, bytes, note, dense) {
     this.#litert = litert;
     this.#bytes = bytes;
+    this.#dense = dense;
     this.note = note;
   }
 
@@ -47,7 +52,8 @@ export class FaceDetector {
    * @throws {ModelError}
    */
   static async open(litert, bytes, name) {
-    return new FaceDetector(litert, bytes, await readMetadata(bytes, name));
+    const note = await readMetadata(bytes, name);
+    return new FaceDetector(litert, bytes, note, await DenseHead.read(bytes, note, name));
   }
 
   /**
@@ -74,7 +80,7 @@ export class FaceDetector {
   async detect(picture, placement, settings = {}) {
     const { threshold, iou = this.note.iou, closeUps = true } = settings;
     const search = async (/** @type {Placement} */ where) =>
-      readFaces(await this.#run(picture, where.network), where, this.note, { threshold, iou });
+      readFaces(await this.#run(picture, where.network), where, this.note, { threshold, iou }, this.#dense);
     const own = await search(placement);
     const found = [];
     for (const copy of closeUps ? placeCopies(placement, this.note) : []) {
@@ -109,17 +115,13 @@ export class FaceDetector {
     const image = new this.#litert.Tensor(padded(picture, network, this.note.input), [1, ...network, 3]);
     try {
       const outputs = await model.run({ image });
-      const { scores, box_deltas, landmark_deltas } = outputs;
-      if (!scores || !box_deltas || !landmark_deltas) {
-        throw new ModelError(`The model's outputs are ${Object.keys(outputs).join(", ")}; export it again.`);
-      }
-      const values = {
-        scores: scores.toTypedArray(),
-        box_deltas: box_deltas.toTypedArray(),
-        landmark_deltas: landmark_deltas.toTypedArray(),
-      };
+      const maps = denseLevels(this.note).map(({ stride }) => `features_${stride}`);
+      const [scores, box_deltas, landmark_deltas, ...features] = [...HEADS, ...maps].map((name) => {
+        if (!outputs[name]) throw new ModelError(`The model has no output ${name}; export it again.`);
+        return /** @type {Float32Array} */ (outputs[name].toTypedArray());
+      });
       for (const output of Object.values(outputs)) output.delete();
-      return values;
+      return { scores, box_deltas, landmark_deltas, features };
     } finally {
       image.delete();
     }

@@ -3,6 +3,7 @@
 import { ModelError } from "./errors.js";
 import { suppress } from "./suppression.js";
 
+/** @import { DenseHead } from "./dense.js" */
 /** @import { Metadata } from "./metadata.js" */
 
 /**
@@ -21,6 +22,7 @@ import { suppress } from "./suppression.js";
  * @property {ArrayLike<number>} scores [N] 0..1
  * @property {ArrayLike<number>} box_deltas [N * 4] codes x, y, w, h
  * @property {ArrayLike<number>} landmark_deltas [N * 10] codes of five x, y pairs
+ * @property {Float32Array[]} [features] maps of a dense branch, fine to coarse
  */
 
 /**
@@ -41,24 +43,29 @@ import { suppress } from "./suppression.js";
  * @param {Metadata} note
  * @param {{threshold?: number, iou?: number, maxFaces?: number | null}} [settings] the note's own
  *   and no limit where nothing is said
+ * @param {DenseHead | null} [dense] what makes vertices of the features
  * @returns {Face[]}
  * @throws {ModelError} scores that are not numbers, or of another number of anchors
  */
-export function readFaces(outputs, placement, note, settings = {}) {
+export function readFaces(outputs, placement, note, settings = {}, dense = null) {
   const { threshold = note.threshold, iou = note.iou, maxFaces = null } = settings;
   const { network, content, original, scale } = placement;
   const candidates = decode(outputs, network, content, note, threshold);
-  return suppress(candidates, iou, maxFaces).map(({ box, score, index, anchor }) => ({
-    box: clip(
-      box.map((value, i) => value / scale[i % 2]),
-      original,
-    ),
-    score,
-    landmarks: decodePoints(outputs.landmark_deltas, index, anchor, note.variances.center).map(([x, y]) => [
-      x / scale[0],
-      y / scale[1],
-    ]),
-  }));
+  // Depth has no scale of its own: the mean of the two, which differ by rounding alone.
+  const scales = [...scale, (scale[0] + scale[1]) / 2];
+  const toOriginal = (/** @type {number[]} */ point) => point.map((value, axis) => value / scales[axis]);
+  return suppress(candidates, iou, maxFaces).map(({ box, score, index, anchor, slot }) => {
+    const landmarks = decodePoints(outputs.landmark_deltas, index, anchor, note.variances.center);
+    const [x1, y1, x2, y2] = box;
+    return {
+      box: clip([...toOriginal([x1, y1]), ...toOriginal([x2, y2])], original),
+      score,
+      landmarks: landmarks.map(toOriginal),
+      ...(dense && outputs.features
+        ? { vertices: dense.vertices({ box, landmarks, anchor, slot }, outputs.features, network).map(toOriginal) }
+        : {}),
+    };
+  });
 }
 
 /** @typedef {{x: number, y: number, size: number}} Anchor centre and side in network pixels */
@@ -79,12 +86,13 @@ function decode(outputs, [height, width], content, note, threshold) {
   const least = Math.fround(threshold); // scores are float32
   const found = [];
   let index = 0;
+  let firstSlot = 0;
   for (const { stride, sizes } of note.anchors.levels) {
     const rows = Math.ceil(height / stride);
     const columns = Math.ceil(width / stride);
     for (let row = 0; row < rows; row++) {
       for (let column = 0; column < columns; column++) {
-        for (const size of sizes) {
+        for (const [kind, size] of sizes.entries()) {
           const score = scores[index];
           if (Number.isNaN(score)) {
             throw new ModelError("The model's scores are not numbers: its weights are damaged; export it again.");
@@ -98,12 +106,15 @@ function decode(outputs, [height, width], content, note, threshold) {
             const halfHeight = (size * Math.exp(codes[i + 3] * growth)) / 2;
             const corners = [x - halfWidth, y - halfHeight, x + halfWidth, y + halfHeight];
             const box = clip(corners.map(Math.fround), content);
-            if (box[2] > box[0] && box[3] > box[1]) found.push({ box, score, index, anchor });
+            if (box[2] > box[0] && box[3] > box[1]) {
+              found.push({ box, score, index, anchor, slot: firstSlot + kind });
+            }
           }
           index++;
         }
       }
     }
+    firstSlot += sizes.length;
   }
   if (index !== scores.length) {
     throw new ModelError(`The model answers for ${scores.length} anchors and its note describes ${index}; export it again.`);

@@ -15,6 +15,7 @@ import { ModelError } from "./errors.js";
  *   size_multiple: number, padding: number[]}} input padding is the RGB around a picture
  * @property {{levels: {stride: number, sizes: number[]}[]}} anchors
  * @property {{center: number, size: number}} variances
+ * @property {{dense?: import("./dense.js").DenseConfig}} [network] dense: the mesh's branch, if any
  * @property {number} threshold least score to begin with
  * @property {number} iou overlap above which the worse of two boxes is dropped
  */

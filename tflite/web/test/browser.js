@@ -15,10 +15,10 @@ const executablePath = CANDIDATES.find((path) => path && existsSync(path)) ?? ""
 // last some 800 video frames that were drawn: memory that grows for a while, whatever the page does.
 const DRAWING = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"];
 
-/** Folder of serve.py --build-only, given by `tests/web`. */
-export const site = process.env.RETINAFACE_SITE ?? "";
+/** Folder that serve.py wrote; `tests/web` gives one of its own. */
+export const site = process.env.RETINAFACE_SITE ?? join(HERE, "dist");
 export const missing = !existsSync(site)
-  ? "RETINAFACE_SITE names no folder; pytest tests/web writes it"
+  ? "RETINAFACE_SITE names no folder; serve.py and pytest tests/web write one"
   : !executablePath && "there is no Chromium (apt-get install chromium)";
 
 /**
@@ -83,7 +83,7 @@ export async function idle(page) {
  *
  * @param {Page} page
  * @param {string} file
- * @returns {Promise<{box: number[], score: number, landmarks: number[][]}[]>}
+ * @returns {Promise<{box: number[], score: number, landmarks: number[][], vertices?: number[][]}[]>}
  */
 export async function facesOf(page, file) {
   await page.setInputFiles("#photo", file);

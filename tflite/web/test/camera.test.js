@@ -43,6 +43,7 @@ test("a stream of frames runs without growing memory", { skip: missing, timeout:
     console.log(`${await page.locator("#latency").textContent()}`);
     assert.match((await page.locator("#summary").textContent()) ?? "", /^1 face found/);
     assert.ok(rows.length >= 5);
+    assert.deepEqual(await page.evaluate(lookAtOverlay), { top: "overlay", mirrored: true, drawn: true });
     const [, second] = rows;
     const last = rows[rows.length - 1];
     assert.equal(last.wasm, second.wasm, "WebAssembly's memory");
@@ -59,6 +60,22 @@ test("a stream of frames runs without growing memory", { skip: missing, timeout:
     server.stop();
   }
 });
+
+/** What lies on top of the stage, and whether the first face's left edge is drawn, mirrored. */
+function lookAtOverlay() {
+  const overlay = /** @type {HTMLCanvasElement} */ (document.getElementById("overlay"));
+  const { left, top, width, height } = overlay.getBoundingClientRect();
+  const mirrored = Boolean(document.getElementById("video")?.classList.contains("mirrored"));
+  const [x1, y1, , y2] = /** @type {any} */ (globalThis).retinaface.shown.faces[0].box;
+  const x = Math.round(mirrored ? overlay.width - x1 : x1);
+  const context = /** @type {CanvasRenderingContext2D} */ (overlay.getContext("2d"));
+  const { data } = context.getImageData(x - 1, Math.round((y1 + y2) / 2), 2, 1);
+  return {
+    top: document.elementFromPoint(left + width / 2, top + height / 2)?.id,
+    mirrored,
+    drawn: data[3] > 0 && data[1] > data[0],
+  };
+}
 
 /** Bytes in memory of the largest renderer process of this test's browsers. */
 function resident() {

@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { joinCloseUps, placeCopies } from "../src/closeups.js";
+import { DenseHead } from "../src/dense.js";
 import { readFaces } from "../src/faces.js";
 import { place } from "../src/placement.js";
 import { overlapsMore, suppress } from "../src/suppression.js";
@@ -18,9 +19,10 @@ const PIXELS = 1e-3;
 function assertSameFaces(found, expected) {
   assert.equal(found.length, expected.scores.length);
   let largest = 0;
-  found.forEach(({ box, score, landmarks }, i) => {
-    const values = [...box, ...landmarks.flat()];
-    const wanted = [...expected.boxes[i], ...expected.landmarks[i].flat()];
+  found.forEach(({ box, score, landmarks, vertices }, i) => {
+    const values = [...box, ...landmarks.flat(), ...(vertices ?? []).flat()];
+    const wanted = [...expected.boxes[i], ...expected.landmarks[i].flat(), ...(expected.vertices?.[i] ?? []).flat()];
+    assert.equal(values.length, wanted.length);
     values.forEach((value, k) => (largest = Math.max(largest, Math.abs(value - wanted[k]))));
     assert.ok(Math.abs(score - expected.scores[i]) < 2e-6);
   });
@@ -83,6 +85,18 @@ test("close-ups are joined as Python joins them", { skip: missing }, () => {
       }));
     const placement = { network: content, content, original, scale: [content[1] / original[1], content[0] / original[0]] };
     assertSameFaces(joinCloseUps(faces(own), found.map(faces), placement, metadata, iou), joined);
+  }
+});
+
+test("vertices of a dense branch equal Python's", { skip: missing }, async (t) => {
+  for (const { metadata, block, outputs, features, placement, faces } of json("dense.json")) {
+    const dense = await DenseHead.read(new TextEncoder().encode(`before ${block} behind`), metadata, "face.tflite");
+    const heads = Object.fromEntries(Object.entries(outputs).map(([name, text]) => [name, floats(String(text))]));
+    const all = { ...heads, features: features.map(floats) };
+    const found = readFaces(/** @type {any} */ (all), placement, metadata, { threshold: 0.5, iou: 0.4 }, dense);
+    const largest = assertSameFaces(found, faces);
+    t.diagnostic(`${found.length} faces of ${faces.vertices[0].length} vertices, within ${largest.toExponential(1)} pixels`);
+    await assert.rejects(DenseHead.read(new Uint8Array(99), metadata, "face.tflite"), /^ModelError: face.tflite has a dense branch but no weights/);
   }
 });
 

@@ -69,6 +69,13 @@ onPage("photos have the faces that Python's LiteRT runtime finds, float32 and in
       const points = faces.map(({ landmarks }, i) =>
         Math.max(...landmarks.flat().map((/** @type {number} */ value, /** @type {number} */ k) => Math.abs(value - found[i].landmarks.flat()[k]))),
       );
+      const vertices = faces.map(({ vertices = [] }, i) => {
+        const own = (found[i].vertices ?? []).flat();
+        assert.equal(own.length, vertices.flat().length);
+        return Math.max(0, ...own.map((/** @type {number} */ value, /** @type {number} */ k) => Math.abs(value - vertices.flat()[k])));
+      });
+      assert.ok(Math.max(0, ...vertices) < 0.01, `${model} ${picture}: vertices off by ${Math.max(...vertices)}`);
+      assert.equal(await page.locator("#mesh-label").isVisible(), model === "dense");
       const scores = faces.map(({ score }, i) => Math.abs(score - found[i].score));
       console.log(
         `${model} ${picture}: ${faces.length} faces, least IoU ${Math.min(1, ...overlaps).toFixed(5)}, ` +
@@ -226,8 +233,9 @@ test("screenshots", { skip: missing || !process.env.RETINAFACE_SHOTS, timeout: 1
     const page = await context.newPage();
     await page.goto(server.url);
     await summary(page, /Ready/);
-    for (const picture of ["astronaut", "crowd"]) {
-      await facesOf(page, join(folder, "pictures", `${picture}.png`));
+    for (const picture of ["astronaut", "crowd", "mesh"]) {
+      if (picture === "mesh") await page.selectOption("#model", "dense");
+      await facesOf(page, join(folder, "pictures", `${picture === "mesh" ? "crowd" : picture}.png`));
       writeFileSync(join(shots, `${name}-${picture}.png`), await page.screenshot({ fullPage: true }));
     }
     await context.close();

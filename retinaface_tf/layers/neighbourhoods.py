@@ -1,0 +1,141 @@
+"""Weighted sums of 2x2 neighbourhoods of a map, and their transpose: interpolation's memory traffic.
+
+The same two functions twice. `Gathered` is `keras.ops` alone: it copies four vectors of channels for
+every sample and then weighs them, and runs wherever Keras and its exporters do. `SparseProducts` is
+TensorFlow's product of a sparse matrix, four numbers a row, with the map: it adds the four vectors up
+without copying them, in about a quarter of the time on a processor.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+import keras
+from keras import ops
+
+from retinaface_tf.errors import ConfigError
+from retinaface_tf.layers.sampling_grid import side
+
+Sampling = Literal["auto", "gather", "sparse"]
+SAMPLINGS = ("auto", "gather", "sparse")
+
+
+class Neighbourhoods(Protocol):
+    """How samples are read from a map that lies as rows of channels.
+
+    Attributes:
+        taps_together: reads samples of that many taps at once; None for all of a kernel's row. More
+            at once is quicker while all of them stay in the processor's cache.
+    """
+
+    taps_together: int | None
+
+    def blend(self, rows, corners, weights):
+        """K weighted sums of each sample's four neighbours.
+
+        Args:
+            rows: [P, C], any float type.
+            corners: int32 [N, 4], rows of the neighbours.
+            weights: [N, K, 4] in float32 or float64.
+
+        Returns:
+            [N, K, C] of the rows' type.
+        """
+
+    def spread(self, values, corners, weights, count):
+        """The transpose of `blend` for K = 1: adds each sample's value to its four neighbours.
+
+        Args:
+            values: [N, C].
+            corners: int32 [N, 4].
+            weights: [N, 4].
+            count: P.
+
+        Returns:
+            [P, C] of the values' type.
+        """
+
+
+class Gathered:
+    """In `keras.ops`: for every backend, compiler and exporter."""
+
+    taps_together = 1
+
+    def blend(self, rows, corners, weights):
+        return ops.matmul(ops.cast(weights, rows.dtype), _take(rows, corners))
+
+    def spread(self, values, corners, weights, count):
+        weights = ops.cast(weights, values.dtype)
+        shares = weights[..., None] * values[..., None, :]
+        shares = ops.reshape(shares, (-1, values.shape[-1]))
+        return ops.segment_sum(shares, ops.reshape(corners, (-1,)), num_segments=count)
+
+
+class SparseProducts:
+    """In TensorFlow's operators on compressed sparse rows, which XLA and exporters do not know."""
+
+    taps_together = None
+
+    def blend(self, rows, corners, weights):
+        import tensorflow as tf
+
+        sums = weights.shape[1]
+        corners = ops.repeat(corners, sums, axis=0) if sums > 1 else corners
+        matrix = self._matrix(corners, ops.reshape(weights, (-1, 4)), side(rows, 0))
+        # There is no such product of half precision.
+        dense = ops.cast(rows, weights.dtype)
+        product = tf.raw_ops.SparseMatrixMatMul(a=matrix, b=dense)
+        return ops.cast(ops.reshape(product, (-1, sums, rows.shape[-1])), rows.dtype)
+
+    def spread(self, values, corners, weights, count):
+        import tensorflow as tf
+
+        matrix = self._matrix(corners, weights, count)
+        dense = ops.cast(values, weights.dtype)
+        product = tf.raw_ops.SparseMatrixMatMul(a=matrix, b=dense, transpose_a=True)
+        return ops.cast(ops.reshape(product, (-1, values.shape[-1])), values.dtype)
+
+    def _matrix(self, corners, weights, count):
+        """[N, count] with each row's four weights at its four corners."""
+        import tensorflow as tf
+
+        columns = tf.reshape(corners, (-1,))
+        size = tf.size(columns)
+        places = tf.stack([tf.range(size) // 4, columns], axis=-1)
+        return tf.raw_ops.SparseTensorToCSRSparseMatrix(
+            indices=tf.cast(places, tf.int64),
+            values=tf.reshape(weights, (-1,)),
+            dense_shape=tf.cast(tf.stack([size // 4, count]), tf.int64),
+        )
+
+
+def _take(rows, indices):
+    """`ops.take`, which on TensorFlow first looks for negative indices: there are none."""
+    if keras.backend.backend() != "tensorflow":
+        return ops.take(rows, indices, axis=0)
+    import tensorflow as tf
+
+    return tf.gather(rows, indices)
+
+
+def neighbourhoods(sampling: Sampling) -> Neighbourhoods:
+    """The implementation of that name; for "auto" the quickest that the machine runs.
+
+    Raises:
+        ConfigError: the name is none, or the backend has no such operators.
+    """
+    if sampling not in SAMPLINGS:
+        raise ConfigError(f"sampling={sampling!r} must be one of {', '.join(SAMPLINGS)}.")
+    backend = keras.backend.backend()
+    if sampling == "sparse" and backend != "tensorflow":
+        raise ConfigError(f"sampling='sparse' needs the TensorFlow backend, not {backend}.")
+    return SparseProducts() if is_sparse(sampling) else Gathered()
+
+
+def is_sparse(sampling: Sampling) -> bool:
+    """Whether that name means sparse products on this machine: on TensorFlow without a GPU."""
+    if sampling != "auto" or keras.backend.backend() != "tensorflow":
+        return sampling == "sparse"
+    import tensorflow as tf
+
+    return not tf.config.list_physical_devices("GPU")
