@@ -68,7 +68,7 @@ def export_onnx(
     if suppression:
         from retinaface_tf.export.onnx_faces import append_suppression
 
-        append_suppression(model, network, suppression, opset)
+        append_suppression(model, network.config, suppression, network, opset)
     entry = model.metadata_props.add()
     entry.key, entry.value = ENTRY, metadata.to_json()
     if network.dense_head is not None and not suppression:

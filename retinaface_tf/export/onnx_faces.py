@@ -41,18 +41,22 @@ class _Nodes:
 
 
 def append_suppression(
-    model, network: RetinaFaceNetwork, settings: Suppression, opset: int
+    model,
+    config: RetinaFaceConfig,
+    settings: Suppression,
+    network: RetinaFaceNetwork | None = None,
+    opset: int = 17,
 ) -> None:
     """Replaces the outputs of an onnx.ModelProto by faces; see `export.onnx.export_onnx`.
 
     Args:
         model: changed in place; outputs "scores", "box_deltas", "landmark_deltas", and the feature
             maps of a dense branch.
-        network: its anchors and variances, and its dense head.
+        config: anchors and variances.
         settings: threshold, IoU and number of rows.
-        opset: of the model.
+        network: whose dense head is added, of a network that has one.
+        opset: of the model, for that head.
     """
-    config = network.config
     from onnx import TensorProto, helper
 
     graph = model.graph
@@ -147,7 +151,7 @@ def append_suppression(
     table(points, (5, 2), "landmarks")
     k = settings.max_faces
     outputs = [("boxes", (k, 4)), ("scores", (k,)), ("landmarks", (k, 5, 2))]
-    if config.dense:
+    if network is not None and network.dense_head is not None:
         from retinaface_tf.export.onnx_vertices import append_dense_head
 
         vertices = append_dense_head(

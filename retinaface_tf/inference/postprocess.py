@@ -12,12 +12,12 @@ from retinaface_tf.geometry.boxes import clip_boxes
 from retinaface_tf.geometry.coding import decode_boxes, decode_points
 from retinaface_tf.geometry.suppression import non_max_suppression
 from retinaface_tf.inference.preprocess import Prepared
-from retinaface_tf.inference.runtimes import RawOutputs
+from retinaface_tf.inference.runtimes import DenseOutputs, RawOutputs
 from retinaface_tf.mesh.regression import dense_vertices, sampling_table, slots_of_anchors
 
 
 def read_faces(
-    outputs: RawOutputs,
+    outputs: RawOutputs | DenseOutputs,
     index: int,
     network_size: tuple[int, int],
     prepared: Prepared,
@@ -83,7 +83,7 @@ def read_faces(
     scale = np.asarray(prepared.scale, np.float32)
     boxes = boxes[kept]
     vertices = None
-    if dense_weights is not None and outputs.features is not None:
+    if dense_weights is not None and isinstance(outputs, DenseOutputs):
         vertices = _read_vertices(
             outputs.features,
             index,

@@ -19,18 +19,30 @@ class RawOutputs(NamedTuple):
         scores: float32 [B, N], probability of a face, 0..1.
         box_deltas: float32 [B, N, 4], codes of `geometry.coding`.
         landmark_deltas: float32 [B, N, 10], codes of five x, y pairs.
-        features: float32 maps [B, H / stride, W / stride, C] of `config.dense_levels`, fine to
-            coarse; None of a network without a dense branch.
     """
 
     scores: np.ndarray
     box_deltas: np.ndarray
     landmark_deltas: np.ndarray
-    features: tuple[np.ndarray, ...] | None = None
+
+
+class DenseOutputs(NamedTuple):
+    """`RawOutputs` of a network with a dense branch.
+
+    Attributes:
+        scores, box_deltas, landmark_deltas: as there.
+        features: float32 maps [B, H / stride, W / stride, C] of `config.dense_levels`, fine to
+            coarse.
+    """
+
+    scores: np.ndarray
+    box_deltas: np.ndarray
+    landmark_deltas: np.ndarray
+    features: tuple[np.ndarray, ...]
 
 
 # What files call the outputs; behind them come the feature maps of a dense branch.
-HEAD_OUTPUTS = RawOutputs._fields[:3]
+HEAD_OUTPUTS = RawOutputs._fields
 
 
 def output_names(config: RetinaFaceConfig) -> list[str]:
@@ -38,10 +50,12 @@ def output_names(config: RetinaFaceConfig) -> list[str]:
     return [*HEAD_OUTPUTS, *(f"features_{level.stride}" for level in config.dense_levels)]
 
 
-def join_outputs(values: list[np.ndarray]) -> RawOutputs:
-    """Arrays in the order of `output_names` as `RawOutputs`."""
+def join_outputs(values: list[np.ndarray]) -> RawOutputs | DenseOutputs:
+    """Arrays in the order of `output_names` as the outputs they are."""
     count = len(HEAD_OUTPUTS)
-    return RawOutputs(*values[:count], features=tuple(values[count:]) or None)
+    if len(values) == count:
+        return RawOutputs(*values)
+    return DenseOutputs(*values[:count], features=tuple(values[count:]))
 
 
 class Runtime(Protocol):
