@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import shutil
 import struct
@@ -28,17 +27,8 @@ def tools() -> None:
 
 
 @pytest.fixture(scope="module")
-def vectors(public_weights, tmp_path_factory) -> Path:
-    pytest.importorskip("skimage")
-    folder = tmp_path_factory.mktemp("vectors")
-    path = REPOSITORY / "tflite" / "write_vectors.py"
-    spec = importlib.util.spec_from_file_location("write_vectors_for_android", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    module.write_drawn(folder)
-    module.export_models(folder / "models")
-    module.write_photos(folder, module.sample_pictures())
-    return folder
+def vectors(decoder_vectors) -> Path:
+    return decoder_vectors
 
 
 def build(*arguments) -> str:
