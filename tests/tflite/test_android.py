@@ -69,7 +69,7 @@ def ask(*command) -> str:
 
 def test_the_library_and_the_app_pass_their_own_tests(tools, vectors):
     output = build("test", "--vectors", vectors)
-    assert int(re.search(r"OK \((\d+) tests\)", output)[1]) >= 40
+    assert int(re.search(r"OK \((\d+) tests\)", output)[1]) >= 46
     compared, faces = map(int, re.search(r"(\d+) vectors, (\d+) faces, largest", output).groups())
     assert compared >= 38 and faces >= 390
 
