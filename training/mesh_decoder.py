@@ -28,6 +28,7 @@ def main(
     config: Annotated[Path, typer.Option(help="a TOML file")] = CONFIG,
     synthetic: Annotated[bool, typer.Option("--synthetic", help="made-up faces only")] = False,
     steps: Annotated[int | None, typer.Option(help="instead of the configuration's")] = None,
+    start: Annotated[Path | None, typer.Option(help="a decoder.npz to go on with")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress bar")] = False,
 ) -> None:
     """Pre-train the mesh decoder on labelled faces."""
@@ -51,7 +52,9 @@ def main(
     track = no_progress if quiet else rich_progress
     faces = None if settings.synthetic == 1 else read_labelled(labels or [], topology, track)
     with track("training the decoder", settings.steps) as advance:
-        result = pretrain(settings, topology, faces, callbacks=(StepProgress(advance),))
+        result = pretrain(
+            settings, topology, faces, callbacks=(StepProgress(advance),), start=start
+        )
     write_results(out, settings, topology, result)
     print(result.figures.table())
     print(

@@ -7,16 +7,21 @@ whole one, joint for shape and texture as in Zhou et al. 2019: six numbers a ver
 from __future__ import annotations
 
 import dataclasses
+import json
 from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
 
 import keras
 import numpy as np
 from keras import layers
 
-from retinaface_tf.errors import ConfigError
+from retinaface_tf.errors import ConfigError, DataError
 from retinaface_tf.layers.graph_conv import ChebyshevConvolution, MeshResampling
 from retinaface_tf.mesh.hierarchy import build_hierarchy
 from retinaface_tf.mesh.laplacian import rescaled_laplacian
+
+_FILE = "decoder.npz"
 
 # How far vertices (in face sizes) and colours (0..1) of faces are from the mean face's, about.
 # The network's outputs are multiples of it, so that all six are of like size.
@@ -107,6 +112,47 @@ def build_mesh_decoder(config: MeshDecoderConfig | None = None, topology=None) -
     return MeshDecoder(
         config or MeshDecoderConfig(), topology.mean, topology.triangles, topology.mirror
     )
+
+
+def save_mesh_decoder(decoder: MeshDecoder, path: Path) -> None:
+    """Writes the weights in float16, with the architecture, as one `.npz`, whole or not at all."""
+    path = Path(path)
+    arrays = {w.path: keras.ops.convert_to_numpy(w).astype(np.float16) for w in decoder.weights}
+    # Vertices need more than float16's three digits.
+    mean = decoder.get_layer("mean_face").mean
+    arrays[mean.path] = keras.ops.convert_to_numpy(mean).astype(np.float32)
+    config = json.dumps(dataclasses.asdict(decoder.config)).encode()
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("wb") as file:
+        np.savez_compressed(file, config=np.frombuffer(config, np.uint8), **arrays)
+    partial.replace(path)
+
+
+def load_mesh_decoder(path: Path | None = None, topology=None) -> MeshDecoder:
+    """The decoder that `save_mesh_decoder` wrote.
+
+    Args:
+        path: of the file; None for the one that comes with the package, pre-trained on real faces
+            of our own topology (docs/mesh-decoder.md).
+        topology: of its mesh; None for our own.
+
+    Raises:
+        DataError: the file is missing, damaged or of another mesh.
+    """
+    path = Path(path) if path else Path(str(resources.files("retinaface_tf.mesh") / _FILE))
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        config = MeshDecoderConfig(**json.loads(arrays.pop("config").tobytes()))
+        decoder = build_mesh_decoder(config, topology)
+        for weight in decoder.weights:
+            weight.assign(arrays[weight.path].astype(np.float32))
+    except Exception as error:  # numpy, zipfile and keras report damage in many classes
+        raise DataError(
+            f"{path} is no mesh decoder of this topology or is damaged ({type(error).__name__}); "
+            "give one that training/mesh_decoder.py wrote."
+        ) from None
+    return decoder
 
 
 def _connect(config: MeshDecoderConfig, code, template, triangles, mirror):

@@ -8,14 +8,22 @@ and gives nothing back, so it is left out by not building it.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import NamedTuple
 
 import keras
 from keras import layers, ops
 
+from retinaface_tf.config import RetinaFaceConfig
 from retinaface_tf.losses.photometric import pixel_loss
-from retinaface_tf.mesh.camera import Camera, split_camera
+from retinaface_tf.mesh.camera import Camera, posed, project, split_camera
 from retinaface_tf.mesh.lighting import Lighting, split_lighting
+from retinaface_tf.mesh.regression import (
+    anchor_frames,
+    sample_features,
+    sampling_table,
+    slots_of_anchors,
+)
 from retinaface_tf.mesh.renderer import MeshRenderer, Rendering
 from retinaface_tf.models.mesh_decoder import MeshDecoder
 
@@ -70,30 +78,67 @@ def interpret(numbers) -> FaceParameters:
 class ReconstructionHead(layers.Layer):
     """The 1x1 convolution that predicts a face's numbers, on gathered cells.
 
+    A cell's anchors of different sizes see different crops, so each has weights of its own, as in
+    the other heads. Fresh, it answers nearly zero: the mean face, looking ahead.
+
     Args:
+        slots: anchors of a cell, over all levels (`mesh.regression.slots_of_anchors`); 1 for one
+            set of weights.
         code: numbers of the decoder's code.
 
-    Input: features [N, C] of the cells of N anchors; output [N, code + 16] for `interpret`. Fresh,
-    it answers nearly zero: the mean face, looking ahead.
+    Inputs: features [N, C] of the cells of N anchors, and slots int [N]; output [N, code + 16] for
+    `interpret`.
     """
 
-    def __init__(self, code: int = 128, **kwargs):
+    def __init__(self, slots: int = 1, code: int = 128, **kwargs):
         super().__init__(**kwargs)
-        self.code = code
-        self.linear = layers.Dense(
-            code + CAMERA_NUMBERS + LIGHTING_NUMBERS,
-            kernel_initializer=keras.initializers.RandomNormal(stddev=1e-3),
-            name="numbers",
-        )
+        self.slots, self.code = slots, code
 
-    def build(self, input_shape):
-        self.linear.build(input_shape)
+    def build(self, features_shape, slots_shape=None):
+        width = self.code + CAMERA_NUMBERS + LIGHTING_NUMBERS
+        small = keras.initializers.RandomNormal(stddev=1e-3)
+        shape = (self.slots, features_shape[-1], width)
+        self.kernel = self.add_weight(shape=shape, initializer=small, name="kernel")
+        self.bias = self.add_weight(shape=(self.slots, width), initializer="zeros", name="bias")
 
-    def call(self, features):
-        return self.linear(features)
+    def call(self, features, slots):
+        kernel, bias = ops.take(self.kernel, slots, axis=0), ops.take(self.bias, slots, axis=0)
+        return ops.matmul(features[:, None], kernel)[:, 0] + bias
+
+    def compute_output_shape(self, features_shape, slots_shape=None):
+        return (features_shape[0], self.code + CAMERA_NUMBERS + LIGHTING_NUMBERS)
 
     def get_config(self):
-        return {**super().get_config(), "code": self.code}
+        return {**super().get_config(), "slots": self.slots, "code": self.code}
+
+
+def gather_cells(outputs: dict, config: RetinaFaceConfig, picture, anchors, anchor_numbers, shape):
+    """The features of anchors' own cells: what a 1x1 convolution at them would read.
+
+    Args:
+        outputs: of a network with `config.dense`, for its feature maps "features_8", ...
+        config: of the network.
+        picture: int32 [N], which picture of the batch.
+        anchors: [N, 4] cx, cy, w, h.
+        anchor_numbers: int32 [N], in the order of `geometry.generate_anchors`.
+        shape: height and width of the network's input.
+
+    Returns:
+        features [N, C] and slots int [N].
+    """
+    maps = [outputs[f"features_{level.stride}"] for level in config.dense_levels]
+    # A picture's levels one behind the other, as `sample_features` reads them.
+    rows = [ops.reshape(m, (ops.shape(m)[0], -1, m.shape[-1])) for m in maps]
+    rows = ops.concatenate(rows, axis=1)
+    rows = ops.reshape(rows, (-1, maps[0].shape[-1]))
+    shape = [ops.convert_to_tensor(side, "int32") for side in shape]
+    anchor_numbers = ops.convert_to_tensor(anchor_numbers, "int32")
+    picture = ops.convert_to_tensor(picture, "int32")
+    table = sampling_table(config, *shape)
+    slots = slots_of_anchors(config, *shape, anchor_numbers)
+    cell = dataclasses.replace(config.dense, grid=1)
+    frames = anchor_frames(ops.convert_to_tensor(anchors, "float32"))
+    return sample_features(rows, picture, frames, slots, table, cell)[:, 0], slots
 
 
 class FaceReconstruction:
@@ -114,20 +159,30 @@ class FaceReconstruction:
         center = ops.convert_to_tensor(FACE_CENTER, decoded.dtype)
         return decoded[..., :3] - center, decoded[..., 3:]
 
-    def render(self, parameters: FaceParameters, background=None) -> Rendering:
-        """The faces in their crops; `background` is [N, S, S, 3], None is black."""
-        vertices, albedo = self.mesh(parameters)
+    def render(self, parameters: FaceParameters, background=None, mesh=None) -> Rendering:
+        """The faces in their crops; `background` is [N, S, S, 3], None is black.
+
+        `mesh`, here and below, is what `self.mesh(parameters)` gave, to decode once only.
+        """
+        vertices, albedo = self.mesh(parameters) if mesh is None else mesh
         return self.renderer(vertices, albedo, parameters.camera, parameters.lighting, background)
 
-    def loss(self, parameters: FaceParameters, crops, code_weight: float = 0.0):
+    def points(self, parameters: FaceParameters, mesh=None):
+        """The image's eyes, nose and mouth corners [N, 5, 2] in parts of the crop's side, 0..1.
+
+        For meshes whose first 68 vertices are iBUG's, as our own.
+        """
+        vertices, _ = self.mesh(parameters) if mesh is None else mesh
+        eyes = [ops.mean(vertices[:, first : first + 6], axis=1) for first in (36, 42)]
+        five = ops.stack([*eyes, *(vertices[:, i] for i in (30, 48, 54))], axis=1)
+        return project(posed(five, parameters.camera), parameters.camera.focal, 1)[..., :2]
+
+    def loss(self, parameters: FaceParameters, crops, mesh=None):
         """L_pixel of each face [N], over what the mesh covers.
 
         Args:
             parameters: of N faces.
             crops: [N, S, S, 3] RGB, 0..1.
-            code_weight: adds so much of the code's mean square: codes of real faces are of unit
-                variance, and one crop cannot tell dark skin from a dark light.
         """
-        rendering = self.render(parameters, crops)
-        pixels = pixel_loss(rendering.image, crops, rendering.coverage)
-        return pixels + code_weight * ops.mean(ops.square(parameters.code), axis=-1)
+        rendering = self.render(parameters, crops, mesh)
+        return pixel_loss(rendering.image, crops, rendering.coverage)

@@ -8,8 +8,6 @@ trained too left these units at once and was worse.) Both backends, by `keras.Mo
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import tomllib
 import zlib
 from dataclasses import dataclass, field
@@ -29,6 +27,7 @@ from retinaface_tf.models.mesh_decoder import (
     MeshDecoder,
     MeshDecoderConfig,
     build_mesh_decoder,
+    load_mesh_decoder,
 )
 
 
@@ -121,6 +120,7 @@ def pretrain(
     topology: MeshTopology,
     faces: FaceMeshes | None,
     callbacks: tuple = (),
+    start: Path | None = None,
 ) -> Pretrained:
     """Trains a decoder and measures it beside principal components.
 
@@ -129,16 +129,21 @@ def pretrain(
         topology: of the meshes.
         faces: labelled ones; None where `config.synthetic` is 1.
         callbacks: of `keras.Model.fit`.
+        start: a decoder that was trained before on the same faces, to go on with; None for a fresh
+            one.
 
     Raises:
-        DataError: there are no faces to learn from.
+        DataError: there are no faces to learn from, or `start` cannot be read.
     """
     keras.utils.set_random_seed(config.seed)
     train, held_out = _split(config, topology, faces)
     linear = LinearFaces.fit(_flat(train), config.decoder.code, config.seed)
-    decoder = build_mesh_decoder(config.decoder, topology)
-    mean = linear.mean.reshape(-1, 6) * np.float32(SPREAD)
-    decoder.get_layer("mean_face").mean.assign(mean)
+    if start:
+        decoder = load_mesh_decoder(start, topology)
+    else:
+        decoder = build_mesh_decoder(config.decoder, topology)
+        mean = linear.mean.reshape(-1, 6) * np.float32(SPREAD)
+        decoder.get_layer("mean_face").mean.assign(mean)
     schedule = keras.optimizers.schedules.CosineDecay(
         config.learning_rate, config.steps, warmup_target=config.learning_rate, warmup_steps=50
     )
@@ -146,46 +151,6 @@ def pretrain(
     batches = _Batches(train, topology, linear, config)
     decoder.fit(batches, epochs=1, verbose=0, callbacks=list(callbacks), shuffle=False)
     return _measure(decoder, linear, train, held_out, config)
-
-
-def save_decoder(decoder: MeshDecoder, path: Path) -> None:
-    """Writes the weights in float16, with the architecture, as one `.npz`, whole or not at all."""
-    path = Path(path)
-    arrays = {w.path: ops.convert_to_numpy(w).astype(np.float16) for w in decoder.weights}
-    # Vertices need more than float16's three digits.
-    mean = decoder.get_layer("mean_face").mean
-    arrays[mean.path] = ops.convert_to_numpy(mean).astype(np.float32)
-    config = json.dumps(dataclasses.asdict(decoder.config)).encode()
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as file:
-        np.savez_compressed(file, config=np.frombuffer(config, np.uint8), **arrays)
-    partial.replace(path)
-
-
-def load_decoder(path: Path, topology: MeshTopology | None = None) -> MeshDecoder:
-    """The decoder that `save_decoder` wrote.
-
-    Args:
-        path: of the file.
-        topology: of its mesh; None for our own.
-
-    Raises:
-        DataError: the file is missing, damaged or of another mesh.
-    """
-    path = Path(path)
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        config = MeshDecoderConfig(**json.loads(arrays.pop("config").tobytes()))
-        decoder = build_mesh_decoder(config, topology)
-        for weight in decoder.weights:
-            weight.assign(arrays[weight.path].astype(np.float32))
-    except Exception as error:  # numpy, zipfile and keras report damage in many classes
-        raise DataError(
-            f"{path} is no mesh decoder of this topology or is damaged ({type(error).__name__}); "
-            "give one that training/mesh_decoder.py wrote."
-        ) from None
-    return decoder
 
 
 def _split(config, topology, faces) -> tuple[FaceMeshes, FaceMeshes]:

@@ -13,7 +13,8 @@ import numpy as np
 from retinaface_tf.data.face_meshes import FaceMeshes, read_face_meshes
 from retinaface_tf.errors import ConfigError
 from retinaface_tf.mesh.topology import MeshTopology
-from retinaface_tf.training.mesh_decoder import MeshDecoderTraining, Pretrained, save_decoder
+from retinaface_tf.models.mesh_decoder import save_mesh_decoder
+from retinaface_tf.training.mesh_decoder import MeshDecoderTraining, Pretrained
 from retinaface_tf.training.progress import Track
 
 
@@ -54,7 +55,7 @@ def write_results(
     from PIL import Image
 
     folder.mkdir(parents=True, exist_ok=True)
-    save_decoder(result.decoder, folder / "decoder.npz")
+    save_mesh_decoder(result.decoder, folder / "decoder.npz")
     figures = dataclasses.asdict(result.figures)
     figures["config"] = dataclasses.asdict(config)
     _replace(folder / "figures.json", json.dumps(figures, indent=2).encode())
