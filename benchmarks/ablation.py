@@ -1,7 +1,7 @@
 """What cascade and deformable convolutions bring: one budget, four networks, one table.
 
     python benchmarks/ablation.py --out runs/ablation [training/configs/synthetic-small.toml]
-        [--seeds 0 1] [--set KEY=VALUE ...]
+        [--rows plain "+ both"] [--seeds 0 1] [--set KEY=VALUE ...]
 
 Every row is the same training run with one or both of `network.cascade` and `network.deformable`
 set; it goes on from its last checkpoint when started again. Printed: average precision at IoU 0.5
@@ -31,6 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("config", nargs="?", type=Path, default=CONFIG)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--set", dest="overrides", action="append", default=[])
     options = parser.parse_args()
@@ -40,8 +41,8 @@ def main() -> None:
     base = read_config(options.config, options.overrides)
     results = []
     for seed in options.seeds:
-        for name, changes in ROWS.items():
-            network = dataclasses.replace(base.network, **changes)
+        for name in options.rows:
+            network = dataclasses.replace(base.network, **ROWS[name])
             config = dataclasses.replace(base, network=network, seed=seed)
             folder = options.out / f"{name.strip('+ ')}-{seed}"
             results.append((f"{name}, seed {seed}", *run(config, folder)))

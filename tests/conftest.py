@@ -55,3 +55,20 @@ def public_onnx() -> Path:
     if not path.is_file():
         pytest.skip("needs `retinaface-tf weights pull mobilenet0.25`")
     return path
+
+
+@pytest.fixture(scope="session")
+def decoder_vectors(public_weights, tmp_path_factory) -> Path:
+    """What `tflite/write_vectors.py` writes, for the decoders in other languages; do not add to it."""
+    import importlib.util
+
+    pytest.importorskip("skimage")
+    folder = tmp_path_factory.mktemp("decoder-vectors")
+    path = REPOSITORY / "tflite" / "write_vectors.py"
+    spec = importlib.util.spec_from_file_location("write_vectors_for_decoders", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.write_drawn(folder)
+    module.export_models(folder / "models")
+    module.write_photos(folder, module.sample_pictures())
+    return folder

@@ -49,6 +49,13 @@ def detect(
     vote: Vote = False,
     rotations: Rotations = False,
     tiles: Tiles = None,
+    large_faces: Annotated[
+        bool,
+        typer.Option(
+            "--large-faces/--no-large-faces",
+            help="Also search a small copy for close-ups, where that costs under 10 %.",
+        ),
+    ] = True,
     max_faces: Annotated[int | None, typer.Option(help="Keep the best so many a picture.")] = None,
     batch_size: Annotated[int, typer.Option(help="Pictures given to the network at once.")] = 8,
     threads: Annotated[int | None, typer.Option(help="Cores to use; without it, all.")] = None,
@@ -112,6 +119,7 @@ def detect(
         iou=iou,
         size=size,
         max_faces=max_faces,
+        large_faces=large_faces,
     )
     if augmentation is not None:
         from retinaface_tf.inference.multiscale import AugmentedDetector
@@ -201,6 +209,8 @@ def _open_server(server: Server, model: Path | None, runtime: str | None, settin
             "--size and --iou are fixed in the model on the server; choose them in "
             "`retinaface-tf export savedmodel`."
         )
+    if not settings["large_faces"]:
+        raise ConfigError("--no-large-faces is for networks here; the server searches once.")
     headers = []
     for header in server.headers or []:
         name, colon, value = header.partition(":")

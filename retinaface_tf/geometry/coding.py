@@ -44,9 +44,13 @@ def compose_boxes(first, second, size_variance: float = 0.2):
 
 
 def compose_points(first, second, size_variance: float = 0.2):
-    """`compose_boxes` for point codes `second` [..., N, P, 2]."""
+    """`compose_boxes` for codes `second` [..., N, 2 P] of P points, x before y."""
     xp = array_namespace(first, second)
-    return first[..., None, :2] + second * xp.exp(first[..., None, 2:] * size_variance)
+    # Without an axis for the points: TFLite's converter cannot add one to a map of open size.
+    points = second.shape[-1] // 2
+    center = xp.concatenate([first[..., :2]] * points, axis=-1)
+    growth = xp.concatenate([xp.exp(first[..., 2:] * size_variance)] * points, axis=-1)
+    return center + second * growth
 
 
 def encode_points(points, anchors, center_variance: float = 0.1):

@@ -158,8 +158,8 @@ def _search(detector, pictures, augmentation, batch_size, threshold, iou, max_fa
             iou=1.0,
             size=scale,
             max_faces=None,
-            # Several scales are what close-ups are found at.
-            large_faces=len(augmentation.scales) == 1,
+            # Several scales are what close-ups are found at; at one the detector's setting holds.
+            **({"large_faces": False} if len(augmentation.scales) > 1 else {}),
         )
         for owner, view, answer in zip(owners, views, answers):
             if isinstance(answer, ImageError):

@@ -296,12 +296,12 @@ def _differentiable(grid: Grid, groups: int, reader: Neighbourhoods, x, kernel, 
     """The convolution and its gradient function, for `ops.custom_gradient`."""
     filters, channels = kernel.shape[-1], x.shape[-1]
     taps = grid.kernel[0] * grid.kernel[1]
-    rows, corners, fy, fx, factors = take_samples(grid, x, offsets, mask)
+    rows, cells, steps, fy, fx, factors = take_samples(grid, x, offsets, mask)
 
-    def blend(corners, weights, sums):
+    def blend(cell, weights, sums):
         """[N, taps, D, (K,) 4] weights -> [N * taps * D, K, C / D]."""
         weights = ops.reshape(weights, (-1, sums, 4))
-        return reader.blend(rows, ops.reshape(corners, (-1, 4)), weights)
+        return reader.blend(rows, ops.reshape(cell, (-1,)), steps, weights)
 
     weights = bilinear(fy, fx)
     if factors is not None:
@@ -309,10 +309,10 @@ def _differentiable(grid: Grid, groups: int, reader: Neighbourhoods, x, kernel, 
     kernels = ops.reshape(kernel, (taps, *kernel.shape[2:]))
     together = reader.taps_together or grid.kernel[1]
     total = None
-    for corner, weight, tap_kernels in zip(
-        _steps(corners, together), _steps(weights, together), _steps(kernels, together, axis=0)
+    for cell, weight, tap_kernels in zip(
+        _parts(cells, together), _parts(weights, together), _parts(kernels, together, axis=0)
     ):
-        columns = blend(_after([total], corner), weight, 1)
+        columns = blend(_after([total], cell), weight, 1)
         columns = ops.reshape(columns, (-1, together * channels))
         part = _combine(columns, tap_kernels, groups)
         total = part if total is None else total + part
@@ -322,18 +322,18 @@ def _differentiable(grid: Grid, groups: int, reader: Neighbourhoods, x, kernel, 
         if upstream is None:
             (upstream,) = args
         upstream = ops.reshape(upstream, (-1, filters))
-        scales = [None] * taps if factors is None else _steps(factors, together)
+        scales = [None] * taps if factors is None else _parts(factors, together)
         d_rows, d_kernels, d_samples = None, [], []
-        for corner, weight, step_y, step_x, scale, tap_kernels in zip(
-            _steps(corners, together),
-            _steps(weights, together),
-            _steps(fy, together),
-            _steps(fx, together),
+        for cell, weight, step_y, step_x, scale, tap_kernels in zip(
+            _parts(cells, together),
+            _parts(weights, together),
+            _parts(fy, together),
+            _parts(fx, together),
             scales,
-            _steps(kernels, together, axis=0),
+            _parts(kernels, together, axis=0),
         ):
-            corner = _after([d_rows, *d_kernels[-1:], *d_samples[-1:]], corner)
-            samples = blend(corner, bilinear_and_slopes(step_y, step_x), 3)
+            cell = _after([d_rows, *d_kernels[-1:], *d_samples[-1:]], cell)
+            samples = blend(cell, bilinear_and_slopes(step_y, step_x), 3)
             columns = samples[:, 0]
             if scale is not None:
                 columns = columns * ops.cast(ops.reshape(scale, (-1, 1)), columns.dtype)
@@ -342,10 +342,11 @@ def _differentiable(grid: Grid, groups: int, reader: Neighbourhoods, x, kernel, 
             d_kernels.append(d_kernel)
             d_columns = ops.reshape(d_columns, (-1, samples.shape[-1]))
             d_sample = ops.matmul(samples, d_columns[..., None])
-            d_samples.append(ops.reshape(d_sample, (-1, together, corner.shape[2], 3)))
+            d_samples.append(ops.reshape(d_sample, (-1, together, cell.shape[2], 3)))
             part = reader.spread(
                 d_columns,
-                ops.reshape(corner, (-1, 4)),
+                ops.reshape(cell, (-1,)),
+                steps,
                 ops.reshape(weight, (-1, 4)),
                 side(rows, 0),
             )
@@ -371,7 +372,7 @@ def _differentiable(grid: Grid, groups: int, reader: Neighbourhoods, x, kernel, 
     return output, backward
 
 
-def _steps(values, together: int, axis: int = 1):
+def _parts(values, together: int, axis: int = 1):
     """The taps along that axis, so many at a time."""
     return ops.split(values, values.shape[axis] // together, axis=axis)
 

@@ -30,24 +30,25 @@ class Neighbourhoods(Protocol):
 
     taps_together: int | None
 
-    def blend(self, rows, corners, weights):
+    def blend(self, rows, cells, steps, weights):
         """K weighted sums of each sample's four neighbours.
 
         Args:
             rows: [P, C], any float type.
-            corners: int32 [N, 4], rows of the neighbours.
+            cells: int32 [N], row of the first neighbour.
+            steps: int32 [4], from there to each of them.
             weights: [N, K, 4] in float32 or float64.
 
         Returns:
             [N, K, C] of the rows' type.
         """
 
-    def spread(self, values, corners, weights, count):
+    def spread(self, values, cells, steps, weights, count):
         """The transpose of `blend` for K = 1: adds each sample's value to its four neighbours.
 
         Args:
             values: [N, C].
-            corners: int32 [N, 4].
+            cells, steps: as in `blend`.
             weights: [N, 4].
             count: P.
 
@@ -61,14 +62,15 @@ class Gathered:
 
     taps_together = 1
 
-    def blend(self, rows, corners, weights):
-        return ops.matmul(ops.cast(weights, rows.dtype), _take(rows, corners))
+    def blend(self, rows, cells, steps, weights):
+        return ops.matmul(ops.cast(weights, rows.dtype), _take(rows, cells[:, None] + steps))
 
-    def spread(self, values, corners, weights, count):
+    def spread(self, values, cells, steps, weights, count):
         weights = ops.cast(weights, values.dtype)
         shares = weights[..., None] * values[..., None, :]
         shares = ops.reshape(shares, (-1, values.shape[-1]))
-        return ops.segment_sum(shares, ops.reshape(corners, (-1,)), num_segments=count)
+        corners = ops.reshape(cells[:, None] + steps, (-1,))
+        return ops.segment_sum(shares, corners, num_segments=count)
 
 
 class SparseProducts:
@@ -76,36 +78,39 @@ class SparseProducts:
 
     taps_together = None
 
-    def blend(self, rows, corners, weights):
+    def blend(self, rows, cells, steps, weights):
         import tensorflow as tf
 
         sums = weights.shape[1]
-        corners = ops.repeat(corners, sums, axis=0) if sums > 1 else corners
-        matrix = self._matrix(corners, ops.reshape(weights, (-1, 4)), side(rows, 0))
+        cells = ops.repeat(cells, sums) if sums > 1 else cells
+        matrix = self._matrix(cells, steps, weights, side(rows, 0))
         # There is no such product of half precision.
         dense = ops.cast(rows, weights.dtype)
         product = tf.raw_ops.SparseMatrixMatMul(a=matrix, b=dense)
         return ops.cast(ops.reshape(product, (-1, sums, rows.shape[-1])), rows.dtype)
 
-    def spread(self, values, corners, weights, count):
+    def spread(self, values, cells, steps, weights, count):
         import tensorflow as tf
 
-        matrix = self._matrix(corners, weights, count)
+        matrix = self._matrix(cells, steps, weights, count)
         dense = ops.cast(values, weights.dtype)
         product = tf.raw_ops.SparseMatrixMatMul(a=matrix, b=dense, transpose_a=True)
         return ops.cast(ops.reshape(product, (-1, values.shape[-1])), values.dtype)
 
-    def _matrix(self, corners, weights, count):
-        """[N, count] with each row's four weights at its four corners."""
+    def _matrix(self, cells, steps, weights, count):
+        """[N, count] with each row's four weights at its four neighbours."""
         import tensorflow as tf
 
-        columns = tf.reshape(corners, (-1,))
-        size = tf.size(columns)
-        places = tf.stack([tf.range(size) // 4, columns], axis=-1)
+        # (row, column) of four numbers lie side by side. The columns are looked up: writing pairs
+        # of two arrays in turn would take longer than the product itself.
+        columns = tf.range(tf.cast(count, tf.int64))[:, None] + tf.cast(steps, tf.int64)
+        columns = tf.reshape(tf.stack([tf.zeros_like(columns), columns], axis=-1), (-1, 8))
+        numbers = tf.range(tf.size(cells, tf.int64))
+        rows = numbers[:, None] * tf.constant([1, 0] * 4, tf.int64)
         return tf.raw_ops.SparseTensorToCSRSparseMatrix(
-            indices=tf.cast(places, tf.int64),
+            indices=tf.reshape(rows + tf.gather(columns, cells), (-1, 2)),
             values=tf.reshape(weights, (-1,)),
-            dense_shape=tf.cast(tf.stack([size // 4, count]), tf.int64),
+            dense_shape=tf.stack([tf.size(cells, tf.int64), tf.cast(count, tf.int64)]),
         )
 
 

@@ -38,13 +38,15 @@ class Samples(NamedTuple):
 
     Attributes:
         rows: [B * Hp * Wp * D, C / D], the padded map.
-        corners: int32 [N, T, D, 4], rows of each sample's 2x2 neighbourhood, line by line.
+        cells: int32 [N, T, D], row of the first cell of each sample's 2x2 neighbourhood.
+        steps: int32 [4], from there to each of the four, line by line.
         fraction_y, fraction_x: [N, T, D], how far the sample lies below and right of the first.
         mask: [N, T, D] factor of the sample, or None for 1.
     """
 
     rows: Any
-    corners: Any
+    cells: Any
+    steps: Any
     fraction_y: Any
     fraction_x: Any
     mask: Any | None
@@ -87,7 +89,8 @@ def take_samples(grid: Grid, x, offsets, mask) -> Samples:
         mask = ops.cast(mask, offsets.dtype)
     return Samples(
         rows=ops.reshape(rows, (-1, x.shape[-1] // groups)),
-        corners=ops.cast(cells[..., None] + steps, "int32"),
+        cells=ops.cast(cells, "int32"),
+        steps=ops.cast(steps, "int32"),
         fraction_y=ops.reshape(offset_y - whole_y, shape),
         fraction_x=ops.reshape(offset_x - whole_x, shape),
         mask=mask,

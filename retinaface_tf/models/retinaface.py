@@ -170,13 +170,10 @@ class ComposeCodes(layers.Layer):
         first = ops.stop_gradient(first)
         limit = math.log(_MAX_GROWTH) / self.size_variance
         first = ops.concatenate([first[..., :2], ops.clip(first[..., 2:], -limit, limit)], axis=-1)
-        # Points lie as x, y pairs along the last axis: composed pair by pair, without a reshape
-        # that would need the number of anchors.
-        points = [
-            compose_points(first, landmark[..., None, i : i + 2], self.size_variance)[..., 0, :]
-            for i in range(0, 10, 2)
-        ]
-        return compose_boxes(first, box, self.size_variance), ops.concatenate(points, axis=-1)
+        return (
+            compose_boxes(first, box, self.size_variance),
+            compose_points(first, landmark, self.size_variance),
+        )
 
     def get_config(self):
         return {**super().get_config(), "size_variance": self.size_variance}

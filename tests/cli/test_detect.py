@@ -57,6 +57,22 @@ def test_json_lines_of_a_folder_with_a_broken_picture(run, folder, tmp_path):
     assert list(tmp_path.glob("*.part")) == []
 
 
+def test_the_search_for_close_ups_can_be_left_out(run, folder, monkeypatch):
+    made = []
+
+    class Noted(RetinaFace):
+        def __init__(self, runtime, **settings):
+            made.append(settings["large_faces"])
+            super().__init__(runtime, **settings)
+
+    monkeypatch.setattr(
+        command, "_open_detector", lambda *_, threads, **s: Noted(BrightPixelRuntime(), **s)
+    )
+    for options in ((), ("--large-faces",), ("--no-large-faces",)):
+        assert run(folder / "one.png", *options).exit_code == 0
+    assert made == [True, True, False]
+
+
 def test_json_to_standard_output_is_nothing_but_json(run, folder):
     result = run(folder / "one.png", folder / "missing.jpg", "--json", "-")
     entries = [json.loads(line) for line in result.stdout.splitlines()]

@@ -129,7 +129,7 @@ class BrightSpots:
     def __init__(self):
         self.calls = []
 
-    def stream(self, images, *, batch_size, threshold, iou, size, max_faces, large_faces):
+    def stream(self, images, *, batch_size, threshold, iou, size, max_faces, large_faces=True):
         images = list(images)
         self.calls.append((size, len(images), batch_size))
         for image in images:

@@ -93,7 +93,7 @@ def test_composed_codes_decode_to_what_the_second_stage_makes_of_the_first(rng):
         atol=1e-2,
     )
     np.testing.assert_allclose(
-        decode_points(compose_points(first, points), anchors),
+        decode_points(compose_points(first, points.reshape(-1, 10)).reshape(-1, 5, 2), anchors),
         decode_points(points, refined),
         rtol=1e-4,
         atol=1e-2,

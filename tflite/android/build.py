@@ -114,7 +114,7 @@ def compile_resources(assets: Path | None) -> tuple[Path, Path]:
     _run(
         [_tool("aapt2"), "link", "-I", _jar("android-all-14"), "--manifest", manifest],
         ["--java", gen, "--min-sdk-version", MIN_SDK, "--target-sdk-version", TARGET_SDK],
-        ["--version-code", 1, "--version-name", "1.0", "--debug-mode", "-0", "tflite"],
+        ["--version-code", 1, "--version-name", "1.0", "--debug-mode", "-0", ".tflite"],
         ["-A", assets] if assets else [],
         ["-o", linked, compiled],
     )

@@ -5,6 +5,7 @@
 
 import { ModelError } from "./errors.js";
 import { readNpz } from "./npz.js";
+import { posedShape } from "./posed-shape.js";
 
 /** @import { Anchor } from "./faces.js" */
 /** @import { Metadata } from "./metadata.js" */
@@ -48,6 +49,8 @@ export class DenseHead {
   #config;
   #variance;
   #levels;
+  /** @type {number[][]} x, y, z of the mean face's five points */
+  #five;
   /** @type {number[]} the level sampled for each slot */
   #slots;
 
@@ -61,6 +64,7 @@ export class DenseHead {
     this.#config = /** @type {DenseConfig} */ (note.network?.dense);
     this.#variance = note.variances.center;
     this.#levels = denseLevels(note);
+    this.#five = Array.from({ length: 5 }, (_, i) => [...(weights.five?.data ?? []).slice(3 * i, 3 * i + 3)]);
     this.#slots = levels.flatMap(({ sizes }, i) => sizes.map(() => Math.max(0, i - this.#config.finer)));
   }
 
@@ -97,16 +101,24 @@ export class DenseHead {
     const frame = config.frame === "face" ? faceFrame(detection) : upright;
     let values = this.#reduce(this.#sample(features, frame, detection.slot, network), detection.slot);
     if (config.hidden.length) values = values.map(positive);
+    /** @type {ArrayLike<number> | undefined} */
+    let base;
+    /** @type {number[]} what the points say goes to every layer */
+    let seen = [];
     if (config.frame === "face") {
-      values = Float32Array.of(...values, ...detection.landmarks.flatMap((point) => toFrame(point, frame)));
+      const points = detection.landmarks.map((point) => toFrame(point, frame));
+      const posed = posedShape(points, this.#five, this.#weights.shape.data);
+      [base, seen] = [posed.vertices, [...points.flat(), ...posed.rotation]];
     }
+    values = Float32Array.of(...values, ...seen);
     config.hidden.forEach((_, number) => {
       const [kernel, bias] = [this.#weights[`hidden${number}_kernel`], this.#weights[`hidden${number}_bias`]];
-      values = multiply(values, kernel.data, bias.data).map(positive);
+      values = Float32Array.of(...multiply(values, kernel.data, bias.data).map(positive), ...seen);
     });
     const code = multiply(values, this.#weights.code_kernel.data, this.#weights.code_bias.data);
-    const flat = multiply(code, this.#weights.basis.data, this.#weights.mean.data).map((value) => value * this.#variance);
-    return Array.from({ length: config.vertices }, (_, i) => fromFrame(flat.subarray(3 * i, 3 * i + 3), frame));
+    const flat = multiply(code, this.#weights.basis.data, this.#weights.mean.data);
+    const found = flat.map((value, i) => (base?.[i] ?? 0) + this.#variance * value);
+    return Array.from({ length: config.vertices }, (_, i) => fromFrame(found.subarray(3 * i, 3 * i + 3), frame));
   }
 
   /**

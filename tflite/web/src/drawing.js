@@ -35,8 +35,9 @@ export function drawFaces(canvas, { width, height }, faces, layers) {
   const seen = (/** @type {number} */ x) => (layers.mirrored ? width - x : x);
   for (const face of faces) {
     if (layers.mesh && face.vertices) {
-      context.fillStyle = "#ffffffc0";
-      for (const [x, y] of face.vertices) context.fillRect(seen(x) - unit / 2, y - unit / 2, unit, unit);
+      context.fillStyle = "#ffffffb0";
+      const dot = Math.min(unit, (face.box[2] - face.box[0]) / 150); // small faces are not painted over
+      for (const [x, y] of face.vertices) context.fillRect(seen(x) - dot / 2, y - dot / 2, dot, dot);
     }
     if (layers.boxes) drawBox(context, face, unit, seen);
     if (layers.points) {

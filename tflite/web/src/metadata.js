@@ -15,7 +15,8 @@ import { ModelError } from "./errors.js";
  *   size_multiple: number, padding: number[]}} input padding is the RGB around a picture
  * @property {{levels: {stride: number, sizes: number[]}[]}} anchors
  * @property {{center: number, size: number}} variances
- * @property {{dense?: import("./dense.js").DenseConfig}} [network] dense: the mesh's branch, if any
+ * @property {{dense?: import("./dense.js").DenseConfig, deformable?: boolean}} [network] dense: the
+ *   mesh's branch, if any
  * @property {number} threshold least score to begin with
  * @property {number} iou overlap above which the worse of two boxes is dropped
  */
@@ -79,6 +80,11 @@ function checked(note, name) {
   }
   if (note.suppression) {
     throw new ModelError(`${name} ends in faces; export it without --with-nms to use it here.`);
+  }
+  if (note.network?.deformable && note.input?.resizable) {
+    throw new ModelError(
+      `${name} has deformable convolutions that work out their shapes as they run, which LiteRT.js cannot; export it at one size, such as --size 639x480.`,
+    );
   }
   const numbers = [
     note.input?.height,

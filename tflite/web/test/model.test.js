@@ -48,6 +48,7 @@ test("a network of another kind is named as such", async () => {
     [{ format: 2 }, /format 2 .* reads 1/],
     [{ format: 1, suppression: { iou: 0.4 } }, /without --with-nms/],
     [{ format: 1, input: { height: 480 } }, /does not know/],
+    [{ format: 1, input: { resizable: true }, network: { deformable: true } }, /export it at one size/],
     [{ format: 1, input: { height: 1, width: 1, size_multiple: 32, padding: [0, 0, 0], dtype: "int4" } }, /does not know/],
   ])) {
     await assert.rejects(readMetadata(await sealed(note), "face.tflite"), message);

@@ -108,6 +108,9 @@ class Camera2Source(context: Context) : FrameSource {
         private val reader = ImageReader.newInstance(size.width, size.height, ImageFormat.YUV_420_888, 2)
         private var device: CameraDevice? = null
 
+        // Until the system has answered; it may hand over a camera that nobody wants any more.
+        private var opening = true
+
         @Volatile private var closed = false
 
         @SuppressLint("MissingPermission") // attempt() answers for it
@@ -116,18 +119,21 @@ class Camera2Source(context: Context) : FrameSource {
             try {
                 manager.openCamera(id, deviceCallback, handler)
             } catch (error: Exception) {
-                close()
+                closed = true
+                release()
                 throw error
             }
         }
 
         fun close() {
             closed = true
-            handler.post {
-                device?.close()
-                reader.close()
-                thread.quitSafely()
-            }
+            handler.post { if (!opening) release() }
+        }
+
+        private fun release() {
+            device?.close()
+            reader.close()
+            thread.quitSafely()
         }
 
         private fun takeFrame() {
@@ -144,9 +150,10 @@ class Camera2Source(context: Context) : FrameSource {
 
         private val deviceCallback = object : CameraDevice.StateCallback() {
             override fun onOpened(camera: CameraDevice) {
+                opening = false
                 device = camera
                 if (closed) {
-                    camera.close()
+                    release()
                     return
                 }
                 try {
@@ -157,14 +164,15 @@ class Camera2Source(context: Context) : FrameSource {
                 }
             }
 
-            override fun onDisconnected(camera: CameraDevice) {
-                camera.close()
-                fail("another app took it")
-            }
+            override fun onDisconnected(camera: CameraDevice) = lose(camera, "another app took it")
 
-            override fun onError(camera: CameraDevice, error: Int) {
+            override fun onError(camera: CameraDevice, error: Int) = lose(camera, "error $error")
+
+            private fun lose(camera: CameraDevice, reason: String) {
+                val unwanted = opening && closed
+                opening = false
                 camera.close()
-                fail("error $error")
+                if (unwanted) release() else fail(reason)
             }
         }
 
