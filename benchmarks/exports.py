@@ -64,7 +64,7 @@ def compare(detector: RetinaFace, reference: RetinaFace, photos: list[Path]) -> 
         prepared = prepare(read_image(photo))
         shape = bucket_shape(*prepared.pixels.shape[:2], config.max_stride)
         batch = stack_padded([prepared.pixels], shape, config.pixel_mean)
-        ours, theirs = detector.runtime(batch)[:3], reference.runtime(batch)[:3]
+        ours, theirs = detector.runtime(batch), reference.runtime(batch)
         finite = finite and all(np.isfinite(v).all() for v in ours)
         largest = np.maximum(largest, [np.abs(a - b).max() for a, b in zip(ours, theirs)])
         got, want = detector.detect(photo), reference.detect(photo)

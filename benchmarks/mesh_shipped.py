@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--labels", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("runs/mesh"))
     parser.add_argument("--minutes", type=float, default=8)
-    parser.add_argument("--epochs", type=int, default=16)
+    parser.add_argument("--epochs", type=int, default=12)
     options = parser.parse_args()
     if options.what == "examples":
         make(options)

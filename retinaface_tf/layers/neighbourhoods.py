@@ -101,16 +101,13 @@ class SparseProducts:
         """[N, count] with each row's four weights at its four neighbours."""
         import tensorflow as tf
 
-        # (row, column) of four numbers lie side by side. The columns are looked up: writing pairs
-        # of two arrays in turn would take longer than the product itself.
-        columns = tf.range(tf.cast(count, tf.int64))[:, None] + tf.cast(steps, tf.int64)
-        columns = tf.reshape(tf.stack([tf.zeros_like(columns), columns], axis=-1), (-1, 8))
-        numbers = tf.range(tf.size(cells, tf.int64))
-        rows = numbers[:, None] * tf.constant([1, 0] * 4, tf.int64)
+        columns = tf.reshape(cells[:, None] + steps, (-1,))
+        size = tf.size(columns)
+        places = tf.stack([tf.range(size) // 4, columns], axis=-1)
         return tf.raw_ops.SparseTensorToCSRSparseMatrix(
-            indices=tf.reshape(rows + tf.gather(columns, cells), (-1, 2)),
+            indices=tf.cast(places, tf.int64),
             values=tf.reshape(weights, (-1,)),
-            dense_shape=tf.stack([tf.size(cells, tf.int64), tf.cast(count, tf.int64)]),
+            dense_shape=tf.cast(tf.stack([size // 4, count]), tf.int64),
         )
 
 
