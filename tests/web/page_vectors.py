@@ -18,7 +18,7 @@ from retinaface_tf.geometry.anchors import count_anchors, level_shapes
 from retinaface_tf.inference.large_faces import join_large_faces, shrink_for_large_faces
 from retinaface_tf.inference.postprocess import read_faces
 from retinaface_tf.inference.preprocess import Prepared, bucket_shape, prepare
-from retinaface_tf.inference.runtimes import RawOutputs
+from retinaface_tf.inference.runtimes import DenseOutputs
 from retinaface_tf.layers.dense_head import DenseHead
 
 CONFIG = RetinaFaceConfig()
@@ -82,7 +82,7 @@ def dense_heads() -> list[dict]:
         config = dataclasses.replace(CONFIG, dense=dense)
         count = count_anchors(config.levels, *network)
         channels = 6
-        outputs = RawOutputs(
+        outputs = DenseOutputs(
             scores=random.beta(1, 3, (1, count)).astype(np.float32),
             box_deltas=random.normal(0, 1, (1, count, 4)).astype(np.float32),
             landmark_deltas=random.normal(0, 3, (1, count, 10)).astype(np.float32),
