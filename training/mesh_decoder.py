@@ -19,7 +19,7 @@ import typer
 
 from retinaface_tf.errors import RetinaFaceError
 
-CONFIG = Path(__file__).resolve().parent / "configs" / "mesh_decoder.toml"
+CONFIG = Path(__file__).resolve().parent / "mesh_decoder.toml"
 
 
 def main(

@@ -11,8 +11,11 @@ SIZE = (96, 160)
 @pytest.fixture(scope="session")
 def network():
     """The public architecture with random weights that give every output some spread."""
+    import keras
+
     from retinaface_tf.models import build_retinaface
 
+    keras.utils.set_random_seed(7)
     random = np.random.default_rng(7)
     network = build_retinaface("mobilenet0.25")
     for weight in network.weights:

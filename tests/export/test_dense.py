@@ -31,7 +31,7 @@ def picture(pictures):
     return pictures[0]
 
 
-THRESHOLD = 0.85
+THRESHOLD = 0.88
 SETTINGS = {"threshold": THRESHOLD, "iou": 0.3, "large_faces": False, "max_faces": 30}
 
 

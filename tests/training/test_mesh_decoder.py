@@ -24,7 +24,7 @@ from retinaface_tf.training.mesh_decoder import (
 )
 
 TOPOLOGY = load_topology()
-CONFIGS = Path(__file__).parents[2] / "training" / "configs"
+CONFIG = Path(__file__).parents[2] / "training" / "mesh_decoder.toml"
 
 
 def test_posing_a_face_does_not_change_its_shape(rng):
@@ -101,7 +101,7 @@ def test_without_labels_it_says_what_to_do():
 
 
 def test_the_configuration_in_the_repository_is_read(tmp_path):
-    config = read_training(CONFIGS / "mesh_decoder.toml")
+    config = read_training(CONFIG)
     assert config.decoder == MeshDecoderConfig()
     (tmp_path / "bad.toml").write_text("stepz = 3")
     with pytest.raises(ConfigError, match="stepz"):
