@@ -13,13 +13,13 @@ import os
 import subprocess
 import sys
 import tempfile
-import uuid
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retinaface_tf.errors import WeightsError
+from retinaface_tf.files import write_whole
 from retinaface_tf.presets import Preset, PyPISource, get_preset, list_presets
 
 if TYPE_CHECKING:
@@ -264,13 +264,5 @@ def _store(preset: Preset, data: bytes, licence: str, target: Path) -> None:
 
         fill_head(network, packaged_head(preset.dense_head), preset.dense_head)
     for suffix, content in ((".LICENSE.txt", licence.encode()), (".onnx", data)):
-        path = _beside(target, suffix)
-        partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-        try:
-            partial.write_bytes(content)
-            partial.replace(path)
-        except OSError as error:
-            raise WeightsError(f"Cannot write {path}: {error.strerror or error}.") from None
-        finally:
-            partial.unlink(missing_ok=True)
+        write_whole(_beside(target, suffix), content)
     save_weights(network, target)

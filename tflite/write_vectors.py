@@ -275,7 +275,6 @@ def _vector(
         "outputs": {
             name: base64.b64encode(values[0].astype("<f4").tobytes()).decode()
             for name, values in outputs._asdict().items()
-            if values is not None
         },
         "faces": {
             "boxes": _digits(faces.boxes),

@@ -125,7 +125,7 @@ def _print_table(results: list) -> None:
 def _write_json(path: Path, results: list) -> None:
     import json
 
-    from retinaface_tf.export.metadata import write_whole
+    from retinaface_tf.files import write_whole
 
     text = json.dumps([result.to_dict() for result in results], indent=1)
     write_whole(path, text.encode())

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -218,26 +216,6 @@ def _seal_position(content: bytes) -> int | None:
     if start < 0 or content.find(_SEAL, start + 1) >= 0:
         return None
     return start + len(_SEAL)
-
-
-def write_whole(path: str | Path, content: bytes) -> Path:
-    """Writes under a temporary name in the same folder and renames.
-
-    Raises:
-        WeightsError: the folder cannot be written.
-    """
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(content)
-        partial.replace(path)
-    except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else error
-        raise WeightsError(f"Cannot write {path}: {reason}.") from None
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
 
 
 def _raw_outputs(config: RetinaFaceConfig) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from retinaface_tf.errors import ConfigError
 from retinaface_tf.export.dense_weights import ENTRY as DENSE_ENTRY
 from retinaface_tf.export.dense_weights import pack_dense_weights
 from retinaface_tf.export.heads import FACE_OUTPUTS, face_outputs, raw_heads
-from retinaface_tf.export.metadata import ENTRY, ModelMetadata, Suppression, seal, write_whole
+from retinaface_tf.export.metadata import ENTRY, ModelMetadata, Suppression, seal
+from retinaface_tf.files import write_whole
 from retinaface_tf.inference.runtimes import HEAD_OUTPUTS, output_names
 
 if TYPE_CHECKING:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import uuid
 from pathlib import Path
 
 import numpy as np
 
 from retinaface_tf.errors import DataError
+from retinaface_tf.files import write_whole
 
 
 def read_obj(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
@@ -83,7 +83,7 @@ def write_obj(
         lines += [f"f {a}/{a} {b}/{b} {c}/{c}" for a, b, c in triangles + 1]
     else:
         lines += [f"f {a} {b} {c}" for a, b, c in triangles + 1]
-    _write(path, ("\n".join(lines) + "\n").encode())
+    write_whole(path, ("\n".join(lines) + "\n").encode(), error=DataError)
 
 
 def write_ply(
@@ -112,7 +112,7 @@ def write_ply(
     faces = np.zeros(len(triangles), [("count", "u1"), ("corners", "<i4", 3)])
     faces["count"], faces["corners"] = 3, triangles
     start = "\n".join([*header, "end_header"]) + "\n"
-    _write(path, start.encode() + rows.tobytes() + faces.tobytes())
+    write_whole(path, start.encode() + rows.tobytes() + faces.tobytes(), error=DataError)
 
 
 def sample_colors(image: np.ndarray, vertices: np.ndarray) -> np.ndarray:
@@ -121,14 +121,3 @@ def sample_colors(image: np.ndarray, vertices: np.ndarray) -> np.ndarray:
     x = np.clip(np.floor(vertices[:, 0]), 0, width - 1).astype(int)
     y = np.clip(np.floor(vertices[:, 1]), 0, height - 1).astype(int)
     return image[y, x]
-
-
-def _write(path: Path, content: bytes) -> None:
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        partial.write_bytes(content)
-        partial.replace(path)
-    except OSError as error:
-        raise DataError(f"Cannot write {path}: {error.strerror or error}.") from None
-    finally:
-        partial.unlink(missing_ok=True)

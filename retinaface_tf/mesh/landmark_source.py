@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from retinaface_tf.errors import WeightsError
-from retinaface_tf.export.metadata import write_whole
+from retinaface_tf.files import write_whole
 from retinaface_tf.pull import cache_folder, download_wheel, require_digest, require_writable
 
 PACKAGE, VERSION = "mediapipe", "0.10.21"
