@@ -101,13 +101,17 @@ class SparseProducts:
         """[N, count] with each row's four weights at its four neighbours."""
         import tensorflow as tf
 
-        columns = tf.reshape(cells[:, None] + steps, (-1,))
-        size = tf.size(columns)
-        places = tf.stack([tf.range(size) // 4, columns], axis=-1)
+        # TensorFlow takes the places of the weights as pairs of int64, twice the bytes of anything
+        # else here. Stacked and transposed they are written in half the time of a stack along the
+        # last axis.
+        cells, steps = tf.cast(cells, tf.int64), tf.cast(steps, tf.int64)
+        size = tf.size(cells, tf.int64)
+        row = tf.range(size)
+        pairs = tf.stack([part for i in range(4) for part in (row, cells + steps[i])])
         return tf.raw_ops.SparseTensorToCSRSparseMatrix(
-            indices=tf.cast(places, tf.int64),
+            indices=tf.reshape(tf.transpose(pairs), (-1, 2)),
             values=tf.reshape(weights, (-1,)),
-            dense_shape=tf.cast(tf.stack([size // 4, count]), tf.int64),
+            dense_shape=tf.stack([size, tf.cast(count, tf.int64)]),
         )
 
 

@@ -10,7 +10,8 @@ from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
 from retinaface_tf.errors import ConfigError
-from retinaface_tf.layers.deformable_conv import DeformableConv2D, deformable_conv2d
+from retinaface_tf.layers.deformable_conv import DeformableConv2D
+from retinaface_tf.layers.displaced_taps import deformable_conv2d
 
 # What the running backend has.
 SAMPLINGS = ("gather", "sparse") if keras.backend.backend() == "tensorflow" else ("gather",)
