@@ -57,7 +57,7 @@ class Attempts:
                 "command again: finished shards are kept."
             )
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._note({"run": self.run})
+        self._note({"run": self.run}, new_line=True)
 
     def at(self, picture: int) -> None:
         """Notes the picture that comes next, by its place in the shard."""
@@ -67,9 +67,10 @@ class Attempts:
         """Forgets them: the shard is done, or stopped for a reason that is told otherwise."""
         self._path.unlink(missing_ok=True)
 
-    def _note(self, entry: dict) -> None:
+    def _note(self, entry: dict, new_line: bool = False) -> None:
         with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
+            # Death may have cut the last line off.
+            file.write("\n" * new_line + json.dumps(entry) + "\n")
 
     def _read(self) -> tuple[int, list[int]]:
         """How many attempts of this run there were, and the last picture of each that noted one."""
