@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from retinaface_tf.bulk.results import shard_name
-from retinaface_tf.errors import WorkerError
+from retinaface_tf.errors import DataError, WorkerError
 
 ATTEMPTS_FOLDER = "_attempts"
 
@@ -45,6 +45,7 @@ class Attempts:
 
         Raises:
             WorkerError: there were too many.
+            DataError: the folder cannot be written.
         """
         deaths, over = self._read()
         self.deadly = {i for i in over if over.count(i) >= DEATHS_OF_A_PICTURE}
@@ -56,7 +57,6 @@ class Attempts:
                 f"retries={self.retries} allows; see whether memory is short, then run the same "
                 "command again: finished shards are kept."
             )
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         self._note({"run": self.run}, new_line=True)
 
     def at(self, picture: int) -> None:
@@ -68,9 +68,14 @@ class Attempts:
         self._path.unlink(missing_ok=True)
 
     def _note(self, entry: dict, new_line: bool = False) -> None:
-        with self._path.open("a", encoding="utf-8") as file:
-            # Death may have cut the last line off.
-            file.write("\n" * new_line + json.dumps(entry) + "\n")
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._path.open("a", encoding="utf-8") as file:
+                # Death may have cut the last line off.
+                file.write("\n" * new_line + json.dumps(entry) + "\n")
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise DataError(f"Cannot write {self._path}: {reason}.") from None
 
     def _read(self) -> tuple[int, list[int]]:
         """How many attempts of this run there were, and the last picture of each that noted one."""
@@ -78,7 +83,7 @@ class Attempts:
         ours = False
         try:
             lines = self._path.read_text(encoding="utf-8").splitlines()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             lines = []
         for line in lines:
             try:

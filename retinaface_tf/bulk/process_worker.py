@@ -38,11 +38,13 @@ def main() -> None:
     worker = Worker(Job.from_json(lines.get()))
     reply({"ready": True})
     while True:
-        shard = Shard.from_json(lines.get())
+        line = lines.get()
         try:
-            reply(asdict(worker(shard)))
+            reply(asdict(worker(Shard.from_json(line))))
         except RetinaFaceError as error:
             reply({"failure": str(error)})
+        except Exception as error:
+            reply({"failure": f"A worker process failed: {error!r}."})
 
 
 def _listen(lines: queue.Queue[str]) -> None:

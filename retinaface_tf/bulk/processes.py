@@ -160,4 +160,5 @@ def _end(process: subprocess.Popen) -> None:
 def _environment() -> dict[str, str]:
     package = str(Path(retinaface_tf.__file__).resolve().parent.parent)
     paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    defaults = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
+    return {**defaults, **os.environ, "PYTHONPATH": os.pathsep.join(paths)}

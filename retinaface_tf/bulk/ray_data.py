@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 NETWORK_FOLDER = "_network"
 # Of the object store of a local Ray: only shards and reports go through it.
-_STORE_BYTES = 256 * 1024**2
+_STORE_BYTES = 128 * 1024**2
 _CONNECT_SECONDS = 10
 _POLL_SECONDS = 1
 

