@@ -156,7 +156,9 @@ def speed(options) -> None:
         if engine == "plain":
             continue
         rows = summary(out_of(options, engine))
-        print(f"           {check(rows)}")
+        print(
+            f"           {check(rows)}; once running {steady(out_of(options, engine)):.0f} a second"
+        )
         answers = {name: answer for name, _, answer in rows}
         if reference is None:
             reference = answers
@@ -281,6 +283,12 @@ def summary(out: Path) -> list[tuple[str, int, tuple]]:
             answer = (str(result.answer),)
         rows.append((Path(result.image).name, result.index, answer))
     return rows
+
+
+def steady(out: Path) -> float:
+    """Pictures a second between the second file and the last, without the start of the engine."""
+    moments = sorted(path.stat().st_mtime for path in files(out))
+    return (len(moments) - 2) * SHARD / (moments[-1] - moments[1])
 
 
 def check(rows: list[tuple[str, int, tuple]]) -> str:
