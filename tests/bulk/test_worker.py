@@ -12,6 +12,7 @@ from retinaface_tf.bulk.shards import list_shards
 from retinaface_tf.bulk.work import Job, detect_shard
 from retinaface_tf.bulk.worker import Worker
 from retinaface_tf.errors import DataError, ImageError, WorkerError
+from retinaface_tf.inference.multiscale import Augmentation
 from tests.bulk.conftest import encoded
 
 
@@ -50,6 +51,17 @@ def worker_of(job, detector):
 
 def answers(job):
     return {r.image.rsplit("/", 1)[1]: r.answer for r in read_results(job.out)}
+
+
+def test_a_job_travels_as_json(job):
+    settings = {"threshold": 0.5, "iou": 0.4, "size": (300, 400), "max_faces": None}
+    settings["large_faces"] = False
+    augmentation = Augmentation(scales=((500, 900), "original", None), flip=True, tile=640)
+    fields = dataclasses.asdict(augmentation)
+    network = NetworkSpec("a.tflite", "litert", "abc", settings, fields, 1)
+    job = dataclasses.replace(job, network=network)
+    assert Job.from_json(job.to_json()) == job
+    assert Augmentation(**Job.from_json(job.to_json()).network.augmentation) == augmentation
 
 
 def test_a_shard_with_a_damaged_picture(folder, detector, tmp_path):
