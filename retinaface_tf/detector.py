@@ -59,7 +59,7 @@ class RetinaFace:
             "max_faces": max_faces,
             "large_faces": large_faces,
         }
-        _check_settings(self._defaults)
+        check_settings(self._defaults)
 
     @classmethod
     def from_preset(
@@ -225,7 +225,7 @@ class RetinaFace:
                 f"Unknown setting {sorted(unknown)[0]!r}; there are {', '.join(self._defaults)}."
             )
         settings = {**self._defaults, **overrides}
-        _check_settings(settings)
+        check_settings(settings)
         return settings
 
 
@@ -233,7 +233,12 @@ def _tell(text: str) -> None:
     print(text, file=sys.stderr)
 
 
-def _check_settings(settings: dict) -> None:
+def check_settings(settings: dict) -> None:
+    """Looks at threshold, iou, large_faces and max_faces.
+
+    Raises:
+        ConfigError: one is out of range.
+    """
     for name in ("threshold", "iou"):
         value = settings[name]
         if not isinstance(value, int | float | np.floating) or not 0 <= value <= 1:

@@ -44,3 +44,7 @@ class BatchError(RetinaFaceError):
 
 class ServingError(RetinaFaceError):
     """A model server is away, refuses a request, or has not the model asked for."""
+
+
+class WorkerError(RetinaFaceError):
+    """A worker of a bulk run cannot start, or dies again and again."""

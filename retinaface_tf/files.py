@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import uuid
 from pathlib import Path
@@ -32,5 +33,6 @@ def write_whole(
         reason = os.strerror(failure.errno) if failure.errno else failure
         raise error(f"Cannot write {path}: {reason}.") from None
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # its folder may be no folder, which was just said
+            partial.unlink()
     return path

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from retinaface_tf.cli import bulk
 from retinaface_tf.cli.augmentation import Flip, Rotations, Scales, Tiles, Vote
 from retinaface_tf.progress import progress_bar
 
@@ -91,11 +92,21 @@ def detect(
     header: Annotated[
         list[str] | None, typer.Option(metavar="NAME:VALUE", help="Sent with each request.")
     ] = None,
+    engine: bulk.Engine = None,
+    out: bulk.Out = None,
+    workers: bulk.Workers = None,
+    shard_size: bulk.ShardSize = None,
+    retries: bulk.Retries = None,
+    image_column: bulk.ImageColumn = None,
+    name_column: bulk.NameColumn = None,
+    ray_address: bulk.RayAddress = None,
+    gpus_per_worker: bulk.GpusPerWorker = None,
 ) -> None:
     """Find faces in photos, folders of photos, videos or the webcam.
 
     Prints a table, or with --json one JSON object for each picture. A picture that cannot be read
-    is reported and the run goes on; the exit code is then 1.
+    is reported and the run goes on; the exit code is then 1. With --engine also tars and Parquet
+    tables of pictures, any number of them, into Parquet files; a run that was stopped is resumed.
     """
     from retinaface_tf.cli.augmentation import read_augmentation
     from retinaface_tf.inference.images import list_images
@@ -104,6 +115,39 @@ def detect(
 
     size = parse_size(size)
     augmentation = read_augmentation(scales, flip, vote, rotations, tiles, size)
+    search = {
+        "threshold": threshold,
+        "iou": iou,
+        "size": size,
+        "max_faces": max_faces,
+        "large_faces": large_faces,
+    }
+    many = bulk.BulkOptions(
+        engine,
+        out,
+        workers,
+        shard_size,
+        retries,
+        image_column,
+        name_column,
+        ray_address,
+        gpus_per_worker,
+    )
+    if engine is not None:
+        refused = {"--json": json, "--draw": draw, "--crops": crops, "--mesh": mesh}
+        many.run(
+            inputs,
+            refused | {"--frames": frames, "--server": server},
+            preset=preset,
+            model=model,
+            runtime=runtime,
+            augmentation=augmentation,
+            threads=threads,
+            batch_size=batch_size,
+            **search,
+        )
+        return
+    many.require_none(inputs)
     videos = [source for source in inputs if is_video(source)]
     pictures = list_images([source for source in inputs if not is_video(source)])
     remote = None
@@ -115,11 +159,7 @@ def detect(
         runtime,
         remote,
         threads=threads,
-        threshold=threshold,
-        iou=iou,
-        size=size,
-        max_faces=max_faces,
-        large_faces=large_faces,
+        **search,
     )
     if augmentation is not None:
         from retinaface_tf.inference.multiscale import AugmentedDetector

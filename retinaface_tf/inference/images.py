@@ -14,9 +14,33 @@ from retinaface_tf.errors import ImageError
 from retinaface_tf.inference import decoding
 from retinaface_tf.inference.listing import IMAGE_SUFFIXES, list_images
 
-__all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "describe_source", "list_images", "read_image"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "MAX_PIXELS",
+    "NamedBytes",
+    "describe_source",
+    "list_images",
+    "read_image",
+]
 
 MAX_PIXELS = 100_000_000
+
+
+class NamedBytes(bytes):
+    """An encoded picture that messages call by a name.
+
+    Args:
+        content: of the file.
+        name: where it comes from.
+    """
+
+    name: str
+
+    def __new__(cls, content: bytes, name: str):
+        named = super().__new__(cls, content)
+        named.name = name
+        return named
+
 
 ImageSource = str | os.PathLike | bytes | bytearray | memoryview | np.ndarray | Image.Image
 
@@ -60,6 +84,8 @@ def describe_source(source: object) -> str:
     if isinstance(source, (str, os.PathLike)):
         # A name that is not UTF-8 must not break the printing of its message.
         return os.fsencode(source).decode(errors="replace") or "''"
+    if isinstance(source, NamedBytes):
+        return source.name
     if isinstance(source, (bytes, bytearray, memoryview)):
         return "the bytes given"
     if isinstance(source, np.ndarray):

@@ -14,7 +14,9 @@ IMAGE_SUFFIXES = frozenset(
 )
 
 
-def list_images(inputs: Iterable[str | os.PathLike]) -> list[tuple[Path, Path]]:
+def list_images(
+    inputs: Iterable[str | os.PathLike], suffixes: frozenset[str] = IMAGE_SUFFIXES
+) -> list[tuple[Path, Path]]:
     """Expands files, folders and patterns, in the order given.
 
     Args:
@@ -22,6 +24,7 @@ def list_images(inputs: Iterable[str | os.PathLike]) -> list[tuple[Path, Path]]:
             reports that); a folder stands for the pictures in it and its subfolders, sorted by
             path (names beginning with a dot are left out); a pattern (`*`, `?`, `[...]`, `**`)
             that the shell has not expanded stands for what it matches.
+        suffixes: of the files that are looked for in folders, in lower case.
 
     Returns:
         (file, name) for each picture: the name is relative and unique, for results written to
@@ -34,7 +37,7 @@ def list_images(inputs: Iterable[str | os.PathLike]) -> list[tuple[Path, Path]]:
     for given in inputs:
         path = Path(given)
         if path.is_dir():
-            listed += _in_folder(path)
+            listed += _in_folder(path, suffixes)
         elif glob.has_magic(str(path)) and not os.path.lexists(path):
             matches = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 - absolute ones too
             if not matches:
@@ -43,13 +46,14 @@ def list_images(inputs: Iterable[str | os.PathLike]) -> list[tuple[Path, Path]]:
                 if not match.is_dir():
                     listed.append((match, Path(match.name)))
                 elif "**" not in path.parts:  # ** names the files of the folders by itself
-                    listed += _in_folder(match)
+                    listed += _in_folder(match, suffixes)
         else:
             listed.append((path, Path(path.name)))
     return _unique_names(listed)
 
 
-def _in_folder(folder: Path) -> list[tuple[Path, Path]]:
+def _in_folder(folder: Path, suffixes: frozenset[str]) -> list[tuple[Path, Path]]:
+    endings = tuple(suffixes)
     failures: list[OSError] = []
     found = []
     for parent, subfolders, files in os.walk(folder, onerror=failures.append):
@@ -57,7 +61,7 @@ def _in_folder(folder: Path) -> list[tuple[Path, Path]]:
         found += [
             Path(parent, name)
             for name in files
-            if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".")
+            if name.lower().endswith(endings) and not name.startswith(".")
         ]
     if failures:
         raise ImageError(
@@ -65,8 +69,7 @@ def _in_folder(folder: Path) -> list[tuple[Path, Path]]:
         )
     if not found:
         raise ImageError(
-            f"Cannot read {folder}: the folder holds no pictures "
-            f"({', '.join(sorted(IMAGE_SUFFIXES))})."
+            f"Cannot read {folder}: the folder holds no pictures ({', '.join(sorted(suffixes))})."
         )
     return [(path, path.relative_to(folder)) for path in sorted(found)]
 

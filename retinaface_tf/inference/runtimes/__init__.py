@@ -107,25 +107,14 @@ def open_runtime(
         ConfigError: no runtime has that name, or it does not run such files.
         WeightsError: the file is missing, damaged or of another kind.
     """
-    path = Path(path)
-    fitting = {".tflite": "litert", ".onnx": "onnx"}.get(path.suffix.lower())
-    name = name or fitting or "litert"
-    if name not in RUNTIMES:
-        raise ConfigError(f"There is no runtime {name!r}; choose one of {', '.join(RUNTIMES)}.")
     if threads is not None and threads < 1:
         raise ConfigError(f"threads={threads} must be at least 1.")
-    if fitting not in (None, name):
-        raise ConfigError(f"The runtime {name!r} does not run {path}; {fitting!r} does.")
+    path, name = runnable_file(path, name, notify=notify)
     if name == "keras":
         from retinaface_tf.inference.runtimes.keras import KerasRuntime
         from retinaface_tf.weights import load_weights
 
         return KerasRuntime(load_weights(path))
-    if fitting is None:
-        from retinaface_tf.inference.runtimes.compiled import compile_weights
-
-        suffix = ".onnx" if name == "onnx" else ".tflite"
-        path = compile_weights(path, suffix, notify=notify)
     if name == "onnx":
         from retinaface_tf.inference.runtimes.onnx import OnnxRuntime
 
@@ -133,6 +122,27 @@ def open_runtime(
     from retinaface_tf.inference.runtimes.litert import LiteRTRuntime
 
     return LiteRTRuntime(path, threads=threads)
+
+
+def runnable_file(
+    path: Path, name: str | None = None, *, notify: Callable[[str], None] | None = None
+) -> tuple[Path, str]:
+    """The file that a runtime reads, converted from weights where it must be, and the runtime's name.
+
+    Arguments and errors as `open_runtime`.
+    """
+    path = Path(path)
+    fitting = {".tflite": "litert", ".onnx": "onnx"}.get(path.suffix.lower())
+    name = name or fitting or "litert"
+    if name not in RUNTIMES:
+        raise ConfigError(f"There is no runtime {name!r}; choose one of {', '.join(RUNTIMES)}.")
+    if fitting not in (None, name):
+        raise ConfigError(f"The runtime {name!r} does not run {path}; {fitting!r} does.")
+    if name == "keras" or fitting is not None:
+        return path, name
+    from retinaface_tf.inference.runtimes.compiled import compile_weights
+
+    return compile_weights(path, ".onnx" if name == "onnx" else ".tflite", notify=notify), name
 
 
 def open_preset(

@@ -1,0 +1,34 @@
+"""Bulk inference: any number of pictures, by processes or a Ray cluster, into Parquet files.
+
+    from retinaface_tf.bulk import detect_bulk, read_results
+
+    detect_bulk(["photos/", "shards/*.tar", "table.parquet"], "faces/", engine="processes")
+    for result in read_results("faces/"):
+        ...
+
+`shards` says what a shard is and finds them, `tar` and `table` read packed ones, `work` searches one,
+`worker` does that again where it failed, `processes` and `ray_data` run workers, `manifest` resumes.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+_EXPORTS = {
+    "BulkReport": "retinaface_tf.bulk.run",
+    "detect_bulk": "retinaface_tf.bulk.run",
+    "Result": "retinaface_tf.bulk.results",
+    "read_results": "retinaface_tf.bulk.results",
+}
+__all__ = ["BulkReport", "Result", "detect_bulk", "read_results"]
+
+if TYPE_CHECKING:
+    from retinaface_tf.bulk.results import Result, read_results
+    from retinaface_tf.bulk.run import BulkReport, detect_bulk
+
+
+def __getattr__(name: str):
+    if name not in _EXPORTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_EXPORTS[name]), name)

@@ -1,0 +1,57 @@
+"""`python -m retinaface_tf.bulk.process_worker`: a worker that is told its shards on standard input.
+
+The first line is the `Job`, each further one a `Shard`; each is answered with a line of JSON:
+{"ready": true}, then a `ShardReport`, or {"failure": "why the run must stop"}. The end of the input,
+which also comes when whoever started it dies, ends the process at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+from dataclasses import asdict
+
+from retinaface_tf.bulk.shards import Shard
+from retinaface_tf.bulk.work import Job
+from retinaface_tf.bulk.worker import Worker
+from retinaface_tf.errors import RetinaFaceError
+
+
+def main() -> None:
+    """Until the input ends."""
+    # Ctrl-C is for whoever started this process.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # What a library prints must not come between the answers.
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    lines: queue.Queue[str] = queue.Queue()
+    threading.Thread(target=_listen, args=(lines,), daemon=True).start()
+
+    def reply(entry: dict) -> None:
+        answers.write(json.dumps(entry) + "\n")
+        answers.flush()
+
+    worker = Worker(Job.from_json(lines.get()))
+    reply({"ready": True})
+    while True:
+        line = lines.get()
+        try:
+            reply(asdict(worker(Shard.from_json(line))))
+        except RetinaFaceError as error:
+            reply({"failure": str(error)})
+        except Exception as error:
+            reply({"failure": f"A worker process failed: {error!r}."})
+
+
+def _listen(lines: queue.Queue[str]) -> None:
+    for line in sys.stdin:
+        lines.put(line)
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

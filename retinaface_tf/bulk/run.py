@@ -1,0 +1,234 @@
+"""A bulk run: shards in, one file of results each, by one of the engines."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import uuid
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import retinaface_tf
+from retinaface_tf.bulk.attempts import ATTEMPTS_FOLDER
+from retinaface_tf.bulk.manifest import begin_or_resume, describe_run, finished_shards
+from retinaface_tf.bulk.network import describe_network
+from retinaface_tf.bulk.processes import run_in_processes
+from retinaface_tf.bulk.ray_data import NETWORK_FOLDER, run_on_ray
+from retinaface_tf.bulk.results import ShardReport
+from retinaface_tf.bulk.shards import Shard, list_shards
+from retinaface_tf.bulk.work import Job, detect_shard
+from retinaface_tf.errors import ConfigError
+from retinaface_tf.inference.multiscale import Augmentation
+from retinaface_tf.inference.preprocess import Size
+from retinaface_tf.progress import progress_bar
+
+ENGINES = ("processes", "ray", "loop")
+
+
+@dataclass(frozen=True)
+class BulkReport:
+    """What a bulk run has in its folder when it is done.
+
+    Attributes:
+        pictures, faces, errors: of all shards.
+        shards: files of results.
+        resumed: of these, how many were there before.
+    """
+
+    pictures: int
+    faces: int
+    errors: int
+    shards: int
+    resumed: int
+
+
+def detect_bulk(
+    inputs: str | os.PathLike | Iterable[str | os.PathLike],
+    out: str | os.PathLike,
+    *,
+    engine: str = "processes",
+    preset: str = "mobilenet0.25",
+    model: str | os.PathLike | None = None,
+    runtime: str | None = None,
+    threshold: float = 0.5,
+    iou: float = 0.4,
+    size: Size = None,
+    max_faces: int | None = None,
+    large_faces: bool = True,
+    augmentation: Augmentation | None = None,
+    shard_size: int = 500,
+    image_column: str | None = None,
+    name_column: str | None = None,
+    workers: int | None = None,
+    threads: int | None = None,
+    batch_size: int = 8,
+    retries: int = 3,
+    ray_address: str | None = None,
+    gpus_per_worker: float = 0,
+    progress: bool | None = None,
+) -> BulkReport:
+    """Finds the faces of any number of pictures and writes them to Parquet files.
+
+    A shard's results are one file `faces-NNNNNN.parquet` in `out`, there whole or not at all, with
+    the columns of `results.result_schema`. Called again with the same arguments after whatever
+    stopped it, only what is missing is done. A picture that cannot be read or searched has a row
+    that says why.
+
+    Args:
+        inputs: pictures, tars, Parquet tables, folders of these, and patterns; see `list_shards`.
+        out: folder of the results; new, empty, or that of the run to resume.
+        engine: "processes" on this machine; "ray", here or on a cluster; "loop", in this process.
+        preset, model, runtime: the network, as in `RetinaFace.from_preset` and `from_file`.
+        threshold, iou, size, max_faces, large_faces: as in `RetinaFace`.
+        augmentation: search each picture in several forms.
+        shard_size: pictures in a shard.
+        image_column, name_column: of Parquet tables; without, the one column of bytes there is, and
+            the number of the row.
+        workers: processes or actors; None for one each processor (with ray, of the cluster).
+        threads: cores each worker uses; None for one, and for all in a loop.
+        batch_size: pictures given to the network at once.
+        retries: how often a shard's workers may die before the run stops; see `Attempts`.
+        ray_address, gpus_per_worker: see `run_on_ray`.
+        progress: show a bar on stderr; None where that is a terminal.
+
+    Raises:
+        ConfigError: an option cannot be, or `out` is another run's.
+        ImageError: an input is not there, or holds no picture.
+        WeightsError: the network cannot be read or fetched.
+        DataError: results cannot be written.
+        WorkerError: workers cannot start or die too often, or the Ray cluster is away.
+    """
+    _check(engine, workers, batch_size, retries, ray_address, gpus_per_worker)
+    inputs = [inputs] if isinstance(inputs, str | os.PathLike) else list(inputs)
+    out = Path(os.path.abspath(out))  # noqa: PTH100 - Path.resolve would follow links
+    _keep_apart(inputs, out)
+    network = describe_network(
+        preset,
+        model,
+        runtime,
+        threads=threads or (None if engine == "loop" else 1),
+        settings={
+            "threshold": threshold,
+            "iou": iou,
+            "size": size,
+            "max_faces": max_faces,
+            "large_faces": large_faces,
+        },
+        augmentation=augmentation,
+        notify=_tell,
+    )
+    shards = list_shards(
+        inputs, rows=shard_size, image_column=image_column, name_column=name_column
+    )
+    version = retinaface_tf.__version__
+    begin_or_resume(out, describe_run(network, shards, version))
+    reports = finished_shards(out, shards)
+    resumed = len(reports)
+    todo = [shard for shard in shards if shard.number not in reports]
+    job = Job(network, str(out), batch_size, retries, uuid.uuid4().hex, version)
+    if todo:
+        answers = _engine(engine, job, todo, workers, ray_address, gpus_per_worker)
+        for report in _show(answers, shards, reports, progress):
+            reports[report.number] = report
+    _tidy(out)
+    return BulkReport(
+        pictures=sum(report.pictures for report in reports.values()),
+        faces=sum(report.faces for report in reports.values()),
+        errors=sum(report.errors for report in reports.values()),
+        shards=len(reports),
+        resumed=resumed,
+    )
+
+
+def _engine(
+    engine: str,
+    job: Job,
+    todo: list[Shard],
+    workers: int | None,
+    ray_address: str | None,
+    gpus_per_worker: float,
+) -> Iterator[ShardReport]:
+    if engine == "ray":
+        return run_on_ray(
+            job, todo, workers=workers, address=ray_address, gpus_per_worker=gpus_per_worker
+        )
+    if engine == "processes":
+        return run_in_processes(job, todo, workers=workers or _cores())
+    return _loop(job, todo)
+
+
+def _loop(job: Job, todo: list[Shard]) -> Iterator[ShardReport]:
+    detector = job.network.open()
+    for shard in todo:
+        yield detect_shard(detector, shard, job.out, batch_size=job.batch_size)
+
+
+def _show(
+    answers: Iterator[ShardReport],
+    shards: list[Shard],
+    before: dict[int, ShardReport],
+    progress: bool | None,
+) -> Iterator[ShardReport]:
+    hidden = not (sys.stderr.isatty() if progress is None else progress)
+    total = sum(shard.part.count for shard in shards)
+    with progress_bar(transient=True, disable=hidden) as bar:
+        done = sum(report.pictures for report in before.values())
+        task = bar.add_task("images", total=total, completed=done)
+        for report in answers:
+            bar.advance(task, report.pictures)
+            yield report
+
+
+def _check(
+    engine: str,
+    workers: int | None,
+    batch_size: int,
+    retries: int,
+    ray_address: str | None,
+    gpus_per_worker: float,
+) -> None:
+    if engine not in ENGINES:
+        raise ConfigError(f"There is no engine {engine!r}; choose one of {', '.join(ENGINES)}.")
+    for name, value, least in (
+        ("workers", workers, 1),
+        ("batch_size", batch_size, 1),
+        ("retries", retries, 0),
+    ):
+        if value is not None and (not isinstance(value, int) or value < least):
+            raise ConfigError(f"{name}={value!r} must be a whole number, at least {least}.")
+    if gpus_per_worker < 0:
+        raise ConfigError(f"gpus_per_worker={gpus_per_worker} must not be negative.")
+    if engine == "loop" and workers is not None:
+        raise ConfigError("The engine 'loop' has no workers; choose processes or ray.")
+    if engine != "ray" and (ray_address is not None or gpus_per_worker):
+        raise ConfigError(
+            f"A Ray address and GPUs a worker are for the engine 'ray', not {engine!r}."
+        )
+
+
+def _keep_apart(inputs: list[str | os.PathLike], out: Path) -> None:
+    for given in inputs:
+        folder = Path(os.path.abspath(given))  # noqa: PTH100 - as for out
+        if folder.is_dir() and out.is_relative_to(folder):
+            raise ConfigError(
+                f"The results would lie in {out}, among the inputs in {given}; choose an --out "
+                "outside of it."
+            )
+
+
+def _tidy(out: Path) -> None:
+    """Removes what is needed no more, and what killed workers left behind."""
+    for folder in (ATTEMPTS_FOLDER, NETWORK_FOLDER):
+        shutil.rmtree(out / folder, ignore_errors=True)
+    for partial in out.glob(".faces-*.parquet.*"):
+        partial.unlink(missing_ok=True)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr)

@@ -1,0 +1,166 @@
+"""The shards of a bulk run: each a few hundred pictures, and one file of results."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from retinaface_tf.bulk.picture import Picture
+from retinaface_tf.bulk.table import TABLE_SUFFIXES, TablePart, list_table
+from retinaface_tf.bulk.tar import TAR_SUFFIXES, TarPart, list_tar
+from retinaface_tf.errors import ConfigError, ImageError
+from retinaface_tf.inference.listing import IMAGE_SUFFIXES, list_images
+
+
+@dataclass(frozen=True)
+class FilesPart:
+    """Pictures that are files of their own.
+
+    Attributes:
+        names: their paths.
+    """
+
+    kind: ClassVar[str] = "files"
+    names: tuple[str, ...]
+
+    @property
+    def count(self) -> int:
+        """Number of pictures."""
+        return len(self.names)
+
+    def pictures(self) -> Iterator[Picture]:
+        """Each path."""
+        return (Picture(None, name, name) for name in self.names)
+
+
+@dataclass(frozen=True)
+class DamagedPart:
+    """A tar or table, or the rest of one, that cannot be read: one row of results that says so.
+
+    Attributes:
+        path: of the tar or table.
+        problem: a sentence.
+    """
+
+    kind: ClassVar[str] = "damaged"
+    path: str
+    problem: str
+    count: ClassVar[int] = 1
+
+    def pictures(self) -> Iterator[Picture]:
+        """The one problem."""
+        yield Picture(self.path, "", None, self.problem)
+
+
+Part = FilesPart | TarPart | TablePart | DamagedPart
+_PARTS = {part.kind: part for part in (FilesPart, TarPart, TablePart, DamagedPart)}
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A piece of a bulk run that is done whole, or again.
+
+    Attributes:
+        number: of the shard, from 0.
+        first: number, in the whole run, of its first picture.
+        part: its pictures.
+    """
+
+    number: int
+    first: int
+    part: Part
+
+    def to_json(self) -> str:
+        """One line, for a worker; `from_json` is the inverse."""
+        part = {"kind": self.part.kind, **dataclasses.asdict(self.part)}
+        return json.dumps({"number": self.number, "first": self.first, "part": part})
+
+    @classmethod
+    def from_json(cls, line: str) -> Shard:
+        """The inverse of `to_json`."""
+        values = json.loads(line)
+        part = values["part"]
+        kind = _PARTS[part.pop("kind")]
+        return cls(
+            values["number"], values["first"], kind(**{k: _tuple(v) for k, v in part.items()})
+        )
+
+
+def list_shards(
+    inputs: Iterable[str | os.PathLike],
+    *,
+    rows: int,
+    image_column: str | None = None,
+    name_column: str | None = None,
+) -> list[Shard]:
+    """Expands folders, patterns, tars and tables into shards, always the same for the same files.
+
+    Args:
+        inputs: as for `list_images`, and tars and Parquet tables; a folder stands for the pictures,
+            tars and tables in it and its subfolders.
+        rows: at most so many pictures a shard; a compressed tar is one shard whatever it holds.
+        image_column, name_column: of tables, see `list_table`.
+
+    Raises:
+        ImageError: nothing there, or no picture in it all.
+        ConfigError: rows is not positive, or a column of a table is not understood.
+    """
+    if not isinstance(rows, int) or rows < 1:
+        raise ConfigError(f"shard_size={rows!r} must be a whole number, at least 1.")
+    parts: list[Part] = []
+    files: list[str] = []
+
+    def flush() -> None:
+        parts.extend(FilesPart(tuple(files[i : i + rows])) for i in range(0, len(files), rows))
+        files.clear()
+
+    for path, _ in list_images(inputs, IMAGE_SUFFIXES | TAR_SUFFIXES | TABLE_SUFFIXES):
+        # Workers may run in another folder, and on another machine.
+        name = os.path.abspath(path)  # noqa: PTH100 - Path.resolve would follow links
+        if not is_packed(name):
+            files.append(name)
+            continue
+        flush()
+        if name.lower().endswith(tuple(TABLE_SUFFIXES)):
+            found, problem = list_table(name, rows, image_column, name_column)
+        else:
+            found, problem = list_tar(name, rows)
+        parts += found
+        if problem:
+            parts.append(DamagedPart(name, problem))
+    flush()
+    if not parts:
+        given = ", ".join(map(str, inputs))
+        raise ImageError(f"Cannot read {given}: there is no picture in it.")
+    return list(_number(parts))
+
+
+def is_packed(path: str | os.PathLike) -> bool:
+    """Whether a name is that of a tar or table rather than a picture."""
+    name = Path(path).name.lower()
+    return name.endswith(tuple(TAR_SUFFIXES | TABLE_SUFFIXES))
+
+
+def digest_shards(shards: Iterable[Shard]) -> str:
+    """SHA-256 of what is to be done: changes when a picture comes, goes or moves."""
+    digest = hashlib.sha256()
+    for shard in shards:
+        digest.update(shard.to_json().encode() + b"\n")
+    return digest.hexdigest()
+
+
+def _number(parts: list[Part]) -> Iterator[Shard]:
+    first = 0
+    for number, part in enumerate(parts):
+        yield Shard(number, first, part)
+        first += part.count
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(map(_tuple, value)) if isinstance(value, list) else value

@@ -1,0 +1,115 @@
+"""Options of bulk runs: `retinaface-tf detect --engine`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Engine = Annotated[
+    str | None,
+    typer.Option(
+        metavar="processes|ray|loop",
+        help="Search many pictures, tars and Parquet tables into Parquet files; see --out.",
+    ),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR", help="Folder of an engine's results; give it again to resume a run."
+    ),
+]
+Workers = Annotated[
+    int | None, typer.Option(help="An engine's processes or actors; without it, one a processor.")
+]
+ShardSize = Annotated[
+    int | None,
+    typer.Option(help="Pictures in each file of results, done whole or again. [default: 500]"),
+]
+Retries = Annotated[
+    int | None,
+    typer.Option(help="How often a shard's workers may die before the run stops. [default: 3]"),
+]
+ImageColumn = Annotated[
+    str | None, typer.Option(help="Of Parquet tables: holds the pictures' bytes.")
+]
+NameColumn = Annotated[str | None, typer.Option(help="Of Parquet tables: names the pictures.")]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(help="Of a Ray cluster: ray://HOST:10001, HOST:6379 or auto; local starts one."),
+]
+GpusPerWorker = Annotated[
+    float | None, typer.Option(help="GPUs, or a part of one, that each Ray actor gets.")
+]
+
+
+@dataclass(frozen=True)
+class BulkOptions:
+    """What `detect` was told of bulk runs; None is untold."""
+
+    engine: str | None
+    out: Path | None
+    workers: int | None
+    shard_size: int | None
+    retries: int | None
+    image_column: str | None
+    name_column: str | None
+    ray_address: str | None
+    gpus_per_worker: float | None
+
+    def require_none(self, inputs: list[str]) -> None:
+        """For a plain `detect`: refuses what only an engine does.
+
+        Raises:
+            ConfigError: one of the options was given, or an input is a tar or table.
+        """
+        from retinaface_tf.bulk.shards import is_packed
+        from retinaface_tf.errors import ConfigError
+
+        for name, value in vars(self).items():
+            if value is not None:
+                option = "--" + name.replace("_", "-")
+                raise ConfigError(f"{option} goes with an engine: add --engine processes, or ray.")
+        for given in inputs:
+            if is_packed(given):
+                raise ConfigError(
+                    f"{given} holds many pictures: read it with --engine processes --out DIR."
+                )
+
+    def run(self, inputs: list[str], refused: dict[str, Any], **options: Any) -> None:
+        """The bulk run; prints what was found, and exits with 1 where a picture failed.
+
+        Args:
+            inputs: of the command.
+            refused: options that make no sense here, and their values.
+            options: of `detect_bulk`.
+
+        Raises:
+            ConfigError: one of those was given, or --out was not.
+        """
+        from retinaface_tf.bulk import detect_bulk
+        from retinaface_tf.errors import ConfigError
+        from retinaface_tf.inference.video import is_video
+
+        for name, given in refused.items():
+            if given is not None:
+                raise ConfigError(
+                    f"{name} does not go with --engine, which writes Parquet to --out."
+                )
+        for given in filter(is_video, inputs):
+            raise ConfigError(f"{given} is a video: search it without --engine.")
+        if self.out is None:
+            raise ConfigError("--engine needs --out DIR, the folder of its results.")
+        told = {name: value for name, value in vars(self).items() if value is not None}
+        report = detect_bulk(inputs, told.pop("out"), **told, **options)
+        before = f" ({report.resumed} were there already)" if report.resumed else ""
+        failed = f", {report.errors} unreadable" if report.errors else ""
+        print(
+            f"{report.faces} face{'s' * (report.faces != 1)} in {report.pictures - report.errors} "
+            f"image{'s' * (report.pictures - report.errors != 1)}{failed}; "
+            f"{report.shards} file{'s' * (report.shards != 1)} in {self.out}{before}"
+        )
+        if report.errors:
+            raise typer.Exit(1)

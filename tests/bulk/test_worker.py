@@ -1,0 +1,164 @@
+"""A worker that fails or dies: the picture that did it is found, left out and written down."""
+
+import dataclasses
+
+import pytest
+
+from retinaface_tf import Faces
+from retinaface_tf.bulk import read_results
+from retinaface_tf.bulk.attempts import ATTEMPTS_FOLDER, Attempts
+from retinaface_tf.bulk.network import NetworkSpec
+from retinaface_tf.bulk.shards import list_shards
+from retinaface_tf.bulk.work import Job, detect_shard
+from retinaface_tf.bulk.worker import Worker
+from retinaface_tf.errors import DataError, ImageError, WorkerError
+from retinaface_tf.inference.multiscale import Augmentation
+from tests.bulk.conftest import encoded
+
+
+class Death(BaseException):
+    """Takes the place of SIGKILL: nothing behind it is done."""
+
+
+class DeadlyDetector:
+    """Dies of some pictures."""
+
+    def __init__(self, detector, deadly, error=Death):
+        self.detector, self.deadly, self.error, self.searched = detector, deadly, error, []
+
+    def stream(self, images, batch_size):
+        def watched():
+            for image in images:
+                self.searched.append(image)
+                if any(image.endswith(name) for name in self.deadly):
+                    raise self.error(image)
+                yield image
+
+        return self.detector.stream(watched(), batch_size=batch_size)
+
+
+@pytest.fixture
+def job(tmp_path):
+    network = NetworkSpec("unused", "litert", "", {}, None, None)
+    return Job(network, str(tmp_path / "out"), 4, 3, "run-1", "0")
+
+
+def worker_of(job, detector):
+    worker = Worker(job, "test/1")
+    worker._detector = detector
+    return worker
+
+
+def answers(job):
+    return {r.image.rsplit("/", 1)[1]: r.answer for r in read_results(job.out)}
+
+
+def test_a_job_travels_as_json(job):
+    settings = {"threshold": 0.5, "iou": 0.4, "size": (300, 400), "max_faces": None}
+    settings["large_faces"] = False
+    augmentation = Augmentation(scales=((500, 900), "original", None), flip=True, tile=640)
+    fields = dataclasses.asdict(augmentation)
+    network = NetworkSpec("a.tflite", "litert", "abc", settings, fields, 1)
+    job = dataclasses.replace(job, network=network)
+    assert Job.from_json(job.to_json()) == job
+    assert Augmentation(**Job.from_json(job.to_json()).network.augmentation) == augmentation
+
+
+def test_a_shard_with_a_damaged_picture(folder, detector, tmp_path):
+    (shard,) = list_shards([folder], rows=10)
+    report = detect_shard(detector, shard, tmp_path / "out", batch_size=4)
+    found = list(read_results(tmp_path / "out"))
+    assert [r.index for r in found] == list(range(7))
+    for number, result in enumerate(found):
+        assert result.image == str(folder / f"{number}.png")
+        if number == 3:
+            assert "3.png: it is not a picture" in str(result.answer)
+        else:
+            assert len(result.answer) == number % 3
+            assert result.answer.image_size == (64, 64 + number)
+    assert (report.pictures, report.errors, report.faces) == (7, 1, 6)
+
+
+def test_problems_keep_their_place_among_answers(detector, tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    images = [None, encoded(1), None, None, encoded(2), None]
+    pq.write_table(pa.table({"image": pa.array(images, pa.binary())}), tmp_path / "t.parquet")
+    (shard,) = list_shards([tmp_path / "t.parquet"], rows=10)
+    detect_shard(detector, shard, tmp_path / "out", batch_size=1)
+    kinds = [isinstance(r.answer, Faces) for r in read_results(tmp_path / "out")]
+    assert kinds == [image is not None for image in images]
+
+
+def test_two_deaths_over_a_picture_tell_which_it_is(folder, detector, job):
+    (shard,) = list_shards([folder], rows=10)
+    deaths = 0
+    while True:
+        deadly = DeadlyDetector(detector, ["2.png", "5.png"])
+        try:
+            report = worker_of(job, deadly)(shard)
+            break
+        except Death:
+            deaths += 1
+    # One at full speed, then two for each of the deadly pictures.
+    assert deaths == 5
+    found = answers(job)
+    for name in ("2.png", "5.png"):
+        assert str(found.pop(name)).endswith(f"{name}: every worker that tried died.")
+    assert isinstance(found.pop("3.png"), ImageError)
+    assert all(len(faces) == int(name[0]) % 3 for name, faces in found.items())
+    assert report.errors == 3 and report.pictures == 7
+    assert not list((folder.parent / "out" / ATTEMPTS_FOLDER).iterdir())
+
+
+def test_a_programming_error_over_one_picture_is_treated_alike(folder, detector, job):
+    (shard,) = list_shards([folder], rows=10)
+    report = worker_of(job, DeadlyDetector(detector, ["2.png"], ValueError))(shard)
+    assert report.errors == 2 and "every worker" in str(answers(job)["2.png"])
+
+
+def test_deaths_that_no_picture_explains_end_the_run(folder, detector, job):
+    (shard,) = list_shards([folder], rows=10)
+    everywhere = ["0.png", "1.png", "2.png", "4.png", "5.png"]
+    for name in everywhere[:4]:  # never twice over the same
+        with pytest.raises(Death):
+            worker_of(job, DeadlyDetector(detector, [name]))(shard)
+    with pytest.raises(WorkerError, match=r"4 attempts at faces-000000.parquet"):
+        worker_of(job, detector)(shard)
+    # The next run begins anew.
+    again = dataclasses.replace(job, run="run-2")
+    assert worker_of(again, detector)(shard).errors == 1
+
+
+def test_attempts_of_another_run_and_a_cut_off_line_do_not_count(tmp_path):
+    first = Attempts(tmp_path, 7, "a", 0)
+    first.begin()
+    first.at(5)
+    second = Attempts(tmp_path, 7, "b", 0)
+    second.begin()
+    assert not second.careful and not second.deadly
+    with second._path.open("a") as file:
+        file.write('{"at": 1')
+    third = Attempts(tmp_path, 7, "b", 1)
+    third.begin()
+    assert third.careful and not third.deadly
+    third.at(2)
+    fourth = Attempts(tmp_path, 7, "b", 1)
+    with pytest.raises(WorkerError, match="2 attempts"):
+        fourth.begin()
+    fourth.finish()
+    fourth.finish()
+
+
+def test_results_that_cannot_be_written_stop_the_run(folder, detector, job, tmp_path):
+    (shard,) = list_shards([folder], rows=10)
+    (tmp_path / "out").write_text("a file where the folder should be")
+    with pytest.raises(DataError, match="Cannot write"):
+        worker_of(job, detector)(shard)
+
+
+def test_a_worker_of_another_version_says_so(folder, job):
+    (shard,) = list_shards([folder], rows=10)
+    with pytest.raises(WorkerError, match="install the same everywhere"):
+        Worker(dataclasses.replace(job, version="9"))(shard)
