@@ -28,6 +28,12 @@ def pseudo_label(
         str, typer.Option(help="sizes searched, each a short edge or SHORTxMAX")
     ] = "640x1000,1200x1600",
     flip: Annotated[bool, typer.Option(help="search mirror images too")] = True,
+    enlarged_limit: Annotated[
+        float,
+        typer.Option(
+            help="what a larger size finds wider than so many of its pixels is left to the smallest"
+        ),
+    ] = 160.0,
     threshold: Annotated[float, typer.Option(help="least score a member's find counts with")] = 0.1,
     accept: Annotated[float, typer.Option(help="least mean score of a label")] = 0.7,
     ignore: Annotated[
@@ -63,7 +69,7 @@ def pseudo_label(
 
     track = no_progress if quiet else rich_progress
     scales = tuple(parse_size(text) for text in sizes.split(","))
-    forms = Augmentation(scales=scales, flip=flip)
+    forms = Augmentation(scales=scales, flip=flip, enlarged_limit=enlarged_limit)
     members = [open_member(text, forms, threshold, threads) for text in member or ["mobilenet0.25"]]
     photos = {name.as_posix(): path for path, name in list_images([images])}
     repeated = _repeats(photos, exclude or [], track)
