@@ -110,6 +110,20 @@ _PRESETS = {
             ),
         ),
         Preset(
+            name="mobilenet0.25-slim",
+            summary="half the channels, ReLU and ten anchors from 8 to 412 pixels: 0.6 of the public "
+            "network's time; to be trained, see docs/own-weights.md",
+            config=RetinaFaceConfig(
+                channels=32,
+                negative_slope=0.0,
+                levels=(
+                    PyramidLevel(stride=8, anchor_sizes=(8, 12, 19)),
+                    PyramidLevel(stride=16, anchor_sizes=(30, 46, 72)),
+                    PyramidLevel(stride=32, anchor_sizes=(112, 172, 266, 412)),
+                ),
+            ),
+        ),
+        Preset(
             name="mobilenet0.5",
             summary="the same with twice the backbone's width; no public weights",
             config=RetinaFaceConfig(backbone="mobilenet0.5"),

@@ -1,4 +1,4 @@
-"""`retinaface-tf data`: look at, draw and pack training data."""
+"""`retinaface-tf data`: look at, label, draw and pack training data."""
 
 from __future__ import annotations
 
@@ -10,18 +10,24 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Check, draw and pack training data.", no_args_is_help=True)
+from retinaface_tf.cli.pseudo_label import pseudo_label
+
+app = typer.Typer(help="Check, label, draw and pack training data.", no_args_is_help=True)
+app.command("pseudo-label")(pseudo_label)
 
 Kind = Annotated[
-    str, typer.Argument(help="layout of the labels: wider, retinaface, fddb, fddb-boxes or coco")
+    str,
+    typer.Argument(help="layout of the labels: wider, retinaface, fddb, fddb-boxes, coco or json"),
 ]
 Labels = Annotated[Path, typer.Argument(help="the label file")]
 Images = Annotated[Path, typer.Argument(help="folder of the pictures")]
 
 
-def _read(kind: str, labels: Path, images: Path):
+def read_labels(kind: str, labels: Path, images: Path):
+    """Pictures and labels of a file of the named layout."""
     from retinaface_tf.data.coco import read_coco
     from retinaface_tf.data.fddb import read_fddb_boxes, read_fddb_ellipses
+    from retinaface_tf.data.json_labels import read_json_labels
     from retinaface_tf.data.retinaface_labels import read_retinaface_labels
     from retinaface_tf.data.widerface import read_widerface
     from retinaface_tf.errors import ConfigError
@@ -32,6 +38,7 @@ def _read(kind: str, labels: Path, images: Path):
         "fddb": read_fddb_ellipses,
         "fddb-boxes": read_fddb_boxes,
         "coco": read_coco,
+        "json": read_json_labels,
     }
     if kind not in readers:
         raise ConfigError(f"{kind!r} is not a layout of labels; choose {', '.join(readers)}.")
@@ -42,7 +49,7 @@ def _check(kind: str, labels: Path, images: Path, headers: bool, quiet: bool):
     from retinaface_tf.data.check import check_images
     from retinaface_tf.training.progress import no_progress, rich_progress
 
-    found = _read(kind, labels, images)
+    found = read_labels(kind, labels, images)
     with (no_progress if quiet else rich_progress)("checking", len(found)) as advance:
         return check_images(found, decode=not headers, progress=advance)
 

@@ -18,7 +18,7 @@ from retinaface_tf.errors import ConfigError, ImageError
 from retinaface_tf.faces import Faces
 from retinaface_tf.geometry.boxes import clip_boxes
 from retinaface_tf.geometry.suppression import non_max_suppression
-from retinaface_tf.inference.preprocess import Size
+from retinaface_tf.inference.preprocess import Size, target_size
 
 if TYPE_CHECKING:
     from retinaface_tf.detector import RetinaFace
@@ -46,6 +46,9 @@ class Augmentation:
             the passes over the whole picture.
         vote: average what overlaps, instead of keeping the best alone.
         vote_iou: least overlap with the best detection of a group for a vote in it.
+        enlarged_limit: what a pass other than a picture's smallest finds wider or higher than so many
+            of its own pixels is left to the smaller passes; enlarged close-ups are found in parts,
+            noses as faces. None keeps everything.
     """
 
     scales: tuple[Size, ...] = (None,)
@@ -55,6 +58,7 @@ class Augmentation:
     tile_overlap: float = 0.25
     vote: bool = True
     vote_iou: float = 0.4
+    enlarged_limit: float | None = None
 
     def __post_init__(self):
         if not self.scales:
@@ -71,6 +75,8 @@ class Augmentation:
             raise ConfigError(f"tile_overlap={self.tile_overlap} must be in [0, 1).")
         if not 0 < self.vote_iou <= 1:
             raise ConfigError(f"vote_iou={self.vote_iou} must be in (0, 1].")
+        if self.enlarged_limit is not None and self.enlarged_limit <= 0:
+            raise ConfigError(f"enlarged_limit={self.enlarged_limit} must be positive, or None.")
 
 
 PAPER_AUGMENTATION = Augmentation(scales=PAPER_SCALES, flip=True)
@@ -165,12 +171,26 @@ def _search(detector, pictures, augmentation, batch_size, threshold, iou, max_fa
             if isinstance(answer, ImageError):
                 errors[owner] = errors[owner] or answer
             else:
+                answer = _left_to_smaller(answer, view, scale, augmentation)
                 passes[owner].append(_to_picture(answer, view))
     for picture, error, found in zip(pictures, errors, passes):
         if error is not None:
             yield error
         else:
             yield _join(found, picture.shape[:2], augmentation, iou, max_faces)
+
+
+def _left_to_smaller(faces: Faces, view: View, scale: Size, augmentation: Augmentation) -> Faces:
+    """Without what is too large for a pass that is not the picture's smallest."""
+    if augmentation.enlarged_limit is None:
+        return faces
+    height = view.pixels.shape[0]
+    factors = [target_size(*view.pixels.shape[:2], s)[0] / height for s in augmentation.scales]
+    factor = target_size(*view.pixels.shape[:2], scale)[0] / height
+    if factor <= min(factors):
+        return faces
+    sides = (faces.boxes[:, 2:] - faces.boxes[:, :2]).max(axis=1, initial=0)
+    return faces[sides * factor <= augmentation.enlarged_limit]
 
 
 def _rounds(pictures, augmentation) -> Iterator[tuple[Size, list[int], list[View]]]:

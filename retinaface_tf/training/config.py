@@ -22,7 +22,7 @@ from retinaface_tf.training.schedule import ScheduleConfig
 
 # float64 is for tests: there, runs that should agree do so to many digits.
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16", "float64")
-KINDS = ("synthetic", "wider", "retinaface", "fddb", "coco", "records")
+KINDS = ("synthetic", "wider", "retinaface", "fddb", "coco", "json", "records")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,11 +75,14 @@ class InitConfig:
         keep: the parts taken from the source, of "backbone", "pyramid", "context", "heads"; the
             others start at random.
         freeze: parts, or beginnings of layers' names ("stem", "block1_"), that do not learn.
+        narrow: the source has more channels, or other anchors: the channels that matter most are
+            taken, and heads moved to this network's anchors (`training.narrow`).
     """
 
     source: str = "random"
     keep: tuple[str, ...] = ("backbone", "pyramid", "context", "heads")
     freeze: tuple[str, ...] = ()
+    narrow: bool = False
 
     def __post_init__(self):
         object.__setattr__(self, "keep", tuple(self.keep))

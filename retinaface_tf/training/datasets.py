@@ -11,6 +11,7 @@ from retinaface_tf.data.annotation import AnnotatedImage
 from retinaface_tf.data.check import CheckResult, check_images
 from retinaface_tf.data.coco import read_coco
 from retinaface_tf.data.fddb import read_fddb_boxes, read_fddb_ellipses, read_fold_names
+from retinaface_tf.data.json_labels import read_json_labels
 from retinaface_tf.data.records import RecordSource, read_record_images
 from retinaface_tf.data.retinaface_labels import read_retinaface_labels
 from retinaface_tf.data.sources import ImageSource, LabelledSource
@@ -126,6 +127,7 @@ READERS: dict[str, Callable[[Path, Path], list[AnnotatedImage]]] = {
     "wider": read_widerface,
     "retinaface": read_retinaface_labels,
     "coco": read_coco,
+    "json": read_json_labels,
 }
 
 

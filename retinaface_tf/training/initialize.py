@@ -31,8 +31,14 @@ def initial_network(config: RetinaFaceConfig, init: InitConfig) -> tuple[RetinaF
         from retinaface_tf.training.imagenet import fill_imagenet_backbone
 
         return network, fill_imagenet_backbone(network)
-    copied = copy_parts(_open_source(config, init.source), network, init.keep)
-    return network, f"weights: {copied} layers ({', '.join(init.keep)}) from {init.source}"
+    source = _open_source(config, init.source)
+    if init.narrow:
+        from retinaface_tf.training.narrow import narrow_network
+
+        source = narrow_network(source, config)
+    copied = copy_parts(source, network, init.keep)
+    how = f", {config.channels} channels of theirs" if init.narrow else ""
+    return network, f"weights: {copied} layers ({', '.join(init.keep)}) from {init.source}{how}"
 
 
 def _open_source(config: RetinaFaceConfig, source: str) -> RetinaFaceNetwork:

@@ -204,3 +204,31 @@ def test_one_view_without_voting_is_the_detector_itself(rng):
 def test_impossible_augmentations_are_refused(options):
     with pytest.raises(ConfigError):
         Augmentation(**options)
+
+
+def test_an_enlarged_pass_leaves_large_faces_to_the_smallest_one():
+    """The same two faces at every size: wide ones of the enlarged pass are parts of close-ups."""
+
+    class Detector:
+        def stream(self, images, size=None, **settings):
+            for image in images:
+                height, width = image.shape[:2]
+                moved = 0 if size == 100 else 5
+                boxes = [[moved, 0, moved + 40, 40], [60 + moved, 0, 70 + moved, 10]]
+                yield faces_of(boxes, (height, width))
+
+    picture = np.zeros((100, 200, 3), np.uint8)
+    forms = Augmentation(scales=(100, 300), vote=False, enlarged_limit=60)
+    found = detect_augmented(Detector(), picture, forms, iou=1.0)
+    # At 300 the faces are 120 and 30 of its pixels wide.
+    assert sorted(found.boxes[:, 0].tolist()) == [0, 60, 65]
+    assert (
+        len(
+            detect_augmented(
+                Detector(), picture, Augmentation(scales=(100, 300), vote=False), iou=1.0
+            )
+        )
+        == 4
+    )
+    with pytest.raises(ConfigError, match="enlarged_limit"):
+        Augmentation(enlarged_limit=0)

@@ -1,0 +1,162 @@
+"""What a network's shape costs in LiteRT: milliseconds and ratios to the public network, in one run.
+
+    python benchmarks/network_latency.py [--size 640] [--rounds 20] [--int8] [--parts]
+        [--networks PRESET... | KEY=VALUE,KEY=VALUE ...]
+
+One thread, random weights (they cost what trained ones do), the candidates taking turns. A network is
+a preset, or changes of `RetinaFaceConfig`'s defaults, as in `channels=32,negative_slope=0`. `--int8` adds
+the int8 file of each. `--parts` says where the first network's time goes: each line is a network cut off
+behind that layer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from retinaface_tf import get_preset, list_presets
+from retinaface_tf.config import RetinaFaceConfig
+from retinaface_tf.export.tflite import export_tflite
+from retinaface_tf.models import build_retinaface
+
+DEFAULT = (
+    *("mobilenet0.25", "negative_slope=0", "negative_slope=0,channels=48"),
+    *("negative_slope=0,channels=40", "negative_slope=0,channels=32"),
+    *("negative_slope=0,channels=32,shared_heads=true", "mobilenet0.25-slim"),
+    "backbone=mobilenet0.25-paper,negative_slope=0,channels=32",
+)
+# Where `--parts` cuts a three-level MobileNet.
+CUTS = (
+    *("stem_bn", "block1_pointwise_bn", "block3_pointwise_bn", "block5_pointwise_bn"),
+    *("block11_pointwise_bn", "block13_pointwise_bn", "p4_merge_bn", "p3_merge_bn"),
+    "p3_context_concat",
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--networks", nargs="+", default=list(DEFAULT))
+    parser.add_argument("--size", type=int, default=640)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--int8", action="store_true")
+    parser.add_argument("--parts", action="store_true")
+    options = parser.parse_args()
+    names = list(dict.fromkeys(["mobilenet0.25", *options.networks]))
+    console = Console(width=120)
+    with tempfile.TemporaryDirectory() as folder:
+        if options.parts:
+            network = build_retinaface(read_network(names[-1]), (options.size, options.size, 3))
+            runs = parts_of(network, options.size)
+            console.print(table(f"{names[-1]}, up to", {"float32": times(runs, options.rounds)}))
+            return
+        found = {}
+        for precision in ("float32", "int8")[: 1 + options.int8]:
+            runs = {name: exported(name, precision, options.size, Path(folder)) for name in names}
+            found[precision] = times(runs, options.rounds)
+        console.print(table("network", found))
+
+
+def read_network(text: str) -> RetinaFaceConfig:
+    """A preset's configuration, or the default one with changes."""
+    if text in list_presets():
+        return get_preset(text).config
+    values = {}
+    for change in text.split(","):
+        key, _, value = change.partition("=")
+        try:
+            values[key] = json.loads(value)
+        except ValueError:
+            values[key] = value
+    return RetinaFaceConfig.from_dict(values)
+
+
+def exported(text: str, precision: str, size: int, folder: Path):
+    """A function that runs the network's .tflite once."""
+    network = build_retinaface(read_network(text))
+    rng = np.random.default_rng(0)
+    pictures = [rng.integers(0, 256, (size, size, 3), np.uint8) for _ in range(2)]
+    path = export_tflite(
+        network,
+        folder / f"{abs(hash(text))}-{precision}.tflite",
+        size=(size, size),
+        precision=precision,
+        calibration=pictures if precision == "int8" else None,
+    )
+    return runner(path.read_bytes(), size)
+
+
+def parts_of(network, size: int) -> dict:
+    """Functions that run the network up to a layer."""
+    import tensorflow as tf
+
+    names = {layer.name for layer in network.layers}
+    runs = {}
+    for cut in (*CUTS, None):
+        model = network
+        if cut is not None:
+            act = cut.replace("_bn", "_act")
+            model = keras.Model(
+                network.input, network.get_layer(act if act in names else cut).output
+            )
+        archive = keras.export.ExportArchive()
+        archive.track(model)
+        signature = [tf.TensorSpec([1, size, size, 3], tf.float32, "image")]
+        with tempfile.TemporaryDirectory() as folder:
+            archive.add_endpoint("serve", lambda image, m=model: m(image), signature)
+            archive.write_out(folder, verbose=False)
+            content = tf.lite.TFLiteConverter.from_saved_model(folder, ["serve"]).convert()
+        runs[cut or "all"] = runner(content, size)
+    return runs
+
+
+def runner(content: bytes, size: int):
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_content=content, num_threads=1)
+    interpreter.allocate_tensors()
+    (entry,) = interpreter.get_input_details()
+    picture = np.random.default_rng(0).integers(0, 256, (1, size, size, 3)).astype(entry["dtype"])
+
+    def run() -> float:
+        interpreter.set_tensor(entry["index"], picture)
+        # The thread's own time: neighbours on the machine do not count.
+        begin = time.process_time()
+        interpreter.invoke()
+        return time.process_time() - begin
+
+    return run
+
+
+def times(runs: dict, rounds: int) -> dict[str, float]:
+    """Median milliseconds by name, the functions taking turns."""
+    collected = {name: [] for name in runs}
+    for count in range(rounds + 2):
+        for name, run in runs.items():
+            seconds = run()
+            if count >= 2:
+                collected[name].append(1000 * seconds)
+    return {name: float(np.median(values)) for name, values in collected.items()}
+
+
+def table(title: str, found: dict[str, dict[str, float]]) -> Table:
+    first = next(iter(found["float32"].values()))
+    result = Table(title, *(c for p in found for c in (f"{p} ms", "ratio")))
+    for name in found["float32"]:
+        cells = [f"{v[name]:.1f} {v[name] / first:.2f}".split() for v in found.values()]
+        result.add_row(name, *(cell for pair in cells for cell in pair))
+    return result
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""`retinaface-tf data pseudo-label`: labels for photos without any, by a teacher of several detectors."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from retinaface_tf.data.pseudo_labels import Member
+    from retinaface_tf.inference.multiscale import Augmentation
+
+
+def pseudo_label(
+    images: Annotated[Path, typer.Argument(help="folder of photos")],
+    out: Annotated[Path, typer.Option(help="folder for the labels")],
+    member: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME|FILE|yunet:FILE",
+            help="a detector of the teacher: a preset, a file that `detect --model` takes, or YuNet "
+            "through OpenCV; several make it better",
+        ),
+    ] = None,
+    sizes: Annotated[
+        str, typer.Option(help="sizes searched, each a short edge or SHORTxMAX")
+    ] = "640x1000,1200x1600",
+    flip: Annotated[bool, typer.Option(help="search mirror images too")] = True,
+    enlarged_limit: Annotated[
+        float,
+        typer.Option(
+            help="what a larger size finds wider than so many of its pixels is left to the smallest"
+        ),
+    ] = 160.0,
+    threshold: Annotated[float, typer.Option(help="least score a member's find counts with")] = 0.1,
+    accept: Annotated[float, typer.Option(help="least mean score of a label")] = 0.7,
+    ignore: Annotated[
+        float, typer.Option(help="least mean score of a face that is ignored, not background")
+    ] = 0.3,
+    exclude: Annotated[
+        list[Path] | None,
+        typer.Option(help="folder of photos, such as those of an evaluation: repeats are left out"),
+    ] = None,
+    truth: Annotated[
+        str | None,
+        typer.Option(metavar="KIND:FILE", help="real labels of the photos, to compare with"),
+    ] = None,
+    sheet: Annotated[
+        Path | None, typer.Option(metavar="PNG", help="draw some labelled photos")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="photos at a time")] = 4,
+    threads: Annotated[int | None, typer.Option(min=1, help="cores used; all unless told")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="no progress bar")] = False,
+) -> None:
+    """Label photos with what several detectors at several scales agree on.
+
+    What they agree on becomes a label, what only some see is neither learnt nor background. The
+    same command goes on where it was stopped; a member added later searches alone. Train on the
+    result with `--data json --set data.labels=OUT/labels.jsonl --set data.images=IMAGES`.
+    """
+    from retinaface_tf.data.json_labels import read_json_labels
+    from retinaface_tf.data.pseudo_labels import AgreementConfig, label_photos
+    from retinaface_tf.inference.images import list_images
+    from retinaface_tf.inference.multiscale import Augmentation
+    from retinaface_tf.inference.preprocess import parse_size
+    from retinaface_tf.training.progress import no_progress, rich_progress
+
+    track = no_progress if quiet else rich_progress
+    scales = tuple(parse_size(text) for text in sizes.split(","))
+    forms = Augmentation(scales=scales, flip=flip, enlarged_limit=enlarged_limit)
+    members = [open_member(text, forms, threshold, threads) for text in member or ["mobilenet0.25"]]
+    photos = {name.as_posix(): path for path, name in list_images([images])}
+    repeated = _repeats(photos, exclude or [], track)
+    total = (len(photos) - len(repeated)) * len(members)
+    with track("labelling", total) as advance:
+        done = label_photos(
+            photos,
+            out,
+            members,
+            AgreementConfig(accept=accept, ignore=ignore),
+            batch_size=batch_size,
+            excluded=repeated,
+            advance=advance,
+            report=lambda line: print(line, file=sys.stderr),
+        )
+    print(
+        f"{done.photos} photos: {done.faces} faces ({done.with_points} with five points), "
+        f"{done.ignored} ignored; left out: {len(repeated)} repeats, {done.errors} unreadable"
+    )
+    labels = read_json_labels(out / "labels.jsonl", images)
+    if truth is not None:
+        from retinaface_tf.cli.data import read_labels
+        from retinaface_tf.data.label_agreement import compare_labels
+
+        kind, _, file = truth.partition(":")
+        print(compare_labels(labels, read_labels(kind, Path(file), images)).table())
+    if sheet is not None:
+        from retinaface_tf.data.label_sheet import draw_label_sheet
+
+        draw_label_sheet(labels, sheet)
+
+
+def open_member(text: str, forms: Augmentation, threshold: float, threads: int | None) -> Member:
+    """A detector as the command line names it, searching photos in these forms.
+
+    Raises:
+        WeightsError: it cannot be opened.
+    """
+    import dataclasses
+    import hashlib
+    import json
+
+    from retinaface_tf.data.pseudo_labels import Member
+    from retinaface_tf.detector import RetinaFace
+    from retinaface_tf.inference.multiscale import AugmentedDetector
+    from retinaface_tf.inference.runtimes.yunet import YuNetFinder
+    from retinaface_tf.presets import list_presets
+
+    kind, colon, file = text.partition(":")
+    if colon and kind == "yunet":
+        detector, what = RetinaFace(YuNetFinder(file)), Path(file)
+    elif text in list_presets():
+        detector, what = RetinaFace.from_preset(text, threads=threads), None
+    else:
+        detector, what = RetinaFace.from_file(text, threads=threads), Path(text)
+    digest = hashlib.sha256(what.read_bytes()).hexdigest() if what else ""
+    settings = {
+        "member": text if what is None else what.name,
+        "sha256": digest,
+        "threshold": threshold,
+        "forms": json.loads(json.dumps(dataclasses.asdict(forms))),
+    }
+    name = f"{what.name}-{digest[:8]}" if what else text
+    return Member(name, AugmentedDetector(detector, forms, threshold=threshold), settings)
+
+
+def _repeats(photos: dict[str, Path], folders: list[Path], track) -> dict[str, str]:
+    """Names of photos that are in one of the folders too, and where."""
+    from retinaface_tf.data.near_duplicates import find_duplicates
+    from retinaface_tf.inference.images import list_images
+
+    if not folders:
+        return {}
+    names, paths = list(photos), list(photos.values())
+    others = [path for path, _ in list_images(folders)]
+    with track("comparing photos", len(paths) + len(others)) as advance:
+        found = find_duplicates(paths, others, advance=advance)
+    return {names[d.index]: f"repeats {others[d.other]} ({d.distance} bits)" for d in found}
