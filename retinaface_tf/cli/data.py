@@ -232,5 +232,5 @@ def label_mesh(
     if records is not None:
         from retinaface_tf.data.records import pack_images
 
-        packed = pack_images(kept.annotated(), records)
+        packed = pack_images(every.annotated(good), records)
         print(f"{packed.images} pictures with {packed.faces} faces in {packed.shards} shards")

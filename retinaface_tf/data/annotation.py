@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from retinaface_tf.errors import DataError
+
 # The five points' places after a picture was mirrored left to right.
 MIRRORED_POINTS = (1, 0, 2, 4, 3)
 
@@ -46,8 +48,21 @@ class AnnotatedImage:
         object.__setattr__(self, "landmarks", landmarks)
         object.__setattr__(self, "ignored", np.asarray(ignored, bool).reshape(count))
         if self.vertices is not None:
-            vertices = np.asarray(self.vertices, np.float32).reshape(count, -1, 3)
-            object.__setattr__(self, "vertices", vertices)
+            vertices = np.asarray(self.vertices, np.float32)
+            vertices = vertices.reshape(count, vertices.shape[-2], 3)
+            object.__setattr__(self, "vertices", vertices if vertices.size else None)
+
+    @property
+    def num_vertices(self) -> int:
+        """Vertices of each face's mesh; 0 where no face has one."""
+        return 0 if self.vertices is None else self.vertices.shape[1]
+
+    @property
+    def has_mesh(self) -> np.ndarray:
+        """bool [N]: which faces have one."""
+        if self.vertices is None:
+            return np.zeros(len(self.boxes), bool)
+        return np.isfinite(self.vertices).all(axis=(1, 2))
 
     def keep(self, faces: np.ndarray) -> AnnotatedImage:
         """The same picture with the faces an index array or a boolean mask selects."""
@@ -58,6 +73,21 @@ class AnnotatedImage:
             ignored=self.ignored[faces],
             vertices=None if self.vertices is None else self.vertices[faces],
         )
+
+
+def common_vertices(images) -> int:
+    """Vertices of a face's mesh in a set of pictures; 0 where none has any.
+
+    Raises:
+        DataError: they have meshes of different topologies.
+    """
+    counts = {image.num_vertices for image in images} - {0}
+    if len(counts) > 1:
+        raise DataError(
+            f"Faces of one set have meshes of {min(counts)} and of {max(counts)} vertices; label "
+            "them with one topology."
+        )
+    return max(counts, default=0)
 
 
 def corners_from_xywh(boxes) -> np.ndarray:

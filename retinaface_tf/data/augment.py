@@ -1,7 +1,8 @@
 """Augmentation as TensorFlow graph code; every random draw is a pure function of a given seed.
 
 A `scene` here is a picture and its faces: `image` [H, W, 3], `boxes` float32 [F, 4] corners in
-pixels, `landmarks` float32 [F, 5, 2] in pixels with NaN where unlabelled, `ignored` bool [F].
+pixels, `landmarks` float32 [F, 5, 2] in pixels with NaN where unlabelled, `ignored` bool [F],
+`vertices` float32 [F, V, 3] meshes in pixels with NaN for a face without one; V may be 0.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
+import numpy as np
 import tensorflow as tf
 
 from retinaface_tf.config import IMAGENET_MEAN_RGB
@@ -57,6 +59,12 @@ class Scene:
     boxes: tf.Tensor
     landmarks: tf.Tensor
     ignored: tf.Tensor
+    vertices: tf.Tensor | None = None
+
+    def __post_init__(self):
+        if self.vertices is None:
+            none = tf.zeros([tf.shape(self.boxes)[0], 0, 3])
+            object.__setattr__(self, "vertices", none)
 
     def replace(self, **changes) -> Scene:
         """A copy with other members."""
@@ -68,10 +76,22 @@ class Scene:
             boxes=tf.boolean_mask(self.boxes, kept),
             landmarks=tf.boolean_mask(self.landmarks, kept),
             ignored=tf.boolean_mask(self.ignored, kept),
+            vertices=tf.boolean_mask(self.vertices, kept),
         )
 
 
-def load_and_augment(encoded, boxes, landmarks, ignored, seed, size: int, config: AugmentConfig):
+def load_and_augment(
+    encoded,
+    boxes,
+    landmarks,
+    ignored,
+    seed,
+    size: int,
+    config: AugmentConfig,
+    *,
+    vertices=None,
+    mirror=(),
+):
     """From an encoded picture to a square, augmented one.
 
     Args:
@@ -80,6 +100,8 @@ def load_and_augment(encoded, boxes, landmarks, ignored, seed, size: int, config
         seed: int32 or int64 [2].
         size: side of the result in pixels.
         config: what is done.
+        vertices: meshes of the faces, see `Scene`; None for none.
+        mirror: int [V], each vertex's place in a mirrored face (`mesh.topology`).
 
     Returns:
         `Scene` with a uint8 image [size, size, 3].
@@ -88,10 +110,10 @@ def load_and_augment(encoded, boxes, landmarks, ignored, seed, size: int, config
     shape = picture_shape(encoded)
     window = choose_crop(shape, boxes, seeds[0], config.crop_scale)
     image = decode_crop(encoded, shape, window)
-    scene = Scene(image, boxes, landmarks, ignored)
+    scene = Scene(image, boxes, landmarks, ignored, vertices)
     scene = move_faces(scene, window, size)
     scene = scene.replace(image=fit_crop(image, shape, window, size))
-    scene = random_flip(scene, seeds[1], config.flip)
+    scene = random_flip(scene, seeds[1], config.flip, mirror)
     scene = random_rotation(scene, seeds[2], config.rotate)
     image = random_photometric(scene.image, seeds[3], config.photometric)
     image = tf.cast(tf.clip_by_value(tf.round(image), 0, 255), tf.uint8)
@@ -216,6 +238,7 @@ def move_faces(scene: Scene, window, size: int) -> Scene:
     return scene.replace(
         boxes=tf.clip_by_value(boxes, 0.0, float(size)),
         landmarks=(scene.landmarks - corner[None, None]) * scale,
+        vertices=(scene.vertices - tf.pad(corner, [[0, 1]])[None, None]) * scale,
     )
 
 
@@ -223,29 +246,32 @@ def _happens(seed, probability: float):
     return tf.random.stateless_uniform([], seed) < probability
 
 
-def random_flip(scene: Scene, seed, probability: float) -> Scene:
+def random_flip(scene: Scene, seed, probability: float, mirror=()) -> Scene:
     """Mirrors left to right with the given probability."""
     if probability == 0:
         return scene
-    mirrored = flip(scene)
+    mirrored = flip(scene, mirror)
     happens = _happens(seed, probability)
     return Scene(
         tf.cond(happens, lambda: tf.reverse(scene.image, [1]), lambda: scene.image),
         tf.where(happens, mirrored.boxes, scene.boxes),
         tf.where(happens, mirrored.landmarks, scene.landmarks),
         scene.ignored,
+        tf.where(happens, mirrored.vertices, scene.vertices),
     )
 
 
-def flip(scene: Scene) -> Scene:
-    """Mirrors left to right; left and right points change places."""
+def flip(scene: Scene, mirror=()) -> Scene:
+    """Mirrors left to right; left and right points, and vertices as `mirror` says, change places."""
     width = tf.cast(tf.shape(scene.image)[1], tf.float32)
     x1, y1, x2, y2 = tf.unstack(scene.boxes, axis=1)
     points = tf.gather(scene.landmarks, MIRRORED_POINTS, axis=1)
+    vertices = tf.gather(scene.vertices, np.array(mirror, np.int32), axis=1)
     return scene.replace(
         image=tf.reverse(scene.image, [1]),
         boxes=tf.stack([width - x2, y1, width - x1, y2], axis=1),
         landmarks=tf.stack([width - points[..., 0], points[..., 1]], axis=-1),
+        vertices=vertices * [-1.0, 1.0, 1.0] + tf.stack([width, 0.0, 0.0]),
     )
 
 
@@ -264,14 +290,17 @@ def rotate(scene: Scene, turns) -> Scene:
     A point stays the same part of the face: the order of the five is that of the upright face.
     """
     size = tf.cast(tf.shape(scene.image)[1], tf.float32)
-    boxes, points = scene.boxes, scene.landmarks
+    boxes, points, vertices = scene.boxes, scene.landmarks, scene.vertices
     for turn in (1, 2, 3):
         again = turns >= turn
         x1, y1, x2, y2 = tf.unstack(boxes, axis=1)
         boxes = tf.where(again, tf.stack([y1, size - x2, y2, size - x1], axis=1), boxes)
         turned = tf.stack([points[..., 1], size - points[..., 0]], axis=-1)
         points = tf.where(again, turned, points)
-    return scene.replace(image=tf.image.rot90(scene.image, turns), boxes=boxes, landmarks=points)
+        x, y, z = tf.unstack(vertices, axis=-1)
+        vertices = tf.where(again, tf.stack([y, size - x, z], axis=-1), vertices)
+    image = tf.image.rot90(scene.image, turns)
+    return scene.replace(image=image, boxes=boxes, landmarks=points, vertices=vertices)
 
 
 def random_photometric(image, seed, probability: float):

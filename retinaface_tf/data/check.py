@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -154,7 +155,7 @@ def _without(image: AnnotatedImage, problems: list[Problem]) -> AnnotatedImage:
     landmarks[[p.face for p in problems if p.kind in LANDMARK_PROBLEMS]] = np.nan
     kept = np.ones(len(image.boxes), bool)
     kept[[p.face for p in problems if p.kind in FACE_PROBLEMS]] = False
-    return AnnotatedImage(image.path, image.boxes, landmarks, image.ignored).keep(kept)
+    return dataclasses.replace(image, landmarks=landmarks).keep(kept)
 
 
 def _decoded_size(path) -> tuple[int, int]:

@@ -7,8 +7,10 @@ a face, and its points agree with the detector's five, which it knows nothing of
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +20,14 @@ import numpy as np
 from retinaface_tf.data.annotation import AnnotatedImage
 from retinaface_tf.detector import RetinaFace
 from retinaface_tf.errors import DataError, ImageError
+from retinaface_tf.geometry.boxes import pairwise_iou
 from retinaface_tf.mesh.landmark_model import FaceLandmarkModel, roi_of_face
 from retinaface_tf.mesh.topology import MeshTopology
 
 # Pictures with a shorter side than this are searched at twice their size: crops cut tightly.
 _SMALL_PICTURE = 160
+# Least IoU of two boxes of one face: annotators' ones go up to the crown, the detector's do not.
+SAME_FACE = 0.35
 # Vertices of the 68 that make the five points; eyes are the middle of their rim.
 _EYES = (slice(36, 42), slice(42, 48))
 _OTHERS = (30, 48, 54)
@@ -83,8 +88,13 @@ class MeshLabels:
         sure = self.presence >= config.min_presence
         return sure & (self.disagreement <= config.max_disagreement)
 
-    def annotated(self) -> list[AnnotatedImage]:
-        """As pictures with labels, for `data.records`; pictures without a face are left out."""
+    def annotated(self, good: np.ndarray | None = None) -> list[AnnotatedImage]:
+        """As pictures with labels; pictures without a face are left out.
+
+        Args:
+            good: bool [N]; a face that is not is ignored and has no mesh. None: all are.
+        """
+        good = np.ones(len(self), bool) if good is None else good
         images = []
         for i in np.unique(self.image):
             mine = self.image == i
@@ -93,10 +103,59 @@ class MeshLabels:
                     Path(self.images[i]),
                     self.boxes[mine],
                     self.landmarks[mine],
-                    vertices=self.vertices[mine],
+                    ~good[mine],
+                    np.where(good[mine, None, None], self.vertices[mine], np.nan),
                 )
             )
         return images
+
+
+def join_meshes(images: Sequence[AnnotatedImage], labels: MeshLabels) -> list[AnnotatedImage]:
+    """Pictures whose faces have the meshes of the labels' faces at the same places.
+
+    A face is the same in both when the boxes overlap most among a picture's and by at least
+    `SAME_FACE` in IoU; a mesh goes to one face only. Pictures are the same by their resolved path.
+
+    Args:
+        images: with labels of their own.
+        labels: of some of these pictures' faces.
+
+    Raises:
+        DataError: no picture is the same.
+    """
+    faces_of: dict[str, list[int]] = {}
+    places = [os.path.realpath(path) for path in labels.images]
+    for number, picture in enumerate(labels.image):
+        faces_of.setdefault(places[picture], []).append(number)
+    joined, shared = [], 0
+    for image in images:
+        theirs = np.array(faces_of.get(os.path.realpath(image.path), ()), int)
+        shared += len(theirs) > 0
+        mine, others = _same_faces(image.boxes, labels.boxes[theirs])
+        if len(mine):
+            vertices = np.full((len(image.boxes), *labels.vertices.shape[1:]), np.nan, np.float32)
+            vertices[mine] = labels.vertices[theirs[others]]
+            image = dataclasses.replace(image, vertices=vertices)
+        joined.append(image)
+    if not shared:
+        first = labels.images[0] if labels.images else "none"
+        raise DataError(
+            f"The mesh labels are of other pictures (the first is {first}); label these ones with "
+            "`retinaface-tf data label-mesh`."
+        )
+    return joined
+
+
+def _same_faces(boxes: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of boxes [N, 4] and others [M, 4], the ones that overlap most first: two int arrays."""
+    overlap = pairwise_iou(boxes, others)
+    pairs = []
+    while overlap.size and overlap.max() >= SAME_FACE:
+        pair = np.unravel_index(overlap.argmax(), overlap.shape)
+        pairs.append(pair)
+        overlap[pair[0]], overlap[:, pair[1]] = 0, 0
+    first, second = np.array(pairs, int).reshape(-1, 2).T
+    return first, second
 
 
 _ARRAYS = ("image", "boxes", "landmarks", "vertices", "presence", "disagreement")

@@ -10,6 +10,7 @@ from retinaface_tf.data.sources import EpochSlice, ImageSource
 from retinaface_tf.data.targets import MatchConfig, encode_targets
 from retinaface_tf.errors import ConfigError
 from retinaface_tf.geometry.anchors import generate_anchors
+from retinaface_tf.mesh.topology import MeshTopology
 
 
 class TrainingPipeline:
@@ -25,6 +26,7 @@ class TrainingPipeline:
         batch: pictures in a global batch.
         augment, match: see there.
         seed: of everything random.
+        topology: of the faces' meshes, which the batches then carry; None leaves them out.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class TrainingPipeline:
         augment: AugmentConfig | None = None,
         match: MatchConfig | None = None,
         seed: int = 0,
+        topology: MeshTopology | None = None,
     ):
         self.source = source
         self.network = network
@@ -45,6 +48,7 @@ class TrainingPipeline:
         self.augment = augment or AugmentConfig()
         self.match = match or MatchConfig()
         self.seed = seed
+        self.topology = topology
         self.anchors = generate_anchors(network.levels, size, size)
 
     @property
@@ -74,7 +78,8 @@ class TrainingPipeline:
             Dataset of dicts: "image" uint8 [b, size, size, 3], the targets of `encode_targets`
             with the batch in front, "image_id" int64 [b]. For a network with cascade also the
             faces, for its second stage: "boxes" [b, F, 4], "landmarks" [b, F, 5, 2] and "ignored"
-            [b, F], empty boxes behind the last.
+            [b, F], empty boxes behind the last. With a topology "meshes" int32 [b, F], each face's
+            row of "vertices" [b, M, V, 3] in pixels, -1 for a face without a mesh.
 
         Raises:
             ConfigError: the workers cannot share a batch equally.
@@ -106,6 +111,8 @@ class TrainingPipeline:
                 seed,
                 self.size,
                 self.augment,
+                vertices=None if self.topology is None else example["vertices"],
+                mirror=() if self.topology is None else self.topology.mirror,
             )
             targets = encode_targets(
                 scene.boxes, scene.landmarks, scene.ignored, self.anchors, self.network, self.match
@@ -113,6 +120,8 @@ class TrainingPipeline:
             if self.network.cascade:
                 for name in ("boxes", "landmarks", "ignored"):
                     targets[name] = getattr(scene, name)
+            if self.topology is not None:
+                targets["meshes"], targets["vertices"] = _without_gaps(scene.vertices)
             return {"image": scene.image, "image_id": example["image_id"], **targets}
 
         dataset = self.source.examples(part)
@@ -122,3 +131,10 @@ class TrainingPipeline:
         # Workers cut their own share above; tf.distribute must not cut again.
         options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
         return dataset.with_options(options).prefetch(tf.data.AUTOTUNE)
+
+
+def _without_gaps(vertices) -> tuple[tf.Tensor, tf.Tensor]:
+    """Each face's row [F] among the meshes there are, -1 for none, and those meshes [M, V, 3]."""
+    known = tf.reduce_all(tf.math.is_finite(vertices), axis=(1, 2))
+    rows = tf.where(known, tf.cumsum(tf.cast(known, tf.int32)) - 1, -1)
+    return rows, tf.boolean_mask(vertices, known)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from retinaface_tf.data.annotation import AnnotatedImage
+from retinaface_tf.data.annotation import AnnotatedImage, common_vertices
 from retinaface_tf.data.sources import EpochSlice
 from retinaface_tf.errors import DataError
 
@@ -67,13 +67,15 @@ def pack_images(
         progress: called with the number of pictures done since.
 
     Raises:
-        DataError: there is no picture, one cannot be read, or the folder cannot be written.
+        DataError: there is no picture, one cannot be read, meshes are of different topologies, or
+            the folder cannot be written.
     """
     if not images:
         raise DataError("There is no usable picture to pack.")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MANIFEST).unlink(missing_ok=True)
+    common_vertices(images)
     count = -(-len(images) // per_shard)
     names = [f"shard-{i:05d}-of-{count:05d}.tfrecord" for i in range(count)]
 
@@ -138,6 +140,7 @@ class RecordSource:
         self._names = [name for shard in shards for name in shard["names"]]
         self._first = np.cumsum([0] + [len(shard["names"]) for shard in shards])[:-1]
         self.count = len(self._names)
+        self.vertices = _vertices_of(shards)
         for file in self._files:
             if not Path(file).is_file():
                 raise DataError(f"Shard {file} is missing; run `retinaface-tf data pack` again.")
@@ -171,7 +174,7 @@ class RecordSource:
 
         def parse(position, record):
             image_id, serialized = record
-            example = _parse(serialized)
+            example = _parse(serialized, self.vertices)
             del example["name"]
             return {**example, "image_id": image_id, "position": position}
 
@@ -187,25 +190,25 @@ def read_record_images(
     import tensorflow as tf
 
     images, encoded = [], []
-    for shard in _read_manifest(folder):
+    shards = _read_manifest(folder)
+    vertices = _vertices_of(shards)
+    for shard in shards:
         for record in tf.data.TFRecordDataset(str(folder / shard["file"])):
             if limit is not None and len(images) >= limit:
                 return images, encoded
-            example = {name: value.numpy() for name, value in _parse(record).items()}
-            images.append(
-                AnnotatedImage(
-                    Path(example["name"].decode()),
-                    example["boxes"],
-                    example["landmarks"],
-                    example["ignored"],
-                    _parse_vertices(record),
-                )
-            )
-            encoded.append(example["encoded"])
+            example = {name: v.numpy() for name, v in _parse(record, vertices).items()}
+            path, encoding = Path(example.pop("name").decode()), example.pop("encoded")
+            images.append(AnnotatedImage(path, **example))
+            encoded.append(encoding)
     return images, encoded
 
 
-def _parse(serialized):
+def _vertices_of(shards: Sequence[dict]) -> int:
+    return max((shard.get("vertices", 0) for shard in shards), default=0)
+
+
+def _parse(serialized, vertices: int):
+    """One record; its faces get meshes of so many vertices, NaN where the record has none."""
     import tensorflow as tf
 
     numbers = tf.io.FixedLenSequenceFeature([], tf.float32, allow_missing=True)
@@ -216,31 +219,25 @@ def _parse(serialized):
             "name": tf.io.FixedLenFeature([], tf.string),
             "boxes": numbers,
             "landmarks": numbers,
+            "vertices": numbers,
             "ignored": tf.io.FixedLenSequenceFeature([], tf.int64, allow_missing=True),
         },
+    )
+    boxes = tf.reshape(example["boxes"], [-1, 4])
+    shape = tf.stack([tf.shape(boxes)[0], vertices, 3])
+    meshes = tf.cond(
+        tf.equal(tf.size(example["vertices"]), tf.reduce_prod(shape)),
+        lambda: example["vertices"],
+        lambda: tf.fill([tf.reduce_prod(shape)], np.float32("nan")),
     )
     return {
         "encoded": example["encoded"],
         "name": example["name"],
-        "boxes": tf.reshape(example["boxes"], [-1, 4]),
+        "boxes": boxes,
         "landmarks": tf.reshape(example["landmarks"], [-1, 5, 2]),
         "ignored": example["ignored"] > 0,
+        "vertices": tf.ensure_shape(tf.reshape(meshes, shape), [None, vertices, 3]),
     }
-
-
-def _parse_vertices(serialized) -> np.ndarray | None:
-    """float32 [F, V, 3] of a record, or None where its faces have no meshes."""
-    import tensorflow as tf
-
-    example = tf.io.parse_single_example(
-        serialized,
-        {
-            "vertices": tf.io.FixedLenSequenceFeature([], tf.float32, allow_missing=True),
-            "num_vertices": tf.io.FixedLenFeature([], tf.int64, default_value=0),
-        },
-    )
-    count = int(example["num_vertices"])
-    return example["vertices"].numpy().reshape(-1, count, 3) if count else None
 
 
 def _serialize(image: AnnotatedImage) -> bytes:
@@ -288,6 +285,7 @@ def _write_shard(path: Path, images: Sequence[AnnotatedImage]) -> dict:
         note = {
             "names": [str(image.path) for image in images],
             "faces": sum(len(image.boxes) for image in images),
+            "vertices": common_vertices(images),
             "labels": _digest_labels(images),
             "sha256": _digest_file(partial),
         }
@@ -303,6 +301,8 @@ def _good_note(path: Path, labels: str) -> dict | None:
     try:
         note = json.loads(path.with_suffix(".json").read_text())
         good = note["labels"] == labels and note["sha256"] == _digest_file(path)
+        # Notes of earlier versions do not say whether faces have meshes.
+        good = good and "vertices" in note
         return note if good else None
     except (OSError, ValueError, KeyError, TypeError):
         return None

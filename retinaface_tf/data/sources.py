@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 import tensorflow as tf
 
-from retinaface_tf.data.annotation import AnnotatedImage
+from retinaface_tf.data.annotation import AnnotatedImage, common_vertices
 from retinaface_tf.errors import DataError
 
 
@@ -43,9 +43,15 @@ class EpochSlice:
 
 
 class ImageSource(Protocol):
-    """A set of pictures with labels."""
+    """A set of pictures with labels.
+
+    Attributes:
+        count: of pictures.
+        vertices: of each face's mesh; 0 where no face has one.
+    """
 
     count: int
+    vertices: int
 
     def name(self, image_id: int) -> str:
         """What to call a picture in a message."""
@@ -55,7 +61,8 @@ class ImageSource(Protocol):
         """Raw examples of `part`, in its order, the sequence starting again when it ends.
 
         Each is a dict: "encoded" string, "boxes" float32 [F, 4], "landmarks" [F, 5, 2], "ignored"
-        bool [F], "image_id" int64, "position" int64 (the place in the epoch's sequence).
+        bool [F], "vertices" float32 [F, V, 3] (NaN for a face without a mesh), "image_id" int64,
+        "position" int64 (the place in the epoch's sequence).
         """
         ...
 
@@ -73,7 +80,7 @@ class LabelledSource:
         encoded: the files' bytes, one a picture; None reads `AnnotatedImage.path`.
 
     Raises:
-        DataError: there is no picture.
+        DataError: there is no picture, or faces have meshes of different topologies.
     """
 
     def __init__(self, images: Sequence[AnnotatedImage], encoded: Sequence[bytes] | None = None):
@@ -88,6 +95,14 @@ class LabelledSource:
         self._landmarks = np.concatenate([image.landmarks for image in images])
         self._ignored = np.concatenate([image.ignored for image in images])
         self._encoded = encoded
+        self.vertices = common_vertices(images)
+        # Most faces of a large set have no mesh: only those that have one are kept, behind a first
+        # row that stands for none.
+        known = np.concatenate([image.has_mesh for image in images])
+        none = np.full((1, self.vertices, 3), np.nan, np.float32)
+        meshes = [image.vertices[image.has_mesh] for image in images if image.num_vertices]
+        self._meshes = np.concatenate([none, *meshes])
+        self._mesh_rows = np.where(known, np.cumsum(known), 0)
 
     def name(self, image_id: int) -> str:
         return self._paths[image_id]
@@ -99,18 +114,21 @@ class LabelledSource:
         with tf.device("CPU"):
             dataset = tf.data.Dataset.from_tensor_slices((order[positions % self.count], positions))
             starts = tf.constant(self._starts)
-            faces = [tf.constant(v) for v in (self._boxes, self._landmarks, self._ignored)]
+            arrays = (self._boxes, self._landmarks, self._ignored, self._mesh_rows)
+            faces = [tf.constant(v) for v in arrays]
+            meshes = tf.constant(self._meshes)
             pixels = tf.constant(self._paths if self._encoded is None else list(self._encoded))
 
         def load(image_id, position):
             begin, end = starts[image_id], starts[image_id + 1]
-            boxes, landmarks, ignored = (values[begin:end] for values in faces)
+            boxes, landmarks, ignored, rows = (values[begin:end] for values in faces)
             encoded = pixels[image_id]
             return {
                 "encoded": tf.io.read_file(encoded) if self._encoded is None else encoded,
                 "boxes": boxes,
                 "landmarks": landmarks,
                 "ignored": ignored,
+                "vertices": tf.gather(meshes, rows),
                 "image_id": image_id,
                 "position": position,
             }

@@ -80,6 +80,7 @@ def encode_targets(
     Returns:
         "labels" int32 [A], "box_deltas" float32 [A, 4], "landmark_deltas" [A, 10] and
         "landmark_mask" [A, 5]; zeros where an anchor is not positive or a point is unlabelled.
+        "faces" int32 [A], which face a positive anchor is for; -1 for others.
     """
     if refined is None:
         negative_threshold, positive_threshold = match.thresholds(config.cascade)
@@ -114,6 +115,7 @@ def encode_targets(
     count = len(anchors)
     return {
         "labels": labels,
+        "faces": tf.where(tf.equal(labels, POSITIVE), tf.cast(match_result.faces, tf.int32), -1),
         "box_deltas": tf.scatter_nd(places, codes, [count, 4]),
         "landmark_deltas": tf.scatter_nd(places, tf.reshape(points, [-1, 10]), [count, 10]),
         "landmark_mask": tf.scatter_nd(places, tf.cast(known, tf.float32), [count, 5]),

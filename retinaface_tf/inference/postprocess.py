@@ -13,7 +13,12 @@ from retinaface_tf.geometry.coding import decode_boxes, decode_points
 from retinaface_tf.geometry.suppression import non_max_suppression
 from retinaface_tf.inference.preprocess import Prepared
 from retinaface_tf.inference.runtimes import DenseOutputs, RawOutputs
-from retinaface_tf.mesh.regression import dense_vertices, sampling_table, slots_of_anchors
+from retinaface_tf.mesh.regression import (
+    dense_vertices,
+    sampling_table,
+    slots_of_anchors,
+    stacked_cells,
+)
 
 
 def read_faces(
@@ -111,9 +116,8 @@ def _read_vertices(
     features, index, numbers, anchors, boxes, landmarks, network_size, config, weights
 ) -> np.ndarray:
     """[K, V, 3] in pixels of the network's input."""
-    rows = [maps[index].reshape(-1, maps.shape[-1]) for maps in features]
     return dense_vertices(
-        np.concatenate(rows) if len(rows) > 1 else rows[0],
+        stacked_cells([maps[index : index + 1] for maps in features]),
         np.zeros(len(numbers), np.int64),
         anchors,
         slots_of_anchors(config, *network_size, numbers),

@@ -8,7 +8,12 @@ from retinaface_tf.config import RetinaFaceConfig
 from retinaface_tf.geometry.boxes import clip_boxes
 from retinaface_tf.geometry.coding import decode_boxes, decode_points
 from retinaface_tf.geometry.suppression import non_max_suppression_in_graph
-from retinaface_tf.mesh.regression import dense_vertices, sampling_table, slots_of_anchors
+from retinaface_tf.mesh.regression import (
+    dense_vertices,
+    sampling_table,
+    slots_of_anchors,
+    stacked_cells,
+)
 
 
 class FaceTensors(NamedTuple):
@@ -118,15 +123,12 @@ def read_vertices_in_graph(faces: FaceTensors, outputs: dict, network, anchors, 
 
     config = network.config
     maps = [outputs[f"features_{level.stride}"] for level in config.dense_levels]
-    channels = maps[0].shape[-1]
     batch = ops.shape(maps[0])[0]
-    rows = [ops.reshape(values, (batch, -1, channels)) for values in maps]
-    rows = ops.concatenate(rows, axis=1) if len(rows) > 1 else rows[0]
     count = faces.anchors.shape[1]
     numbers = ops.reshape(faces.anchors, (-1,))
     picture = ops.repeat(ops.arange(batch, dtype="int32"), count)
     vertices = dense_vertices(
-        ops.reshape(rows, (-1, channels)),
+        stacked_cells(maps),
         picture,
         ops.take(ops.convert_to_tensor(anchors), numbers, axis=0),
         slots_of_anchors(config, height, width, numbers),

@@ -19,6 +19,8 @@ from retinaface_tf.geometry.matching import NEGATIVE, POSITIVE
 TERMS = ("class", "box", "landmark")
 # Of the cascade's first stage, beside those of the second.
 FIRST_STAGE_TERMS = ("first_class", "first_box")
+# Of the dense branches: L_mesh (CVPR 2020) and L_pixel (1905.00641).
+DENSE_TERMS = ("mesh", "pixel")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +37,12 @@ class LossConfig:
         box: "smooth_l1" on codes, or "diou" / "ciou" (Zheng et al. 2020) on decoded boxes.
         smooth_l1_beta: where the smooth L1 loss turns from quadratic to linear.
         box_weight, landmark_weight: lambda 1 and 2 of the papers.
+        mesh_weight, pixel_weight: lambda 3, of L_mesh (CVPR 2020) and of L_pixel (1905.00641); 0.01
+            in the papers, 0 leaves the term out.
+        edge_weight: lambda 0, of L_edge in L_mesh.
+        mesh_positives, pixel_positives: at most so many anchors of a picture are looked at by these
+            terms; each then stands for several.
+        pixel_size: side in pixels of the crops that faces are drawn into.
     """
 
     classification: str = "ohem"
@@ -46,6 +54,12 @@ class LossConfig:
     smooth_l1_beta: float = 1.0
     box_weight: float = 0.25
     landmark_weight: float = 0.1
+    mesh_weight: float = 0.0
+    pixel_weight: float = 0.0
+    edge_weight: float = 1.0
+    mesh_positives: int = 16
+    pixel_positives: int = 2
+    pixel_size: int = 48
 
     def __post_init__(self):
         if self.classification not in ("ohem", "focal"):
@@ -56,6 +70,14 @@ class LossConfig:
             raise ConfigError(f"loss.box={self.box!r} must be 'smooth_l1', 'diou' or 'ciou'.")
         if self.smooth_l1_beta <= 0:
             raise ConfigError(f"loss.smooth_l1_beta={self.smooth_l1_beta} must be positive.")
+        if min(self.mesh_weight, self.pixel_weight, self.edge_weight) < 0:
+            raise ConfigError(
+                "loss.mesh_weight, pixel_weight and edge_weight must not be negative."
+            )
+        if min(self.mesh_positives, self.pixel_positives) < 1 or self.pixel_size < 8:
+            raise ConfigError(
+                "loss.mesh_positives and pixel_positives must be at least 1, pixel_size 8."
+            )
 
 
 class LossSums(NamedTuple):

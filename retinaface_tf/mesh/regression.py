@@ -63,7 +63,7 @@ def face_frames(boxes, landmarks) -> Frames:
     sine = ops.sum(y * u - x * v, axis=1)
     length = ops.sqrt(cosine * cosine + sine * sine)
     # Points that fell together have no direction.
-    upright = ops.cast(length < 1e-6, "float32") if ops is not np else (length < 1e-6) * 1.0
+    upright = _float(ops, length < 1e-6, length)
     length = length + upright
     turn = ops.stack([(cosine + upright) / length, sine / length], axis=-1)
     frames = Frames(center, size, turn, None)
@@ -166,6 +166,15 @@ def slots_of_anchors(config: RetinaFaceConfig, height, width, anchors):
     return slots
 
 
+def stacked_cells(maps):
+    """Feature maps [B, H, W, C], fine to coarse, as [B * cells, C] for `sample_features`."""
+    ops = array_namespace(*maps)
+    channels = maps[0].shape[-1]
+    rows = [ops.reshape(m, (m.shape[0] or ops.shape(m)[0], -1, channels)) for m in maps]
+    rows = ops.concatenate(rows, axis=1) if len(rows) > 1 else rows[0]
+    return ops.reshape(rows, (-1, channels))
+
+
 def sample_features(features, picture, frames: Frames, slots, table: SamplingTable, config):
     """Features on a grid over each face, interpolated between the four nearest cells.
 
@@ -182,7 +191,7 @@ def sample_features(features, picture, frames: Frames, slots, table: SamplingTab
     """
     ops = array_namespace(features, slots)
     level = ops.take(table.slots, slots, axis=0)
-    stride = ops.take(table.strides, level, axis=0)[:, None]
+    stride = _float(ops, ops.take(table.strides, level, axis=0), frames.size)[:, None]
     columns = ops.take(table.widths, level, axis=0)[:, None]
     rows = ops.take(table.heights, level, axis=0)[:, None]
     first = (ops.take(table.starts, level, axis=0) + picture * table.cells)[:, None]
@@ -195,8 +204,8 @@ def sample_features(features, picture, frames: Frames, slots, table: SamplingTab
         (frames.center[:, :1] + size * (cosine * x - sine * y)) / stride - 0.5,
         (frames.center[:, 1:] + size * (cosine * y + sine * x)) / stride - 0.5,
     )
-    x = ops.clip(x, 0.0, _float(ops, columns - 1))
-    y = ops.clip(y, 0.0, _float(ops, rows - 1))
+    x = ops.clip(x, 0.0, _float(ops, columns - 1, x))
+    y = ops.clip(y, 0.0, _float(ops, rows - 1, y))
     left, top = ops.floor(x), ops.floor(y)
     right_share, lower_share = (x - left)[..., None], (y - top)[..., None]
     left, top = _int(ops, left), _int(ops, top)
@@ -309,7 +318,7 @@ def regress(samples, points, slots, weights: dict, config, variance: float):
     return base + variance * ops.reshape(flat, (-1, config.vertices, 3))
 
 
-def dense_vertices(
+def vertices_in_frames(
     features,
     picture,
     anchors,
@@ -320,7 +329,7 @@ def dense_vertices(
     weights: dict,
     config: RetinaFaceConfig,
 ):
-    """Vertices of K detected faces, in pixels of the network's input.
+    """Vertices of K faces in the coordinates they are coded in.
 
     Args:
         features: [B * cells, C], see `sample_features`.
@@ -334,17 +343,22 @@ def dense_vertices(
         config: of the network.
 
     Returns:
-        [K, V, 3].
+        [K, V, 3] in sizes of the frames, and the `Frames`.
     """
     dense = config.dense
     frames = face_frames(boxes, landmarks) if dense.frame == "face" else anchor_frames(anchors)
     samples = sample_features(features, picture, frames, slots, table, dense)
     found = regress(samples, frames.points, slots, weights, dense, config.center_variance)
-    return from_frames(found, frames)
+    return found, frames
 
 
-def _float(ops, values):
-    return values.astype(np.float32) if ops is np else ops.cast(values, "float32")
+def dense_vertices(*faces):
+    """`vertices_in_frames`, with its arguments, in pixels of the network's input: [K, V, 3]."""
+    return from_frames(*vertices_in_frames(*faces))
+
+
+def _float(ops, values, like):
+    return np.asarray(values).astype(like.dtype) if ops is np else ops.cast(values, like.dtype)
 
 
 def _int(ops, values):

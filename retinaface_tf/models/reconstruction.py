@@ -23,6 +23,7 @@ from retinaface_tf.mesh.regression import (
     sample_features,
     sampling_table,
     slots_of_anchors,
+    stacked_cells,
 )
 from retinaface_tf.mesh.renderer import MeshRenderer, Rendering
 from retinaface_tf.models.mesh_decoder import MeshDecoder
@@ -127,10 +128,6 @@ def gather_cells(outputs: dict, config: RetinaFaceConfig, picture, anchors, anch
         features [N, C] and slots int [N].
     """
     maps = [outputs[f"features_{level.stride}"] for level in config.dense_levels]
-    # A picture's levels one behind the other, as `sample_features` reads them.
-    rows = [ops.reshape(m, (ops.shape(m)[0], -1, m.shape[-1])) for m in maps]
-    rows = ops.concatenate(rows, axis=1)
-    rows = ops.reshape(rows, (-1, maps[0].shape[-1]))
     shape = [ops.convert_to_tensor(side, "int32") for side in shape]
     anchor_numbers = ops.convert_to_tensor(anchor_numbers, "int32")
     picture = ops.convert_to_tensor(picture, "int32")
@@ -138,7 +135,7 @@ def gather_cells(outputs: dict, config: RetinaFaceConfig, picture, anchors, anch
     slots = slots_of_anchors(config, *shape, anchor_numbers)
     cell = dataclasses.replace(config.dense, grid=1)
     frames = anchor_frames(ops.convert_to_tensor(anchors, "float32"))
-    return sample_features(rows, picture, frames, slots, table, cell)[:, 0], slots
+    return sample_features(stacked_cells(maps), picture, frames, slots, table, cell)[:, 0], slots
 
 
 class FaceReconstruction:

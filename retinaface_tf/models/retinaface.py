@@ -43,14 +43,25 @@ class RetinaFaceNetwork(keras.Model):
         if not isinstance(config, RetinaFaceConfig):
             config = RetinaFaceConfig.from_dict(config)
         image = keras.Input(input_shape, name="image")
-        super().__init__(inputs=image, outputs=_connect(config, image), name=name, **kwargs)
+        outputs, contexts = _connect(config, image)
+        super().__init__(inputs=image, outputs=outputs, name=name, **kwargs)
         self.config = config
+        self._contexts = list(contexts)
         self.dense_head = None
         if config.dense:
             slots = sum(len(level.anchor_sizes) for level in config.levels)
             self.dense_head = DenseHead(
                 config.dense, slots, config.channels, config.center_variance, name="dense_head"
             )
+
+    def with_features(self) -> keras.Model:
+        """The same layers with the feature maps "features_4", ... of every level among the outputs.
+
+        For what only training reads, such as the reconstruction branch.
+        """
+        names = [f"features_{level.stride}" for level in self.config.levels]
+        features = dict(zip(names, self._contexts, strict=True))
+        return keras.Model(self.inputs, {**self.output, **features}, name="with_features")
 
     def get_config(self):
         return {"config": self.config.to_dict(), "name": self.name}
@@ -91,7 +102,8 @@ def add_dense_branch(network: RetinaFaceNetwork, dense: DenseConfig) -> RetinaFa
     return extended
 
 
-def _connect(config: RetinaFaceConfig, image: keras.KerasTensor) -> dict[str, keras.KerasTensor]:
+def _connect(config: RetinaFaceConfig, image: keras.KerasTensor):
+    """The network's outputs by name, and its context modules' maps, fine to coarse."""
     x = layers.Rescaling(1.0, offset=[-m for m in config.pixel_mean], name="normalize")(image)
     indices = [level.index for level in config.levels]
     backbone = build_backbone(config.backbone, x, config.negative_slope)
@@ -120,7 +132,7 @@ def _connect(config: RetinaFaceConfig, image: keras.KerasTensor) -> dict[str, ke
         outputs["first_box_deltas"] = first["box"]
     for level in config.dense_levels:
         outputs[f"features_{level.stride}"] = contexts[level.index]
-    return outputs
+    return outputs, [contexts[index] for index in indices]
 
 
 def _contexts(config: RetinaFaceConfig, pyramid: dict, prefix: str = "") -> dict:

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
 
 from retinaface_tf.errors import TrainingDiverged
-from retinaface_tf.losses.multitask import TERMS
 
 
 class StopOnDivergence(keras.callbacks.Callback):
     """Stops when a loss is not a finite number, before anything else sees the broken weights.
 
     Args:
+        terms: names of the loss terms, see `DetectorTraining`.
         name_of: picture id -> name.
         steps_done: steps of this run so far.
         advice: what to go on with, as a sentence.
     """
 
-    def __init__(self, name_of: Callable[[int], str], steps_done: Callable[[], int], advice: str):
+    def __init__(
+        self,
+        terms: Sequence[str],
+        name_of: Callable[[int], str],
+        steps_done: Callable[[], int],
+        advice: str,
+    ):
         super().__init__()
+        self._terms = terms
         self._name_of = name_of
         self._steps_done = steps_done
         self._advice = advice
@@ -31,9 +38,9 @@ class StopOnDivergence(keras.callbacks.Callback):
             return
         bad = np.asarray(logs["bad_images"]).ravel()
         bad = bad[bad >= 0]
-        bits = int(np.bitwise_or.reduce(bad % 8)) if len(bad) else 0
-        terms = [term for number, term in enumerate(TERMS) if bits >> number & 1] or ["total"]
-        names = list(dict.fromkeys(self._name_of(int(code) // 8) for code in bad))
+        bits = int(np.bitwise_or.reduce(bad)) if len(bad) else 0
+        terms = [term for number, term in enumerate(self._terms) if bits >> number & 1] or ["total"]
+        names = list(dict.fromkeys(self._name_of(int(code) >> len(self._terms)) for code in bad))
         shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
         raise TrainingDiverged(
             f"The {' and '.join(terms)} loss is not a finite number at step {self._steps_done()}, "

@@ -90,18 +90,23 @@ class Checkpoints:
         return None
 
 
-def read_variables(network, optimizer) -> dict[str, np.ndarray]:
-    """Values of all variables of network and optimiser by name."""
-    return {name: np.asarray(v.value) for name, v in _named(network, optimizer)}
+def read_variables(parts, optimizer) -> dict[str, np.ndarray]:
+    """Values of all variables of the parts that learn and of the optimiser, by name.
+
+    Args:
+        parts: the network and what learns beside it.
+        optimizer: of Keras.
+    """
+    return {name: np.asarray(v.value) for name, v in _named(parts, optimizer)}
 
 
-def write_variables(network, optimizer, values: dict[str, np.ndarray]) -> None:
+def write_variables(parts, optimizer, values: dict[str, np.ndarray]) -> None:
     """The inverse of `read_variables`.
 
     Raises:
         DataError: a value is missing or has another shape.
     """
-    named = list(_named(network, optimizer))
+    named = list(_named(parts, optimizer))
     for name, variable in named:
         if name not in values or values[name].shape != tuple(variable.shape):
             raise DataError(
@@ -113,8 +118,8 @@ def write_variables(network, optimizer, values: dict[str, np.ndarray]) -> None:
         variable.assign(values[name])
 
 
-def _named(network, optimizer):
-    for number, variable in enumerate(network.variables):
+def _named(parts, optimizer):
+    for number, variable in enumerate(v for part in parts for v in part.variables):
         yield f"network/{number:04d}-{variable.path.replace('/', '.')}", variable
     for number, variable in enumerate(optimizer.variables):
         # Without the optimiser's own name, which Keras counts up within a process.

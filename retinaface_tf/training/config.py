@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from retinaface_tf.config import RetinaFaceConfig
+from retinaface_tf.config import DenseConfig, RetinaFaceConfig
 from retinaface_tf.data.augment import AugmentConfig
 from retinaface_tf.data.synthetic import SyntheticConfig
 from retinaface_tf.data.targets import MatchConfig
@@ -22,7 +22,16 @@ from retinaface_tf.training.schedule import ScheduleConfig
 
 # float64 is for tests: there, runs that should agree do so to many digits.
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16", "float64")
-KINDS = ("synthetic", "wider", "retinaface", "fddb", "coco", "json", "records")
+KINDS = (
+    "synthetic",
+    "wider",
+    "retinaface",
+    "fddb",
+    "coco",
+    "json",
+    "records",
+    "mesh-labels",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +40,9 @@ class DataConfig:
 
     Attributes:
         kind: one of `KINDS`.
-        root: folder of the data set.
+        root: folder of the data set; for "mesh-labels" the one that `data label-mesh` wrote.
         labels, images: its label file and picture folder where they are not found under `root`.
+        meshes: folder that `data label-mesh` wrote, whose meshes the faces of the set get.
         validation_labels, validation_images: the same of the set that is evaluated each epoch.
         validation_folds: FDDB's folds that are evaluated and not trained on.
         max_validation: at most so many pictures are evaluated, evenly picked; 0 for none.
@@ -46,6 +56,7 @@ class DataConfig:
     root: str | None = None
     labels: str | None = None
     images: str | None = None
+    meshes: str | None = None
     validation_labels: str | None = None
     validation_images: str | None = None
     validation_folds: tuple[int, ...] = (9, 10)
@@ -72,8 +83,8 @@ class InitConfig:
     Attributes:
         source: "random", "imagenet" (keras.applications' backbone, downloaded), the name of a
             preset, or a file: our own weights, or any `retinaface-tf weights convert` reads.
-        keep: the parts taken from the source, of "backbone", "pyramid", "context", "heads"; the
-            others start at random.
+        keep: the parts taken from the source, of "backbone", "pyramid", "context", "heads", "dense";
+            the others start at random, and "dense" at the directions in which faces differ.
         freeze: parts, or beginnings of layers' names ("stem", "block1_"), that do not learn.
         narrow: the source has more channels, or other anchors: the channels that matter most are
             taken, and heads moved to this network's anchors (`training.narrow`).
@@ -145,6 +156,10 @@ class TrainingConfig:
             )
         if min(self.epochs, self.checkpoint_steps, self.evaluate_epochs) < 1:
             raise ConfigError("epochs, checkpoint_steps and evaluate_epochs must be at least 1.")
+        # L_mesh needs its branch; one that is not described is the papers'.
+        if self.loss.mesh_weight and self.network.dense is None:
+            network = dataclasses.replace(self.network, dense=DenseConfig())
+            object.__setattr__(self, "network", network)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, fit for JSON."""

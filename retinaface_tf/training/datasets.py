@@ -12,6 +12,7 @@ from retinaface_tf.data.check import CheckResult, check_images
 from retinaface_tf.data.coco import read_coco
 from retinaface_tf.data.fddb import read_fddb_boxes, read_fddb_ellipses, read_fold_names
 from retinaface_tf.data.json_labels import read_json_labels
+from retinaface_tf.data.mesh_labels import MeshLabelConfig, join_meshes, read_mesh_labels
 from retinaface_tf.data.records import RecordSource, read_record_images
 from retinaface_tf.data.retinaface_labels import read_retinaface_labels
 from retinaface_tf.data.sources import ImageSource, LabelledSource
@@ -19,6 +20,7 @@ from retinaface_tf.data.synthetic import draw_images
 from retinaface_tf.data.widerface import read_widerface
 from retinaface_tf.errors import ConfigError
 from retinaface_tf.training.config import DataConfig, TrainingConfig
+from retinaface_tf.training.dense_features import HELD_OUT, held_out_photos
 from retinaface_tf.training.progress import Track, no_progress
 
 # Where the usual archives put things, relative to data.root.
@@ -74,8 +76,13 @@ def open_data_sets(config: TrainingConfig, track: Track = no_progress) -> DataSe
         return _synthetic(config, track)
     if data.kind == "records":
         return _records(data)
-    train, validation = {"fddb": _fddb}.get(data.kind, _labelled)(data)
+    train, validation = _READ.get(data.kind, _labelled)(data)
     notes = []
+    if data.meshes:
+        labels = read_mesh_labels(Path(data.meshes), MeshLabelConfig())
+        train = join_meshes(train, labels)
+        count = sum(int(image.has_mesh.sum()) for image in train)
+        notes.append(f"training: {count} faces have meshes")
     checked = []
     for name, images in (
         ("training", train),
@@ -114,6 +121,19 @@ def _records(data: DataConfig) -> DataSets:
         validation = ValidationSet(images, encoded)
     note = f"training: {source.count} packed pictures"
     return DataSets(source, validation, (note,))
+
+
+def _mesh_labels(data: DataConfig) -> tuple[list[AnnotatedImage], list[AnnotatedImage]]:
+    """The photos `data label-mesh` looked at; the ones that `train-mesh` keeps apart are evaluated."""
+    if not data.root:
+        raise ConfigError("data.kind='mesh-labels' needs data.root, a folder of `data label-mesh`.")
+    labels = read_mesh_labels(Path(data.root))
+    images = labels.annotated(labels.good(MeshLabelConfig()))
+    apart = held_out_photos([str(image.path) for image in images], HELD_OUT)
+    parts: tuple[list, list] = ([], [])
+    for image, held_out in zip(images, apart):
+        parts[int(held_out)].append(image)
+    return parts
 
 
 def _thin(images: list[AnnotatedImage], limit: int) -> list[AnnotatedImage]:
@@ -183,3 +203,6 @@ def _fddb(data: DataConfig) -> tuple[list[AnnotatedImage], list[AnnotatedImage]]
         fold = folds.get(image.path.relative_to(pictures).with_suffix("").as_posix(), 0)
         parts[fold in data.validation_folds].append(image)
     return parts
+
+
+_READ = {"fddb": _fddb, "mesh-labels": _mesh_labels}

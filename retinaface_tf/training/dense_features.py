@@ -34,6 +34,8 @@ from retinaface_tf.mesh.topology import MeshTopology
 
 # Sides of the squares that faces are pasted into.
 CANVASES = (96, 160, 256, 416, 672)
+# Share of the photos that is kept apart.
+HELD_OUT = 0.1
 # A positive's box against the face: distance of centres and ratio of sizes, in face sizes.
 _NEAR, _ALIKE = 0.3, 1.6
 
@@ -62,7 +64,7 @@ class DenseFeaturesConfig:
     turn: float = 15.0
     positives: int = 2
     threshold: float = 0.3
-    held_out: float = 0.1
+    held_out: float = HELD_OUT
     part: int = 1000
     seed: int = 0
 

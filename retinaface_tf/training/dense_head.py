@@ -10,6 +10,7 @@ import numpy as np
 
 from retinaface_tf.data.mesh_labels import five_of_vertices
 from retinaface_tf.errors import TrainingDiverged
+from retinaface_tf.layers.dense_head import DenseHead
 from retinaface_tf.losses.mesh import edge_loss, vertex_loss
 from retinaface_tf.mesh.regression import posed_shape
 from retinaface_tf.mesh.topology import MeshTopology
@@ -42,18 +43,48 @@ class DenseHeadTraining:
     seed: int = 0
 
 
+def begin_at_principal_directions(
+    head: DenseHead, targets: np.ndarray, points: np.ndarray | None, topology: MeshTopology
+) -> None:
+    """Lets a head begin at the mean of labelled faces and the directions in which they differ.
+
+    Args:
+        head: changed in place.
+        targets: [N, V, 3] vertices in their frames.
+        points: [N, 10] five points in the frames, for a head that sees them; else None.
+        topology: of the vertices.
+    """
+    rest = targets.astype(np.float32)
+    if head.config.frame == "face":
+        five = five_of_vertices(topology.mean)
+        head.set_shape(topology.mean, five)
+        rest = rest - posed_shape(points.reshape(-1, 5, 2), five, topology.mean)[0]
+    mean, basis = principal_directions(rest, head.config.rank)
+    # The basis lies in the codes' units: frame sizes over the variance.
+    head.set_basis(mean / head.variance, basis / head.variance)
+
+
 def principal_directions(targets: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
     """Mean [V, 3] of faces [N, V, 3], and the directions [rank, V, 3] of most variance.
 
-    Each is scaled by the standard deviation along it, so that codes are of size 1.
+    Each is scaled by the standard deviation along it, so that codes are of size 1; with fewer faces
+    than directions the last ones are zero.
     """
     flat = targets.reshape(len(targets), -1).astype(np.float32)
     mean = flat.mean(axis=0)
     centered = flat - mean
+    shape = targets.shape[1:]
+    if len(flat) < centered.shape[1]:
+        # The smaller of the two matrices that have these eigenvalues.
+        values, mixtures = np.linalg.eigh(centered @ centered.T / len(flat))
+        order = np.argsort(values)[::-1][:rank]
+        found = mixtures[:, order].T @ centered / np.sqrt(len(flat))
+        basis = np.zeros((rank, centered.shape[1]), np.float32)
+        basis[: len(found)] = found
+        return mean.reshape(shape), basis.reshape(rank, *shape)
     values, vectors = np.linalg.eigh(centered.T @ centered / len(flat))
     order = np.argsort(values)[::-1][:rank]
     scale = np.sqrt(np.maximum(values[order], 1e-12))
-    shape = targets.shape[1:]
     return mean.reshape(shape), (vectors[:, order] * scale).T.reshape(rank, *shape)
 
 
@@ -83,20 +114,12 @@ def train_dense_head(
     import keras
     import tensorflow as tf
 
-    head, variance = network.dense_head, network.config.center_variance
+    head = network.dense_head
     learn, apart = examples.keep(~examples.held_out), examples.keep(examples.held_out)
     rng = np.random.default_rng(config.seed)
     chosen = rng.permutation(len(learn))[:4000]
-    # The basis lies in the codes' units: frame sizes over the variance.
     sees_points = network.config.dense.frame == "face"
-    rest = learn.targets[chosen].astype(np.float32)
-    if sees_points:
-        five = five_of_vertices(topology.mean)
-        head.set_shape(topology.mean, five)
-        points = learn.points[chosen].reshape(-1, 5, 2)
-        rest = rest - posed_shape(points, five, topology.mean)[0]
-    mean, basis = principal_directions(rest, network.config.dense.rank)
-    head.set_basis(mean / variance, basis / variance)
+    begin_at_principal_directions(head, learn.targets[chosen], learn.points[chosen], topology)
 
     steps = config.epochs * max(1, len(learn) // config.batch)
     schedule = _Cosine(config.learning_rate, steps)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +33,8 @@ class LiveRuntime:
     name = "keras"
 
     def __init__(self, network: RetinaFaceNetwork):
-        self.config = network.config
+        # Boxes and points are what is evaluated.
+        self.config = dataclasses.replace(network.config, dense=None)
 
         @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8)])
         def forward(images):

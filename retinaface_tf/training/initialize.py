@@ -9,7 +9,7 @@ from retinaface_tf.errors import ConfigError
 from retinaface_tf.models import RetinaFaceNetwork, build_retinaface
 from retinaface_tf.presets import list_presets
 from retinaface_tf.training.config import InitConfig
-from retinaface_tf.training.step import PARTS, part_of
+from retinaface_tf.training.step import PARTS, layers_of, part_of
 
 
 def initial_network(config: RetinaFaceConfig, init: InitConfig) -> tuple[RetinaFaceNetwork, str]:
@@ -59,9 +59,9 @@ def copy_parts(source: RetinaFaceNetwork, target: RetinaFaceNetwork, parts) -> i
     Raises:
         ConfigError: a chosen layer of the target has none, or one of another shape, in the source.
     """
-    theirs = {layer.name: layer for layer in source.layers}
+    theirs = {layer.name: layer for layer in layers_of(source)}
     copied = 0
-    for layer in target.layers:
+    for layer in layers_of(target):
         if not layer.weights or part_of(layer.name) not in parts:
             continue
         other = theirs.get(layer.name)

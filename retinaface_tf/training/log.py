@@ -6,12 +6,13 @@ import csv
 from pathlib import Path
 from typing import Any
 
-from retinaface_tf.losses.multitask import FIRST_STAGE_TERMS, TERMS
+from retinaface_tf.losses.multitask import DENSE_TERMS, FIRST_STAGE_TERMS, TERMS
 
 COLUMNS = (
     *("epoch", "step", "learning_rate", "loss"),
     *TERMS,
     *FIRST_STAGE_TERMS,
+    *DENSE_TERMS,
     *("positives", "average_precision", "seconds"),
 )
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from retinaface_tf.drawing import draw_faces
+from retinaface_tf.losses.multitask import DENSE_TERMS, TERMS
 from retinaface_tf.training.evaluation import Evaluation, Evaluator
 
 TRUTH_COLOR = (255, 255, 255)
@@ -82,7 +83,9 @@ def learning_picture(rows: list[dict]) -> np.ndarray:
     """
     figure, axes = _figure()
     trained = [row for row in rows if row.get("loss") is not None]
-    for term in ("loss", "class", "box", "landmark"):
+    for term in ("loss", *TERMS, *DENSE_TERMS):
+        if any(row.get(term) is None for row in trained):
+            continue
         axes.plot([r["epoch"] for r in trained], [r[term] for r in trained], label=term, lw=1)
     axes.set(xlabel="epochs done", ylabel="training loss")
     axes.set_ylim(bottom=0)

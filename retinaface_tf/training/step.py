@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 
 import keras
@@ -16,26 +17,33 @@ from retinaface_tf.losses.multitask import (
     FIRST_STAGE_TERMS,
     TERMS,
     LossConfig,
-    LossSums,
     multitask_sums,
 )
 from retinaface_tf.models import RetinaFaceNetwork
 from retinaface_tf.training.config import OptimizerConfig
+from retinaface_tf.training.dense_terms import dense_terms
 from retinaface_tf.training.schedule import DetectorSchedule
 
-PARTS = ("backbone", "pyramid", "context", "heads")
+PARTS = ("backbone", "pyramid", "context", "heads", "dense")
 
 
 def part_of(layer: str) -> str | None:
     """Which of `PARTS` a layer of that name belongs to; None for layers without weights' names."""
     if re.match(r"(stem|block\d|stage\d)", layer):
         return "backbone"
+    if layer == "dense_head":
+        return "dense"
     layer = layer.removeprefix("first_")
     if re.match(r"p\d+_context", layer):
         return "context"
     if re.match(r"(head|p\d+)_(class|box|landmark)$", layer):
         return "heads"
     return "pyramid" if re.match(r"p\d+_", layer) else None
+
+
+def layers_of(network: RetinaFaceNetwork) -> list[keras.layers.Layer]:
+    """All layers; Keras does not count the dense head, as no output of the network is its."""
+    return [*network.layers, *([network.dense_head] if network.dense_head else [])]
 
 
 def freeze(network: RetinaFaceNetwork, chosen: tuple[str, ...]) -> int:
@@ -55,7 +63,7 @@ def freeze(network: RetinaFaceNetwork, chosen: tuple[str, ...]) -> int:
     for name in chosen:
         found = [
             layer
-            for layer in network.layers
+            for layer in layers_of(network)
             if layer.weights and (part_of(layer.name) == name or layer.name.startswith(name))
         ]
         if not found:
@@ -95,8 +103,12 @@ class DetectorTraining(keras.Model):
     Every term is divided by the positives of the whole global batch. Each replica's gradient is
     that of its own pictures; Keras' optimiser adds them up, which gives the global gradient.
 
+    Attributes:
+        terms: names of the loss terms, in the order of `bad_images`' bits: with a cascade its first
+            stage's, then `TERMS`, then those of `DENSE_TERMS` that have a weight.
+
     Args:
-        network: what learns.
+        network: what learns; a dense head that no term teaches is frozen.
         anchors: float32 [A, 4] cx, cy, w, h of the input's size.
         loss: terms and weights.
         optimizer_config: weight decay and clipping.
@@ -118,7 +130,26 @@ class DetectorTraining(keras.Model):
         self._optimizer_config = optimizer_config
         self._match = match or MatchConfig()
         self._variances = (network.config.center_variance, network.config.size_variance)
+        self._dense_terms = dense_terms(network, anchors, loss)
+        inner = network.with_features() if self._dense_terms else network
+        # Not as an attribute that Keras would take for more layers.
+        self._forward = functools.partial(inner, training=True)
+        first = FIRST_STAGE_TERMS if network.config.cascade else ()
+        self.terms = (*first, *TERMS, *self._dense_terms)
+        if network.dense_head is not None and "mesh" not in self.terms:
+            network.dense_head.trainable = False
         self.built = True
+
+    @property
+    def parts(self) -> list[keras.layers.Layer]:
+        """Everything with weights: the network, and what only training has beside it."""
+        branches = [term.branch for term in self._dense_terms.values() if term.branch is not None]
+        return [self.network, *branches]
+
+    @property
+    def learned(self) -> list[keras.Variable]:
+        """The variables the optimiser changes."""
+        return [variable for part in self.parts for variable in part.trainable_variables]
 
     def call(self, batch, training=False):
         """A batch of the pipeline -> the network's outputs."""
@@ -131,56 +162,62 @@ class DetectorTraining(keras.Model):
             batch: this replica's part, as `TrainingPipeline` makes it.
 
         Returns:
-            Scalars of the global batch, equal on every replica: "loss", a term each of `TERMS`
-            (weighted; with a cascade those of its second stage, and "first_class" and "first_box"
-            of its first), "positives" a picture; and "bad_images" int64 [global batch], -1 or, for a
-            picture whose loss is not finite, 8 * image_id + a bit for each term of `TERMS`.
+            Scalars of the global batch, equal on every replica: "loss", a term each of `terms`
+            (weighted), "positives" a picture (the second stage's with a cascade); and "bad_images"
+            int64 [global batch], -1 or, for a picture whose loss is not finite, its image_id times
+            2^len(terms) + a bit for each term.
         """
         context = tf.distribute.get_replica_context()
         replicas = context.num_replicas_in_sync
-        term_weights = [1.0, self._loss.box_weight, self._loss.landmark_weight]
         with tf.GradientTape() as tape:
-            outputs = self.network(batch["image"], training=True)
-            stages = self._stages(outputs, batch)
-            # [stages]; the last stage's is the one that is told.
-            positives = context.all_reduce(
-                tf.distribute.ReduceOp.SUM,
-                tf.stack([tf.reduce_sum(sums.positives) for sums in stages]),
-            )
-            # [B, stages, terms]
-            per_image = tf.stack([tf.stack(sums[:3], axis=1) for sums in stages], axis=1)
-            per_image *= tf.constant(term_weights, positives.dtype)
-            per_image = per_image / tf.maximum(positives, 1.0)[:, None]
+            sums, positives = self._sums(batch)
+            positives = context.all_reduce(tf.distribute.ReduceOp.SUM, positives)
+            # [B, terms]
+            per_image = tf.stack([sums[name] for name in self.terms], axis=1)
+            stages = [0 if name in FIRST_STAGE_TERMS else -1 for name in self.terms]
+            divisors = tf.stack([tf.maximum(positives[stage], 1.0) for stage in stages])
+            per_image = per_image / divisors
             terms = tf.reduce_sum(per_image, axis=0)
             total = tf.reduce_sum(terms) + self._decay() / replicas
             scaled = self.optimizer.scale_loss(total)
-        variables = self.network.trainable_variables
+        variables = self.learned
         gradients = tape.gradient(scaled, [v.value for v in variables])
         self.optimizer.apply(self._share(context, replicas, gradients), variables)
 
-        finite = tf.reduce_all(tf.math.is_finite(per_image), axis=1)
-        bad = tf.cast(tf.logical_not(finite), tf.int64)
-        bits = tf.reduce_sum(bad * tf.constant([1, 2, 4], tf.int64), axis=1)
-        bad_images = tf.where(bits > 0, 8 * tf.cast(batch["image_id"], tf.int64) + bits, -1)
+        bad = tf.cast(tf.logical_not(tf.math.is_finite(per_image)), tf.int64)
+        bits = tf.reduce_sum(bad * [1 << number for number in range(len(self.terms))], axis=1)
+        codes = tf.cast(batch["image_id"], tf.int64) * 2 ** len(self.terms) + bits
+        bad_images = tf.where(bits > 0, codes, -1)
         images = tf.cast(tf.shape(per_image)[0], terms.dtype)
         summed = context.all_reduce(
-            tf.distribute.ReduceOp.SUM, tf.concat([tf.reshape(terms, [-1]), images[None]], axis=0)
+            tf.distribute.ReduceOp.SUM, tf.concat([terms, images[None]], axis=0)
         )
-        named = dict(zip(TERMS, tf.unstack(summed[-4:-1])))
-        if len(stages) > 1:
-            named |= dict(zip(FIRST_STAGE_TERMS, tf.unstack(summed[:2])))
         return {
             "loss": tf.reduce_sum(summed[:-1]),
-            **named,
+            **dict(zip(self.terms, tf.unstack(summed[:-1]))),
             "positives": positives[-1] / summed[-1],
             "bad_images": context.all_gather(bad_images, axis=0) if replicas > 1 else bad_images,
         }
 
-    def _stages(self, outputs, batch) -> list[LossSums]:
-        """The losses of the only stage, or of the cascade's two."""
-        rest = (self._anchors, self._loss, self._variances)
+    def _sums(self, batch) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        """Each term's weighted sum of each picture [B], and the positives of each stage."""
+        outputs = self._forward(batch["image"])
+        weights = (1.0, self._loss.box_weight, self._loss.landmark_weight)
+        dense_weights = {"mesh": self._loss.mesh_weight, "pixel": self._loss.pixel_weight}
+        sums, positives = {}, []
+        for prefix, found, targets in self._stages(outputs, batch):
+            stage = multitask_sums(found, targets, self._anchors, self._loss, self._variances)
+            sums |= {prefix + n: w * s for n, w, s in zip(TERMS, weights, stage)}
+            positives.append(tf.reduce_sum(stage.positives))
+        for name, term in self._dense_terms.items():
+            values = tf.cast(term(batch, outputs, targets), positives[-1].dtype)
+            sums[name] = dense_weights[name] * values
+        return sums, tf.stack(positives)
+
+    def _stages(self, outputs, batch) -> list[tuple[str, dict, dict]]:
+        """Prefix of the names, outputs and targets of the only stage, or of the cascade's two."""
         if not self.network.config.cascade:
-            return [multitask_sums(outputs, batch, *rest)]
+            return [("", outputs, batch)]
         # The first stage has no landmarks: what it is said to predict is what it should.
         first = {
             "class_logits": outputs["first_class_logits"],
@@ -188,7 +225,7 @@ class DetectorTraining(keras.Model):
             "landmark_deltas": batch["landmark_deltas"],
         }
         targets = self._refined_targets(outputs["first_box_deltas"], batch)
-        return [multitask_sums(first, batch, *rest), multitask_sums(outputs, targets, *rest)]
+        return [("first_", first, batch), ("", outputs, targets)]
 
     def _refined_targets(self, first_box_deltas, batch) -> dict[str, tf.Tensor]:
         """Targets of the second stage, by the boxes the first one makes of the anchors now."""
@@ -209,7 +246,7 @@ class DetectorTraining(keras.Model):
         return tf.map_fn(
             encode,
             (batch["boxes"], batch["landmarks"], batch["ignored"], refined),
-            fn_output_signature={"labels": tf.int32, **kind},
+            fn_output_signature={"labels": tf.int32, "faces": tf.int32, **kind},
         )
 
     def _decay(self):
@@ -217,7 +254,8 @@ class DetectorTraining(keras.Model):
         kernels = [
             tf.nn.l2_loss(v.value) for v in self.network.trainable_variables if v.name == "kernel"
         ]
-        return self._optimizer_config.weight_decay * tf.add_n(kernels)
+        # Where every kernel is frozen, none decays.
+        return self._optimizer_config.weight_decay * tf.add_n(kernels) if kernels else 0.0
 
     def _share(self, context, replicas: int, gradients):
         """Gradients for an optimiser that clips each replica's before it sums them.

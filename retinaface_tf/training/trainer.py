@@ -23,12 +23,15 @@ import numpy as np
 import tensorflow as tf
 
 from retinaface_tf.data.pipeline import TrainingPipeline
+from retinaface_tf.data.sources import ImageSource
 from retinaface_tf.errors import ConfigError
+from retinaface_tf.mesh.topology import MeshTopology, load_topology
 from retinaface_tf.training import pictures
 from retinaface_tf.training.callbacks import MeanOfLogs, OnStep, StopOnDivergence
 from retinaface_tf.training.checkpoint import Checkpoints, read_variables, write_variables
 from retinaface_tf.training.config import TrainingConfig
 from retinaface_tf.training.datasets import DataSets, open_data_sets
+from retinaface_tf.training.dense_start import begin_dense_head
 from retinaface_tf.training.distributed import Devices, choose_devices
 from retinaface_tf.training.evaluation import Evaluation, Evaluator
 from retinaface_tf.training.initialize import initial_network
@@ -131,6 +134,20 @@ def _claim_folder(folder: Path, config: TrainingConfig) -> None:
     partial.replace(path)
 
 
+def _mesh_topology(config: TrainingConfig, source: ImageSource) -> MeshTopology | None:
+    """The topology of the meshes L_mesh is for; None where there is no such loss."""
+    if not config.loss.mesh_weight:
+        return None
+    topology = load_topology()
+    if source.vertices != topology.num_vertices:
+        found = f"theirs have {source.vertices} vertices" if source.vertices else "none has one"
+        raise ConfigError(
+            f"loss.mesh_weight needs faces with meshes of {topology.num_vertices} vertices, and "
+            f"{found}; set data.meshes to a folder that `retinaface-tf data label-mesh` wrote."
+        )
+    return topology
+
+
 class _Run:
     """The state of one run in one process."""
 
@@ -155,11 +172,15 @@ class _Run:
             augment=config.augment,
             match=config.match,
             seed=config.seed,
+            topology=_mesh_topology(config, data.train),
         )
         steps = self.pipeline.steps_per_epoch
         with devices.strategy.scope():
             self.network, note = initial_network(config.network, config.init)
             freeze(self.network, config.init.freeze)
+            kept = config.init.source != "random" and "dense" in config.init.keep
+            if self.pipeline.topology is not None and not kept:
+                begin_dense_head(self.network, self.pipeline)
             if devices.replicas > 1:
                 set_synchronized_batch_norm(self.network)
             schedule = DetectorSchedule(config.schedule, steps, config.epochs)
@@ -172,7 +193,7 @@ class _Run:
                 config.match,
             )
             self.model.compile(optimizer=self.optimizer, jit_compile=False)
-            self.optimizer.build(self.network.trainable_variables)
+            self.optimizer.build(self.model.learned)
         notify(note)
         notify(
             f"{data.train.count} training pictures, {steps} steps of {config.data.batch} an epoch, "
@@ -217,7 +238,7 @@ class _Run:
         values, state, damaged = newest
         for path in damaged:
             self.notify(f"{path} is damaged; going on from an older checkpoint")
-        write_variables(self.network, self.optimizer, values)
+        write_variables(self.model.parts, self.optimizer, values)
         self.step, self.sums.sums = state["step"], dict(state["sums"])
         self.best, self.before, self.after = state["best"], state["before"], state["after"]
         self.notify(f"going on from step {self.step}")
@@ -231,7 +252,8 @@ class _Run:
                 "before": self.before,
                 "after": self.after,
             }
-            self.checkpoints.save(self.step, read_variables(self.network, self.optimizer), state)
+            values = read_variables(self.model.parts, self.optimizer)
+            self.checkpoints.save(self.step, values, state)
 
     def _callbacks(self, advance) -> list[keras.callbacks.Callback]:
         def count(logs):
@@ -251,6 +273,7 @@ class _Run:
                 self._save_checkpoint()
 
         guard = StopOnDivergence(
+            self.model.terms,
             self.data.train.name,
             lambda: self.step,
             f"the last good checkpoint is in {self.checkpoints.folder}. Lower schedule.peak, or set "
@@ -308,7 +331,7 @@ class _Run:
         if not inner.use_ema or not self.step:
             yield
             return
-        variables = self.network.trainable_variables
+        variables = self.model.learned
         kept = [np.asarray(v.value) for v in variables]
         for variable, average in zip(variables, inner._model_variables_moving_average):
             variable.assign(np.asarray(average.value))

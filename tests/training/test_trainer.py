@@ -109,12 +109,15 @@ def test_a_loss_that_is_not_finite_stops_with_names(tmp_path):
 
 
 def test_only_kernels_decay():
+    from retinaface_tf.losses.multitask import LossConfig
     from retinaface_tf.models import build_retinaface
     from retinaface_tf.training.config import OptimizerConfig
     from retinaface_tf.training.step import DetectorTraining
 
     network = build_retinaface(small_config().network)
-    model = DetectorTraining(network, np.zeros((1, 4)), None, OptimizerConfig(weight_decay=0.25))
+    model = DetectorTraining(
+        network, np.zeros((1, 4)), LossConfig(), OptimizerConfig(weight_decay=0.25)
+    )
     wanted = sum(
         0.125 * np.sum(np.float64(w) ** 2)
         for layer in network.layers

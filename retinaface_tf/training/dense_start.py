@@ -1,0 +1,61 @@
+"""Where the dense head of a fresh network begins: at the faces of the run's own first batches."""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+
+from retinaface_tf.data.mesh_labels import five_of_vertices
+from retinaface_tf.data.pipeline import TrainingPipeline
+from retinaface_tf.geometry.coding import decode_boxes
+from retinaface_tf.mesh.regression import Frames, anchor_frames, face_frames, to_frames
+from retinaface_tf.models import RetinaFaceNetwork
+from retinaface_tf.training.dense_head import begin_at_principal_directions
+from retinaface_tf.training.mesh_term import rows_of_anchors
+from retinaface_tf.training.positives import choose_positives
+
+# Positives that are looked at, and of each picture.
+_POSITIVES, _OF_PICTURE = 1000, 4
+
+
+def begin_dense_head(network: RetinaFaceNetwork, pipeline: TrainingPipeline) -> None:
+    """Lets the head begin at the mean of what it shall answer, and at how that varies.
+
+    A function of the run's seed alone, so it is the same in every process. Where an epoch shows no
+    face with a mesh the head stays as it is.
+
+    Args:
+        network: with a dense head, changed in place.
+        pipeline: with a topology.
+    """
+    targets, points = [], []
+    for batch in pipeline.epoch(0):
+        frames, vertices = _faces(batch, network, pipeline.anchors)
+        if frames.points is not None:
+            points.append(frames.points)
+        targets.append(to_frames(vertices, frames))
+        if sum(map(len, targets)) >= _POSITIVES:
+            break
+    if not sum(map(len, targets)):
+        return
+    begin_at_principal_directions(
+        network.dense_head,
+        np.concatenate(targets),
+        np.concatenate(points) if points else None,
+        pipeline.topology,
+    )
+
+
+def _faces(batch, network: RetinaFaceNetwork, anchors: np.ndarray) -> tuple[Frames, np.ndarray]:
+    """The frames a perfect detector would give some positives, and their vertices in pixels."""
+    config = network.config
+    rows = rows_of_anchors(batch["faces"], batch["meshes"])
+    chosen = choose_positives(rows >= 0, _OF_PICTURE)
+    row = tf.stack([chosen.picture, chosen.take(rows)], axis=1)
+    vertices = tf.gather_nd(batch["vertices"], row).numpy()
+    own = anchors[chosen.anchor.numpy()]
+    if config.dense.frame == "anchor":
+        return anchor_frames(own), vertices
+    codes = chosen.take(batch["box_deltas"]).numpy()
+    boxes = decode_boxes(codes, own, config.center_variance, config.size_variance)
+    return face_frames(boxes, five_of_vertices(vertices)[..., :2]), vertices
