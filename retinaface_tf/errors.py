@@ -44,3 +44,7 @@ class BatchError(RetinaFaceError):
 
 class ServingError(RetinaFaceError):
     """A model server is away, refuses a request, or has not the model asked for."""
+
+
+class LaunchError(RetinaFaceError):
+    """A worker of a run on several hosts could not be started, or ended before its time."""
