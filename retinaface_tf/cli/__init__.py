@@ -43,6 +43,7 @@ def _register_commands() -> None:
         detect,
         evaluate,
         export,
+        launch,
         presets,
         serve,
         train,
@@ -53,6 +54,7 @@ def _register_commands() -> None:
     app.command("detect")(detect.detect)
     app.command("demo")(detect.demo)
     app.command("train")(train.train)
+    app.command("launch")(launch.launch)
     app.command("train-mesh")(train_mesh.train_mesh)
     app.command("serve")(serve.serve)
     app.command("presets")(presets.presets)

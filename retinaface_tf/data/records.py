@@ -136,6 +136,7 @@ class RecordSource:
 
     def __init__(self, folder: Path):
         shards = _read_manifest(folder)
+        self._listing = json.dumps(shards, sort_keys=True)  # With the sha256 of each shard.
         self._files = [str(folder / shard["file"]) for shard in shards]
         self._names = [name for shard in shards for name in shard["names"]]
         self._first = np.cumsum([0] + [len(shard["names"]) for shard in shards])[:-1]
@@ -147,6 +148,9 @@ class RecordSource:
 
     def name(self, image_id: int) -> str:
         return self._names[image_id]
+
+    def digest(self) -> str:
+        return hashlib.sha256(self._listing.encode()).hexdigest()[:12]
 
     def examples(self, part: EpochSlice):
         import tensorflow as tf

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import socket
+import sys
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import tensorflow as tf
@@ -49,10 +54,12 @@ def choose_devices(count: int = 0) -> Devices:
         ConfigError: `TF_CONFIG` is not valid, or there are fewer GPUs.
     """
     cluster = _cluster_workers()
-    if cluster:
-        strategy = tf.distribute.MultiWorkerMirroredStrategy()
-        resolver = strategy.cluster_resolver
-        return Devices(strategy, resolver.task_id, cluster)
+    if len(cluster) > 1:
+        own = json.loads(os.environ["TF_CONFIG"])["task"]["index"]
+        _check_port(cluster[own], own)
+        with _naming_the_missing(cluster, own):
+            strategy = tf.distribute.MultiWorkerMirroredStrategy()
+        return Devices(strategy, own, len(cluster))
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
         if count > len(gpus):
@@ -80,21 +87,73 @@ def _split_cpu(count: int) -> None:
             ) from None
 
 
-def _cluster_workers() -> int:
-    """Number of workers in `TF_CONFIG`, 0 when there is one or none."""
+def _check_port(address: str, worker: int) -> None:
+    """TensorFlow would say no more than that it cannot start a server."""
+    _, _, port = address.rpartition(":")
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        # A run before this one may have left connections that are closing.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", int(port)))
+        except (OSError, ValueError, OverflowError) as error:
+            raise ConfigError(
+                f"Worker {worker} cannot listen on port {port} of {address} "
+                f"({getattr(error, 'strerror', None) or error}); stop what uses it, or give the "
+                "worker another port on every host."
+            ) from None
+
+
+@contextlib.contextmanager
+def _naming_the_missing(addresses: list[str], own: int, seconds: float = 30.0) -> Iterator[None]:
+    """Tells from time to time which other workers do not answer: TensorFlow waits in silence."""
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(seconds):
+            missing = [
+                f"worker {rank} ({address})"
+                for rank, address in enumerate(addresses)
+                if rank != own and not _answers(address)
+            ]
+            if missing and not done.is_set():
+                print(
+                    f"waiting for {', '.join(missing)}: not started, or its port cannot be reached "
+                    "from here",
+                    file=sys.stderr,
+                    flush=True,
+                )
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        done.set()
+
+
+def _answers(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=3).close()
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _cluster_workers() -> list[str]:
+    """Addresses of the workers in `TF_CONFIG`, none without it."""
     text = os.environ.get("TF_CONFIG")
     if not text:
-        return 0
+        return []
     try:
         document = json.loads(text)
         cluster, task = document["cluster"], document["task"]
-        workers = [*cluster.get("chief", ()), *cluster["worker"]]
-        int(task["index"])
-    except (ValueError, KeyError, TypeError) as error:
+        workers = [str(address) for address in cluster["worker"]]
+        workers[task["index"]]
+    except (ValueError, LookupError, TypeError) as error:
         raise ConfigError(
             "TF_CONFIG is not valid: it needs JSON with 'cluster' (a 'worker' list of host:port) "
             f"and 'task' ({error!r})."
         ) from None
     if "chief" in cluster:
         raise ConfigError("TF_CONFIG: list every host under 'worker'; worker 0 is the chief.")
-    return len(workers) if len(workers) > 1 else 0
+    return workers

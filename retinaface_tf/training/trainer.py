@@ -27,6 +27,7 @@ from retinaface_tf.data.sources import ImageSource
 from retinaface_tf.errors import ConfigError
 from retinaface_tf.mesh.topology import MeshTopology, load_topology
 from retinaface_tf.training import pictures
+from retinaface_tf.training.agreement import check_agreement, code_facts, configuration_facts
 from retinaface_tf.training.callbacks import MeanOfLogs, OnStep, StopOnDivergence
 from retinaface_tf.training.checkpoint import Checkpoints, read_variables, write_variables
 from retinaface_tf.training.config import TrainingConfig
@@ -101,12 +102,18 @@ def train(
             f"data.batch={config.data.batch} cannot be shared by {devices.replicas} devices; "
             "choose a multiple."
         )
+    check_agreement(devices, code_facts(), "install the same on every host")
+    check_agreement(devices, configuration_facts(config), "give every worker the same options")
     folder = Path(folder)
     if devices.chief:
         _claim_folder(folder, config)
     data = open_data_sets(config, track)
     for line in data.notes:
         notify(line)
+    if devices.workers > 1:
+        facts = {"training pictures": f"{data.train.count} (digest {data.train.digest()})"}
+        check_agreement(devices, facts, "give every host the same labels and pictures")
+        notify(f"{devices.workers} workers agree on code, configuration and data")
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(config.precision)
     try:
@@ -233,6 +240,9 @@ class _Run:
 
     def _restore(self) -> None:
         newest = self.checkpoints.load_newest()
+        facts = {"as its last step": str(newest[1]["step"]) if newest else "none"}
+        remedy = "--out must be one folder that all hosts share"
+        check_agreement(self.devices, facts, f"{remedy}, here {self.folder.resolve()}")
         if newest is None:
             return
         values, state, damaged = newest
