@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from io import BytesIO
 
 OURS, OTHERS = "#0072B2", "#D55E00"
@@ -83,23 +84,32 @@ def _within(tick: float, values: list[float]) -> bool:
 
 
 def _number(axis, points, numbers) -> None:
-    """Numbers beside the points; those that would lie on one another are fanned out above them."""
-    import math
-
+    """Numbers above the points; points that lie on one another share one list of numbers."""
     if not points:
         return
     span = max(p[2] for p in points) - min(p[2] for p in points) or 1.0
-    placed: list[tuple[float, float]] = []
-    for row, latency, ap in sorted(points, key=lambda p: p[1]):
-        x, y = math.log10(latency), ap / span
-        near = sum(abs(x - a) < 0.1 and abs(y - b) < 0.06 for a, b in placed)
-        placed.append((x, y))
+    groups: list[list[tuple[dict, float, float]]] = []
+    for point in sorted(points, key=lambda p: p[1]):
+        for group in groups:
+            if any(
+                abs(math.log10(point[1] / other[1])) < 0.09
+                and abs(point[2] - other[2]) / span < 0.05
+                for other in group
+            ):
+                group.append(point)
+                break
+        else:
+            groups.append([point])
+    for group in groups:
+        middle = math.exp(sum(math.log(p[1]) for p in group) / len(group))
+        named = sorted(numbers[row["key"]][0] for row, _, _ in group)
+        lines = [", ".join(map(str, named[i : i + 2])) for i in range(0, len(named), 2)]
         axis.annotate(
-            str(numbers[row["key"]][0]),
-            (latency, ap),
-            xytext=(0, 7 + 12 * near),
+            "\n".join(lines),
+            (middle, max(p[2] for p in group)),
+            xytext=(0, 7),
             textcoords="offset points",
             ha="center",
             fontsize=9,
-            arrowprops={"arrowstyle": "-", "color": "#aaaaaa", "linewidth": 0.6} if near else None,
         )
+    axis.margins(x=0.08, y=0.08)
