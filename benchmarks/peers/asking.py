@@ -43,8 +43,10 @@ class Asked:
         options = json.dumps(peer.options).replace("{port}", str(port))
         log.parent.mkdir(parents=True, exist_ok=True)
         self.peer, self._log = peer, log.open("a")
-        environment = {**os.environ, **ONE_THREAD, "PYTHONDONTWRITEBYTECODE": "0"}
-        environment.pop("PYTHONPATH", None)
+        environment = {**os.environ, **ONE_THREAD}
+        # Neither this checkout's modules instead of the installed ones, nor compiling at every start.
+        for name in ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE"):
+            environment.pop(name, None)
         self.started = time.perf_counter()
         self._process = subprocess.Popen(
             [python, str(ADAPTERS / peer.adapter), options],

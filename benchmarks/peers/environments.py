@@ -43,7 +43,7 @@ def install(environment: Environment, folder: Path) -> dict:
         return {"error": f"no virtual environment: {last_line(done.stderr)}"}
     sizes = []
     for step in environment.steps:
-        command = [str(python), "-m", "pip", "install", "--quiet", "--no-compile", *step]
+        command = [str(python), "-m", "pip", "install", "--quiet", *step]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_SECONDS)
         except subprocess.TimeoutExpired:
