@@ -38,7 +38,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.peers import scores, table, timing
-from benchmarks.peers.answers import answers_file, read_answers, search, wanted
+from benchmarks.peers.answers import answers_file, policies, read_answers, search, wanted
 from benchmarks.peers.asking import Asked, PeerError
 from benchmarks.peers.environments import install
 from benchmarks.peers.listing import ENVIRONMENTS, INT8_FRAMES, Peer, peers
@@ -146,10 +146,7 @@ class Run:
                 left = self._left(peer)
                 if not left:
                     continue
-                total = sum(
-                    len(set(wanted(peer, pictures)) - set(self._read(peer, pictures, policy).found))
-                    for pictures, policy in left
-                )
+                total = sum(len(self._missing(peer, pictures, policy)) for pictures, policy in left)
                 task = bar.add_task(peer.key, total=total)
                 try:
                     with self._open(peer) as asked:
@@ -243,8 +240,7 @@ class Run:
             row["accuracy"] = scores.accuracy(
                 lambda pictures, policy: self._read(peer, pictures, policy),
                 self.sets,
-                peer.slow,
-                peer.points,
+                lambda pictures: policies(peer, pictures),
                 peer.threshold,
             )
         return {
@@ -277,10 +273,14 @@ class Run:
         return [
             (pictures, policy)
             for pictures in self.sets
-            if pictures.points is None or peer.points
-            for policy in pictures.policies
-            if not set(wanted(peer, pictures)) <= set(self._read(peer, pictures, policy).found)
+            for policy in policies(peer, pictures)
+            if self._missing(peer, pictures, policy)
         ]
+
+    def _missing(self, peer: Peer, pictures: PictureSet, policy: str) -> set[int]:
+        """Indices a peer has no answer for yet."""
+        found = self._read(peer, pictures, policy).found
+        return set(wanted(peer, pictures, policy)) - set(found)
 
     def _answers(self, peer: Peer, pictures: PictureSet, policy: str) -> Path:
         mark = json.dumps(self.installed[peer.environment]["steps"])

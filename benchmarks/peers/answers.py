@@ -32,19 +32,28 @@ class Answers:
 def answers_file(
     peer: Peer, pictures: PictureSet, policy: str, folder: Path, installed: str = ""
 ) -> Path:
-    """Where answers lie: another adapter, options or installation make another file."""
+    """Where answers lie: another adapter, options, installation or set make another file."""
     from benchmarks.peers.asking import ADAPTERS
 
     code = (ADAPTERS / peer.adapter).read_bytes() + (json.dumps(peer.options) + installed).encode()
+    code += "".join(photo.name for photo in pictures.photos).encode()
     mark = hashlib.sha256(code).hexdigest()[:8]
     return folder / peer.key / f"{pictures.key}-{policy}-{mark}.jsonl"
 
 
-def wanted(peer: Peer, pictures: PictureSet) -> list[int]:
-    """Indices of the pictures a peer searches."""
-    if peer.slow:
-        return [int(i) for i in pictures.subset]
-    return list(range(len(pictures.photos)))
+def wanted(peer: Peer, pictures: PictureSet, policy: str) -> list[int]:
+    """Indices of the pictures a peer searches, those that everybody searches first."""
+    first = [int(i) for i in pictures.subset]
+    if peer.subset or policy == "letterbox":
+        return first
+    return first + sorted(set(range(len(pictures.photos))) - set(first))
+
+
+def policies(peer: Peer, pictures: PictureSet) -> tuple[str, ...]:
+    """How a peer searches a set."""
+    if pictures.points is not None and not peer.points:
+        return ()
+    return ("original",) if peer.slow else pictures.policies
 
 
 def read_answers(file: Path) -> Answers:
@@ -96,7 +105,7 @@ def search(
         text = file.read_text()
         file.write_text(text[: text.rfind("\n") + 1])
     with file.open("a") as stream:
-        for index in wanted(asked.peer, pictures):
+        for index in wanted(asked.peer, pictures, policy):
             if index in before.found:
                 continue
             if not go_on():
@@ -106,7 +115,7 @@ def search(
             try:
                 entry |= asked.ask("detect", picture=str(path), lowest=True)
             except PeerError as error:
-                if not before.found and index == wanted(asked.peer, pictures)[0]:
+                if not before.found and index == wanted(asked.peer, pictures, policy)[0]:
                     raise
                 entry["error"] = str(error)
             stream.write(json.dumps(entry) + "\n")

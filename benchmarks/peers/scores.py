@@ -27,14 +27,16 @@ def precision(
 
 
 def fit_of_boxes(answers: Answers, pictures: PictureSet, threshold: float) -> dict:
-    """How a detector's boxes lie on the annotated ones, of the faces it found (IoU >= 0.3).
+    """How a detector's boxes lie on the annotated ones, of the faces it found (IoU >= 0.3) in
+    the pictures that everybody searched.
 
     Returns:
         medians: iou; width and height over the annotated; above, how far the upper edge lies below
             the annotated one, over the annotated height; and faces, how many.
     """
     rows = []
-    for index, (boxes, scores, _) in answers.found.items():
+    for index in sorted(set(answers.found) & set(pictures.subset.tolist())):
+        boxes, scores, _ = answers.found[index]
         truth = pictures.boxes[index]
         boxes = boxes[scores >= threshold]
         if not len(boxes) or not len(truth):
@@ -77,35 +79,31 @@ def point_errors(answers: Answers, pictures: PictureSet, threshold: float) -> di
     }
 
 
-def accuracy(
-    read, sets: list[PictureSet], slow: bool, points: bool, threshold: float
-) -> dict[str, dict]:
+def accuracy(read, sets: list[PictureSet], policies, threshold: float) -> dict[str, dict]:
     """All figures of a peer.
 
     Args:
         read: (set, policy) -> its `Answers`.
         sets: of `picture_sets`.
-        slow: whether it searched subsets only.
-        points: whether it gives five points.
+        policies: set -> how the peer searched it.
         threshold: score from which a detection is a face.
 
     Returns:
-        set's key -> policy -> figures; "subset" ones are of the pictures that slow peers searched.
+        set's key -> policy -> figures; "subset" ones are of the pictures that everybody searched.
     """
     figures: dict[str, dict] = {}
     for pictures in sets:
-        for policy in pictures.policies:
+        for policy in policies(pictures):
             answers = read(pictures, policy)
             row: dict = {"errors": len(answers.errors), "pictures": len(answers.found)}
             if pictures.points is None:
                 everything = range(len(pictures.photos))
                 row["ap"] = precision(answers, pictures, everything)
                 row["subset"] = precision(answers, pictures, pictures.subset)
-                chosen = pictures.subset if slow else everything
-                row["ap30"] = precision(answers, pictures, chosen, 0.3)
+                row["ap30"] = precision(answers, pictures, pictures.subset, 0.3)
                 if pictures.key == "fddb":
                     row["fit"] = fit_of_boxes(answers, pictures, threshold)
-            elif points:
+            else:
                 row |= point_errors(answers, pictures, threshold) or {}
             figures.setdefault(pictures.key, {})[policy] = row
     return figures

@@ -11,7 +11,14 @@ import numpy as np
 import pytest
 
 from benchmarks.peers import asking, table, timing
-from benchmarks.peers.answers import Answers, answers_file, read_answers, search, wanted
+from benchmarks.peers.answers import (
+    Answers,
+    answers_file,
+    policies,
+    read_answers,
+    search,
+    wanted,
+)
 from benchmarks.peers.asking import Asked, PeerError
 from benchmarks.peers.environments import last_line, size_of
 from benchmarks.peers.listing import ENVIRONMENTS, Peer, peers
@@ -89,6 +96,7 @@ def test_what_a_library_prints_does_not_reach_the_answers(peer, pictures, tmp_pa
 
 
 def test_answers_are_kept_and_come_back_in_the_original_pictures_pixels(peer, pictures, tmp_path):
+    pictures = replace(pictures, subset=np.arange(4))
     file = answers_file(peer, pictures, "letterbox", tmp_path)
     stop_after = iter([True, True, False])
     with ask(peer, tmp_path) as asked:
@@ -118,7 +126,7 @@ def test_a_picture_that_fails_is_without_detections_and_counted(peer, pictures, 
 
 
 def test_a_peer_whose_first_picture_fails_is_given_up(peer, pictures, tmp_path):
-    peer = replace(peer, options={"fails": 0})
+    peer = replace(peer, options={"fails": 1})
     with ask(peer, tmp_path) as asked, pytest.raises(PeerError, match="cannot see"):
         search(asked, pictures, "original", tmp_path / "a", tmp_path / "px", lambda: True)
 
@@ -130,16 +138,26 @@ def test_a_peer_that_dies_is_told_by_its_exit_code(peer, pictures, tmp_path):
         asked.ask("detect", picture=str(path), lowest=False)
 
 
-def test_slow_peers_search_the_subset_and_others_are_judged_on_it_too(pictures):
-    slow = Peer("slow", "Slow", "none", "x", slow=True)
-    assert wanted(slow, pictures) == [1, 3]
+def test_some_peers_search_a_subset_and_others_are_judged_on_it_too(pictures):
+    some_only = Peer("some", "Some", "none", "x", subset=True)
+    assert wanted(some_only, pictures, "original") == [1, 3]
+    everybody = replace(some_only, subset=False)
+    assert wanted(everybody, pictures, "letterbox") == [1, 3]
+    assert wanted(everybody, pictures, "original") == [1, 3, 0, 2]
+    assert policies(replace(some_only, slow=True), pictures) == ("original",)
+    with_points = replace(pictures, points=[np.zeros((1, 5, 2))] * 4)
+    assert policies(replace(some_only, points=False), with_points) == ()
+
+    def once(_):
+        return ("original",)
+
     right = (np.array([[0.0, 0, 20, 10]]), np.array([0.9]), None)
     nothing = (np.zeros((0, 4)), np.zeros(0), None)
     some = Answers({1: right, 3: nothing}, [])
-    figures = accuracy(lambda *_: some, [pictures], True, False, 0.5)["fddb"]["original"]
+    figures = accuracy(lambda *_: some, [pictures], once, 0.5)["fddb"]["original"]
     assert figures["ap"] is None and figures["subset"] == pytest.approx(0.5)
     everything = Answers({0: right, 1: right, 2: nothing, 3: right}, [])
-    figures = accuracy(lambda *_: everything, [pictures], False, False, 0.5)["fddb"]["original"]
+    figures = accuracy(lambda *_: everything, [pictures], once, 0.5)["fddb"]["original"]
     assert figures["ap"] == pytest.approx(0.75) and figures["subset"] == pytest.approx(1.0)
 
 
@@ -148,9 +166,9 @@ def test_the_fit_of_boxes_tells_a_square_in_the_lower_part_of_a_tall_box(picture
     square = (np.array([[0.0, 5, 10, 15]]), np.array([0.9]), None)
     fit = fit_of_boxes(Answers({i: square for i in range(4)}, []), tall, 0.5)
     assert fit == pytest.approx(
-        {"iou": 2 / 3, "width": 1, "height": 2 / 3, "above": 1 / 3, "faces": 4}
+        {"iou": 2 / 3, "width": 1, "height": 2 / 3, "above": 1 / 3, "faces": 2}
     )
-    assert fit_of_boxes(Answers({0: square}, []), tall, 0.95)["faces"] == 0
+    assert fit_of_boxes(Answers({1: square}, []), tall, 0.95)["faces"] == 0
 
 
 def test_points_are_judged_above_the_peers_own_threshold(pictures):
