@@ -16,8 +16,8 @@ times are measured every process is also bound to one and the same core, so that
 
 `--data` holds `fddb`, `wider`, `wider_416`, `facepoint_crops_80px`, `dlib_faces`, `unlabelled` (for the
 calibration of our int8 file) and `weights`; see CONTRIBUTING. Accuracy is kept and gone on with when the
-command is repeated (`--minutes` stops it in between); cold starts and times are each one run, in which the
-detectors take turns. `report` writes tables between the marks of OUT/peers.md, OUT/peers.json and
+command is repeated (`--minutes` stops it in between, and ends rounds early); cold starts and times are each
+one run, in which the detectors take turns. `report` writes tables between the marks of OUT/peers.md, OUT/peers.json and
 OUT/peers.png.
 """
 
@@ -60,7 +60,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs"))
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--peers", nargs="+", metavar="KEY", help="only these")
-    parser.add_argument("--minutes", type=float, help="stop accuracy after so long")
+    parser.add_argument("--minutes", type=float, help="end a part after about so long")
     parser.add_argument("--limit", type=int, help="pictures of each set, for a quick look")
     parser.add_argument("--rounds", type=int, default=12, help="of timing")
     parser.add_argument("--cold-rounds", type=int, default=3)
@@ -135,11 +135,11 @@ class Run:
 
     def accuracy(self) -> bool:
         """Answers for every set. False when time was up."""
-        begin, minutes = time.monotonic(), self.options.minutes
+        time_left = self._clock()
 
         def go_on() -> bool:
             bar.advance(task)
-            return minutes is None or time.monotonic() - begin < 60 * minutes
+            return time_left()
 
         with progress_bar() as bar:
             for peer in self.chosen():
@@ -164,6 +164,7 @@ class Run:
 
     def cold(self) -> None:
         """Starts of processes, in turns."""
+        time_left = self._clock()
         (picture,) = scenes(self.data, self.work / "pixels", self.sets[0])["one face"]
         core = timing.last_core()
         with contextlib.ExitStack() as stack:
@@ -173,11 +174,14 @@ class Run:
                 return self._asked(peer, core, servers)
 
             chosen = self._working()
-            started = timing.cold_starts(open_peer, chosen, picture, self.options.cold_rounds)
+            started = timing.cold_starts(
+                open_peer, chosen, picture, self.options.cold_rounds, time_left
+            )
         self._keep("cold", {**self._kept("cold", {}), **started})
 
     def times(self) -> None:
         """Latencies and memory, everybody in turns."""
+        time_left = self._clock()
         pictures = scenes(self.data, self.work / "pixels", self.sets[0])
         core = timing.last_core()
         with contextlib.ExitStack() as stack:
@@ -186,7 +190,7 @@ class Run:
                 peer.key: stack.enter_context(self._asked(peer, core, servers))
                 for peer in self._working()
             }
-            measured = timing.rounds_in_turn(asked, pictures, self.options.rounds, say)
+            measured = timing.rounds_in_turn(asked, pictures, self.options.rounds, say, time_left)
             for key, server in servers.items():
                 if "state" in measured[key]:
                     measured[key]["state"]["peak_bytes"] += timing.peak_bytes(server.pid)
@@ -251,6 +255,11 @@ class Run:
             "bytes": environment["bytes"][peer.step - 1],
             "versions": state.get("versions", {}),
         }
+
+    def _clock(self):
+        """A function that says whether a part that begins now has some of its minutes left."""
+        begin, minutes = time.monotonic(), self.options.minutes
+        return lambda: minutes is None or time.monotonic() - begin < 60 * minutes
 
     def chosen(self) -> list[Peer]:
         """The peers of this call."""

@@ -69,17 +69,24 @@ def _port(process, log) -> int:
 
 
 def cold_starts(
-    open_peer: Callable[[Peer], Asked], peers: list[Peer], picture: Path, rounds: int
+    open_peer: Callable[[Peer], Asked],
+    peers: list[Peer],
+    picture: Path,
+    rounds: int,
+    go_on: Callable[[], bool] = lambda: True,
 ) -> dict[str, dict]:
     """From the start of each peer's process to its first answer, in turns.
 
     The first round is not counted: it brings files into the system's cache. Slow peers start once more.
+    `go_on` is asked before every round from the second measured one on; False ends it.
 
     Returns:
         key -> {"seconds": [...]} or {"error"}.
     """
     result: dict[str, dict] = {}
     for number in range(rounds + 1):
+        if number > 1 and not go_on():
+            break
         for peer in peers:
             entry = result.setdefault(peer.key, {"seconds": []})
             if "error" in entry or (peer.slow and number > 1):
@@ -100,6 +107,7 @@ def rounds_in_turn(
     scenes: dict[str, list[Path]],
     rounds: int,
     tell: Callable[[str], None] = lambda text: None,
+    go_on: Callable[[], bool] = lambda: True,
 ) -> dict[str, dict]:
     """Every scene once a round, one peer after the other, so that all meet the same minutes.
 
@@ -109,6 +117,7 @@ def rounds_in_turn(
         rounds: how many; slow peers take part in every sixth. One more comes before, to
             warm up.
         tell: called with a line a round.
+        go_on: asked before every round from the second measured one on; False ends it.
 
     Returns:
         key -> {"scenes": {name: {"seconds": [[of each picture] a round], "faces": [...]}}, "state"}
@@ -116,6 +125,8 @@ def rounds_in_turn(
     """
     result: dict[str, dict] = {key: {"scenes": {}} for key in asked}
     for number in range(-1, rounds):
+        if number > 0 and not go_on():
+            break
         for name, pictures in scenes.items():
             for key, peer in asked.items():
                 slow = peer.peer.slow
