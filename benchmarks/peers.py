@@ -59,7 +59,12 @@ def main() -> None:
     parser.add_argument("--venvs", type=Path, help="default: WORK/venvs")
     parser.add_argument("--out", type=Path, default=Path("docs"))
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
-    parser.add_argument("--peers", nargs="+", metavar="KEY", help="only these")
+    parser.add_argument(
+        "--peers",
+        nargs="+",
+        metavar="KEY",
+        help="only these; one that failed before is tried again",
+    )
     parser.add_argument("--minutes", type=float, help="end a part after about so long")
     parser.add_argument("--limit", type=int, help="pictures of each set, for a quick look")
     parser.add_argument("--rounds", type=int, default=12, help="of timing")
@@ -276,8 +281,10 @@ class Run:
         return [p for p in good if p.instead_of not in names]
 
     def _left(self, peer: Peer) -> list[tuple[PictureSet, str]]:
-        """Sets and policies a peer has not answered in whole."""
+        """Sets and policies a peer has not answered in whole; one that failed is not tried again."""
         if "error" in self.installed[peer.environment] or not peer.accurate:
+            return []
+        if peer.key in self.errors and not self.options.peers:
             return []
         return [
             (pictures, policy)
