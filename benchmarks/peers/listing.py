@@ -169,7 +169,15 @@ def peers(data: Path, work: Path) -> tuple[Peer, ...]:
             instead_of="retina-face",
             weights="random: its own (ResNet-50) lie on GitHub, out of reach here",
         ),
-        Peer("mtcnn", "mtcnn", "mtcnn", "run_mtcnn.py", threshold=0.8, weights="in its wheel"),
+        Peer(
+            "mtcnn",
+            "mtcnn",
+            "mtcnn",
+            "run_mtcnn.py",
+            threshold=0.8,
+            subset=True,
+            weights="in its wheel",
+        ),
         Peer(
             "facenet-pytorch",
             "facenet-pytorch MTCNN",
