@@ -242,7 +242,7 @@ class Run:
         if error is None and not times:
             error = "not measured yet"
         if error is not None:
-            return {**row, "error": error}
+            return {**row, "error": short(error, self.work)}
         state = times.get("state", {})
         row["accuracy"] = None
         if peer.accurate:
@@ -353,6 +353,12 @@ def machine() -> str:
         platform.machine(),
     )
     return f"{os.cpu_count()} cores ({cpu}), no GPU, Python {platform.python_version()}"
+
+
+def short(error: str, work: Path) -> str:
+    """An error for the table, without this machine's folders."""
+    error = error.replace(str(work), "WORK").replace("\n", " ")
+    return error if len(error) <= 240 else error[:239] + "…"
 
 
 def say(text: str) -> None:

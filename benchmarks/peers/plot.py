@@ -7,7 +7,7 @@ from io import BytesIO
 
 OURS, OTHERS = "#0072B2", "#D55E00"
 PANELS = (
-    ("fddb", "FDDB, AP at IoU 0.5, %"),
+    ("fddb", "FDDB ({subset} photos), AP at IoU 0.5, %"),
     ("wider416", "WIDER FACE at 416x416, AP at IoU 0.5, %"),
 )
 
@@ -37,7 +37,7 @@ def accuracy_latency_plot(run: dict) -> bytes:
         ticks = [t for t in TICKS if points and _within(t, [p[1] for p in points])]
         axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axis.minorticks_off()
-        axis.set(xlabel="ms a VGA picture, one core (log scale)", ylabel=label)
+        axis.set(xlabel="ms a VGA picture, one core (log scale)", ylabel=label.format(**run))
         axis.grid(True, color="#dddddd", linewidth=0.6)
         axis.set_axisbelow(True)
         axis.spines[["top", "right"]].set_visible(False)
@@ -63,11 +63,11 @@ TICKS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000)
 
 
 def plot_points(run: dict, key: str) -> list[tuple[dict, float, float]]:
-    """(row, milliseconds, AP in %) of every peer that has both."""
+    """(row, milliseconds, AP in %) of every peer that has both; AP of what everybody searched."""
     points = []
     for row in run["rows"]:
         entry = ((row.get("accuracy") or {}).get(key) or {}).get("original") or {}
-        ap = entry.get("ap") if entry.get("ap") is not None else entry.get("subset")
+        ap = entry.get("subset")
         scene = (row.get("times") or {}).get("one face")
         if ap is not None and scene:
             points.append((row, scene["median_ms"], 100 * ap))

@@ -287,12 +287,17 @@ def test_the_tables_say_who_wins_and_who_could_not_be_measured():
     assert "| **ours** A | 95.0 | 95.0 |" in text
     assert "| peer B | 10.0 | 11.0 | 10.0 | 11.0 | 100 | 100.0 | 1.00 | 128 | 1,024 |" in text
     assert "- AP, FDDB as they are: **ours** A 95.0 %; the best peer is peer B 90.0 %." in text
-    assert "Cold start: **a peer wins**, untrained 0.90 s; ours at best: **ours** A 2.00 s." in text
+    assert "Cold start: **a peer wins**, peer B 1.00 s; ours at best: **ours** A 2.00 s." in text
+    assert (
+        "with one face: **a peer wins**, peer B 10.0 ms; ours at best: **ours** A 20.0 ms." in text
+    )
     assert "Peak memory: level," in text
     assert "- peer C (weights away): no network" in text
     # Without trained weights there are times, but neither AP nor faces.
     assert "| untrained | 9.0 | 9.9 | 9.0 | 9.9 | – |" in text
     assert not any(line.startswith("| untrained | 0.0") for line in text.splitlines())
+    # Nobody here has an AP of 98 %: no sentence about the sharp ones.
+    assert "of those with an AP" not in text and "of those that find 90 or more" in text
     for block in text.split("\n\n"):
         if block.startswith("| "):
             assert len({line.count("|") for line in block.splitlines()}) == 1

@@ -4,6 +4,9 @@ its network keeps the random weights it is built with, and only its time means a
 import os
 
 os.environ["DEEPFACE_BACKEND_ENGINE"] = "tensorflow"
+os.environ["TF_USE_LEGACY_KERAS"] = (
+    "1"  # It sets this itself, but TensorFlow is imported before it here.
+)
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from answer import bgr, serve
