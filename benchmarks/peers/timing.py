@@ -1,0 +1,170 @@
+"""Times: everybody on the same core, one thread each, in turns."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import statistics
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from benchmarks.peers.asking import ONE_THREAD, Asked, PeerError
+from benchmarks.peers.listing import Peer
+
+# Slow peers take part in every so many-th round, and search so many of the photos.
+SLOW_EVERY = 6
+SLOW_PHOTOS = 2
+
+
+class Server(NamedTuple):
+    """What answers for a peer: the port it listens on and its process."""
+
+    port: int
+    pid: int
+
+
+def last_core() -> int:
+    """The core that is measured on; this process and the rest of the machine have the others."""
+    return max(os.sched_getaffinity(0))
+
+
+@contextlib.contextmanager
+def serving(peer: Peer, python: str, core: int | None, log: Path):
+    """The server of a peer that needs one, for as long as the block runs: yields a `Server` or None."""
+    if peer.serves is None:
+        yield None
+        return
+    command = [str(Path(python).with_name("retinaface-tf")), "serve", "--model", peer.serves]
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a") as stream:
+        process = subprocess.Popen(
+            [*command, "--port", "0", "--rest-port", "-1", "--threads", "1", "--run-threads", "1"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, **ONE_THREAD},
+            preexec_fn=None if core is None else lambda: os.sched_setaffinity(0, {core}),
+        )
+        try:
+            yield Server(_port(process, stream), process.pid)
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _port(process, log) -> int:
+    for line in process.stdout:
+        log.write(line)
+        log.flush()
+        found = re.search(r"127\.0\.0\.1:(\d+)", line)
+        if found:
+            return int(found.group(1))
+    raise PeerError("the server ended before it listened")
+
+
+def cold_starts(
+    open_peer: Callable[[Peer], Asked],
+    peers: list[Peer],
+    picture: Path,
+    rounds: int,
+    go_on: Callable[[], bool] = lambda: True,
+) -> dict[str, dict]:
+    """From the start of each peer's process to its first answer, in turns.
+
+    The first round is not counted: it brings files into the system's cache. Slow peers start once more.
+    `go_on` is asked before every round from the second measured one on; False ends it.
+
+    Returns:
+        key -> {"seconds": [...]} or {"error"}.
+    """
+    result: dict[str, dict] = {}
+    for number in range(rounds + 1):
+        if number > 1 and not go_on():
+            break
+        for peer in peers:
+            entry = result.setdefault(peer.key, {"seconds": []})
+            if "error" in entry or (peer.slow and number > 1):
+                continue
+            try:
+                with open_peer(peer) as asked:
+                    asked.ask("time", pictures=[str(picture)])
+                    seconds = time.perf_counter() - asked.started
+                    if number:
+                        entry["seconds"].append(seconds)
+            except PeerError as error:
+                entry["error"] = str(error)
+    return result
+
+
+def rounds_in_turn(
+    asked: dict[str, Asked],
+    scenes: dict[str, list[Path]],
+    rounds: int,
+    tell: Callable[[str], None] = lambda text: None,
+    go_on: Callable[[], bool] = lambda: True,
+) -> dict[str, dict]:
+    """Every scene once a round, one peer after the other, so that all meet the same minutes.
+
+    Args:
+        asked: key -> running peer.
+        scenes: name -> pictures.
+        rounds: how many; slow peers take part in every sixth. One more comes before, to
+            warm up.
+        tell: called with a line a round.
+        go_on: asked before every round from the second measured one on; False ends it.
+
+    Returns:
+        key -> {"scenes": {name: {"seconds": [[of each picture] a round], "faces": [...]}}, "state"}
+        or {"error"}.
+    """
+    result: dict[str, dict] = {key: {"scenes": {}} for key in asked}
+    for number in range(-1, rounds):
+        if number > 0 and not go_on():
+            break
+        for name, pictures in scenes.items():
+            for key, peer in asked.items():
+                slow = peer.peer.slow
+                if "error" in result[key] or (slow and number > 0 and number % SLOW_EVERY):
+                    continue
+                chosen = pictures[:SLOW_PHOTOS] if slow else pictures
+                try:
+                    answer = peer.ask("time", pictures=[str(path) for path in chosen])
+                except PeerError as error:
+                    result[key] = {"error": str(error)}
+                    continue
+                if number >= 0:
+                    scene = result[key]["scenes"].setdefault(name, {"seconds": []})
+                    scene["seconds"].append(answer["seconds"])
+                    scene["faces"] = answer["faces"]
+        tell(f"round {number + 1} of {rounds}")
+    for key, peer in asked.items():
+        if "error" not in result[key]:
+            result[key]["state"] = peer.ask("state")
+    return result
+
+
+def peak_bytes(pid: int) -> int:
+    """The most memory a process held at once, resident."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return 1024 * int(line.split()[1])
+    return 0
+
+
+def summary(scene: dict) -> dict:
+    """Median and 90th percentile in ms, pictures a second, and faces answered, of a scene."""
+    seconds = np.concatenate([np.asarray(one) for one in scene["seconds"]])
+    rates = [len(one) / sum(one) for one in scene["seconds"]]
+    return {
+        "median_ms": 1000 * float(np.median(seconds)),
+        "p90_ms": 1000 * float(np.percentile(seconds, 90)),
+        "images_per_s": statistics.median(rates),
+        "faces": int(np.sum(scene["faces"])),
+        "measured": len(seconds),
+    }
