@@ -99,10 +99,11 @@ def run_case(case: str) -> None:
 
     from retinaface_tf.config import PAPER_LEVELS, DenseConfig, RetinaFaceConfig
     from retinaface_tf.geometry.anchors import generate_anchors
-    from retinaface_tf.losses.mesh import mesh_loss
+    from retinaface_tf.losses.multitask import LossConfig
     from retinaface_tf.mesh.regression import dense_vertices, sampling_table, slots_of_anchors
     from retinaface_tf.mesh.topology import load_topology
     from retinaface_tf.models import build_retinaface
+    from retinaface_tf.training.mesh_term import MeshTerm
 
     config = RetinaFaceConfig(levels=PAPER_LEVELS, shared_heads=True, dense=DenseConfig())
     network, topology = build_retinaface(config), load_topology()
@@ -110,6 +111,12 @@ def run_case(case: str) -> None:
     rng = np.random.default_rng(0)
     image = tf.constant(rng.integers(0, 256, (1, SIDE, SIDE, 3), np.uint8))
     table = sampling_table(config, SIDE, SIDE)
+    # The trainer's own term; one face, which all positives are for.
+    term = MeshTerm(
+        network, anchors, LossConfig(mesh_weight=0.01, mesh_positives=POSITIVES), topology
+    )
+    mesh = tf.constant(topology.mean * 100 + np.float32([320, 320, 0]))
+    batch = {"image": image, "meshes": tf.zeros((1, 1), tf.int32), "vertices": mesh[None, None]}
 
     def vertices_of(outputs, numbers):
         maps = [outputs[f"features_{level.stride}"] for level in config.dense_levels]
@@ -141,8 +148,10 @@ def run_case(case: str) -> None:
                 for n in ("class_logits", "box_deltas", "landmark_deltas")
             )
             if dense:
-                found = vertices_of(outputs, numbers)
-                loss += 0.01 * tf.reduce_sum(mesh_loss(found, found + 1.0, topology.triangles))
+                faces = tf.tensor_scatter_nd_update(
+                    tf.fill([1, len(anchors)], -1), tf.stack([0 * numbers, numbers], 1), 0 * numbers
+                )
+                loss += 0.01 * tf.reduce_sum(term(batch, outputs, {"faces": faces}))
         return tape.gradient(loss, [v.value for v in network.trainable_variables])
 
     step = tf.function(search if case in ("network", "inference") else learn)

@@ -19,6 +19,7 @@ DEFAULTS = {
     "fddb": "fddb_finetune",
     "coco": "wider_mobilenet025",
     "records": "wider_mobilenet025",
+    "mesh-labels": "mesh_labels",
 }
 
 
