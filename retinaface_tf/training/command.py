@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -81,6 +82,11 @@ def run(config: TrainingConfig, out: Path, *, restart: bool, quiet: bool, stream
     from retinaface_tf.training.progress import no_progress, rich_progress
     from retinaface_tf.training.trainer import train
 
+    if restart and os.environ.get("TF_CONFIG"):
+        raise ConfigError(
+            "--restart cannot be used with several workers (TF_CONFIG), each of which would remove "
+            f"what the others write; remove {out} yourself."
+        )
     if restart and out.exists():
         if not (out / "config.json").is_file():
             raise DataError(f"{out} is not the folder of a run; --restart does not remove it.")

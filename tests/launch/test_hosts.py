@@ -135,6 +135,21 @@ def test_restart_is_not_for_several_workers():
         training_command("python", ["--out", "x", "--restart"])
 
 
+def test_restart_is_not_for_workers_started_by_hand(tmp_path):
+    """It would remove the folder under the others' hands."""
+    workers = hosts(tmp_path, "alpha\nbeta\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "retinaface_tf", "train", "--restart", "--out", str(tmp_path)],
+        env={**os.environ, "TF_CONFIG": tf_config(workers, 0)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 1
+    assert "error: --restart cannot be used with several workers (TF_CONFIG)" in done.stderr
+    assert (tmp_path / "hosts.txt").exists()
+
+
 def run_command(*arguments, **options):
     return subprocess.run(
         [sys.executable, "-m", "retinaface_tf", "launch", *map(str, arguments)],
