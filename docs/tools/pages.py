@@ -135,6 +135,10 @@ def rewrite_links(text: str, page: str, repository: Path, sources: set[str]) -> 
         elif fence is None:
             line = _LINK.sub(rewrite, line)
             line = re.sub(r"\[([^\[\]]*)\]" + _UNLINK, r"\1", line)
+            # "float32 [5][2]" is a shape in our pages and would be a reference on the site.
+            words = line.split("`")
+            words[::2] = [re.sub(r"\](\[\w+\])", r"]\\\1", part) for part in words[::2]]
+            line = "`".join(words)
         lines.append(line)
     return "\n".join(lines)
 
@@ -148,9 +152,10 @@ def _place_on_site(path: str, repository: Path, sources: set[str]) -> str | None
         path = f"{path}/README.md"
         return site_path(path) if path in MORE_PAGES else None
     if path.startswith("retinaface_tf/") and path.endswith(".py"):
-        module = path.removesuffix(".py").removesuffix("/__init__").split("/")
-        if len(module) > 1 and module[1] not in _NOT_IN_REFERENCE:
-            return f"api/{module[1]}.md#{'.'.join(module)}"
+        module = path.removesuffix(".py").split("/")
+        if module[1] not in (*_NOT_IN_REFERENCE, "__init__"):
+            anchor = "" if module[-1] == "__init__" else f"#{'.'.join(module)}"
+            return f"api/{module[1]}.md{anchor}"
     if path in MORE_PAGES or (path.startswith("docs/") and not path.startswith("docs/tools/")):
         return site_path(path)
     sources.add(path)
