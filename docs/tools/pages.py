@@ -72,6 +72,7 @@ def gather(repository: Path, out: Path, *, presets_table: str) -> None:
     for picture in sorted((repository / "docs").glob("*.*")):
         if picture.suffix in (".png", ".svg"):
             shutil.copy(picture, out / picture.name)
+    shutil.copy(Path(__file__).with_name("site.css"), out / "site.css")
     for name, text in api_pages(repository).items():
         write(out / name, text)
     for source in sorted(sources):
@@ -179,7 +180,8 @@ def api_pages(repository: Path) -> dict[str, str]:
         modules = list(_modules(package, name))
         if modules:
             directives = "\n\n".join(f"::: {module}" for module in modules)
-            pages[f"api/{name}.md"] = f"# {name}\n\n{API_PAGES.get(name, '')}\n\n{directives}\n"
+            summary = API_PAGES.get(name, "") if (package / name).is_dir() else ""
+            pages[f"api/{name}.md"] = f"# {name}\n\n{summary}\n\n{directives}\n"
     lines = [
         "# API reference",
         "",
