@@ -31,6 +31,7 @@ API_PAGES = {
     "config": "The typed, frozen description of a network.",
     "errors": "What can go wrong, by class.",
     "inference": "From pixels to faces: preparing, running, decoding, several scales.",
+    "bulk": "Folders, tars and tables of pictures, by processes or on Ray.",
     "geometry": "Boxes, anchors and their codes: pure functions.",
     "layers": "Building blocks of the network.",
     "models": "The networks, as Keras functional models.",
