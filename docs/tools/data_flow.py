@@ -89,7 +89,7 @@ BOXES = {
     "use": (805, 468, 155, 92, "ship", "others", ["TF-Serving, phones,", "browsers"]),
 }
 PANELS = (
-    (8, 30, 964, 150, "Detect: what `RetinaFace.detect` does"),
+    (8, 30, 964, 150, "Detect: what RetinaFace.detect does"),
     (8, 228, 964, 144, "The network (models/, layers/): one functional model, in keras.ops alone"),
     (8, 426, 964, 152, "Make and ship"),
 )
@@ -125,7 +125,7 @@ def draw() -> str:
     parts.append(_arrow("M490 466V374", "fill it"))
     parts.append(
         f'<text x="20" y="{HEIGHT - 30}" fill="#37474f">The same files serve training, evaluation '
-        "and export. evaluation/ asks `detect` as any user does; cli/ only parses and prints.</text>"
+        "and export. evaluation/ asks detect as any user does; cli/ only parses and prints.</text>"
     )
     return "\n".join([*parts, "</svg>"]) + "\n"
 

@@ -12,6 +12,8 @@ from pathlib import Path
 # A cell that takes longer is broken.
 CELL_SECONDS = 300
 _RESULTS = ("execute_result", "display_data")
+# Bold and colours of terminals.
+_STYLE = re.compile(r"\x1b\[[0-9;]*m")
 # What TensorFlow and LiteRT tell their own developers at the start.
 _LIBRARY_LOG = re.compile(
     r"^([IWE]\d{4} |INFO: |WARNING: All log messages before absl).*\n", re.MULTILINE
@@ -52,7 +54,7 @@ def execute(source: Path, folder: Path, repository: Path):
     try:
         client.execute(env=_environment(folder, repository))
     except (CellExecutionError, CellTimeoutError) as error:
-        text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+        text = _STYLE.sub("", str(error))
         raise TutorialError(f"{source.name} failed:\n{text}") from None
     return notebook
 
@@ -102,7 +104,7 @@ def to_page(notebook, name: str, folder: Path) -> str:
             continue
         parts.append(_code(cell.source))
         streams = "".join(o.text for o in cell.outputs if o.output_type == "stream")
-        printed = _LIBRARY_LOG.sub("", streams)
+        printed = _LIBRARY_LOG.sub("", _STYLE.sub("", streams))
         for output in cell.outputs:
             if output.output_type in _RESULTS and "image/png" in output.data:
                 pictures += 1

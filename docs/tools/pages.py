@@ -31,6 +31,7 @@ API_PAGES = {
     "config": "The typed, frozen description of a network.",
     "errors": "What can go wrong, by class.",
     "inference": "From pixels to faces: preparing, running, decoding, several scales.",
+    "bulk": "Folders, tars and tables of pictures, by processes or on Ray.",
     "geometry": "Boxes, anchors and their codes: pure functions.",
     "layers": "Building blocks of the network.",
     "models": "The networks, as Keras functional models.",
@@ -72,6 +73,7 @@ def gather(repository: Path, out: Path, *, presets_table: str) -> None:
     for picture in sorted((repository / "docs").glob("*.*")):
         if picture.suffix in (".png", ".svg"):
             shutil.copy(picture, out / picture.name)
+    shutil.copy(Path(__file__).with_name("site.css"), out / "site.css")
     for name, text in api_pages(repository).items():
         write(out / name, text)
     for source in sorted(sources):
@@ -135,6 +137,10 @@ def rewrite_links(text: str, page: str, repository: Path, sources: set[str]) -> 
         elif fence is None:
             line = _LINK.sub(rewrite, line)
             line = re.sub(r"\[([^\[\]]*)\]" + _UNLINK, r"\1", line)
+            # "float32 [5][2]" is a shape in our pages and would be a reference on the site.
+            words = line.split("`")
+            words[::2] = [re.sub(r"\](\[\w+\])", r"]\\\1", part) for part in words[::2]]
+            line = "`".join(words)
         lines.append(line)
     return "\n".join(lines)
 
@@ -148,9 +154,10 @@ def _place_on_site(path: str, repository: Path, sources: set[str]) -> str | None
         path = f"{path}/README.md"
         return site_path(path) if path in MORE_PAGES else None
     if path.startswith("retinaface_tf/") and path.endswith(".py"):
-        module = path.removesuffix(".py").removesuffix("/__init__").split("/")
-        if len(module) > 1 and module[1] not in _NOT_IN_REFERENCE:
-            return f"api/{module[1]}.md#{'.'.join(module)}"
+        module = path.removesuffix(".py").split("/")
+        if module[1] not in (*_NOT_IN_REFERENCE, "__init__"):
+            anchor = "" if module[-1] == "__init__" else f"#{'.'.join(module)}"
+            return f"api/{module[1]}.md{anchor}"
     if path in MORE_PAGES or (path.startswith("docs/") and not path.startswith("docs/tools/")):
         return site_path(path)
     sources.add(path)
@@ -174,7 +181,8 @@ def api_pages(repository: Path) -> dict[str, str]:
         modules = list(_modules(package, name))
         if modules:
             directives = "\n\n".join(f"::: {module}" for module in modules)
-            pages[f"api/{name}.md"] = f"# {name}\n\n{API_PAGES.get(name, '')}\n\n{directives}\n"
+            summary = API_PAGES.get(name, "") if (package / name).is_dir() else ""
+            pages[f"api/{name}.md"] = f"# {name}\n\n{summary}\n\n{directives}\n"
     lines = [
         "# API reference",
         "",

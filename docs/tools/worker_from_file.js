@@ -19,9 +19,12 @@ if (location.protocol === "file:") {
         `</script><script src="${new URL(url, location.href)}"></script>`;
       window.addEventListener("from-worker", ({ detail }) => {
         if (detail.frame !== this.frame) return;
-        const event = new MessageEvent("message", { data: detail.message });
-        this.dispatchEvent(event);
-        if (this.onmessage) this.onmessage(event);
+        // Later, as from a worker: the page may be in the middle of something.
+        setTimeout(() => {
+          const event = new MessageEvent("message", { data: detail.message });
+          this.dispatchEvent(event);
+          if (this.onmessage) this.onmessage(event);
+        });
       });
       this.frame.addEventListener("load", () => {
         const waiting = this.waiting;
@@ -33,7 +36,10 @@ if (location.protocol === "file:") {
 
     postMessage(message) {
       if (this.waiting) this.waiting.push(message);
-      else this.frame.contentWindow.dispatchEvent(new MessageEvent("message", { data: message }));
+      else {
+        const frame = this.frame.contentWindow;
+        setTimeout(() => frame.dispatchEvent(new MessageEvent("message", { data: message })));
+      }
     }
 
     terminate() {

@@ -51,7 +51,7 @@ Image.fromarray(np.concatenate([draw_labels(entry) for entry in labelled[:6]], a
 # step and at the end, and goes on where it was if it is interrupted.
 
 # %%
-Path("own.toml").write_text("""\
+_ = Path("own.toml").write_text("""\
 network = "mobilenet0.25"
 epochs = 6
 evaluate_epochs = 6

@@ -15,7 +15,7 @@ image = astronaut()
 detector = RetinaFace.from_preset("mobilenet0.25-mesh")
 faces = detector.detect(image)
 x1, y1, x2, y2 = faces.boxes[0].astype(int)
-Image.fromarray(faces.draw(image)).crop((x1 - 60, y1 - 60, x2 + 60, y2 + 60)).resize((480, 520))
+Image.fromarray(faces.draw(image)).crop((x1 - 50, y1 - 50, x2 + 50, y2 + 50)).resize((390, 440))
 
 # %% [markdown]
 # x and y are pixels of the picture, z points away from the viewer with the nose tip near 0. The first 68

@@ -68,7 +68,7 @@ def result_schema(num_vertices: int | None = None) -> pa.Schema:
     """Columns of the results.
 
     index int64, source string, image string, width int32, height int32; and for each face in lists,
-    best first, boxes [4] (x1, y1, x2, y2), scores, landmarks [5][2], vertices [V][3] where the
+    best first, boxes [4] (x1, y1, x2, y2), scores, landmarks [5, 2], vertices [V, 3] where the
     network has them, float32, all in pixels of the picture as in `Faces`; error string. Of a picture
     that failed only the first three and error are there, of any other error is null.
     """

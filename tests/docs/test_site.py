@@ -1,0 +1,131 @@
+"""What the documentation site is made of, without building it."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(REPOSITORY / "docs" / "tools"))
+
+import data_flow  # noqa: E402
+import links  # noqa: E402
+import pages  # noqa: E402
+
+PAGE = '<html><body><h1 id="top">t</h1>{}</body></html>'
+
+
+@pytest.fixture
+def site(tmp_path):
+    """Writes a site of the pages given as path=body and checks it."""
+
+    def build(**bodies):
+        for name, body in bodies.items():
+            path = tmp_path / name.replace("__", "/").replace("_html", ".html")
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(PAGE.format(body))
+        return links.check_site(tmp_path)
+
+    return build
+
+
+def test_whole_site_has_no_problem(site):
+    problems, external = site(
+        index_html='<a href="sub/two.html#top">x</a><a href="https://example.org">y</a>',
+        sub__two_html='<a href="../index.html">x</a><a href="#top">y</a><img src="data:,">',
+    )
+    assert problems == []
+    assert external == {"https://example.org": 1}
+
+
+@pytest.mark.parametrize(
+    ("body", "complaint"),
+    [
+        ('<a href="gone.html">x</a>', "not there"),
+        ('<img src="gone.png">', "not there"),
+        ('<a href="#gone">x</a>', "no such anchor"),
+        ('<a href="index.html#gone">x</a>', "no such anchor"),
+        ('<script src="https://example.org/a.js"></script>', "from another host"),
+        ('<link rel="stylesheet" href="//example.org/a.css">', "from another host"),
+    ],
+)
+def test_broken_link_is_named(site, body, complaint):
+    problems, _ = site(index_html=body)
+    assert len(problems) == 1
+    assert complaint in problems[0] and problems[0].startswith("index.html")
+
+
+def test_links_of_files_become_links_of_pages():
+    text = "\n".join(
+        [
+            "[a](../docs/speed.md#memory-with-ever-new-sizes) [b](../tflite)",
+            "[c](../retinaface_tf/faces.py) [d](../benchmarks/detect.py)",
+            "[e](https://example.org/x.md) [f](#here) [g](../benchmarks)",
+            "```",
+            "[h](nowhere.md)",
+            "```",
+        ]
+    )
+    sources = set()
+    out = pages.rewrite_links(text, "serving/README.md", REPOSITORY, sources).split("\n")
+    assert out[0] == "[a](../speed.md#memory-with-ever-new-sizes) [b](../tflite/README.md)"
+    assert out[1] == (
+        "[c](../api/faces.md#retinaface_tf.faces) [d](../sources/benchmarks/detect.py.md)"
+    )
+    assert out[2] == "[e](https://example.org/x.md) [f](#here) g"
+    assert out[4] == "[h](nowhere.md)"
+    assert sources == {"benchmarks/detect.py"}
+
+
+def test_link_to_a_missing_file_stops_the_build():
+    with pytest.raises(pages.PageError, match=r"speed\.md links to \.\./gone\.py"):
+        pages.rewrite_links("[x](../gone.py)", "docs/speed.md", REPOSITORY, set())
+
+
+def test_every_page_gathers(tmp_path):
+    pages.gather(REPOSITORY, tmp_path / "docs", presets_table="| all of them |")
+    assert "| all of them |" in (tmp_path / "docs" / "model-zoo.md").read_text()
+    assert (tmp_path / "docs" / "data-flow.svg").is_file()
+
+
+def test_reference_has_every_module_once():
+    text = "\n".join(pages.api_pages(REPOSITORY).values())
+    named = re.findall(r"^::: (\S+)$", text, re.MULTILINE)
+    package = REPOSITORY / "retinaface_tf"
+    there = {
+        ".".join(path.relative_to(REPOSITORY).with_suffix("").parts)
+        for path in package.rglob("*.py")
+        if "cli" not in path.parts and not path.name.startswith("_")
+    }
+    assert len(named) == len(set(named))
+    assert set(named) == there
+
+
+def test_navigation_leads_to_pages():
+    text = (REPOSITORY / "mkdocs.yml").read_text()
+    listed = re.findall(
+        r":\s+(\S+\.md)$", yaml.safe_dump(yaml.safe_load(text)["nav"]), re.MULTILINE
+    )
+    written = {pages.site_path(page) for page in pages.written_pages(REPOSITORY)}
+    tutorials = {
+        pages.site_path(path.relative_to(REPOSITORY).as_posix())
+        for path in (REPOSITORY / "docs" / "tutorials").glob("*.py")
+    }
+    assert set(listed) <= written | tutorials | set(pages.api_pages(REPOSITORY))
+    assert tutorials <= set(listed)
+
+
+def test_picture_of_the_data_flow_is_the_scripts():
+    assert data_flow.OUT.read_text() == data_flow.draw()
+
+
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "docs" / "tutorials").glob("*.py")))
+def test_tutorial_is_python_and_begins_with_a_title(path):
+    text = path.read_text()
+    ast.parse(text)
+    assert text.startswith("# %% [markdown]\n# # ")
