@@ -1,11 +1,11 @@
 """What a network's shape costs in LiteRT: milliseconds and ratios to the public network, in one run.
 
-    python benchmarks/network_latency.py [--size 640] [--rounds 20] [--int8] [--parts]
+    python benchmarks/network_latency.py [--size 640] [--rounds 20] [--int8] [--parts] [--work DIR]
         [--networks PRESET... | KEY=VALUE,KEY=VALUE ...]
 
 One thread, random weights (they cost what trained ones do), the candidates taking turns. A network is
 a preset, or changes of `RetinaFaceConfig`'s defaults, as in `channels=32,negative_slope=0`. `--int8` adds
-the int8 file of each. `--parts` says where the first network's time goes: each line is a network cut off
+the int8 file of each; `--work` keeps the files for another run. `--parts` says where the first network's time goes: each line is a network cut off
 behind that layer.
 """
 
@@ -51,10 +51,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--int8", action="store_true")
     parser.add_argument("--parts", action="store_true")
+    parser.add_argument("--work", type=Path, help="folder that keeps the exported files")
     options = parser.parse_args()
     names = list(dict.fromkeys(["mobilenet0.25", *options.networks]))
     console = Console(width=120)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.work or Path(temporary)
         if options.parts:
             network = build_retinaface(read_network(names[-1]), (options.size, options.size, 3))
             runs = parts_of(network, options.size)
@@ -62,7 +64,7 @@ def main() -> None:
             return
         found = {}
         for precision in ("float32", "int8")[: 1 + options.int8]:
-            runs = {name: exported(name, precision, options.size, Path(folder)) for name in names}
+            runs = {name: exported(name, precision, options.size, folder) for name in names}
             found[precision] = times(runs, options.rounds)
         console.print(table("network", found))
 
@@ -83,16 +85,17 @@ def read_network(text: str) -> RetinaFaceConfig:
 
 def exported(text: str, precision: str, size: int, folder: Path):
     """A function that runs the network's .tflite once."""
-    network = build_retinaface(read_network(text))
-    rng = np.random.default_rng(0)
-    pictures = [rng.integers(0, 256, (size, size, 3), np.uint8) for _ in range(2)]
-    path = export_tflite(
-        network,
-        folder / f"{abs(hash(text))}-{precision}.tflite",
-        size=(size, size),
-        precision=precision,
-        calibration=pictures if precision == "int8" else None,
-    )
+    path = folder / f"{text.replace('=', '-')}-{size}-{precision}.tflite"
+    if not path.is_file():
+        rng = np.random.default_rng(0)
+        pictures = [rng.integers(0, 256, (size, size, 3), np.uint8) for _ in range(2)]
+        export_tflite(
+            build_retinaface(read_network(text)),
+            path,
+            size=(size, size),
+            precision=precision,
+            calibration=pictures if precision == "int8" else None,
+        )
     return runner(path.read_bytes(), size)
 
 

@@ -12,7 +12,13 @@ from retinaface_tf.errors import ConfigError
 from retinaface_tf.geometry.anchors import generate_anchors
 from retinaface_tf.geometry.coding import decode_boxes, decode_points
 from retinaface_tf.models import build_retinaface
+from retinaface_tf.presets import get_preset
+from retinaface_tf.training.config import read_config
+from retinaface_tf.training.initialize import initial_network
 from retinaface_tf.training.narrow import narrow_network
+from retinaface_tf.training.step import freeze
+from retinaface_tf.weights import save_weights
+from tests.conftest import REPOSITORY
 
 WIDE = RetinaFaceConfig(channels=16, negative_slope=0.0)
 
@@ -106,3 +112,16 @@ def test_more_anchors_take_the_nearest_size(wide):
 def test_other_differences_are_refused(wide, changes):
     with pytest.raises(ConfigError, match=r"init\.narrow"):
         narrow_network(wide, dataclasses.replace(WIDE, **changes))
+
+
+def test_the_recipe_starts_the_slim_network_from_a_wide_one(tmp_path):
+    """`own-slim` as it stands, with weights in a file."""
+    config = read_config(REPOSITORY / "training/configs/own-slim.toml")
+    assert config.network == get_preset("mobilenet0.25-slim").config and config.init.narrow
+    wide = save_weights(build_retinaface("mobilenet0.25-relu"), tmp_path / "wide.weights.h5")
+    network, note = initial_network(
+        config.network, dataclasses.replace(config.init, source=str(wide))
+    )
+    assert network.get_layer("p3_merge_conv").kernel.shape == (3, 3, 32, 32)
+    assert "32 channels" in note
+    assert freeze(network, config.init.freeze) == 14
