@@ -173,7 +173,12 @@ def memory(options, passes: int = 4) -> None:
     shutil.rmtree(out, ignore_errors=True)
     process = start(options, options.engine, passes=passes)
     with Memory(process.pid) as samples:
-        code = process.wait()
+        while process.poll() is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=10)
+            done = len(files(out)) * SHARD
+            print(f"{done:6d} pictures, {samples.last()} MiB resident in workers", flush=True)
+    code = process.returncode
     names = Counter(name for name, _, _ in summary(out))
     print(
         f"{sum(names.values())} rows of {len(names)} pictures, {passes} times over, exit code {code}"
@@ -339,6 +344,9 @@ class Memory:
                 if b"process_worker" in command_of(pid) or b"ShardActor" in command_of(pid)
             ]
             self._samples.append(sum(map(resident, workers or [self._root])))
+
+    def last(self) -> int:
+        return (self._samples or [0])[-1] >> 20
 
     def at_tenths(self) -> str:
         # The last moments are those of processes that end.

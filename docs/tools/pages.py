@@ -18,6 +18,7 @@ MORE_PAGES = (
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "serving/README.md",
+    "serving/kuberay/README.md",
     "tflite/README.md",
     "tflite/web/README.md",
 )
@@ -43,6 +44,7 @@ API_PAGES = {
     "export": "SavedModel, TFLite, ONNX.",
     "convert": "Readers of other projects' weights.",
     "serving": "The local server and the client.",
+    "bulk": "Any number of pictures, by processes or a Ray cluster, into Parquet files.",
 }
 _NOT_IN_REFERENCE = ("cli", "__pycache__")
 _LINK = re.compile(r"\]\(([^()\s]+)\)")
