@@ -44,7 +44,6 @@ API_PAGES = {
     "export": "SavedModel, TFLite, ONNX.",
     "convert": "Readers of other projects' weights.",
     "serving": "The local server and the client.",
-    "bulk": "Any number of pictures, by processes or a Ray cluster, into Parquet files.",
 }
 _NOT_IN_REFERENCE = ("cli", "__pycache__")
 _LINK = re.compile(r"\]\(([^()\s]+)\)")
