@@ -39,7 +39,7 @@ class Asked:
         port: of the server that answers for it, where the peer has one.
     """
 
-    patience = 120.0
+    patience = 240.0
 
     def __init__(
         self, peer: Peer, python: str, log: Path, core: int | None = None, port: int | None = None

@@ -144,7 +144,7 @@ def test_a_peer_that_does_not_answer_is_ended(peer, pictures, tmp_path, monkeypa
     monkeypatch.setattr(Asked, "patience", 0.5)
     path, _ = decoded(pictures, 0, "original", tmp_path / "pixels")
     peer = replace(peer, options={"hangs": True})
-    with ask(peer, tmp_path) as asked, pytest.raises(PeerError, match="no answer in 0.5 seconds"):
+    with ask(peer, tmp_path) as asked, pytest.raises(PeerError, match=r"no answer in 0\.5"):
         asked.ask("detect", picture=str(path), lowest=False)
 
 
