@@ -238,7 +238,7 @@ class Run:
     def _row(self, peer: Peer, cold: dict, times: dict) -> dict:
         environment = self.installed.get(peer.environment, {"error": "not installed in this run"})
         row = {"key": peer.key, "name": peer.name, "ours": peer.ours, "weights": peer.weights}
-        error = environment.get("error") or self.errors.get(peer.key)
+        error = environment.get("error") or self.errors.get(peer.key) or times.get("error")
         if error is None and not times:
             error = "not measured yet"
         if error is not None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -37,6 +39,8 @@ class Asked:
         port: of the server that answers for it, where the peer has one.
     """
 
+    patience = 240.0
+
     def __init__(
         self, peer: Peer, python: str, log: Path, core: int | None = None, port: int | None = None
     ):
@@ -62,16 +66,28 @@ class Asked:
         """One request, one answer.
 
         Raises:
-            PeerError: it ended, or answered with an error.
+            PeerError: it ended, answered with an error, or not within `patience` seconds.
         """
+        late = threading.Event()
+
+        def give_up() -> None:
+            late.set()
+            self._process.kill()
+
+        patience = threading.Timer(self.patience, give_up)
+        patience.start()
         try:
             self._process.stdin.write(json.dumps({"do": do, **request}) + "\n")
             self._process.stdin.flush()
             line = self._process.stdout.readline()
         except BrokenPipeError:
             line = ""
+        finally:
+            patience.cancel()
         if not line:
             code = self._process.wait()
+            if late.is_set():
+                raise PeerError(f"no answer in {self.patience:g} seconds")
             raise PeerError(f"the process ended with {code}; see {self._log.name}")
         answer = json.loads(line)
         if "error" in answer:
@@ -80,7 +96,8 @@ class Asked:
 
     def close(self) -> None:
         """Ends the process."""
-        self._process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
         try:
             self._process.wait(20)
         except subprocess.TimeoutExpired:

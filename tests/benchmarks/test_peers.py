@@ -27,7 +27,7 @@ from benchmarks.peers.plot import accuracy_latency_plot, plot_points
 from benchmarks.peers.scores import accuracy, fit_of_boxes, point_errors, precision
 
 ADAPTER = """
-import sys
+import sys, time
 sys.path.insert(0, {folder!r})
 from answer import as_it_is, serve
 
@@ -38,6 +38,8 @@ def open_detector(options):
             raise ValueError("cannot see")
         if options.get("dies"):
             sys.exit(7)
+        if options.get("hangs"):
+            time.sleep(60)
         height, width = rgb.shape[:2]
         count = 2 if lowest else 1
         boxes = [(0, 0, width, height), (1, 1, 3, 3)][:count]
@@ -135,6 +137,14 @@ def test_a_peer_that_dies_is_told_by_its_exit_code(peer, pictures, tmp_path):
     path, _ = decoded(pictures, 0, "original", tmp_path / "pixels")
     peer = replace(peer, options={"dies": True})
     with ask(peer, tmp_path) as asked, pytest.raises(PeerError, match="ended with 7"):
+        asked.ask("detect", picture=str(path), lowest=False)
+
+
+def test_a_peer_that_does_not_answer_is_ended(peer, pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr(Asked, "patience", 0.5)
+    path, _ = decoded(pictures, 0, "original", tmp_path / "pixels")
+    peer = replace(peer, options={"hangs": True})
+    with ask(peer, tmp_path) as asked, pytest.raises(PeerError, match=r"no answer in 0\.5"):
         asked.ask("detect", picture=str(path), lowest=False)
 
 
