@@ -17,7 +17,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.training.small_run import VALUES
+
 SCRIPT = Path(__file__).with_name("small_run.py")
+ROOT = Path(__file__).resolve().parents[2]
 DOUBLE = {"precision": "float64"}
 
 
@@ -76,30 +79,109 @@ def test_two_devices_equal_one(one_device, tmp_path):
     assert_same_run(one_device, tmp_path / "run", 1e-5)
 
 
-@pytest.mark.slow
-def test_two_workers_equal_one(one_device, tmp_path):
-    ports = []
-    sockets = [socket.socket() for _ in range(2)]
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
     for opened in sockets:
         opened.bind(("127.0.0.1", 0))
-        ports.append(opened.getsockname()[1])
+    ports = [opened.getsockname()[1] for opened in sockets]
     for opened in sockets:
         opened.close()
-    cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
-    workers = [
+    return ports
+
+
+def start_two(folder: Path, *changes: dict) -> list[subprocess.Popen]:
+    cluster = {"worker": [f"127.0.0.1:{port}" for port in free_ports(2)]}
+    return [
         start(
-            tmp_path / "run",
-            DOUBLE,
+            folder,
+            changes[index],
             f"worker{index}" if index else "losses",
             TF_CONFIG=json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}}),
         )
         for index in range(2)
     ]
-    for worker in workers:
+
+
+@pytest.fixture(scope="module")
+def two_workers(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("workers") / "run"
+    for worker in start_two(folder, DOUBLE, DOUBLE):
         finish(worker)
-    assert_same_run(one_device, tmp_path / "run", 1e-5)
+    return folder
+
+
+@pytest.mark.slow
+def test_two_workers_equal_one(one_device, two_workers):
+    assert_same_run(one_device, two_workers, 1e-5)
     # Both saw the loss of the global batch.
-    assert losses(tmp_path / "run") == losses(tmp_path / "run", "worker1")
+    assert losses(two_workers) == losses(two_workers, "worker1")
+
+
+@pytest.mark.slow
+def test_workers_that_differ_do_not_start(tmp_path):
+    """Both say the same sentence, before any data is read."""
+    workers = start_two(tmp_path / "run", DOUBLE, {**DOUBLE, "seed": 3})
+    for worker in workers:
+        _, errors = worker.communicate(timeout=300)
+        assert worker.returncode == 1
+        assert (
+            "ConfigError: Worker 1 has seed 3, worker 0 has 0; give every worker the same options."
+            in errors
+        )
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+def children(pid: int) -> list[int]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[1]) == pid:
+            found.append(int(path.parent.name))
+    return found
+
+
+@pytest.mark.slow
+def test_a_worker_killed_in_the_middle_changes_nothing(two_workers, tmp_path):
+    """The launcher notices, stops the other, starts both again; the end is that of a whole run."""
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({**VALUES, **DOUBLE}))
+    hosts = tmp_path / "hosts.txt"
+    hosts.write_text("".join(f"127.0.0.1:{port}\n" for port in free_ports(2)))
+    folder = tmp_path / "run"
+    launched = ["launch", "--hosts", str(hosts), "--restarts", "1"]
+    options = ["--config", str(config), "--out", str(folder), "--quiet"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "retinaface_tf", *launched, "--", *options],
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    while process.poll() is None and not list(
+        (folder / "checkpoints").glob("step-00000000[12345].npz")
+    ):
+        time.sleep(0.02)
+    # Launcher, supervisor, training.
+    (second,) = (
+        pid
+        for supervisor in children(process.pid)
+        for pid in children(supervisor)
+        if '"index": 1' in Path(f"/proc/{pid}/environ").read_text()
+    )
+    os.kill(second, signal.SIGKILL)
+    output, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, output[-3000:]
+    assert "was killed by SIGKILL. The others were stopped; starting again (1 of 1)" in output
+    for rank in (0, 1):
+        assert f"[{rank}] going on from step " in output
+        assert f"[{rank}] 2 workers agree on code, configuration and data" in output
+    whole, restarted = variables(two_workers), variables(folder)
+    assert whole.keys() == restarted.keys()
+    for name in whole:
+        np.testing.assert_array_equal(whole[name], restarted[name], err_msg=name)
 
 
 @pytest.mark.slow
