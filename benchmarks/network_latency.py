@@ -101,8 +101,6 @@ def exported(text: str, precision: str, size: int, folder: Path):
 
 def parts_of(network, size: int) -> dict:
     """Functions that run the network up to a layer."""
-    import tensorflow as tf
-
     names = {layer.name for layer in network.layers}
     runs = {}
     for cut in (*CUTS, None):
@@ -112,15 +110,21 @@ def parts_of(network, size: int) -> dict:
             model = keras.Model(
                 network.input, network.get_layer(act if act in names else cut).output
             )
-        archive = keras.export.ExportArchive()
-        archive.track(model)
-        signature = [tf.TensorSpec([1, size, size, 3], tf.float32, "image")]
-        with tempfile.TemporaryDirectory() as folder:
-            archive.add_endpoint("serve", lambda image, m=model: m(image), signature)
-            archive.write_out(folder, verbose=False)
-            content = tf.lite.TFLiteConverter.from_saved_model(folder, ["serve"]).convert()
-        runs[cut or "all"] = runner(content, size)
+        runs[cut or "all"] = runner(converted(model, size), size)
     return runs
+
+
+def converted(model, size: int) -> bytes:
+    """A Keras model as a float32 .tflite."""
+    import tensorflow as tf
+
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    signature = [tf.TensorSpec([1, size, size, 3], tf.float32, "image")]
+    with tempfile.TemporaryDirectory() as folder:
+        archive.add_endpoint("serve", lambda image: model(image), signature)
+        archive.write_out(folder, verbose=False)
+        return tf.lite.TFLiteConverter.from_saved_model(folder, ["serve"]).convert()
 
 
 def runner(content: bytes, size: int):
