@@ -43,6 +43,9 @@ class LossConfig:
         mesh_positives, pixel_positives: at most so many anchors of a picture are looked at by these
             terms; each then stands for several.
         pixel_size: side in pixels of the crops that faces are drawn into.
+        pixel_points_weight, pixel_prior_weight: of what the L_pixel term may have beside the paper's
+            loss: the mean distance of the drawn face's five points from the labelled ones, in parts of
+            the anchor's side, and the mean square of the code. Ours; 0 leaves them out.
     """
 
     classification: str = "ohem"
@@ -60,6 +63,8 @@ class LossConfig:
     mesh_positives: int = 16
     pixel_positives: int = 2
     pixel_size: int = 48
+    pixel_points_weight: float = 0.0
+    pixel_prior_weight: float = 0.0
 
     def __post_init__(self):
         if self.classification not in ("ohem", "focal"):
@@ -73,6 +78,10 @@ class LossConfig:
         if min(self.mesh_weight, self.pixel_weight, self.edge_weight) < 0:
             raise ConfigError(
                 "loss.mesh_weight, pixel_weight and edge_weight must not be negative."
+            )
+        if min(self.pixel_points_weight, self.pixel_prior_weight) < 0:
+            raise ConfigError(
+                "loss.pixel_points_weight and pixel_prior_weight must not be negative."
             )
         if min(self.mesh_positives, self.pixel_positives) < 1 or self.pixel_size < 8:
             raise ConfigError(

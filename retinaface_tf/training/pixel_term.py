@@ -13,6 +13,7 @@ from retinaface_tf.geometry.crops import crop_squares
 from retinaface_tf.losses.multitask import LossConfig
 from retinaface_tf.models.mesh_decoder import load_mesh_decoder
 from retinaface_tf.models.reconstruction import (
+    FaceParameters,
     FaceReconstruction,
     ReconstructionHead,
     gather_cells,
@@ -27,12 +28,16 @@ _WHITE = 255.0
 class PixelTerm:
     """The reconstruction branch's loss on a batch; it needs no labels but boxes.
 
+    The paper has nothing beside L_pixel. From a fresh head that alone may draw faces off their
+    places, where no pixel says which way to go; the five points do, for faces that have them
+    labelled, and a prior on the code keeps it at faces. Both are ours, off unless they have a weight.
+
     The shipped mesh decoder stays as it is; its head learns, and through it the network.
 
     Args:
         network: what the feature maps are of.
         anchors: float32 [A, 4] of the input's size.
-        config: `pixel_positives` and `pixel_size`.
+        config: the members `pixel_...`.
 
     Attributes:
         branch: the head, a `ReconstructionHead`.
@@ -60,22 +65,44 @@ class PixelTerm:
         Args:
             batch: "image" [B, H, W, 3].
             outputs: of the network, with feature maps of all levels.
-            targets: "faces" int32 [B, A] (`data.targets`).
+            targets: "faces" int32 [B, A], "landmark_deltas" and "landmark_mask" (`data.targets`).
         """
         chosen = choose_positives(targets["faces"] >= 0, self.config.pixel_positives)
         # Nothing cannot be drawn.
         losses = tf.cond(
             tf.size(chosen.anchor) > 0,
-            lambda: self._losses(batch["image"], outputs, chosen),
+            lambda: self._losses(batch["image"], outputs, targets, chosen),
             lambda: tf.zeros([0]),
         )
         return chosen.sum_by_picture(losses)
 
-    def _losses(self, images, outputs: dict, chosen: Positives):
+    def _losses(self, images, outputs: dict, targets: dict, chosen: Positives):
         squares = tf.gather(self.anchors, chosen.anchor)
+        maps = {n: tf.cast(v, tf.float32) for n, v in outputs.items() if n.startswith("features_")}
         features, slots = gather_cells(
-            outputs, self.network, chosen.picture, squares, chosen.anchor, images.shape[1:3]
+            maps, self.network, chosen.picture, squares, chosen.anchor, images.shape[1:3]
         )
-        parameters = interpret(self.branch(tf.cast(features, tf.float32), slots))
+        parameters = interpret(self.branch(features, slots))
+        mesh = self.faces.mesh(parameters)
         crops = crop_squares(images, chosen.picture, squares, self.config.pixel_size) / _WHITE
-        return _WHITE * self.faces.loss(parameters, crops)
+        losses = self.faces.loss(parameters, crops, mesh)
+        if self.config.pixel_points_weight:
+            gap = self._points_gap(parameters, mesh, targets, chosen)
+            losses += self.config.pixel_points_weight * gap
+        if self.config.pixel_prior_weight:
+            prior = tf.reduce_mean(parameters.code**2, axis=-1)
+            losses += self.config.pixel_prior_weight * prior
+        return _WHITE * losses
+
+    def _points_gap(self, parameters: FaceParameters, mesh, targets: dict, chosen: Positives):
+        """Mean distance of the labelled points, in parts of the anchor's side: [K], 0 without any."""
+        codes = tf.reshape(chosen.take(targets["landmark_deltas"]), [-1, 5, 2])
+        known = tf.cast(chosen.take(targets["landmark_mask"]), tf.float32)
+        # The codes count from the anchor's middle, the drawn points from its corner.
+        wanted = 0.5 + self.network.center_variance * tf.cast(codes, tf.float32)
+        gap = self.faces.points(parameters, mesh) - wanted
+        # The root has no slope at 0.
+        distance = tf.sqrt(tf.reduce_sum(gap**2, axis=-1) + 1e-12)
+        return tf.math.divide_no_nan(
+            tf.reduce_sum(known * distance, axis=-1), tf.reduce_sum(known, axis=-1)
+        )

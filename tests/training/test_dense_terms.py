@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import keras
 import numpy as np
@@ -18,7 +19,7 @@ from retinaface_tf.errors import ConfigError
 from retinaface_tf.geometry.crops import crop_squares
 from retinaface_tf.losses.multitask import LossConfig
 from retinaface_tf.mesh.topology import load_topology
-from retinaface_tf.models.reconstruction import interpret
+from retinaface_tf.models.reconstruction import gather_cells, interpret
 from retinaface_tf.training.config import OptimizerConfig
 from retinaface_tf.training.dense_start import begin_dense_head
 from retinaface_tf.training.mesh_term import MeshTerm
@@ -152,12 +153,12 @@ def bilinear(cells, place):
 
 
 def loop_loss(found, target) -> float:
-    vertex = sum(abs(f - t).sum() for f, t in zip(found, target)) / len(found)
+    found, target = found.tolist(), target.tolist()
+    vertex = sum(abs(a - b) for f, t in zip(found, target) for a, b in zip(f, t)) / len(found)
     edges = []
-    for corners in load_topology().triangles:
-        for i, j in ((0, 1), (1, 2), (2, 0)):
-            lengths = [np.linalg.norm(m[corners[i]] - m[corners[j]]) for m in (found, target)]
-            edges.append(abs(lengths[0] - lengths[1]))
+    for corners in load_topology().triangles.tolist():
+        for i, j in zip(corners, corners[1:] + corners[:1]):
+            edges.append(abs(math.dist(found[i], found[j]) - math.dist(target[i], target[j])))
     return vertex + sum(edges) / len(edges)
 
 
@@ -248,6 +249,7 @@ def training():
     return model, pipeline
 
 
+@pytest.mark.slow
 def test_a_step_divides_by_all_positives_and_tells_each_term(training):
     model, pipeline = training
     batch = next(iter(pipeline.epoch(1)))
@@ -298,6 +300,59 @@ def test_the_pixel_term_is_the_mean_difference_of_the_drawn_faces(training):
                 covered += drawn.coverage.numpy()[0, y, x, 0]
         expected[b] = len(positive) * 255 * total / covered
     np.testing.assert_allclose(found, expected, rtol=1e-3)
+
+
+def test_the_pixel_term_takes_any_precision(training):
+    model, pipeline = training
+    term = model._dense_terms["pixel"]
+    batch = next(iter(pipeline.epoch(2)))
+    outputs = model._forward(batch["image"])
+    plain = term(batch, outputs, batch)
+    for kind in ("bfloat16", "float64"):
+        other = {name: tf.cast(value, kind) for name, value in outputs.items()}
+        np.testing.assert_allclose(term(batch, other, batch), plain, rtol=0.02)
+
+
+def test_the_points_and_the_prior_beside_the_pixels(training):
+    """Ours: each adds its own formula, and a face without points only lacks theirs."""
+    model, pipeline = training
+    term = model._dense_terms["pixel"]
+    batch = next(iter(pipeline.epoch(2)))
+    outputs = model._forward(batch["image"])
+    config = term.config
+
+    def run(targets=batch, **weights):
+        term.config = dataclasses.replace(config, **weights)
+        try:
+            return term(batch, outputs, targets).numpy()
+        finally:
+            term.config = config
+
+    positives = (batch["labels"].numpy() == 1).sum(axis=1)
+    before = term.branch.get_weights()
+    kernel, bias = before
+    term.branch.set_weights([kernel, np.random.default_rng(5).normal(0, 0.3, bias.shape)])
+    plain = run()
+    gap = (run(pixel_points_weight=1.0) - plain) / positives / 255
+    prior = (run(pixel_prior_weight=1.0) - plain) / positives / 255
+    chosen = choose_positives(batch["faces"] >= 0, 1)
+    for b, a in enumerate(chosen.anchor.numpy()):
+        anchor = pipeline.anchors[a].astype(np.float64)
+        five = np.float64(batch["landmarks"][b, batch["faces"][b, a]])
+        inside = (five - anchor[:2]) / anchor[2:] + 0.5
+        squares = tf.constant(anchor[None], tf.float32)
+        maps = {n: tf.cast(v, tf.float32) for n, v in outputs.items() if n[:8] == "features"}
+        features, slots = gather_cells(
+            maps, term.network, [b], squares, np.int32([a]), (SIDE, SIDE)
+        )
+        parameters = interpret(term.branch(features, slots))
+        points = term.faces.points(parameters).numpy()[0]
+        expected = np.mean([np.hypot(*d) for d in points - inside])
+        assert gap[b] == pytest.approx(expected, rel=1e-3) and expected > 0.01
+        assert prior[b] == pytest.approx(float(np.mean(parameters.code**2)), rel=1e-3)
+    nobody = batch | {"landmark_mask": tf.zeros_like(batch["landmark_mask"])}
+    np.testing.assert_array_equal(run(nobody, pixel_points_weight=1.0), plain)
+    term.branch.set_weights(before)
 
 
 def test_pictures_without_faces_have_no_dense_loss(training):
