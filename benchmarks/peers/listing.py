@@ -184,6 +184,7 @@ def peers(data: Path, work: Path) -> tuple[Peer, ...]:
             "facenet-pytorch",
             "run_facenet.py",
             threshold=0.7,
+            subset=True,
             weights="in its wheel",
         ),
         Peer(
