@@ -53,11 +53,13 @@ class PixelTerm:
         keras.config.set_dtype_policy("float32")
         try:
             self.faces = FaceReconstruction(load_mesh_decoder(), config.pixel_size)
-            code = self.faces.decoder.config.code
-            self.branch = ReconstructionHead(slots, code, name="reconstruction_head")
-            self.branch.build((None, network.channels))
         finally:
             keras.config.set_dtype_policy(policy)
+        # An optimiser wants its variables alike.
+        kind = "float64" if policy.name == "float64" else "float32"
+        code = self.faces.decoder.config.code
+        self.branch = ReconstructionHead(slots, code, name="reconstruction_head", dtype=kind)
+        self.branch.build((None, network.channels))
 
     def __call__(self, batch: dict, outputs: dict, targets: dict):
         """The loss of each picture, summed over its positives: float32 [B].
@@ -82,7 +84,7 @@ class PixelTerm:
         features, slots = gather_cells(
             maps, self.network, chosen.picture, squares, chosen.anchor, images.shape[1:3]
         )
-        parameters = interpret(self.branch(features, slots))
+        parameters = interpret(tf.cast(self.branch(features, slots), tf.float32))
         mesh = self.faces.mesh(parameters)
         crops = crop_squares(images, chosen.picture, squares, self.config.pixel_size) / _WHITE
         losses = self.faces.loss(parameters, crops, mesh)

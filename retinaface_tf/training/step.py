@@ -265,7 +265,9 @@ class DetectorTraining(keras.Model):
         """
         if replicas == 1 or not self._optimizer_config.clip_norm:
             return gradients
-        summed = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+        # Those of gathered weights come as rows, which cannot be divided.
+        dense = [tf.convert_to_tensor(gradient) for gradient in gradients]
+        summed = context.all_reduce(tf.distribute.ReduceOp.SUM, dense)
         return [gradient / replicas for gradient in summed]
 
 

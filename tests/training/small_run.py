@@ -34,7 +34,7 @@ def run(folder: Path, changes: dict, name: str = "losses") -> None:
     losses = {}
 
     def note(step, logs):
-        losses[step] = {k: float(logs[k]) for k in ("loss", "class", "box", "landmark")}
+        losses[step] = {k: float(v) for k, v in logs.items() if k != "bad_images"}
         print(f"step {step}", flush=True)
 
     try:

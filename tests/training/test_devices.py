@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.training.meshed_faces import write_mesh_labels
 from tests.training.small_run import VALUES
 
 SCRIPT = Path(__file__).with_name("small_run.py")
@@ -77,6 +78,35 @@ def test_two_devices_equal_one(one_device, tmp_path):
     """Gradients are clipped here too, which has to happen to their sum."""
     finish(start(tmp_path / "run", {**DOUBLE, "devices": 2}))
     assert_same_run(one_device, tmp_path / "run", 1e-5)
+
+
+@pytest.mark.slow
+def test_two_devices_equal_one_with_the_dense_terms(tmp_path):
+    """Sums over gathered positives, of which the devices have different numbers.
+
+    Gradients of drawn faces are of single precision, and a fresh network amplifies their rounding
+    from step to step. So the losses are compared at once, and after one update.
+    """
+    labels = write_mesh_labels(tmp_path, 12)
+    dense = {"rank": 12, "reduced": 6}
+    changes = {
+        **DOUBLE,
+        "network": {**VALUES["network"], "dense": dense},
+        "data": {**VALUES["data"], "kind": "mesh-labels", "root": str(labels)},
+        "loss": {
+            "mesh_weight": 0.01,
+            "mesh_positives": 3,
+            "pixel_weight": 0.01,
+            "pixel_positives": 1,
+            "pixel_size": 16,
+        },
+    }
+    for devices in (1, 2):
+        finish(start(tmp_path / str(devices), {**changes, "devices": devices}))
+    first, second = losses(tmp_path / "1"), losses(tmp_path / "2")
+    assert all(terms["mesh"] > 0 and terms["pixel"] > 0 for terms in first.values())
+    for step, tolerance in (("1", 1e-9), ("2", 1e-4)):
+        assert first[step] == pytest.approx(second[step], rel=0, abs=tolerance)
 
 
 def free_ports(count: int) -> list[int]:
