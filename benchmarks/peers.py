@@ -29,7 +29,6 @@ import datetime
 import json
 import platform
 import shutil
-import statistics
 import subprocess
 import sys
 import time
@@ -255,7 +254,7 @@ class Run:
         return {
             **row,
             "times": {name: timing.summary(s) for name, s in times.get("scenes", {}).items()},
-            "cold_s": statistics.median(cold["seconds"]) if cold.get("seconds") else None,
+            "cold_s": min(cold["seconds"]) if cold.get("seconds") else None,
             "peak_bytes": state.get("peak_bytes"),
             "bytes": environment["bytes"][peer.step - 1],
             "versions": state.get("versions", {}),
