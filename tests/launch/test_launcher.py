@@ -136,6 +136,8 @@ def test_the_launcher_takes_all_with_it(tmp_path, number):
         [sys.executable, "-m", "retinaface_tf", "launch", *options],
         env={**os.environ, "PROGRAM": PROGRAM},
         stderr=subprocess.DEVNULL,
+        # Who is started in the background of a script ignores Ctrl-C, and so would what it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     while process.poll() is None:
         if len([path for path in tmp_path.glob("pid-*") if path.read_text()]) == 2:
