@@ -62,8 +62,10 @@ def face_frames(boxes, landmarks) -> Frames:
     cosine = ops.sum(x * u + y * v, axis=1)
     sine = ops.sum(y * u - x * v, axis=1)
     length = ops.sqrt(cosine * cosine + sine * sine)
-    # Points that fell together have no direction.
-    upright = _float(ops, length < 1e-6, length)
+    # Points that fell together have no direction. numpy goes on in double precision from here, as the
+    # page's and the app's decoders do throughout: in single, wild codes end a thousandth of a pixel off.
+    together = length < 1e-6
+    upright = together * 1.0 if ops is np else ops.cast(together, length.dtype)
     length = length + upright
     turn = ops.stack([(cosine + upright) / length, sine / length], axis=-1)
     frames = Frames(center, size, turn, None)
