@@ -15,6 +15,7 @@ from retinaface_tf.errors import ConfigError
 BACKBONES = (
     *("mobilenet0.25", "mobilenet0.5", "mobilenet1.0", "mobilenet0.25-paper"),
     *("resnet50", "resnet50-v1", "resnet101-v1", "resnet152-v1"),
+    *("yunet", "yunet-slim"),
 )
 
 # Mean pixel of the public networks, RGB order, 0..255 (their code says BGR 104, 117, 123).
@@ -132,11 +133,14 @@ class RetinaFaceConfig:
         backbone: one of `BACKBONES`.
         levels: pyramid levels from fine to coarse.
         channels: width of the pyramid, the context modules and the heads' input.
-        negative_slope: slope of the LeakyReLU in MobileNet backbones, pyramid and context modules;
-            0 is ReLU.
+        negative_slope: slope of the LeakyReLU in MobileNet and YuNet backbones, pyramid and context
+            modules; 0 is ReLU.
         shared_heads: one set of 1x1 heads for all levels (papers) instead of one a level (the
             public MobileNet weights).
         deformable: the 3x3 convolutions of pyramid and context modules are deformable (v2).
+        separable: pyramid, one unit in place of each context module, and heads are YuNet's, of
+            depthwise-separable convolutions without laterals, so the backbone's maps must have
+            `channels` channels themselves.
         cascade: two context modules and heads a level; the second one refines the boxes that the
             first one makes of the anchors.
         center_variance, size_variance: divisors of the box and landmark codes (SSD's variances).
@@ -150,6 +154,7 @@ class RetinaFaceConfig:
     negative_slope: float = 0.1
     shared_heads: bool = False
     deformable: bool = False
+    separable: bool = False
     cascade: bool = False
     center_variance: float = 0.1
     size_variance: float = 0.2
@@ -176,6 +181,10 @@ class RetinaFaceConfig:
             raise ConfigError(f"channels={self.channels} must be a positive multiple of 4.")
         if self.shared_heads and len({len(level.anchor_sizes) for level in self.levels}) > 1:
             raise ConfigError("Shared heads need the same number of anchors on every level.")
+        if self.separable and (self.deformable or self.cascade or self.shared_heads):
+            raise ConfigError(
+                "separable=true has no deformable convolutions, cascade or shared heads."
+            )
         if self.center_variance <= 0 or self.size_variance <= 0:
             raise ConfigError("Variances must be positive.")
         if isinstance(self.dense, dict):
@@ -192,10 +201,12 @@ class RetinaFaceConfig:
         return self.levels[: max(1, len(self.levels) - self.dense.finer)] if self.dense else ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, strings, lists and dicts: fit for JSON; "dense" only where there is one."""
+        """Plain numbers, strings, lists and dicts: fit for JSON; "dense" and "separable" only where
+        there is one."""
         values = json.loads(json.dumps(dataclasses.asdict(self)))
-        if self.dense is None:
-            del values["dense"]
+        for name in ("dense", "separable"):
+            if not values[name]:
+                del values[name]
         return values
 
     @classmethod

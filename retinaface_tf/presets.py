@@ -124,6 +124,34 @@ _PRESETS = {
             ),
         ),
         Preset(
+            name="yunet",
+            summary="YuNet-n's network with one anchor a cell; `weights convert` reads its .onnx",
+            config=RetinaFaceConfig(
+                backbone="yunet",
+                separable=True,
+                negative_slope=0.0,
+                pixel_mean=(0, 0, 0),
+                levels=tuple(
+                    PyramidLevel(stride=stride, anchor_sizes=(stride,)) for stride in (8, 16, 32)
+                ),
+            ),
+        ),
+        Preset(
+            name="lite",
+            summary="the same, narrower at stride 4 and with nine anchors from 8 to 345 pixels",
+            config=RetinaFaceConfig(
+                backbone="yunet-slim",
+                separable=True,
+                negative_slope=0.0,
+                pixel_mean=(0, 0, 0),
+                levels=(
+                    PyramidLevel(stride=8, anchor_sizes=(8, 13, 21)),
+                    PyramidLevel(stride=16, anchor_sizes=(33, 52, 84)),
+                    PyramidLevel(stride=32, anchor_sizes=(134, 215, 345)),
+                ),
+            ),
+        ),
+        Preset(
             name="mobilenet0.5",
             summary="the same with twice the backbone's width; no public weights",
             config=RetinaFaceConfig(backbone="mobilenet0.5"),

@@ -18,8 +18,8 @@ def convert_weights(source: str | Path, config: RetinaFaceConfig) -> RetinaFaceN
     """A network with the weights of a file, whose format is told by its contents.
 
     Args:
-        source: PyTorch `.pth` in the public layout, ONNX with folded batch norm, our own
-            `.weights.h5`, or `.keras`.
+        source: PyTorch `.pth` in the public layout, ONNX with folded batch norm, YuNet's ONNX for
+            a network like preset "yunet", our own `.weights.h5`, or `.keras`.
         config: the architecture that was trained.
 
     Raises:
@@ -28,6 +28,7 @@ def convert_weights(source: str | Path, config: RetinaFaceConfig) -> RetinaFaceN
     from retinaface_tf.convert.onnx_graph import fill_from_onnx
     from retinaface_tf.convert.state_dict import fill_from_state_dict
     from retinaface_tf.convert.torch_pickle import is_torch_file, read_torch_file
+    from retinaface_tf.convert.yunet import fill_from_yunet
     from retinaface_tf.models import build_retinaface
     from retinaface_tf.weights import is_own_file, load_weights, require_file
 
@@ -44,7 +45,8 @@ def convert_weights(source: str | Path, config: RetinaFaceConfig) -> RetinaFaceN
     except OSError as error:
         raise WeightsError(f"Cannot read {source}: {error.strerror or error}.") from None
     network = build_retinaface(config)
-    fill_from_onnx(network, content, str(source))
+    fill = fill_from_yunet if config.separable else fill_from_onnx
+    fill(network, content, str(source))
     return network
 
 

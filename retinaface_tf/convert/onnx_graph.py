@@ -48,7 +48,7 @@ def fill_from_onnx(network: RetinaFaceNetwork, content: bytes, source: str) -> N
     Raises:
         WeightsError: not such a graph, or it and the network differ.
     """
-    graph = _Graph(_parse(content, source), source)
+    graph = _Graph(parse_graph(content, source), source)
     units = {unit.layer: unit for unit in public_units(network.config)}
     wanted = {}
     for name, unit in units.items():
@@ -76,7 +76,12 @@ def fill_from_onnx(network: RetinaFaceNetwork, content: bytes, source: str) -> N
     fill_network(network, values, source)
 
 
-def _parse(content: bytes, source: str) -> onnx.GraphProto:
+def parse_graph(content: bytes, source: str) -> onnx.GraphProto:
+    """The graph in the bytes of an ONNX file.
+
+    Raises:
+        WeightsError: there is none.
+    """
     import onnx
 
     try:
@@ -91,6 +96,33 @@ def _parse(content: bytes, source: str) -> onnx.GraphProto:
     return graph
 
 
+def read_tensors(graph: onnx.GraphProto, source: str) -> dict[str, np.ndarray]:
+    """The graph's initialisers by name.
+
+    Raises:
+        WeightsError: one lies in another file, is damaged or is there twice.
+    """
+    import onnx
+    from onnx import numpy_helper
+
+    tensors = {}
+    for tensor in graph.initializer:
+        # Such a tensor names another file, which could be any file of this computer.
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            raise WeightsError(
+                f"{source} keeps {tensor.name!r} in another file; save it as one file."
+            )
+        if tensor.name in tensors:
+            raise WeightsError(f"{source} holds the tensor {tensor.name!r} twice.")
+        try:
+            tensors[tensor.name] = numpy_helper.to_array(tensor)
+        except Exception as error:
+            raise WeightsError(
+                f"{source} has a damaged tensor {tensor.name!r} ({error}); copy or download it again."
+            ) from None
+    return tensors
+
+
 class _Graph:
     """A graph reduced to its convolutions.
 
@@ -103,7 +135,7 @@ class _Graph:
     def __init__(self, graph: onnx.GraphProto, source: str):
         self._source = source
         self._graph = graph
-        self._tensors = self._read_tensors()
+        self._tensors = read_tensors(graph, source)
         self._used: set[str] = set()
         self._readers: dict[str, list] = {}
         for node in graph.node:
@@ -118,28 +150,6 @@ class _Graph:
                 f"{source} holds {len(unused)} tensors that no convolution uses ({some(unused)}); "
                 "it is not a RetinaFace graph with folded batch norm."
             )
-
-    def _read_tensors(self) -> dict[str, np.ndarray]:
-        import onnx
-        from onnx import numpy_helper
-
-        tensors = {}
-        for tensor in self._graph.initializer:
-            # Such a tensor names another file, which could be any file of this computer.
-            if tensor.data_location == onnx.TensorProto.EXTERNAL:
-                raise WeightsError(
-                    f"{self._source} keeps {tensor.name!r} in another file; save it as one file."
-                )
-            if tensor.name in tensors:
-                raise WeightsError(f"{self._source} holds the tensor {tensor.name!r} twice.")
-            try:
-                tensors[tensor.name] = numpy_helper.to_array(tensor)
-            except Exception as error:
-                raise WeightsError(
-                    f"{self._source} has a damaged tensor {tensor.name!r} ({error}); copy or "
-                    "download it again."
-                ) from None
-        return tensors
 
     def _walk(self) -> None:
         """Follows feature maps from the picture; what a convolution does not reach is left out."""

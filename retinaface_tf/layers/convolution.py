@@ -78,3 +78,29 @@ def depthwise_bn(
     x = layers.DepthwiseConv2D(3, strides, padding=padding, use_bias=False, name=f"{name}_conv")(x)
     x = layers.BatchNormalization(epsilon=BATCH_NORM_EPSILON, momentum=0.9, name=f"{name}_bn")(x)
     return activate(x, negative_slope, f"{name}_act")
+
+
+def separable_bn(
+    x: keras.KerasTensor,
+    filters: int,
+    *,
+    negative_slope: float | None = None,
+    name: str,
+) -> keras.KerasTensor:
+    """1x1, then 3x3 depthwise convolution, batch norm, activation (YuNet's unit, Wu et al. 2023).
+
+    The depthwise convolution comes last, and nothing stands between the two. Layers
+    `{name}_pointwise` (with a bias, which the zero padding behind it does not see), `{name}_conv`
+    and `{name}_bn`.
+
+    Args:
+        x: [B, H, W, C].
+        filters: output channels.
+        negative_slope: see `activate`.
+        name: prefix of the layers' names.
+
+    Returns:
+        [B, H, W, filters].
+    """
+    x = layers.Conv2D(filters, 1, name=f"{name}_pointwise")(x)
+    return depthwise_bn(x, negative_slope=negative_slope, name=name)

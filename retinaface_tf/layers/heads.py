@@ -1,4 +1,4 @@
-"""Prediction heads: one 1x1 convolution for each quantity, on every level of the pyramid."""
+"""Prediction heads: a 1x1 convolution for each quantity, on every level of the pyramid."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ def prediction_heads(
     *,
     heads: tuple[str, ...] = tuple(HEAD_WIDTHS),
     prefix: str = "",
+    separable: bool = False,
 ) -> dict[str, keras.KerasTensor]:
     """Logits and codes for every anchor, in the order of `geometry.generate_anchors`.
 
@@ -39,6 +40,7 @@ def prediction_heads(
             (`p3_box`, ...).
         heads: which of `HEAD_WIDTHS` to make.
         prefix: of the layers' names.
+        separable: a 3x3 depthwise convolution follows each (layers `p3_box_spread`, ...; YuNet).
 
     Returns:
         "class" [B, N, 2] (background, face), "box" [B, N, 4] and "landmark" [B, N, 10].
@@ -46,7 +48,7 @@ def prediction_heads(
     outputs = {}
     for head in heads:
         width = HEAD_WIDTHS[head]
-        bias = PriorBias() if head == "class" else "zeros"
+        prior = PriorBias() if head == "class" else "zeros"
         parts = []
         convolution = None
         for level, feature in sorted(features.items()):
@@ -55,10 +57,13 @@ def prediction_heads(
                     anchors_per_cell[level] * width,
                     1,
                     kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
-                    bias_initializer=bias,
+                    bias_initializer="zeros" if separable else prior,
                     name=f"{prefix}head_{head}" if shared else f"{prefix}p{level}_{head}",
                 )
             x = convolution(feature)
+            if separable:
+                name = f"{prefix}p{level}_{head}_spread"
+                x = layers.DepthwiseConv2D(3, padding="same", bias_initializer=prior, name=name)(x)
             parts.append(layers.Reshape((-1, width), name=f"{prefix}p{level}_{head}_anchors")(x))
         name = f"{prefix}{head}_outputs"
         outputs[head] = layers.Concatenate(axis=1, name=name)(parts) if len(parts) > 1 else parts[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 from keras import layers
 
-from retinaface_tf.layers.convolution import activate, conv_bn, depthwise_bn
+from retinaface_tf.layers.convolution import activate, conv_bn, depthwise_bn, separable_bn
 
 # MobileNetV1 (Howard et al. 2017): width at multiplier 1 and stride of each separable block.
 MOBILENET_BLOCKS = (
@@ -13,6 +13,12 @@ MOBILENET_BLOCKS = (
     *((512, 2), (512, 1), (512, 1), (512, 1), (512, 1), (512, 1)),
     *((1024, 2), (1024, 1)),
 )
+# YuNet (Wu et al. 2023, table 1): width of the two units of each stage; the first stage is at stride
+# 2, the next two at 4, then 8, 16 and 32. "yunet-slim" narrows where most of the time goes.
+YUNET_WIDTHS = {
+    "yunet": ((16, 16), (16, 64), (64, 64), (64, 64), (64, 64), (64, 64)),
+    "yunet-slim": ((16, 16), (16, 48), (48, 64), (64, 64), (64, 64), (64, 64)),
+}
 RESNET_DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 
 
@@ -24,7 +30,7 @@ def build_backbone(
     Args:
         name: one of `config.BACKBONES`.
         image: normalised picture [B, H, W, 3].
-        negative_slope: of a MobileNet's activations; a ResNet's are ReLU.
+        negative_slope: of a MobileNet's and YuNet's activations; a ResNet's are ReLU.
 
     Returns:
         {2: C2, 3: C3, 4: C4, 5: C5}, each [B, ceil(H / 2**n), ceil(W / 2**n), C].
@@ -33,6 +39,8 @@ def build_backbone(
     if family.startswith("mobilenet"):
         width = float(family.removeprefix("mobilenet"))
         return _mobilenet(image, width, negative_slope, wide_stem=variant == "paper")
+    if family == "yunet":
+        return _yunet(image, YUNET_WIDTHS[name], negative_slope)
     return _resnet(image, resnet_depths(name), stride_first=variant == "v1")
 
 
@@ -67,6 +75,28 @@ def _mobilenet(
         x = conv_bn(x, filters, 1, negative_slope=negative_slope, name=f"{name}_pointwise")
         if level >= 2:
             features[level] = x
+    return features
+
+
+def _yunet(
+    x: keras.KerasTensor, widths: tuple[tuple[int, int], ...], negative_slope: float
+) -> dict[int, keras.KerasTensor]:
+    """Stages of separable units with a 2x2 maximum between those of different strides.
+
+    The first stage begins with the stem, 3x3 of stride 2, in place of its first unit. A maximum
+    over a cut-off last row or column keeps ceil(H / 2) rows, as strided convolutions do.
+    """
+    (stem, first), *others = widths
+    x = conv_bn(x, stem, 3, strides=2, negative_slope=negative_slope, name="stem")
+    x = separable_bn(x, first, negative_slope=negative_slope, name="block1_2")
+    features = {}
+    for stage, (first, second) in enumerate(others, start=2):
+        level = max(2, stage - 1)
+        if level > max(features, default=1):
+            x = layers.MaxPooling2D(2, padding="same", name=f"block{stage}_pool")(x)
+        x = separable_bn(x, first, negative_slope=negative_slope, name=f"block{stage}_1")
+        x = separable_bn(x, second, negative_slope=negative_slope, name=f"block{stage}_2")
+        features[level] = x
     return features
 
 

@@ -9,11 +9,14 @@ import keras
 from keras import layers, ops
 
 from retinaface_tf.config import DenseConfig, RetinaFaceConfig
+from retinaface_tf.errors import ConfigError
 from retinaface_tf.geometry.coding import compose_boxes, compose_points
 from retinaface_tf.layers.context_module import context_module
+from retinaface_tf.layers.convolution import separable_bn
 from retinaface_tf.layers.dense_head import DenseHead
 from retinaface_tf.layers.feature_pyramid import feature_pyramid
 from retinaface_tf.layers.heads import prediction_heads
+from retinaface_tf.layers.separable_pyramid import separable_pyramid
 from retinaface_tf.models.backbones import build_backbone
 
 
@@ -107,13 +110,8 @@ def _connect(config: RetinaFaceConfig, image: keras.KerasTensor):
     x = layers.Rescaling(1.0, offset=[-m for m in config.pixel_mean], name="normalize")(image)
     indices = [level.index for level in config.levels]
     backbone = build_backbone(config.backbone, x, config.negative_slope)
-    pyramid = feature_pyramid(
-        {index: backbone[index] for index in indices if index in backbone},
-        config.channels,
-        config.negative_slope,
-        deformable=config.deformable,
-        coarse_level=indices[-1] not in backbone,
-    )
+    features = {index: backbone[index] for index in indices if index in backbone}
+    pyramid = _pyramid(config, features, coarse_level=indices[-1] not in backbone)
     contexts = _contexts(config, pyramid)
     heads = _heads(config, contexts)
     outputs = {
@@ -135,8 +133,37 @@ def _connect(config: RetinaFaceConfig, image: keras.KerasTensor):
     return outputs, [contexts[index] for index in indices]
 
 
+def _pyramid(config: RetinaFaceConfig, features: dict, coarse_level: bool) -> dict:
+    """Maps of `config.channels` channels on every level."""
+    if not config.separable:
+        return feature_pyramid(
+            features,
+            config.channels,
+            config.negative_slope,
+            deformable=config.deformable,
+            coarse_level=coarse_level,
+        )
+    widths = {x.shape[-1] for x in features.values()}
+    if coarse_level or widths != {config.channels}:
+        raise ConfigError(
+            f"separable=true needs levels of at most stride 32 on which the backbone has "
+            f"channels={config.channels} channels; {config.backbone} has {sorted(widths)}."
+        )
+    return separable_pyramid(features, config.channels, config.negative_slope)
+
+
 def _contexts(config: RetinaFaceConfig, pyramid: dict, prefix: str = "") -> dict:
-    """A context module on every level."""
+    """A context module, or one separable unit, on every level."""
+    if config.separable:
+        return {
+            index: separable_bn(
+                x,
+                config.channels,
+                negative_slope=config.negative_slope,
+                name=f"p{index}_context",
+            )
+            for index, x in pyramid.items()
+        }
     return {
         index: context_module(
             x,
@@ -156,6 +183,7 @@ def _heads(config: RetinaFaceConfig, contexts: dict, prefix: str = "", **options
         {level.index: len(level.anchor_sizes) for level in config.levels},
         shared=config.shared_heads,
         prefix=prefix,
+        separable=config.separable,
         **options,
     )
 

@@ -87,13 +87,17 @@ class InitConfig:
             the others start at random, and "dense" at the directions in which faces differ.
         freeze: parts, or beginnings of layers' names ("stem", "block1_"), that do not learn.
         narrow: the source has more channels, or other anchors: the channels that matter most are
-            taken, and heads moved to this network's anchors (`training.narrow`).
+            taken, and heads moved to this network's anchors (`training.narrow`,
+            `training.narrow_separable`).
+        measure_statistics: batch norm's statistics are measured before the first step, the function
+            kept: for a source whose batch norm was folded into its convolutions.
     """
 
     source: str = "random"
     keep: tuple[str, ...] = ("backbone", "pyramid", "context", "heads")
     freeze: tuple[str, ...] = ()
     narrow: bool = False
+    measure_statistics: bool = False
 
     def __post_init__(self):
         object.__setattr__(self, "keep", tuple(self.keep))

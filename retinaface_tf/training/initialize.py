@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+import numpy as np
 
 from retinaface_tf.config import RetinaFaceConfig
 from retinaface_tf.errors import ConfigError
 from retinaface_tf.models import RetinaFaceNetwork, build_retinaface
 from retinaface_tf.presets import list_presets
+from retinaface_tf.training.batch_statistics import measure_statistics
 from retinaface_tf.training.config import InitConfig
 from retinaface_tf.training.step import PARTS, layers_of, part_of
 
+# Batches of pictures that a separable network is narrowed on, and that statistics are measured on.
+_NARROW_BATCHES = 8
+_STATISTICS_BATCHES = 50
 
-def initial_network(config: RetinaFaceConfig, init: InitConfig) -> tuple[RetinaFaceNetwork, str]:
+
+def initial_network(
+    config: RetinaFaceConfig,
+    init: InitConfig,
+    batches: Callable[[], Iterator[np.ndarray]] = lambda: iter(()),
+) -> tuple[RetinaFaceNetwork, str]:
     """A network as `init` says, and one line that tells where its weights came from.
+
+    Args:
+        config: of the network.
+        init: what to start from.
+        batches: gives pictures [B, H, W, 3] in 0..255 such as it will be trained on.
 
     Raises:
         ConfigError: a part has another name.
@@ -34,9 +52,16 @@ def initial_network(config: RetinaFaceConfig, init: InitConfig) -> tuple[RetinaF
     source = _open_source(config, init.source)
     if init.narrow:
         from retinaface_tf.training.narrow import narrow_network
+        from retinaface_tf.training.narrow_separable import narrow_separable
 
-        source = narrow_network(source, config)
+        if config.separable:
+            pictures = np.concatenate(list(itertools.islice(batches(), _NARROW_BATCHES)))
+            source = narrow_separable(source, config, pictures)
+        else:
+            source = narrow_network(source, config)
     copied = copy_parts(source, network, init.keep)
+    if init.measure_statistics:
+        measure_statistics(network, itertools.islice(batches(), _STATISTICS_BATCHES))
     how = f", {config.channels} channels of theirs" if init.narrow else ""
     return network, f"weights: {copied} layers ({', '.join(init.keep)}) from {init.source}{how}"
 

@@ -179,18 +179,36 @@ def _cut_inputs(weights, layer, parts, kept, groups) -> tuple[np.ndarray, np.nda
 def _move_head(name, moved, bias, source: RetinaFaceConfig, target: RetinaFaceConfig):
     """Kernel and bias of a 1x1 head for other anchors: each takes the nearest size's, rescaled."""
     kernel, added = moved
-    bias = bias + added
     index, head = int(name[1 : name.index("_")]), name[name.index("_") + 1 :]
+    taken, scale, shift = head_for_anchors(head, index, source, target)
+    return [kernel[..., taken] * scale, (bias + added)[taken] * scale + shift]
+
+
+def head_for_anchors(
+    head: str, index: int, source: RetinaFaceConfig, target: RetinaFaceConfig
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """How a head's outputs for some anchors become those for others on a level.
+
+    Each new anchor takes the outputs of the old one nearest in size, rescaled to predict the same.
+
+    Args:
+        head: one of `HEAD_WIDTHS`.
+        index: the level's number.
+        source, target: configurations with the old and with the new anchors.
+
+    Returns:
+        Three [outputs of the new head]: numbers of the old outputs to take, factors, shifts.
+    """
     width = HEAD_WIDTHS[head]
     old, new = (_level(c, index).anchor_sizes for c in (source, target))
-    kernels, biases = [], []
+    taken, scales, shifts = [], [], []
     for size in new:
         nearest = int(np.argmin([abs(math.log(size / other)) for other in old]))
-        part = slice(nearest * width, (nearest + 1) * width)
+        taken.append(np.arange(nearest * width, (nearest + 1) * width))
         scale, shift = _recode(head, old[nearest] / size, source, target)
-        kernels.append(kernel[..., part] * scale)
-        biases.append(bias[part] * scale + shift)
-    return [np.concatenate(kernels, axis=-1), np.concatenate(biases)]
+        scales.append(scale)
+        shifts.append(shift)
+    return np.concatenate(taken), np.concatenate(scales), np.concatenate(shifts)
 
 
 def _recode(head: str, ratio: float, source: RetinaFaceConfig, target: RetinaFaceConfig):

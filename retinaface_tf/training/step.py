@@ -36,7 +36,7 @@ def part_of(layer: str) -> str | None:
     layer = layer.removeprefix("first_")
     if re.match(r"p\d+_context", layer):
         return "context"
-    if re.match(r"(head|p\d+)_(class|box|landmark)$", layer):
+    if re.match(r"(head|p\d+)_(class|box|landmark)(_spread)?$", layer):
         return "heads"
     return "pyramid" if re.match(r"p\d+_", layer) else None
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -183,7 +183,7 @@ class _Run:
         )
         steps = self.pipeline.steps_per_epoch
         with devices.strategy.scope():
-            self.network, note = initial_network(config.network, config.init)
+            self.network, note = initial_network(config.network, config.init, self._first_pictures)
             freeze(self.network, config.init.freeze)
             kept = config.init.source != "random" and "dense" in config.init.keep
             if self.pipeline.topology is not None and not kept:
@@ -212,6 +212,9 @@ class _Run:
         self.best: float | None = None
         self.before: float | None = None
         self.after: float | None = None
+
+    def _first_pictures(self) -> Iterator[np.ndarray]:
+        return (batch["image"].numpy() for batch in self.pipeline.epoch(0))
 
     def run(self) -> TrainingResult:
         self._restore()

@@ -1,0 +1,55 @@
+"""Batch norm's statistics measured on pictures, with the network's function kept.
+
+Weights that come with batch norm folded into the convolutions have statistics of the identity. Training
+normalises by the batch's own, which is another function: a network so begun would first have to
+recover. Measured statistics, and scale and offset changed to match, make both the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import keras
+import numpy as np
+from keras import ops
+
+from retinaface_tf.models import RetinaFaceNetwork
+
+
+def measure_statistics(network: RetinaFaceNetwork, batches: Iterable[np.ndarray]) -> None:
+    """Gives every batch norm the mean and variance of its input, and keeps what it computes.
+
+    Args:
+        network: changed in place.
+        batches: RGB pictures [B, H, W, 3] in 0..255, all of one size.
+    """
+    norms = [layer for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    inputs = keras.Model(network.inputs, {norm.name: norm.input for norm in norms})
+
+    @_compiled
+    def moments(pictures):
+        found = inputs(pictures, training=False)
+        return {name: ops.moments(x, axes=(0, 1, 2)) for name, x in found.items()}
+
+    sums: dict[str, np.ndarray] = {}
+    count = 0
+    for pictures in batches:
+        for name, (mean, variance) in moments(ops.cast(pictures, "float32")).items():
+            mean, variance = np.asarray(mean, np.float64), np.asarray(variance, np.float64)
+            sums[name] = sums.get(name, 0) + np.stack([mean, variance + mean**2])
+        count += 1
+    for norm in norms:
+        gamma, beta, old_mean, old_variance = (np.float64(w) for w in norm.get_weights())
+        mean, square = sums[norm.name] / count
+        variance = np.maximum(square - mean**2, 0)
+        slope = gamma / np.sqrt(old_variance + norm.epsilon)
+        gamma = slope * np.sqrt(variance + norm.epsilon)
+        norm.set_weights([gamma, beta + slope * (mean - old_mean), mean, variance])
+
+
+def _compiled(function):
+    if keras.backend.backend() != "tensorflow":
+        return function
+    import tensorflow as tf
+
+    return tf.function(function)
