@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 
 # YuNet's heads that make each of ours, with the factor of their outputs: background's logit is
 # minus half the objectness, the face's half the class.
-_HEADS = {"class": (("obj", -0.5), ("cls", 0.5)), "box": (("bbox", 1.0),), "landmark": (("kps", 1.0),)}
+_HEADS = {
+    "class": (("obj", -0.5), ("cls", 0.5)),
+    "box": (("bbox", 1.0),),
+    "landmark": (("kps", 1.0),),
+}
 
 
 class _Convolution(NamedTuple):
@@ -64,7 +68,9 @@ def fill_from_yunet(network: RetinaFaceNetwork, content: bytes, source: str) -> 
         for ours, parts in _HEADS.items():
             pairs = [unit(f"bbox_head.multi_level_{name}.{number}") for name, _ in parts]
             factors, shifts = _recode(ours, config)
-            factors = np.repeat([factor for _, factor in parts], len(factors) // len(parts)) * factors
+            factors = (
+                np.repeat([factor for _, factor in parts], len(factors) // len(parts)) * factors
+            )
             first = [p.kernel for p, _ in pairs], [p.bias for p, _ in pairs]
             second = [d.kernel for _, d in pairs], [d.bias for _, d in pairs]
             name = f"p{level.index}_{ours}"

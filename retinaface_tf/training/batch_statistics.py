@@ -23,7 +23,9 @@ def measure_statistics(network: RetinaFaceNetwork, batches: Iterable[np.ndarray]
         network: changed in place.
         batches: RGB pictures [B, H, W, 3] in 0..255, all of one size.
     """
-    norms = [layer for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    norms = [
+        layer for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)
+    ]
     inputs = keras.Model(network.inputs, {norm.name: norm.input for norm in norms})
 
     @_compiled

@@ -79,7 +79,11 @@ def _narrowed(source, target) -> list[tuple[str, str]]:
     """Units of the backbone whose maps get narrower, each with the unit that reads them."""
     found = []
     names = [layer.name for layer in target.layers]
-    units = [name.removesuffix("_bn") for name in names if name.startswith("block") and name.endswith("_bn")]
+    units = [
+        name.removesuffix("_bn")
+        for name in names
+        if name.startswith("block") and name.endswith("_bn")
+    ]
     for unit, reader in zip(units, units[1:]):
         wide, narrow = (n.get_layer(f"{unit}_bn").gamma.shape[0] for n in (source, target))
         if narrow > wide:

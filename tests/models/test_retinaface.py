@@ -72,3 +72,31 @@ def test_config_survives_json():
     assert RetinaFaceConfig.from_dict(config.to_dict()) == config
     with pytest.raises(ConfigError, match="colour"):
         RetinaFaceConfig.from_dict({"colour": "red"})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"cascade": True}, "cascade"),
+        ({"channels": 32}, "has \\[64\\]"),
+        ({"backbone": "mobilenet0.25"}, "has \\[64, 128, 256\\]"),
+        (
+            {
+                "levels": (
+                    PyramidLevel(stride=32, anchor_sizes=(64,)),
+                    PyramidLevel(stride=64, anchor_sizes=(128,)),
+                )
+            },
+            "at most stride 32",
+        ),
+    ],
+)
+def test_separable_networks_that_cannot_be_are_refused(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        build_retinaface(RetinaFaceConfig(**{"backbone": "yunet", "separable": True, **changes}))
+
+
+def test_a_network_without_separable_units_is_described_as_before():
+    assert "separable" not in RetinaFaceConfig().to_dict()
+    config = RetinaFaceConfig(backbone="yunet", separable=True)
+    assert RetinaFaceConfig.from_dict(config.to_dict()) == config
