@@ -47,11 +47,14 @@ class Detector:
     bytes: int
 
 
-def package_detector(key: str, name: str, model: str) -> Detector:
-    """A detector of this package on one thread of LiteRT: a preset, or a file `detect --model` takes."""
+def package_detector(key: str, name: str, model: str, runtime: str | None = None) -> Detector:
+    """A detector of this package: a preset, or a file `detect --model` takes.
+
+    Without a runtime weights run in LiteRT, on one thread.
+    """
     weights = resolve(model) if model in list_presets() else Path(model)
-    detector = RetinaFace.from_file(weights, threads=1)
-    ready, runtime = runnable_file(weights)
+    detector = RetinaFace.from_file(weights, runtime=runtime, threads=1)
+    ready, runtime = runnable_file(weights, runtime)
     return Detector(
         key,
         name,
@@ -100,6 +103,7 @@ class UltraLight:
         import onnxruntime
 
         settings = onnxruntime.SessionOptions()
+        settings.log_severity_level = 3
         settings.intra_op_num_threads = settings.inter_op_num_threads = 1
         self._session = onnxruntime.InferenceSession(str(path), settings)
         entry = self._session.get_inputs()[0]
