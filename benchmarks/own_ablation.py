@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import hashlib
 import json
 import os
 import re
@@ -58,12 +59,12 @@ def main() -> None:
         sys.exit("The recipe's labels are a file of JSON lines: --set data.labels=LABELS.jsonl.")
     lines = [line for line in Path(data["labels"]).read_text().splitlines() if line.strip()]
     budget = budget_of(options.steps, data.get("batch", 32), len(lines))
-    files = {"labels": thinned(lines, budget.photos)}
-    files["labelled"] = thinned(labelled_lines(options.data), budget.photos)
-    for name, content in files.items():
-        files[name] = (options.out / f"{name}-{budget.photos}.jsonl").resolve()
-        files[name].parent.mkdir(parents=True, exist_ok=True)
-        write_whole(files[name], "\n".join(content) + "\n")
+    files = {
+        "labels": written(options.out, "labels", thinned(lines, budget.photos)),
+        "labelled": written(
+            options.out, "labelled", thinned(labelled_lines(options.data), budget.photos)
+        ),
+    }
     results = {}
     for name in options.rows:
         try:
@@ -71,7 +72,7 @@ def main() -> None:
         except ConfigError as error:
             say(f"{name}: left out. {error}")
             continue
-        results[name] = finished_row(name, config, budget, options)
+        results[name] = finished_row(name, config, options)
     text = report(results, budget, options.config)
     print(text)
     if options.report:
@@ -96,7 +97,17 @@ def read_options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def finished_row(name: str, config, budget: Budget, options: argparse.Namespace) -> dict:
+def written(folder: Path, name: str, lines: list[str]) -> Path:
+    """A list as a file whose name tells its content, so that rows of other labels are known."""
+    content = "\n".join(lines) + "\n"
+    mark = hashlib.sha256(content.encode()).hexdigest()[:8]
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder.resolve() / f"{name}-{mark}.jsonl"
+    write_whole(path, content)
+    return path
+
+
+def finished_row(name: str, config, options: argparse.Namespace) -> dict:
     """A row trained and judged, or what was kept of it: {"steps", "seconds", "ap": {title: AP}}."""
     folder = options.out / re.sub(r"[^a-z0-9.]+", "-", name.lower())
     file = folder / "result.json"

@@ -160,17 +160,16 @@ def row_of(detector, sets: dict, folder: Path) -> dict:
 def look(run: dict, rows, sets: dict, options: argparse.Namespace) -> None:
     """The sheet of photos and the worst failures of ours, or of the last row."""
     chosen = next((d for d in rows if d.key == "float32"), rows[-1])
-    seen = [
-        (
-            name,
-            {key: find_all(d, sets[key], "640", options.work / "found") for key in table.DETECTION},
-        )
-        for name, d in (("public", rows[0]), ("ours", chosen))
-    ]
+
+    def found(detector):
+        folder = options.work / "found"
+        return {key: find_all(detector, sets[key], "640", folder) for key in table.DETECTION}
+
+    public, ours = found(rows[0]), found(chosen)
     sheet = options.work / "sheet.jpg"
-    quality = write_sheet(sheet, draw_sheet(seen, sets, PHOTOS))
+    quality = write_sheet(sheet, draw_sheet([("public", public), ("ours", ours)], sets, PHOTOS))
     STDERR.print(f"{sheet}: {sheet_words(PHOTOS)}; JPEG quality {quality}")
-    run["failures"] = worst_failures(seen[1][1], sets)
+    run["failures"] = worst_failures(ours, sets, found(rows[1]))
 
 
 def add_times(run: dict, rows, sets: dict, rounds: int) -> None:

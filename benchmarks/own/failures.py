@@ -8,7 +8,13 @@ import numpy as np
 
 from benchmarks.peers.answers import Answers
 from benchmarks.peers.pictures import PictureSet
-from retinaface_tf.evaluation.average_precision import RIGHT, WRONG, match_detections, outcomes
+from retinaface_tf.evaluation.average_precision import (
+    RIGHT,
+    WRONG,
+    best_overlap,
+    match_detections,
+    outcomes,
+)
 
 # From this score on a detection is a face.
 THRESHOLD = 0.5
@@ -48,46 +54,57 @@ def judge(found: tuple, boxes: np.ndarray, ignored: np.ndarray) -> Judged:
 
 
 def worst_failures(
-    found: dict[str, Answers], sets: dict[str, PictureSet], count: int = 6
+    found: dict[str, Answers],
+    sets: dict[str, PictureSet],
+    rival: dict[str, Answers] | None = None,
+    count: int = 6,
 ) -> list[str]:
     """Lines that name photos: most missed faces, then false detections of highest score.
 
-    Detections that lie off a face (IoU 0.1 to 0.5) are told apart in the last line: there the box
-    was wrong, not the finding.
+    The last line counts the false detections that are not named: those off a face (IoU 0.1 to 0.5),
+    where the box was wrong and not the finding, and those that the rival makes too, which are mostly
+    faces without a label.
 
     Args:
         found: set's key -> what was found in it at 640.
         sets: of the same keys.
+        rival: what another detector found there.
         count: of lines of each kind.
     """
-    misses, alarms, near = [], [], 0
+    misses, alarms, near, shared = [], [], 0, 0
     for key, answers in found.items():
         pictures = sets[key]
         for i, photo in enumerate(pictures.photos):
+            boxes, scores = answers.found[i][:2]
             seen = judge(answers.found[i], pictures.boxes[i], pictures.ignored[i])
             name = f"{pictures.title}, {photo.name}"
             if seen.missed.any():
-                boxes = pictures.boxes[i][seen.missed]
-                height = np.median(boxes[:, 3] - boxes[:, 1])
+                faces = pictures.boxes[i][seen.missed]
+                height = np.median(faces[:, 3] - faces[:, 1])
                 line = (
-                    f"{name}: {len(boxes)} of {seen.valid.sum()} faces missed, half of these below "
+                    f"{name}: {len(faces)} of {seen.valid.sum()} faces missed, half of these below "
                     f"{height:.0f} of the photo's pixels"
                 )
-                misses.append((len(boxes), line))
-            for place in np.flatnonzero(seen.wrong):
-                if seen.overlap[place] > NEAR:
-                    near += 1
-                    continue
-                box, score = (values[seen.kept[place]] for values in answers.found[i][:2])
-                (x, y), (width, height) = box[:2], box[2:] - box[:2]
+                misses.append((len(faces), line))
+            close = seen.wrong & (seen.overlap > NEAR)
+            both = seen.wrong & ~close & _also_in(rival, key, i, boxes[seen.kept])
+            near, shared = near + close.sum(), shared + both.sum()
+            for place in seen.kept[seen.wrong & ~close & ~both]:
+                (x, y), (width, height) = boxes[place, :2], boxes[place, 2:] - boxes[place, :2]
                 where = f"{width:.0f}x{height:.0f} pixels at ({x:.0f}, {y:.0f})"
-                alarms.append((score, f"{name}: false with {score:.2f}, {where}"))
+                alarms.append((scores[place], f"{name}: false with {scores[place]:.2f}, {where}"))
     lines = []
     for kind in (misses, alarms):
         kind.sort(key=lambda pair: -pair[0])
         lines += [line for _, line in kind[:count]]
-    lines.append(
-        f"{near} of {near + len(alarms)} false detections lie on a face, with an IoU from {NEAR} to "
-        "0.5 or as a second one"
-    )
+    words = f"{near + shared + len(alarms)} false detections in all: {near} badly placed on a face"
+    lines.append(words + f", {shared} that YuNet makes too, {len(alarms)} others" * bool(rival))
     return lines
+
+
+def _also_in(rival: dict[str, Answers] | None, key: str, i: int, boxes: np.ndarray) -> np.ndarray:
+    """bool [N]: boxes that the rival found too."""
+    if rival is None:
+        return np.zeros(len(boxes), bool)
+    others, scores = rival[key].found[i][:2]
+    return best_overlap(boxes, others[scores >= THRESHOLD])[1] >= 0.5

@@ -17,8 +17,8 @@ from retinaface_tf.files import write_whole
 from retinaface_tf.inference.images import read_image
 
 SEED = 24
-# Pixels of a photo's longer side, of a caption, between pairs.
-SIDE, CAPTION, GAP = 400, 22, 8
+# Pixels of a photo's longer side, of a caption, between the photos of a pair, between pairs.
+SIDE, CAPTION, BETWEEN, GAP = 400, 22, 4, 12
 PAIRS = 3
 MISSED_COLOR = (255, 40, 40)
 
@@ -71,7 +71,7 @@ def draw_sheet(
     ]
     # Photos of like shape share a row, so that little is left white.
     tiles.sort(key=len)
-    width = len(found) * SIDE + GAP
+    width = len(tiles[0][0]) + GAP
     rows = []
     for start in range(0, len(tiles), PAIRS):
         part = tiles[start : start + PAIRS]
@@ -83,7 +83,7 @@ def draw_sheet(
 
 
 def tile(pictures: PictureSet, index: int, who: str, answers: Answers) -> np.ndarray:
-    """uint8 RGB [H, 400, 3]: a photo with what one detector found, under a line that counts it."""
+    """uint8 RGB [H, 404, 3]: a photo with what one detector found, under a line that counts it."""
     import cv2
 
     pixels = read_image(pictures.photos[index])
@@ -99,10 +99,12 @@ def tile(pictures: PictureSet, index: int, who: str, answers: Answers) -> np.nda
     pixels = faces.draw(pixels)
     for x1, y1, x2, y2 in np.rint(pictures.boxes[index][seen.missed] * scale).astype(int).tolist():
         cv2.rectangle(pixels, (x1, y1), (x2, y2), MISSED_COLOR, 1)
-    result = np.full((CAPTION + height, SIDE, 3), 255, np.uint8)
+    result = np.full((CAPTION + height, SIDE + BETWEEN, 3), 255, np.uint8)
     result[CAPTION:, :width] = pixels
     right, wrong = int((seen.valid & ~seen.missed).sum()), int(seen.wrong.sum())
-    text = f"{who}: {right} of {seen.valid.sum()}, {wrong} wrong | {pictures.photos[index].stem}"
+    text = f"{who}: {right} of {seen.valid.sum()}, {wrong} wrong, {pictures.photos[index].stem}"[
+        :54
+    ]
     cv2.putText(result, text, (2, 15), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
     return result
 
