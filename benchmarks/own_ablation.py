@@ -72,6 +72,9 @@ def main() -> None:
         except ConfigError as error:
             say(f"{name}: left out. {error}")
             continue
+        if ROWS[name] and config == row_config(recipe, {}, budget, files):
+            say(f"{name}: left out. The recipe is so.")
+            continue
         results[name] = finished_row(name, config, options)
     text = report(results, budget, options.config)
     print(text)

@@ -23,13 +23,15 @@ PUBLIC_ANCHORS = (
 RANDOM = {"init.source": "random", "init.narrow": "false", "init.freeze": "[]"}
 
 # What each row changes of the recipe, as `--set` takes it; {labelled} is the list of really labelled
-# photos. A network of another activation starts from public weights of that activation.
+# photos. Rows that change nothing, the recipe being so, are left out. A network of another activation
+# starts from public weights of that activation.
 ROWS: dict[str, dict[str, str]] = {
     "the recipe": {},
     "without small anchors": {"network.levels": PUBLIC_ANCHORS},
     "without pseudo-labels": {"data.labels": "{labelled}"},
     "without enlarged crops": {"augment.crop_scale": "[0.3, 1.0]"},
     "without distillation": {"loss.score_targets": "false"},
+    "with distillation": {"loss.score_targets": "true"},
     "LeakyReLU 0.1 from public weights": {
         "network.negative_slope": "0.1",
         "init.source": "mobilenet0.25",
@@ -129,7 +131,7 @@ def labelled_lines(data: Path) -> list[str]:
             {
                 "image": str(image.path),
                 "faces": [
-                    {"box": box.tolist(), "score": 1.0, **({"ignored": True} if ignored else {})}
+                    {"box": box.tolist(), **({"ignored": True} if ignored else {})}
                     for box, ignored in zip(image.boxes, image.ignored)
                 ],
             }
