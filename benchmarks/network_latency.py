@@ -20,15 +20,12 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import keras
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from retinaface_tf import get_preset, list_presets
 from retinaface_tf.config import RetinaFaceConfig
-from retinaface_tf.export.tflite import export_tflite
-from retinaface_tf.models import build_retinaface
 
 DEFAULT = (
     *("mobilenet0.25", "negative_slope=0", "negative_slope=0,channels=48"),
@@ -58,6 +55,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.work or Path(temporary)
         if options.parts:
+            from retinaface_tf.models import build_retinaface
+
             network = build_retinaface(read_network(names[-1]), (options.size, options.size, 3))
             runs = parts_of(network, options.size)
             console.print(table(f"{names[-1]}, up to", {"float32": times(runs, options.rounds)}))
@@ -87,6 +86,9 @@ def exported(text: str, precision: str, size: int, folder: Path):
     """A function that runs the network's .tflite once."""
     path = folder / f"{text.replace('=', '-')}-{size}-{precision}.tflite"
     if not path.is_file():
+        from retinaface_tf.export.tflite import export_tflite
+        from retinaface_tf.models import build_retinaface
+
         rng = np.random.default_rng(0)
         pictures = [rng.integers(0, 256, (size, size, 3), np.uint8) for _ in range(2)]
         export_tflite(
@@ -101,6 +103,8 @@ def exported(text: str, precision: str, size: int, folder: Path):
 
 def parts_of(network, size: int) -> dict:
     """Functions that run the network up to a layer."""
+    import keras
+
     names = {layer.name for layer in network.layers}
     runs = {}
     for cut in (*CUTS, None):
@@ -116,6 +120,7 @@ def parts_of(network, size: int) -> dict:
 
 def converted(model, size: int) -> bytes:
     """A Keras model as a float32 .tflite."""
+    import keras
     import tensorflow as tf
 
     archive = keras.export.ExportArchive()
@@ -128,11 +133,14 @@ def converted(model, size: int) -> bytes:
 
 
 def runner(content: bytes, size: int):
+    """A function that runs a .tflite once, on size x size pixels, and gives the seconds it took."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_content=content, num_threads=1)
-    interpreter.allocate_tensors()
     (entry,) = interpreter.get_input_details()
+    if tuple(entry["shape"]) != (1, size, size, 3):
+        interpreter.resize_tensor_input(entry["index"], [1, size, size, 3])
+    interpreter.allocate_tensors()
     picture = np.random.default_rng(0).integers(0, 256, (1, size, size, 3)).astype(entry["dtype"])
 
     def run() -> float:

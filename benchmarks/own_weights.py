@@ -1,164 +1,199 @@
-"""Detectors side by side on photos kept aside: AP at 640 letterbox and at the pictures' own size.
+"""Weights of our own beside the public ones and small peers: accuracy, points, time, in one run.
 
-    python benchmarks/own_weights.py --data ../shared/data [--models FILE...] [--limit N]
-        [--original] [--yunet FILE] [--ultra-light FILE] [--parts N] [--latency ROUNDS]
+    python benchmarks/own_weights.py --data ../shared/data --float32 FILE --int8 FILE
+        [--work runs/own-weights] [--out docs] [--models FILE...] [--yunet FILE] [--ultra-light FILE]
+        [--fddb-step N] [--limit N] [--minutes N] [--rounds N] [--fresh]
 
-Sets: WIDER FACE val (16 photos), WIDER FACE val shrunk to 416x416 (100), FDDB's verified photos. AP is
-plain, all valid faces, IoU 0.5, scores from 0.02, suppression 0.4. "640" scales the longer side to
-640 pixels, up or down. Models are files `retinaface-tf detect --model` takes, or presets. Latency is
-one thread, pixels in and faces out, the detectors taking turns on the same photos.
+`--float32` is a .weights.h5 or a .tflite, `--int8` a .tflite, `--models` further files that
+`retinaface-tf detect --model` takes, or presets. YuNet and Ultra-Light are looked for in DATA/weights.
+
+AP is plain, all valid faces, IoU 0.5, scores from 0.02, suppression 0.4, on WIDER FACE val (16 photos), the
+same shrunk to 416x416 (100) and FDDB's verified photos (846). "640" scales the longer side to 640 pixels, up
+or down, "own size" does not. Ultra-Light's input is always 640x480. Points: 500 crops of 80x80 drawn by a
+fixed seed and dlib's example photos, faces from a score of 0.5, as in `benchmarks/peers.py`. Times are CPU
+times of one thread, everybody in turns: the network alone in LiteRT at 640x640, and letterboxed pixels in,
+faces out.
+
+What was found is kept in WORK, by the weights' digest, and gone on with when the command is repeated
+(`--minutes` stops it in between; times are measured anew); `--fresh` forgets it, as after a change of code.
+Written: WORK/own-weights.json, WORK/sheet.jpg (24 photos, public and ours side by side; photos are not ours
+to hand on), OUT/own-weights.json and the tables between the marks of OUT/own-weights.md. A quick look
+(`--limit`, `--fddb-step`) leaves OUT alone.
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime
+import json
 import os
+import shutil
+import sys
 import time
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import numpy as np
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
-from retinaface_tf import RetinaFace, list_presets
-from retinaface_tf.data.fddb import read_fddb_boxes
-from retinaface_tf.data.widerface import read_widerface
-from retinaface_tf.evaluation.average_precision import average_precision
-from retinaface_tf.geometry.suppression import non_max_suppression
-from retinaface_tf.inference.images import read_image
-from retinaface_tf.inference.runtimes.yunet import YuNetFinder
+from benchmarks.own import detectors, table
+from benchmarks.own.failures import worst_failures
+from benchmarks.own.found import find_all, found_file, sets_of, sizes_of
+from benchmarks.own.sheet import draw_sheet, sheet_words, write_sheet
+from benchmarks.own.timing import end_to_end_times, network_times
+from benchmarks.peers.environments import machine
+from benchmarks.peers.scores import point_errors, precision
+from benchmarks.peers.table import put_between_marks
+from retinaface_tf.evaluation.detections import write_whole
 
-THRESHOLD, IOU = 0.02, 0.4
 STDERR = Console(stderr=True)
+COMMAND = "python benchmarks/own_weights.py --data DATA --float32 FILE --int8 FILE"
+YUNET = "weights/ShiqiYu_libfacedetection.train/yunet_n_dynamic.onnx"
+ULTRA_LIGHT = "weights/Linzaer_Ultra-Light/version-RFB-640.onnx"
+PAGE = "own-weights"
+PHOTOS = 24
 
 
 def main() -> None:
+    options = read_options()
+    if options.fresh:
+        shutil.rmtree(options.work / "found", ignore_errors=True)
+    sets = sets_of(options.data, options.fddb_step, options.limit)
+    rows = open_detectors(options)
+    search(rows, sets, options)
+    run = {
+        "date": datetime.date.today().isoformat(),
+        "machine": machine(),
+        "command": COMMAND,
+        "sets": {
+            key: {"title": s.title, "pictures": len(s.photos), "faces": sum(map(len, s.boxes))}
+            for key, s in sets.items()
+        },
+        "rows": [row_of(detector, sets, options.work / "found") for detector in rows],
+    }
+    look(run, rows, sets, options)
+    add_times(run, rows, sets, options.rounds)
+    text = table.figures(run)
+    print(text)
+    write(run, text, options)
+
+
+def read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--models", nargs="*", default=[])
-    parser.add_argument("--yunet", type=Path)
-    parser.add_argument("--ultra-light", type=Path)
+    parser.add_argument("--float32", metavar="FILE", help="ours: .weights.h5, .tflite or a preset")
+    parser.add_argument("--int8", metavar="FILE", help="ours: .tflite")
+    parser.add_argument("--models", nargs="*", default=[], help="more rows: files or presets")
+    parser.add_argument("--yunet", type=Path, help=f"default: DATA/{YUNET}")
+    parser.add_argument("--ultra-light", type=Path, help=f"default: DATA/{ULTRA_LIGHT}")
+    parser.add_argument("--work", type=Path, default=Path("runs/own-weights"))
+    parser.add_argument("--out", type=Path, default=Path("docs"))
     parser.add_argument("--limit", type=int, help="pictures of each set, for a quick look")
     parser.add_argument("--fddb-step", type=int, default=1, help="take every n-th FDDB picture")
-    parser.add_argument("--original", action="store_true", help="also at the pictures' own size")
-    parser.add_argument("--latency", type=int, default=0, metavar="ROUNDS")
-    options = parser.parse_args()
-    sets = read_sets(options.data, options.fddb_step, options.limit)
-    sizes = [("640", (640, 640))] + [("own size", "original")] * options.original
-    detectors = open_detectors(options)
-    columns = [
-        f"{name} ({len(images)}), {size}" for size, _ in sizes for name, images in sets.items()
+    parser.add_argument("--minutes", type=float, help="stop the search after about so long")
+    parser.add_argument("--rounds", type=int, default=20, help="of timing; 0 for none")
+    parser.add_argument("--fresh", action="store_true", help="forget what was found earlier")
+    return parser.parse_args()
+
+
+def open_detectors(options: argparse.Namespace) -> list[detectors.Detector]:
+    """The rows of the table."""
+    rows = [
+        detectors.package_detector("public", f"public {detectors.PUBLIC}", detectors.PUBLIC),
+        detectors.yunet(options.yunet or options.data / YUNET),
+        detectors.ultra_light(options.ultra_light or options.data / ULTRA_LIGHT),
     ]
-    table = Table("detector", *columns)
-    for name, detector in detectors.items():
-        row = []
-        for _, size in sizes:
-            for images in sets.values():
-                found = [
-                    detector(read_image(image.path), size)
-                    for image in track(images, name, console=STDERR, transient=True)
-                ]
-                truth = [(image.boxes, image.ignored) for image in images]
-                row.append(f"{average_precision(found, truth):.3f}")
-        table.add_row(name, *row)
-    console = Console(width=max(120, 24 * (1 + len(columns))))
-    console.print(table)
-    if options.latency:
-        console.print(latency(detectors, sets, options.latency))
-
-
-def read_sets(data: Path, fddb_step: int = 1, limit: int | None = None) -> dict:
-    """The photos that are never trained on, with their labels."""
-    wider, small = data / "wider/val", data / "wider_416/val"
-    fddb = read_fddb_boxes(data / "fddb/boxes_verified.txt", data / "fddb/originalPics")
-    return {
-        "WIDER": read_widerface(wider / "wider_face_val_bbx_gt.txt", wider / "images")[:limit],
-        "WIDER 416": read_widerface(small / "wider_face_val_bbx_gt.txt", small / "images")[:limit],
-        "FDDB": fddb[::fddb_step][:limit],
-    }
-
-
-def open_detectors(options) -> dict:
-    """Functions (picture, size) -> (boxes, scores), by name."""
-    detectors = {"public mobilenet0.25": ours(RetinaFace.from_preset("mobilenet0.25", threads=1))}
-    if options.yunet:
-        detectors["YuNet"] = ours(RetinaFace(YuNetFinder(options.yunet)))
-    if options.ultra_light:
-        detectors["Ultra-Light RFB-640"] = UltraLight(options.ultra_light)
-    for model in options.models:
-        known = model in list_presets()
-        detector = (RetinaFace.from_preset if known else RetinaFace.from_file)(model, threads=1)
+    for key in ("float32", "int8"):
+        if getattr(options, key):
+            rows.append(detectors.package_detector(key, f"**ours** {key}", getattr(options, key)))
+    for number, model in enumerate(options.models):
         path = Path(model)
-        detectors[model if known else f"{path.parent.name}/{path.name}"] = ours(detector)
-    return detectors
+        name = f"{path.parent.name}/{path.name}" if path.parent.name else model
+        rows.append(detectors.package_detector(f"model{number}", name, model))
+    return rows
 
 
-def ours(detector: RetinaFace):
-    """A detector of this package."""
-
-    def find(picture: np.ndarray, size):
-        faces = detector.detect(picture, threshold=THRESHOLD, iou=IOU, size=size, large_faces=False)
-        return faces.boxes, faces.scores
-
-    return find
-
-
-class UltraLight:
-    """Ultra-Light-Fast-Generic-Face-Detector's RFB-640: its input is always 640x480.
-
-    Args:
-        path: of its ONNX file, whose outputs are scores [1, N, 2] and corner boxes [1, N, 4] as
-            shares of the input.
-    """
-
-    def __init__(self, path: Path):
-        import onnxruntime
-
-        settings = onnxruntime.SessionOptions()
-        settings.intra_op_num_threads = settings.inter_op_num_threads = 1
-        self._session = onnxruntime.InferenceSession(str(path), settings)
-        entry = self._session.get_inputs()[0]
-        self._name, (self._height, self._width) = entry.name, entry.shape[2:]
-
-    def __call__(self, picture: np.ndarray, size):
-        import cv2
-
-        height, width = picture.shape[:2]
-        scale = min(self._height / height, self._width / width)
-        inner = max(1, round(width * scale)), max(1, round(height * scale))
-        method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-        frame = np.full((self._height, self._width, 3), 127, np.float32)
-        frame[: inner[1], : inner[0]] = cv2.resize(picture, inner, interpolation=method)
-        feed = ((frame - 127) / 128).transpose(2, 0, 1)[None].astype(np.float32)
-        scores, boxes = self._session.run(None, {self._name: feed})
-        scores, boxes = scores[0, :, 1], boxes[0]
-        chosen = scores >= THRESHOLD
-        boxes = boxes[chosen] * np.tile([self._width, self._height], 2) / scale
-        kept = non_max_suppression(boxes, scores[chosen], IOU)
-        return boxes[kept], scores[chosen][kept]
+def search(rows, sets: dict, options: argparse.Namespace) -> None:
+    """Everybody's results for every set, those that are not there yet."""
+    begin, folder = time.monotonic(), options.work / "found"
+    for detector in rows:
+        for pictures in sets.values():
+            for size in sizes_of(detector, pictures):
+                if found_file(folder, detector, pictures, size).is_file():
+                    continue
+                if options.minutes and time.monotonic() - begin > 60 * options.minutes:
+                    sys.exit("Stopped after --minutes; repeat the command to go on.")
+                words = f"{detector.name}: {pictures.title}, {size}"
+                find_all(
+                    detector,
+                    pictures,
+                    size,
+                    folder,
+                    lambda photos, words=words: track(photos, words, console=STDERR),
+                )
 
 
-def latency(detectors: dict, sets: dict, rounds: int) -> Table:
-    """Milliseconds for one picture at 640 letterbox."""
-    images = [image for group in sets.values() for image in group[:2]]
-    pictures = [read_image(image.path) for image in images]
-    times = {name: [] for name in detectors}
-    for count in range(rounds + 1):
-        for picture in pictures:
-            for name, detector in detectors.items():
-                begin = time.perf_counter()
-                detector(picture, (640, 640))
-                if count:
-                    times[name].append(time.perf_counter() - begin)
-    table = Table("detector", "ms", "of the public network's")
-    first = np.median(next(iter(times.values())))
-    for name, values in times.items():
-        table.add_row(name, f"{1000 * np.median(values):.1f}", f"{np.median(values) / first:.2f}")
-    return table
+def row_of(detector, sets: dict, folder: Path) -> dict:
+    """A detector's figures, from what is kept."""
+    row = {
+        "key": detector.key,
+        "name": detector.name,
+        "mark": detector.mark,
+        "bytes": detector.bytes,
+        "ap": {},
+        "points": {},
+    }
+    for key, pictures in sets.items():
+        for size in sizes_of(detector, pictures):
+            answers = find_all(detector, pictures, size, folder)
+            if pictures.points is None:
+                ap = precision(answers, pictures, range(len(pictures.photos)))
+                row["ap"].setdefault(key, {})[size] = ap
+            else:
+                row["points"][key] = point_errors(answers, pictures, 0.5)
+    return row
+
+
+def look(run: dict, rows, sets: dict, options: argparse.Namespace) -> None:
+    """The sheet of photos and the worst failures of ours, or of the last row."""
+    chosen = next((d for d in rows if d.key == "float32"), rows[-1])
+
+    def found(detector):
+        folder = options.work / "found"
+        return {key: find_all(detector, sets[key], "640", folder) for key in table.DETECTION}
+
+    public, ours = found(rows[0]), found(chosen)
+    sheet = options.work / "sheet.jpg"
+    quality = write_sheet(sheet, draw_sheet([("public", public), ("ours", ours)], sets, PHOTOS))
+    STDERR.print(f"{sheet}: {sheet_words(PHOTOS)}; JPEG quality {quality}")
+    run["failures"] = worst_failures(ours, sets, found(rows[1]))
+
+
+def add_times(run: dict, rows, sets: dict, rounds: int) -> None:
+    """Milliseconds into the rows."""
+    if not rounds:
+        return
+    alone = network_times(rows, rounds)
+    whole = end_to_end_times(rows, sets, rounds)
+    for row in run["rows"]:
+        row["network_ms"], row["end_to_end_ms"] = alone.get(row["key"]), whole[row["key"]]
+
+
+def write(run: dict, text: str, options: argparse.Namespace) -> None:
+    """The figures as JSON, and as tables into the page where everything was looked at."""
+    content = json.dumps(run, indent=1) + "\n"
+    write_whole(options.work / f"{PAGE}.json", content)
+    if options.limit or options.fddb_step > 1:
+        return
+    options.out.mkdir(parents=True, exist_ok=True)
+    write_whole(options.out / f"{PAGE}.json", content)
+    page = options.out / f"{PAGE}.md"
+    before = page.read_text(encoding="utf-8") if page.is_file() else "# Weights of our own\n"
+    write_whole(page, put_between_marks(before, text, table.BEGIN, table.END))
+    STDERR.print(f"wrote {page} and {PAGE}.json")
 
 
 if __name__ == "__main__":

@@ -27,7 +27,6 @@ import argparse
 import contextlib
 import datetime
 import json
-import platform
 import shutil
 import subprocess
 import sys
@@ -39,7 +38,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.peers import scores, table, timing
 from benchmarks.peers.answers import answers_file, policies, read_answers, search, wanted
 from benchmarks.peers.asking import Asked, PeerError
-from benchmarks.peers.environments import install
+from benchmarks.peers.environments import install, machine
 from benchmarks.peers.listing import ENVIRONMENTS, INT8_FRAMES, Peer, peers
 from benchmarks.peers.pictures import PictureSet, picture_sets, scenes
 from benchmarks.peers.plot import accuracy_latency_plot
@@ -337,21 +336,6 @@ class Run:
     def _keep(self, name: str, value) -> None:
         self.work.mkdir(parents=True, exist_ok=True)
         write_whole(self.work / f"{name}.json", json.dumps(value) + "\n")
-
-
-def machine() -> str:
-    """This machine in a line."""
-    import os
-
-    cpu = next(
-        (
-            line.split(":")[1].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if line.startswith("model name")
-        ),
-        platform.machine(),
-    )
-    return f"{os.cpu_count()} cores ({cpu}), no GPU, Python {platform.python_version()}"
 
 
 def short(error: str, work: Path) -> str:

@@ -273,10 +273,10 @@ def verdicts(run: dict) -> list[str]:
     return lines
 
 
-def put_between_marks(page: str, text: str) -> str:
+def put_between_marks(page: str, text: str, begin: str = BEGIN, end: str = END) -> str:
     """A page with what stands between the marks replaced; the marks are added where there are none."""
-    block = f"{BEGIN}\n{text}\n{END}"
-    if BEGIN not in page or END not in page:
+    block = f"{begin}\n{text}\n{end}"
+    if begin not in page or end not in page.split(begin, 1)[1]:
         return f"{page.rstrip()}\n\n{block}\n"
-    before, rest = page.split(BEGIN, 1)
-    return before + block + rest.split(END, 1)[1]
+    before, rest = page.split(begin, 1)
+    return before + block + rest.split(end, 1)[1]

@@ -1,0 +1,59 @@
+"""Times on one thread: the network alone, and pixels in, faces out; everybody in turns."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.network_latency import runner, times
+from benchmarks.own.detectors import Detector
+from benchmarks.peers.pictures import FRAME, PictureSet, letterbox
+from retinaface_tf.inference.images import read_image
+
+# Score of a face, as in daily use.
+THRESHOLD = 0.5
+SEED = 11
+PHOTOS = 4
+
+
+def network_times(detectors: list[Detector], rounds: int) -> dict[str, float]:
+    """Median milliseconds of LiteRT for 640x640 pixels, by key; those that have a .tflite."""
+    runs = {
+        d.key: runner(Path(d.network).read_bytes(), FRAME)
+        for d in detectors
+        if d.network is not None
+    }
+    return times(runs, rounds)
+
+
+def end_to_end_times(
+    detectors: list[Detector], sets: dict[str, PictureSet], rounds: int
+) -> dict[str, float]:
+    """Median milliseconds a picture, by key: letterboxed photos of 640x640, two sets' alike."""
+    import cv2
+
+    cv2.setNumThreads(1)
+    squares = timed_pictures(sets)
+
+    def timed(detector: Detector):
+        def run() -> float:
+            # The process's own time: neighbours on the machine do not count.
+            begin = time.process_time()
+            for square in squares:
+                detector.find(square, "original", THRESHOLD)
+            return (time.process_time() - begin) / len(squares)
+
+        return run
+
+    return times({detector.key: timed(detector) for detector in detectors}, rounds)
+
+
+def timed_pictures(sets: dict[str, PictureSet]) -> list[np.ndarray]:
+    """Four photos drawn by a fixed seed, two of WIDER and two of FDDB, each uint8 [640, 640, 3]."""
+    chosen = []
+    for key in ("wider", "fddb"):
+        order = np.random.default_rng(SEED).permutation(len(sets[key].photos))
+        chosen += [sets[key].photos[i] for i in order[: PHOTOS // 2]]
+    return [letterbox(read_image(photo))[0] for photo in chosen]
