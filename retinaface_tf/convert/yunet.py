@@ -2,7 +2,8 @@
 
 YuNet predicts from cells what we predict from anchors, so with one anchor of the stride's side a cell
 the two are the same function, but for the score: YuNet's is the geometric mean of two sigmoids
-(class and objectness), here it is the sigmoid of the two logits' mean, which ranks nearly alike.
+(class and objectness), here it is the sigmoid of the two logits' mean, which is larger but ranks
+nearly alike.
 """
 
 from __future__ import annotations

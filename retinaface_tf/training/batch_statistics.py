@@ -26,7 +26,7 @@ def measure_statistics(network: RetinaFaceNetwork, batches: Iterable[np.ndarray]
     norms = [
         layer for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)
     ]
-    inputs = keras.Model(network.inputs, {norm.name: norm.input for norm in norms})
+    inputs = keras.Model(network.input, {norm.name: norm.input for norm in norms})
 
     @_compiled
     def moments(pictures):

@@ -118,7 +118,7 @@ def _fit(source, values, unit, reader, target, pictures):
 def _samples(network, layer: str, pictures) -> np.ndarray:
     """float64 [places, channels] of a layer's input at seeded places of the pictures."""
     rng = np.random.default_rng(0)
-    inputs = keras.Model(network.inputs, network.get_layer(layer).input)
+    inputs = keras.Model(network.input, network.get_layer(layer).input)
     found = []
     for picture in pictures:
         values = np.asarray(inputs(picture[None].astype(np.float32), training=False))

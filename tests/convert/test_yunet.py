@@ -52,10 +52,11 @@ def test_faces_are_those_of_opencv(yunet, astronaut):
     ours = RetinaFace(KerasRuntime(network)).detect(astronaut, size="original")
     theirs = RetinaFace(YuNetFinder(yunet)).detect(astronaut, size="original")
     assert len(ours) == len(theirs) == 1
-    np.testing.assert_allclose(ours.boxes, theirs.boxes, atol=0.6)
-    np.testing.assert_allclose(ours.landmarks, theirs.landmarks, atol=0.6)
-    # The mean of logits lies near the geometric mean of probabilities.
-    np.testing.assert_allclose(ours.scores, theirs.scores, atol=0.02)
+    # Another of the cells on the face may rank first: 2 of 90 pixels.
+    np.testing.assert_allclose(ours.boxes, theirs.boxes, atol=2)
+    np.testing.assert_allclose(ours.landmarks, theirs.landmarks, atol=2)
+    # The mean of two logits is nearer the larger probability than the geometric mean is.
+    assert theirs.scores[0] < ours.scores[0] < 1
 
 
 def test_other_anchors_are_refused(yunet):

@@ -55,9 +55,10 @@ def test_other_anchors_alone_predict_the_same(wide, pictures):
     old, new = outputs(wide, pictures), outputs(other, pictures)
     for name, decode in (("box_deltas", decode_boxes), ("landmark_deltas", decode_points)):
         options = (0.1, 0.2) if name == "box_deltas" else (0.1,)
-        want = decode(old[name], generate_anchors(WIDE.levels, 64, 96), *options)
-        got = decode(new[name], generate_anchors(levels, 64, 96), *options)
-        want, got = np.asarray(want), np.asarray(got)
+        shape = (4,) if name == "box_deltas" else (5, 2)
+        old_codes, new_codes = (v[name].reshape(6, -1, *shape) for v in (old, new))
+        want = np.asarray(decode(old_codes, generate_anchors(WIDE.levels, 64, 96), *options))
+        got = np.asarray(decode(new_codes, generate_anchors(levels, 64, 96), *options))
         for slot in (0, 1):
             np.testing.assert_allclose(got[:, slot::2], want, rtol=1e-3, atol=1e-2)
     for slot in (0, 1):
@@ -107,7 +108,7 @@ def test_measured_statistics_keep_the_function(wide, pictures):
     for name, value in outputs(network, pictures).items():
         np.testing.assert_allclose(value, outputs(wide, pictures)[name], rtol=1e-3, atol=1e-3)
     norm = network.get_layer("block4_1_bn")
-    seen = np.asarray(keras.Model(network.inputs, norm.input)(pictures, training=False), np.float64)
+    seen = np.asarray(keras.Model(network.input, norm.input)(pictures, training=False), np.float64)
     np.testing.assert_allclose(norm.moving_mean, seen.mean(axis=(0, 1, 2)), rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(norm.moving_variance, seen.var(axis=(0, 1, 2)), rtol=1e-3)
 
