@@ -18,6 +18,7 @@ from retinaface_tf.faces import Faces
 from retinaface_tf.inference.finder import FaceFinder, NetworkFinder
 from retinaface_tf.inference.preprocess import Size
 from retinaface_tf.inference.runtimes import Runtime, open_preset, open_runtime
+from retinaface_tf.presets import DEFAULT_PRESET
 
 # Pictures read ahead and sorted by shape, in batches.
 WINDOW_BATCHES = 4
@@ -63,7 +64,12 @@ class RetinaFace:
 
     @classmethod
     def from_preset(
-        cls, name: str, *, runtime: str = "litert", threads: int | None = None, **settings
+        cls,
+        name: str = DEFAULT_PRESET,
+        *,
+        runtime: str = "litert",
+        threads: int | None = None,
+        **settings,
     ) -> RetinaFace:
         """The detector with a preset's trained weights, fetched once and cached.
 

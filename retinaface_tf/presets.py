@@ -13,6 +13,9 @@ from retinaface_tf.config import (
 )
 from retinaface_tf.errors import ConfigError
 
+# What commands and `RetinaFace.from_preset` take where no preset is named.
+DEFAULT_PRESET = "mobilenet0.25"
+
 
 @dataclass(frozen=True, kw_only=True)
 class PyPISource:

@@ -22,6 +22,7 @@ from retinaface_tf.bulk.work import Job, detect_shard
 from retinaface_tf.errors import ConfigError
 from retinaface_tf.inference.multiscale import Augmentation
 from retinaface_tf.inference.preprocess import Size
+from retinaface_tf.presets import DEFAULT_PRESET
 from retinaface_tf.progress import progress_bar
 
 ENGINES = ("processes", "ray", "loop")
@@ -49,7 +50,7 @@ def detect_bulk(
     out: str | os.PathLike,
     *,
     engine: str = "processes",
-    preset: str = "mobilenet0.25",
+    preset: str = DEFAULT_PRESET,
     model: str | os.PathLike | None = None,
     runtime: str | None = None,
     threshold: float = 0.5,

@@ -13,9 +13,9 @@ import typer
 
 from retinaface_tf.cli import bulk
 from retinaface_tf.cli.augmentation import Flip, Rotations, Scales, Tiles, Vote
+from retinaface_tf.presets import DEFAULT_PRESET
 from retinaface_tf.progress import progress_bar
 
-DEFAULT_PRESET = "mobilenet0.25"
 DEFAULT_IOU = 0.4
 
 Preset = Annotated[str, typer.Option(help="Named network; `retinaface-tf presets` lists them.")]

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from retinaface_tf.cli.augmentation import Flip, Rotations, Scales, Tiles, Vote
-from retinaface_tf.cli.detect import DEFAULT_PRESET, Iou, Model, Preset, Runtime, Size
+from retinaface_tf.cli.detect import Iou, Model, Preset, Runtime, Size
 from retinaface_tf.cli.evaluation_options import (
     BatchSize,
     Images,
@@ -32,6 +32,7 @@ from retinaface_tf.cli.evaluation_run import (
     search,
     show,
 )
+from retinaface_tf.presets import DEFAULT_PRESET
 
 
 def widerface(

@@ -19,6 +19,7 @@ import numpy as np
 
 import retinaface_tf
 from retinaface_tf.errors import RetinaFaceError
+from retinaface_tf.presets import DEFAULT_PRESET
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Candidate:
 
     model: str
     threads: int
-    preset: str = "mobilenet0.25"
+    preset: str = DEFAULT_PRESET
 
     @property
     def name(self) -> str:
