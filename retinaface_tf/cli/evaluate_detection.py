@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from retinaface_tf.cli.augmentation import Flip, Rotations, Scales, Tiles, Vote
-from retinaface_tf.cli.detect import Iou, Model, Preset, Runtime, Size
+from retinaface_tf.cli.detect import Iou, Model, Precision, Preset, Runtime, Size
 from retinaface_tf.cli.evaluation_options import (
     BatchSize,
     Images,
@@ -42,6 +42,7 @@ def widerface(
     preset: Preset = DEFAULT_PRESET,
     model: Model = None,
     runtime: Runtime = None,
+    precision: Precision = "float32",
     threshold: Threshold = 0.02,
     iou: Iou = 0.4,
     size: Size = None,
@@ -146,6 +147,7 @@ def fddb(
     preset: Preset = DEFAULT_PRESET,
     model: Model = None,
     runtime: Runtime = None,
+    precision: Precision = "float32",
     threshold: Threshold = 0.02,
     iou: Iou = 0.4,
     size: Size = None,

@@ -117,14 +117,17 @@ def open_member(text: str, forms: Augmentation, threshold: float, threads: int |
     from retinaface_tf.data.pseudo_labels import Member
     from retinaface_tf.detector import RetinaFace
     from retinaface_tf.inference.multiscale import AugmentedDetector
+    from retinaface_tf.inference.runtimes import preset_weights
     from retinaface_tf.inference.runtimes.yunet import YuNetFinder
-    from retinaface_tf.presets import list_presets
+    from retinaface_tf.presets import PackagedSource, get_preset, list_presets
 
     kind, colon, file = text.partition(":")
     if colon and kind == "yunet":
         detector, what = RetinaFace(YuNetFinder(file)), Path(file)
     elif text in list_presets():
         detector, what = RetinaFace.from_preset(text, threads=threads), None
+        if isinstance(get_preset(text).source, PackagedSource):
+            what = preset_weights(text)  # the next release's are others
     else:
         detector, what = RetinaFace.from_file(text, threads=threads), Path(text)
     digest = hashlib.sha256(what.read_bytes()).hexdigest() if what else ""
