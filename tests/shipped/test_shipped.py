@@ -137,6 +137,22 @@ def test_a_bulk_run_takes_the_file_in_the_package(packaged):
         assert spec.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def test_results_of_an_evaluation_note_the_file(stand_in):
+    from retinaface_tf.cli.evaluation_run import DetectorOptions
+
+    def sha256(kind):
+        return hashlib.sha256(shipped.shipped_file(stand_in.source, kind).read_bytes()).hexdigest()
+
+    for precision, name in (("float32", "stand-in"), ("int8", "stand-in int8")):
+        options = DetectorOptions(
+            preset="stand-in", model=None, runtime=None, threshold=0.5, iou=0.4, precision=precision
+        )
+        _, settings = options.open()
+        assert (settings["weights"], settings["runtime"]) == (name, "litert")
+        assert settings["weights_sha256"] == sha256(precision)
+        assert settings["weights_source_sha256"] == sha256("weights")
+
+
 def test_figures_of_packaged_weights_are_listed(stand_in):
     preset = presets.get_preset("stand-in")
     assert presets.measured_figures(preset) == (("AP, made up", "0.123"),)
