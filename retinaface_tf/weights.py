@@ -15,6 +15,8 @@ from retinaface_tf.config import RetinaFaceConfig
 from retinaface_tf.errors import ConfigError, WeightsError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from retinaface_tf.models import RetinaFaceNetwork
 
 SUFFIX = ".weights.h5"
@@ -53,7 +55,7 @@ def save_weights(network: RetinaFaceNetwork, path: str | Path) -> Path:
 
 
 def load_weights(path: str | Path, config: RetinaFaceConfig | None = None) -> RetinaFaceNetwork:
-    """The network of a `.weights.h5` or `.keras` file; nothing in the file is executed.
+    """The network of a `.weights.h5`, `.weights.npz` or `.keras` file; nothing in it is executed.
 
     Args:
         path: the file.
@@ -69,25 +71,33 @@ def load_weights(path: str | Path, config: RetinaFaceConfig | None = None) -> Re
             f"{path} is neither a {SUFFIX} nor a .keras file (or is truncated at its start); "
             "other formats are read by `retinaface-tf weights convert`."
         )
+    from retinaface_tf.compact_weights import is_compact, load_compact_weights
+
     with path.open("rb") as file:
         archive = file.read(2) == b"PK"
-    network = _load_keras(path) if archive else _load_h5(path, config)
+    if archive:
+        network = load_compact_weights(path) if is_compact(path) else _load_keras(path)
+    else:
+        network = _load_h5(path, config)
     if config is not None and network.config != config:
         raise WeightsError(_other_network(path, network.config, config))
     return network
 
 
 def is_own_file(path: Path) -> bool:
-    """Whether the contents are those of an HDF5 or a `.keras` file."""
+    """Whether the contents are those of an HDF5, a `.weights.npz` or a `.keras` file."""
+    from retinaface_tf.compact_weights import is_compact
+
     try:
         with path.open("rb") as file:
             start = file.read(len(_HDF5_START))
         if start.startswith(b"PK"):
             with zipfile.ZipFile(path) as archive:
-                return {"config.json", "model.weights.h5"} <= set(archive.namelist())
+                keras_file = {"config.json", "model.weights.h5"} <= set(archive.namelist())
+            return keras_file or is_compact(path)
     except zipfile.BadZipFile:
         # Cut off before its directory: only the name is left to go by.
-        return path.suffix == ".keras"
+        return path.suffix in (".keras", ".npz")
     except OSError as error:
         raise WeightsError(f"Cannot read {path}: {error.strerror or error}.") from None
     return start == _HDF5_START
@@ -213,14 +223,27 @@ def _other_network(path: Path, has: RetinaFaceConfig, wanted: RetinaFaceConfig) 
     )
 
 
-def _digest(network: RetinaFaceNetwork) -> str:
-    """Of all weights' bytes: HDF5 itself does not notice a flipped bit."""
+def named_arrays(network: RetinaFaceNetwork) -> dict[str, np.ndarray]:
+    """A network's weights as little-endian float32 arrays, by their paths in it."""
     import keras
     import numpy as np
 
+    return {
+        weight.path: np.asarray(keras.ops.convert_to_numpy(weight), "<f4")
+        for weight in network.weights
+    }
+
+
+def arrays_digest(arrays: dict[str, np.ndarray]) -> str:
+    """Of all weights' bytes as float32: files' own formats do not notice a flipped bit."""
+    import numpy as np
+
     digest = hashlib.sha256()
-    for weight in sorted(network.weights, key=lambda w: w.path):
-        digest.update(weight.path.encode())
-        values = np.asarray(keras.ops.convert_to_numpy(weight), "<f4")
-        digest.update(np.ascontiguousarray(values).tobytes())
+    for name in sorted(arrays):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(arrays[name], "<f4").tobytes())
     return digest.hexdigest()
+
+
+def _digest(network: RetinaFaceNetwork) -> str:
+    return arrays_digest(named_arrays(network))

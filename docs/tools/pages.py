@@ -43,6 +43,7 @@ API_PAGES = {
     "evaluation": "WIDER FACE, FDDB, landmarks, verification, reports.",
     "export": "SavedModel, TFLite, ONNX.",
     "convert": "Readers of other projects' weights.",
+    "shipped": "Trained networks that come with the package.",
     "serving": "The local server and the client.",
 }
 _NOT_IN_REFERENCE = ("cli", "__pycache__")

@@ -6,7 +6,7 @@ from __future__ import annotations
 def presets_table() -> str:
     """A row for each preset: what the network is, what it costs, where its weights come from."""
     from retinaface_tf.models.cost import network_cost
-    from retinaface_tf.presets import get_preset, list_presets
+    from retinaface_tf.presets import get_preset, list_presets, measured_figures
 
     lines = [
         "| preset | what it is | levels, anchors | parameters | GFLOP | weights |",
@@ -23,7 +23,7 @@ def presets_table() -> str:
             f"| `{name}` | {preset.summary} | P{first.index}..P{last.index}, {sizes} sizes "
             f"| {sum(cost.parameters for cost in costs):,} "
             f"| {sum(cost.flops for cost in costs) / 1e9:.2f} "
-            f"| {f'{source.package} {source.version}, {source.licence}' if source else 'none'} |"
+            f"| {f'{source.origin}, {source.licence}' if source else 'none'} |"
         )
-        measured += [f"| `{name}` | {what} | {value} |" for what, value in preset.measured]
+        measured += [f"| `{name}` | {what} | {value} |" for what, value in measured_figures(preset)]
     return "\n".join([*lines, "", "| preset | measured here | |", "|---|---|--:|", *measured])

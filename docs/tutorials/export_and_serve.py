@@ -51,7 +51,7 @@ faces = remote.detect("portrait.png")
 Image.fromarray(faces.draw(image)).resize((320, 320))
 
 # %%
-here = RetinaFace.from_preset("mobilenet0.25").detect("portrait.png")
+here = RetinaFace.from_preset().detect("portrait.png")
 print("server", faces.boxes.round(2), faces.scores.round(4))
 print("here  ", here.boxes.round(2), here.scores.round(4))
 

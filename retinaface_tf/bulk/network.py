@@ -65,6 +65,7 @@ def describe_network(
     model: str | Path | None,
     runtime: str | None,
     *,
+    precision: str = "float32",
     threads: int | None,
     settings: dict[str, Any],
     augmentation: Augmentation | None = None,
@@ -76,6 +77,7 @@ def describe_network(
         preset: of `list_presets`; not looked at where there is a model.
         model: a file of the user's, or None.
         runtime, threads: as in `RetinaFace.from_file`.
+        precision: of a preset, as in `RetinaFace.from_preset`.
         settings: of `RetinaFace`, all five.
         augmentation: also search each picture in these forms.
         notify: is told of fetching and conversion.
@@ -85,13 +87,15 @@ def describe_network(
         WeightsError: there are no such weights.
     """
     from retinaface_tf.detector import check_settings
-    from retinaface_tf.inference.runtimes import runnable_file
-    from retinaface_tf.pull import resolve
+    from retinaface_tf.inference.runtimes import preset_weights, runnable_file
 
     check_settings(settings)
     if threads is not None and threads < 1:
         raise ConfigError(f"threads={threads} must be at least 1.")
-    weights = Path(model) if model is not None else resolve(preset, notify=notify)
+    if model is not None:
+        weights = Path(model)
+    else:
+        weights = preset_weights(preset, runtime, precision=precision, notify=notify)
     try:
         sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
     except OSError:

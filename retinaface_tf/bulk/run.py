@@ -22,6 +22,7 @@ from retinaface_tf.bulk.work import Job, detect_shard
 from retinaface_tf.errors import ConfigError
 from retinaface_tf.inference.multiscale import Augmentation
 from retinaface_tf.inference.preprocess import Size
+from retinaface_tf.presets import DEFAULT_PRESET
 from retinaface_tf.progress import progress_bar
 
 ENGINES = ("processes", "ray", "loop")
@@ -49,9 +50,10 @@ def detect_bulk(
     out: str | os.PathLike,
     *,
     engine: str = "processes",
-    preset: str = "mobilenet0.25",
+    preset: str = DEFAULT_PRESET,
     model: str | os.PathLike | None = None,
     runtime: str | None = None,
+    precision: str = "float32",
     threshold: float = 0.5,
     iou: float = 0.4,
     size: Size = None,
@@ -80,7 +82,7 @@ def detect_bulk(
         inputs: pictures, tars, Parquet tables, folders of these, and patterns; see `list_shards`.
         out: folder of the results; new, empty, or that of the run to resume.
         engine: "processes" on this machine; "ray", here or on a cluster; "loop", in this process.
-        preset, model, runtime: the network, as in `RetinaFace.from_preset` and `from_file`.
+        preset, model, runtime, precision: the network, as in `RetinaFace.from_preset` and `from_file`.
         threshold, iou, size, max_faces, large_faces: as in `RetinaFace`.
         augmentation: search each picture in several forms.
         shard_size: pictures in a shard.
@@ -108,6 +110,7 @@ def detect_bulk(
         preset,
         model,
         runtime,
+        precision=precision,
         threads=threads or (None if engine == "loop" else 1),
         settings={
             "threshold": threshold,

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from retinaface_tf.presets import DEFAULT_PRESET
+
 
 def benchmark(
     models: Annotated[
@@ -18,9 +20,9 @@ def benchmark(
             ".weights.h5, .keras) or SavedModel folders.",
         ),
     ],
-    preset: Annotated[str, typer.Option(help="Whose weights a runtime's name means.")] = (
-        "mobilenet0.25"
-    ),
+    preset: Annotated[
+        str, typer.Option(help="Whose weights a runtime's name means.")
+    ] = DEFAULT_PRESET,
     sizes: Annotated[str, typer.Option(help="WIDTHxHEIGHT,... of the pictures.")] = "640x480",
     threads: Annotated[str, typer.Option(help="Numbers of threads, such as 1,2.")] = "1",
     rounds: Annotated[int, typer.Option(help="Timed pictures of each model at each size.")] = 30,

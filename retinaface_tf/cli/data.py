@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from retinaface_tf.cli.pseudo_label import pseudo_label
+from retinaface_tf.presets import DEFAULT_PRESET
 
 app = typer.Typer(help="Check, label, draw and pack training data.", no_args_is_help=True)
 app.command("pseudo-label")(pseudo_label)
@@ -178,7 +179,7 @@ def label_mesh(
         Path | None,
         typer.Option(help="MediaPipe's face_landmark.tflite; without it, it is fetched once"),
     ] = None,
-    preset: Annotated[str, typer.Option(help="the detector")] = "mobilenet0.25",
+    preset: Annotated[str, typer.Option(help="the detector")] = DEFAULT_PRESET,
     threshold: Annotated[float, typer.Option(help="least score of a face")] = 0.8,
     min_side: Annotated[float, typer.Option(help="shorter side of the smallest face")] = 30.0,
     min_presence: Annotated[float, typer.Option(help="how sure the landmark model must be")] = 0.9,

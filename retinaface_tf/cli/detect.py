@@ -13,14 +13,17 @@ import typer
 
 from retinaface_tf.cli import bulk
 from retinaface_tf.cli.augmentation import Flip, Rotations, Scales, Tiles, Vote
+from retinaface_tf.presets import DEFAULT_PRESET
 from retinaface_tf.progress import progress_bar
 
-DEFAULT_PRESET = "mobilenet0.25"
 DEFAULT_IOU = 0.4
 
 Preset = Annotated[str, typer.Option(help="Named network; `retinaface-tf presets` lists them.")]
 Model = Annotated[
     Path | None, typer.Option(help="A network of your own: .weights.h5, .keras, .tflite or .onnx.")
+]
+Precision = Annotated[
+    str, typer.Option(help="float32, or int8 for presets that come with such a file: quicker.")
 ]
 Runtime = Annotated[str | None, typer.Option(help="What runs the network: litert, keras or onnx.")]
 Threshold = Annotated[float, typer.Option(help="Least score of a face, 0 to 1.")]
@@ -42,6 +45,7 @@ def detect(
     preset: Preset = DEFAULT_PRESET,
     model: Model = None,
     runtime: Runtime = None,
+    precision: Precision = "float32",
     threshold: Threshold = 0.5,
     iou: Iou = 0.4,
     size: Size = None,
@@ -141,6 +145,7 @@ def detect(
             preset=preset,
             model=model,
             runtime=runtime,
+            precision=precision,
             augmentation=augmentation,
             threads=threads,
             batch_size=batch_size,
@@ -158,6 +163,7 @@ def detect(
         model,
         runtime,
         remote,
+        precision,
         threads=threads,
         **search,
     )
@@ -225,17 +231,24 @@ def _open_detector(
     model: Path | None,
     runtime: str | None,
     server: Server | None = None,
+    precision: str = "float32",
     threads: int | None = None,
     **settings,
 ):
     from retinaface_tf.detector import RetinaFace
+    from retinaface_tf.errors import ConfigError
 
+    if precision != "float32" and (server is not None or model is not None):
+        raise ConfigError(
+            "--precision chooses a preset's file; --model and --server have their own."
+        )
     if server is not None:
         return _open_server(server, model, runtime, settings)
-
     if model is not None:
         return RetinaFace.from_file(model, runtime=runtime, threads=threads, **settings)
-    return RetinaFace.from_preset(preset, runtime=runtime or "litert", threads=threads, **settings)
+    return RetinaFace.from_preset(
+        preset, runtime=runtime or "litert", precision=precision, threads=threads, **settings
+    )
 
 
 def _open_server(server: Server, model: Path | None, runtime: str | None, settings: dict):

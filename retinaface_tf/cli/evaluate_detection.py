@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from retinaface_tf.cli.augmentation import Flip, Rotations, Scales, Tiles, Vote
-from retinaface_tf.cli.detect import DEFAULT_PRESET, Iou, Model, Preset, Runtime, Size
+from retinaface_tf.cli.detect import Iou, Model, Precision, Preset, Runtime, Size
 from retinaface_tf.cli.evaluation_options import (
     BatchSize,
     Images,
@@ -32,6 +32,7 @@ from retinaface_tf.cli.evaluation_run import (
     search,
     show,
 )
+from retinaface_tf.presets import DEFAULT_PRESET
 
 
 def widerface(
@@ -41,6 +42,7 @@ def widerface(
     preset: Preset = DEFAULT_PRESET,
     model: Model = None,
     runtime: Runtime = None,
+    precision: Precision = "float32",
     threshold: Threshold = 0.02,
     iou: Iou = 0.4,
     size: Size = None,
@@ -145,6 +147,7 @@ def fddb(
     preset: Preset = DEFAULT_PRESET,
     model: Model = None,
     runtime: Runtime = None,
+    precision: Precision = "float32",
     threshold: Threshold = 0.02,
     iou: Iou = 0.4,
     size: Size = None,

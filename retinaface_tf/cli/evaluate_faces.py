@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from retinaface_tf.cli.augmentation import Flip, Rotations, Scales, Tiles, Vote
-from retinaface_tf.cli.detect import DEFAULT_PRESET, Iou, Model, Preset, Runtime, Size
+from retinaface_tf.cli.detect import Iou, Model, Precision, Preset, Runtime, Size
 from retinaface_tf.cli.evaluation_options import (
     BatchSize,
     Json,
@@ -30,6 +30,7 @@ from retinaface_tf.cli.evaluation_run import (
     show,
 )
 from retinaface_tf.errors import ConfigError
+from retinaface_tf.presets import DEFAULT_PRESET
 
 
 def landmarks(
@@ -44,6 +45,7 @@ def landmarks(
     preset: Preset = DEFAULT_PRESET,
     model: Model = None,
     runtime: Runtime = None,
+    precision: Precision = "float32",
     threshold: Threshold = 0.5,
     iou: Iou = 0.4,
     size: Size = None,
@@ -141,6 +143,7 @@ def verification(
     preset: Preset = DEFAULT_PRESET,
     model: Model = None,
     runtime: Runtime = None,
+    precision: Precision = "float32",
     threshold: Threshold = 0.5,
     iou: Iou = 0.4,
     size: Size = None,

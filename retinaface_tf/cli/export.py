@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from retinaface_tf.presets import DEFAULT_PRESET
+
 if TYPE_CHECKING:
     from retinaface_tf.models import RetinaFaceNetwork
-
-DEFAULT_PRESET = "mobilenet0.25"
 
 app = typer.Typer(
     help="Write a network for phones, servers and other runtimes.", no_args_is_help=True

@@ -20,7 +20,7 @@ def presets(
     from rich.console import Console
     from rich.table import Table
 
-    from retinaface_tf.presets import get_preset, list_presets
+    from retinaface_tf.presets import get_preset, list_presets, measured_figures
 
     table = Table("preset", "what it is", "weights and licence", "measured")
     for name in list_presets():
@@ -29,8 +29,8 @@ def presets(
         table.add_row(
             name,
             preset.summary,
-            f"{source.package} {source.version}: {source.licence}" if source else "none",
-            "\n".join(f"{what}: {value}" for what, value in preset.measured),
+            f"{source.origin}: {source.licence}" if source else "none",
+            "\n".join(f"{what}: {value}" for what, value in measured_figures(preset)),
         )
     Console().print(table)
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from retinaface_tf.presets import DEFAULT_PRESET
+
 if TYPE_CHECKING:
     from retinaface_tf.data.pseudo_labels import Member
     from retinaface_tf.inference.multiscale import Augmentation
@@ -21,7 +23,7 @@ def pseudo_label(
         typer.Option(
             metavar="NAME|FILE|yunet:FILE",
             help="a detector of the teacher: a preset, a file that `detect --model` takes, or YuNet "
-            "through OpenCV; several make it better",
+            f"through OpenCV; several make it better; {DEFAULT_PRESET} unless told",
         ),
     ] = None,
     sizes: Annotated[
@@ -70,7 +72,7 @@ def pseudo_label(
     track = no_progress if quiet else rich_progress
     scales = tuple(parse_size(text) for text in sizes.split(","))
     forms = Augmentation(scales=scales, flip=flip, enlarged_limit=enlarged_limit)
-    members = [open_member(text, forms, threshold, threads) for text in member or ["mobilenet0.25"]]
+    members = [open_member(text, forms, threshold, threads) for text in member or [DEFAULT_PRESET]]
     photos = {name.as_posix(): path for path, name in list_images([images])}
     repeated = _repeats(photos, exclude or [], track)
     total = (len(photos) - len(repeated)) * len(members)
@@ -115,14 +117,17 @@ def open_member(text: str, forms: Augmentation, threshold: float, threads: int |
     from retinaface_tf.data.pseudo_labels import Member
     from retinaface_tf.detector import RetinaFace
     from retinaface_tf.inference.multiscale import AugmentedDetector
+    from retinaface_tf.inference.runtimes import preset_weights
     from retinaface_tf.inference.runtimes.yunet import YuNetFinder
-    from retinaface_tf.presets import list_presets
+    from retinaface_tf.presets import PackagedSource, get_preset, list_presets
 
     kind, colon, file = text.partition(":")
     if colon and kind == "yunet":
         detector, what = RetinaFace(YuNetFinder(file)), Path(file)
     elif text in list_presets():
         detector, what = RetinaFace.from_preset(text, threads=threads), None
+        if isinstance(get_preset(text).source, PackagedSource):
+            what = preset_weights(text)  # the next release's are others
     else:
         detector, what = RetinaFace.from_file(text, threads=threads), Path(text)
     digest = hashlib.sha256(what.read_bytes()).hexdigest() if what else ""

@@ -17,7 +17,7 @@ def list_weights() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from retinaface_tf.presets import get_preset, list_presets
+    from retinaface_tf.presets import PackagedSource, get_preset, list_presets
     from retinaface_tf.pull import cache_folder, cached_path
 
     table = Table("preset", "cached", "size", "licence", "where")
@@ -28,9 +28,11 @@ def list_weights() -> None:
             continue
         path = cached_path(name)
         here = path.is_file()
+        packaged = isinstance(source, PackagedSource)
+        kept, away = ("in the package", "") if packaged else ("yes", f"{source.origin} (pip)")
         size = f"{path.stat().st_size / 1e6:.1f} MB" if here else ""
-        where = str(path) if here else f"{source.package} {source.version} (pip)"
-        table.add_row(name, "yes" if here else "no", size, source.licence, where)
+        where = str(path) if here else away
+        table.add_row(name, kept if here else "no", size, source.licence, where)
     # A pipe has no width to fold paths into.
     console = Console() if sys.stdout.isatty() else Console(width=240)
     console.print(table)
@@ -42,7 +44,10 @@ def pull_weights(
     name: Annotated[str, typer.Argument(help="Preset, see `weights list`.")],
     force: Annotated[bool, typer.Option("--force", help="Fetch again what is cached.")] = False,
 ) -> None:
-    """Fetch a preset's weights once through pip, check them, convert them and cache them."""
+    """Fetch a preset's weights once through pip, check them, convert them and cache them.
+
+    Presets whose weights come with this package need none of that.
+    """
     from retinaface_tf.pull import pull
 
     path = pull(name, force=force, notify=lambda line: print(line, file=sys.stderr, flush=True))

@@ -19,6 +19,7 @@ import numpy as np
 
 import retinaface_tf
 from retinaface_tf.errors import RetinaFaceError
+from retinaface_tf.presets import DEFAULT_PRESET
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Candidate:
 
     model: str
     threads: int
-    preset: str = "mobilenet0.25"
+    preset: str = DEFAULT_PRESET
 
     @property
     def name(self) -> str:
@@ -261,13 +262,10 @@ class _Opened:
         start = time.perf_counter()
         if model in RUNTIMES:
             from retinaface_tf import RetinaFace
-            from retinaface_tf.inference.runtimes.compiled import compiled_path
-            from retinaface_tf.pull import resolve
+            from retinaface_tf.inference.runtimes import preset_weights, runnable_file
 
-            weights = resolve(question["preset"])
             detector = RetinaFace.from_preset(question["preset"], runtime=model, threads=threads)
-            suffix = {"litert": ".tflite", "onnx": ".onnx"}.get(model)
-            file = compiled_path(weights, suffix) if suffix else weights
+            file, _ = runnable_file(preset_weights(question["preset"], model), model)
             self._detect = detector.detect
         elif Path(model).is_dir():
             file, self._detect = Path(model), _open_saved_model(Path(model), threads)

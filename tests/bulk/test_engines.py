@@ -87,7 +87,14 @@ class Command:
         (tmp_path / "site").mkdir()
         (tmp_path / "site" / "sitecustomize.py").write_text(SITE)
         self._arguments = ["detect", str(photos), "--engine", engine, "--out", str(self.out)]
-        self._arguments += ["--workers", "2", "--shard-size", str(SHARD)]
+        self._arguments += [
+            "--preset",
+            "mobilenet0.25",
+            "--workers",
+            "2",
+            "--shard-size",
+            str(SHARD),
+        ]
         paths = [str(tmp_path / "site"), str(REPOSITORY), os.environ.get("PYTHONPATH", "")]
         self._environment = {
             **os.environ,

@@ -22,7 +22,7 @@ cli._register_commands()
 def bright_pixels(monkeypatch):
     """The network is the one whose answers are known."""
 
-    def describe(preset, model, runtime, *, threads, settings, augmentation, notify):
+    def describe(preset, model, runtime, *, precision, threads, settings, augmentation, notify):
         values = None if augmentation is None else dataclasses.asdict(augmentation)
         return NetworkSpec(
             "none", runtime or "litert", f"sha of {preset}", settings, values, threads

@@ -31,7 +31,7 @@ def run(monkeypatch, tmp_path):
         return RetinaFace(BrightPixelRuntime(), **settings)
 
     monkeypatch.setattr(detect_command, "_open_detector", open_detector)
-    monkeypatch.setattr("retinaface_tf.pull.resolve", lambda preset: tmp_path / "none")
+    monkeypatch.setattr("retinaface_tf.pull.resolve", lambda preset, **_: tmp_path / "none")
     return lambda *arguments: CliRunner().invoke(cli.app, ["evaluate", *map(str, arguments)])
 
 

@@ -32,7 +32,7 @@ def main() -> None:
     """Runs the command."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, default=HERE / "dist", help="folder to write and serve")
-    parser.add_argument("--preset", help="trained network to export (default mobilenet0.25)")
+    parser.add_argument("--preset", help="trained network to export, instead of the default")
     parser.add_argument(
         "--model",
         type=Path,
@@ -54,7 +54,7 @@ def main() -> None:
     if asked or not (options.out / "models" / "models.json").is_file():
         write_models(
             options.out / "models",
-            options.preset or "mobilenet0.25",
+            options.preset,
             options.model,
             options.calibration,
         )
@@ -98,7 +98,9 @@ def fetch_litert() -> None:
         sys.exit("npm could not fetch LiteRT.js: see its message above, then try again.")
 
 
-def write_models(folder: Path, preset: str, networks: list[Path], calibration: Path | None) -> None:
+def write_models(
+    folder: Path, preset: str | None, networks: list[Path], calibration: Path | None
+) -> None:
     """The .tflite files and `models.json`, the list the page reads."""
     folder.mkdir(parents=True, exist_ok=True)
     files = []
@@ -113,16 +115,18 @@ def write_models(folder: Path, preset: str, networks: list[Path], calibration: P
 
 
 def export_both(
-    folder: Path, preset: str, network: Path | None, calibration: Path | None
+    folder: Path, preset: str | None, network: Path | None, calibration: Path | None
 ) -> list[str]:
     """float32 and int8 files of a network; their names."""
     sys.path.insert(0, str(HERE.parents[1]))
     from retinaface_tf.export.calibration import CalibrationPhotos
     from retinaface_tf.export.tflite import export_tflite
+    from retinaface_tf.presets import DEFAULT_PRESET
     from retinaface_tf.pull import load_preset
-    from retinaface_tf.weights import load_model
+    from retinaface_tf.weights import load_weights
 
-    loaded = load_model(network) if network else load_preset(preset)
+    preset = preset or DEFAULT_PRESET
+    loaded = load_weights(network) if network else load_preset(preset)
     mean = loaded.config.pixel_mean
     if calibration:
         photos = CalibrationPhotos(calibration, SIZE, mean)

@@ -1,0 +1,89 @@
+"""Puts a trained network into the package: `python training/release.py --help`.
+
+    python training/release.py runs/last/best.weights.h5 --preset NAME --calibration PHOTOS \\
+        --figure "AP, 106 FDDB images=0.996" --fact "hours=9 on two cores"
+
+Writes NAME.weights.npz (float16), NAME.tflite, NAME-int8.tflite and NAME.json into
+`retinaface_tf/shipped`, once all of them find the same faces in a picture.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import typer
+
+from retinaface_tf.errors import ConfigError, RetinaFaceError
+
+
+def main(
+    weights: Annotated[Path, typer.Argument(help="the trained network, .weights.h5")],
+    preset: Annotated[str, typer.Option(help="whose network it is")],
+    calibration: Annotated[
+        Path, typer.Option(metavar="DIR", help="photos like those int8 will see, 100 are enough")
+    ],
+    stem: Annotated[
+        str | None, typer.Option(help="what the files' names begin with; the preset's unless told")
+    ] = None,
+    picture: Annotated[
+        Path | None, typer.Option(help="looked at for the check; a portrait by NASA unless told")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="folder, instead of the package's")] = None,
+    figure: Annotated[
+        list[str] | None, typer.Option(metavar="WHAT=VALUE", help="measured with these weights")
+    ] = None,
+    fact: Annotated[
+        list[str] | None, typer.Option(metavar="WHAT=VALUE", help="data, command, hours, ...")
+    ] = None,
+) -> None:
+    """Make a trained network's packaged files, look at what they find, then put them in place."""
+    from retinaface_tf.shipped import FOLDER
+    from retinaface_tf.shipped.release import release
+
+    if picture is None:
+        try:
+            import skimage
+        except ImportError:
+            raise ConfigError(
+                "The portrait comes with scikit-image, which is not installed: give --picture, or "
+                "pip install scikit-image."
+            ) from None
+        picture = Path(skimage.__file__).parent / "data" / "astronaut.png"
+    out = FOLDER if out is None else out
+    facts = release(
+        weights,
+        preset,
+        calibration,
+        picture,
+        stem=stem,
+        out=out,
+        figures=_pairs("--figure", figure),
+        facts=_pairs("--fact", fact),
+        notify=lambda line: print(line, file=sys.stderr, flush=True),
+    )
+    for name, file in facts["files"].items():
+        print(f"{out / name}: {file['bytes']:,} bytes, sha256 {file['sha256']}")
+
+
+def _pairs(option: str, entries: list[str] | None) -> dict[str, str]:
+    pairs = {}
+    for entry in entries or []:
+        what, equals, value = entry.partition("=")
+        if not (what and equals and value):
+            raise ConfigError(f"{option} {entry!r} is not understood: give WHAT=VALUE.")
+        pairs[what.strip()] = value.strip()
+    return pairs
+
+
+if __name__ == "__main__":
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(main)
+    try:
+        app()
+    except RetinaFaceError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
