@@ -9,6 +9,7 @@ float32 [F] with NaN for a face without one.
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,8 @@ from retinaface_tf.errors import ConfigError
 
 # Crops tried until one holds a face's centre.
 CROP_TRIALS = 32
+# A face chosen for a crop is enlarged at most so many times: further there is blur only.
+MAX_ENLARGEMENT = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +33,10 @@ class AugmentConfig:
         crop_scale: smallest and largest side of the square crop, in short edges of the picture;
             (0.3, 1) in the papers. Above 1 the crop reaches over the picture, up to 2 in SCRFD,
             which makes more small faces.
+        face_sampling: probability that the crop is chosen for one face of the picture instead: it
+            gets a side drawn from `face_sizes`, each octave alike, so that rare sizes are seen as often
+            as common ones (data-anchor-sampling, Tang et al. 2018, PyramidBox, section 3.3).
+        face_sizes: smallest and largest such side in pixels of the network's input.
         flip: probability of mirroring left to right.
         photometric: probability of each of brightness, contrast, saturation and hue changing.
         rotate: probability of a turn by 90, 180 or 270 degrees.
@@ -37,6 +44,8 @@ class AugmentConfig:
     """
 
     crop_scale: tuple[float, float] = (0.3, 1.0)
+    face_sampling: float = 0.0
+    face_sizes: tuple[float, float] = (8.0, 256.0)
     flip: float = 0.5
     photometric: float = 0.5
     rotate: float = 0.0
@@ -47,7 +56,10 @@ class AugmentConfig:
         low, high = self.crop_scale
         if not 0 < low <= high <= 2:
             raise ConfigError(f"augment.crop_scale={self.crop_scale} must rise within 0..2.")
-        for name in ("flip", "photometric", "rotate"):
+        object.__setattr__(self, "face_sizes", tuple(float(s) for s in self.face_sizes))
+        if not 0 < self.face_sizes[0] <= self.face_sizes[1]:
+            raise ConfigError(f"augment.face_sizes={self.face_sizes} must rise and be positive.")
+        for name in ("face_sampling", "flip", "photometric", "rotate"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"augment.{name}={getattr(self, name)} must be in 0..1.")
 
@@ -118,6 +130,12 @@ def load_and_augment(
     seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 4))
     shape = picture_shape(encoded)
     window = choose_crop(shape, boxes, seeds[0], config.crop_scale)
+    if config.face_sampling:
+        window = tf.cond(
+            _happens(seeds[0], config.face_sampling) & tf.reduce_any(~tf.cast(ignored, tf.bool)),
+            lambda: choose_face_crop(shape, boxes, ignored, seeds[0], config.face_sizes, size),
+            lambda: window,
+        )
     image = decode_crop(encoded, shape, window)
     scene = Scene(image, boxes, landmarks, ignored, vertices, scores)
     scene = move_faces(scene, window, size)
@@ -194,6 +212,40 @@ def choose_crop(shape, boxes, seed, scale_range):
     inside = _inside(center[None], corner[:, None], side[:, None, None])
     first = tf.argmax(tf.reduce_any(inside, axis=1))
     return tf.concat([corner[first], side[first][None]], axis=0)
+
+
+def choose_face_crop(shape, boxes, ignored, seed, sizes, size: int):
+    """A square window in which one face, drawn by lot, has a side drawn from a range of sizes.
+
+    Args:
+        shape: int32 [2] height, width of the picture.
+        boxes: [F, 4] corners.
+        ignored: bool [F], at least one False: an ignored face is not drawn.
+        seed: [2].
+        sizes: smallest and largest longer side of the face, in pixels of the network's input.
+        size: side of that input.
+
+    Returns:
+        float32 [3] as `choose_crop`; the picture is enlarged at most `MAX_ENLARGEMENT` times, and the
+        window's side is at most twice the short edge.
+    """
+    seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 3))
+    edges = tf.cast(shape[::-1], tf.float32)
+    learnt = tf.boolean_mask(boxes, ~tf.cast(ignored, tf.bool))
+    chosen = tf.random.stateless_uniform([], seeds[0], 0, tf.shape(learnt)[0], tf.int32)
+    low, high = tf.split(learnt[chosen], 2)
+    face = tf.maximum(tf.reduce_max(high - low), 1.0)
+    octaves = tf.random.stateless_uniform([], seeds[1], *(math.log(s) for s in sizes))
+    side = face * size / tf.exp(octaves)
+    side = tf.minimum(side, 2 * tf.reduce_min(edges))
+    side = tf.floor(tf.maximum(side, tf.maximum(size / MAX_ENLARGEMENT, 1.0)))
+    draw = tf.random.stateless_uniform([2], seeds[2])
+    # Any place at which the face lies inside, or in the middle of a window that is too small for it.
+    corner = high - side + draw * tf.maximum(side - (high - low), 0.0)
+    corner = tf.where(side >= high - low, corner, (low + high - side) / 2)
+    room = edges - side
+    corner = tf.clip_by_value(tf.floor(corner), tf.minimum(room, 0.0), tf.maximum(room, 0.0))
+    return tf.concat([tf.floor(corner), side[None]], axis=0)
 
 
 def _inside(points, corner, side):

@@ -125,3 +125,40 @@ def test_photometric_distortion_stays_in_range(rng):
 def test_impossible_options_are_refused():
     with pytest.raises(ConfigError, match="crop_scale"):
         AugmentConfig(crop_scale=(1.0, 0.5))
+
+
+def test_a_crop_for_a_face_holds_it_at_sizes_of_every_octave():
+    shape = tf.constant([300, 500])
+    boxes = tf.constant([[100.0, 80, 130, 120], [350, 200, 430, 290], [0, 0, 9, 12]])
+    ignored = tf.constant([False, False, True])
+    octaves, seen = np.zeros(5, int), set()
+    for number in range(300):
+        window = augment.choose_face_crop(
+            shape, boxes, ignored, tf.constant([number, 3]), (8, 256), 320
+        ).numpy()
+        left, top, side = window
+        assert (window == np.floor(window)).all() and 320 / 4 <= side <= 600
+        # Beyond the picture only where the window is larger than it.
+        assert min(0, 500 - side) <= left <= max(0, 500 - side)
+        assert min(0, 300 - side) <= top <= max(0, 300 - side)
+        inside = [
+            (left <= x1 + 1) & (top <= y1 + 1) & (x2 <= left + side + 1) & (y2 <= top + side + 1)
+            for x1, y1, x2, y2 in boxes.numpy()[:2]
+        ]
+        assert any(inside)
+        # A face of 40 or 90 pixels can become 22 to 160 or 48 to 256.
+        seen |= {n for n, whole in enumerate(inside) if whole}
+        if inside[1] and not inside[0]:
+            octaves[int(np.log2(90 * 320 / side)) - 4] += 1
+    assert seen == {0, 1}
+    assert (octaves[2:4] > 15).all()
+
+
+def test_pictures_without_a_face_are_cropped_as_ever(astronaut):
+    encoded = tf.io.encode_jpeg(astronaut)
+    none = tf.zeros([0, 4]), tf.zeros([0, 5, 2]), tf.zeros([0], tf.bool)
+    for config in (augment.AugmentConfig(), augment.AugmentConfig(face_sampling=1.0)):
+        scene = augment.load_and_augment(encoded, *none, tf.constant([1, 2]), 64, config)
+        if config.face_sampling:
+            np.testing.assert_array_equal(scene.image, before)
+        before = scene.image
