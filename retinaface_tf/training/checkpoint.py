@@ -15,6 +15,7 @@ from retinaface_tf.errors import DataError
 
 _NAME = re.compile(r"step-(\d{9})\.npz$")
 _STATE = "state"
+_AVERAGE = "average/"
 
 
 class Checkpoints:
@@ -90,23 +91,30 @@ class Checkpoints:
         return None
 
 
-def read_variables(parts, optimizer) -> dict[str, np.ndarray]:
-    """Values of all variables of the parts that learn and of the optimiser, by name.
+def read_variables(parts, optimizer, average=None) -> dict[str, np.ndarray]:
+    """Values of all variables of the parts that learn, of the optimiser and the average, by name.
 
     Args:
         parts: the network and what learns beside it.
         optimizer: of Keras.
+        average: the `MovingAverage` of the network, if one is kept.
     """
-    return {name: np.asarray(v.value) for name, v in _named(parts, optimizer)}
+    return {name: v.numpy() for name, v in _named(parts, optimizer, average)}
 
 
-def write_variables(parts, optimizer, values: dict[str, np.ndarray]) -> None:
+def write_variables(parts, optimizer, average, values: dict[str, np.ndarray]) -> None:
     """The inverse of `read_variables`.
 
     Raises:
         DataError: a value is missing or has another shape.
     """
-    named = list(_named(parts, optimizer))
+    named = list(_named(parts, optimizer, average))
+    if average and not any(name.startswith(_AVERAGE) for name in values):
+        raise DataError(
+            "The checkpoint has no average of batch norm's statistics, being from a version that "
+            "averaged weights only; choose another --out and set init.source to this run's "
+            "last.weights.h5."
+        )
     for name, variable in named:
         if name not in values or values[name].shape != tuple(variable.shape):
             raise DataError(
@@ -118,9 +126,12 @@ def write_variables(parts, optimizer, values: dict[str, np.ndarray]) -> None:
         variable.assign(values[name])
 
 
-def _named(parts, optimizer):
+def _named(parts, optimizer, average):
     for number, variable in enumerate(v for part in parts for v in part.variables):
         yield f"network/{number:04d}-{variable.path.replace('/', '.')}", variable
     for number, variable in enumerate(optimizer.variables):
         # Without the optimiser's own name, which Keras counts up within a process.
         yield f"optimizer/{number:04d}-{variable.path.rpartition('/')[2]}", variable
+    for number, variable in enumerate(average.averages if average else ()):
+        path = average.of[number].path.replace("/", ".")
+        yield f"{_AVERAGE}{number:04d}-{path}", variable

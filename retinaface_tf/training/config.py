@@ -108,8 +108,8 @@ class OptimizerConfig:
         momentum: of SGD.
         weight_decay: L2 factor on kernels only, not on biases or batch norm.
         clip_norm: largest norm of the whole batch's gradient; None for no limit.
-        ema: decay of an exponential moving average of the weights, which is then what is evaluated
-            and saved; None for none.
+        ema: decay of an exponential moving average of the weights and of batch norm's statistics, which
+            is then what is evaluated and saved; None for none. See `MovingAverage`.
     """
 
     momentum: float = 0.9

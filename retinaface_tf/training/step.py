@@ -78,23 +78,19 @@ def freeze(network: RetinaFaceNetwork, chosen: tuple[str, ...]) -> int:
 
 
 def make_optimizer(config: OptimizerConfig, schedule: DetectorSchedule, replicas: int):
-    """SGD as configured; weight decay is part of the loss, see `DetectorTraining`."""
+    """SGD as configured; weight decay is part of the loss, see `DetectorTraining`.
+
+    The moving average of the weights is `MovingAverage`, not Keras' own.
+    """
     optimizer = keras.optimizers.SGD(
         learning_rate=schedule,
         momentum=config.momentum,
         # The step hands over a replica's share of the summed gradient: see `_share`.
         global_clipnorm=config.clip_norm / replicas if config.clip_norm else None,
-        use_ema=config.ema is not None,
-        ema_momentum=config.ema or 0.99,
     )
-    # Keras' fit would put the average in the weights' place whenever it ends, here each epoch; the
-    # trainer does so for evaluation and saving only.
-    optimizer.finalize_variable_values = lambda variables: None
     if keras.config.dtype_policy().name != "mixed_float16":
         return optimizer
-    scaled = keras.optimizers.LossScaleOptimizer(optimizer)
-    scaled.finalize_variable_values = lambda variables: None
-    return scaled
+    return keras.optimizers.LossScaleOptimizer(optimizer)
 
 
 class DetectorTraining(keras.Model):

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from retinaface_tf.data.pipeline import TrainingPipeline
@@ -28,6 +27,7 @@ from retinaface_tf.errors import ConfigError
 from retinaface_tf.mesh.topology import MeshTopology, load_topology
 from retinaface_tf.training import pictures
 from retinaface_tf.training.agreement import check_agreement, code_facts, configuration_facts
+from retinaface_tf.training.averaging import MovingAverage
 from retinaface_tf.training.callbacks import MeanOfLogs, OnStep, StopOnDivergence
 from retinaface_tf.training.checkpoint import Checkpoints, read_variables, write_variables
 from retinaface_tf.training.config import TrainingConfig
@@ -201,6 +201,8 @@ class _Run:
             )
             self.model.compile(optimizer=self.optimizer, jit_compile=False)
             self.optimizer.build(self.model.learned)
+        momentum = config.optimizer.ema
+        self.average = None if momentum is None else MovingAverage(self.network.variables, momentum)
         notify(note)
         notify(
             f"{data.train.count} training pictures, {steps} steps of {config.data.batch} an epoch, "
@@ -248,7 +250,7 @@ class _Run:
         values, state, damaged = newest
         for path in damaged:
             self.notify(f"{path} is damaged; going on from an older checkpoint")
-        write_variables(self.model.parts, self.optimizer, values)
+        write_variables(self.model.parts, self.optimizer, self.average, values)
         self.step, self.sums.sums = state["step"], dict(state["sums"])
         self.best, self.before, self.after = state["best"], state["before"], state["after"]
         self.notify(f"going on from step {self.step}")
@@ -262,12 +264,16 @@ class _Run:
                 "before": self.before,
                 "after": self.after,
             }
-            values = read_variables(self.model.parts, self.optimizer)
+            values = read_variables(self.model.parts, self.optimizer, self.average)
             self.checkpoints.save(self.step, values, state)
 
     def _callbacks(self, advance) -> list[keras.callbacks.Callback]:
         def count(logs):
             self.step += 1
+
+        def average(logs):
+            if self.average:
+                self.average.update(self.step)
 
         def report(logs):
             self.on_step(self.step, logs)
@@ -289,7 +295,7 @@ class _Run:
             f"the last good checkpoint is in {self.checkpoints.folder}. Lower schedule.peak, or set "
             "optimizer.clip_norm, or look at those files.",
         )
-        return [OnStep(count), guard, self.sums, OnStep(report), OnStep(save)]
+        return [OnStep(count), guard, OnStep(average), self.sums, OnStep(report), OnStep(save)]
 
     def _train_epoch(self, epoch: int, first_step: int, advance) -> None:
         callbacks = self._callbacks(advance)
@@ -334,23 +340,6 @@ class _Run:
             local = {k: strategy.experimental_local_results(v)[0] for k, v in logs.items()}
             hooks.on_train_batch_end(step, local)
 
-    @contextlib.contextmanager
-    def _averaged_weights(self):
-        """Inside, the network has the moving average of its weights, if one is kept."""
-        inner = getattr(self.optimizer, "inner_optimizer", self.optimizer)
-        if not inner.use_ema or not self.step:
-            yield
-            return
-        variables = self.model.learned
-        kept = [np.asarray(v.value) for v in variables]
-        for variable, average in zip(variables, inner._model_variables_moving_average):
-            variable.assign(np.asarray(average.value))
-        try:
-            yield
-        finally:
-            for variable, value in zip(variables, kept):
-                variable.assign(value)
-
     def _finish_epoch(self, done: int, seconds: float) -> None:
         """Evaluates, writes the weights and the epoch's row."""
         row = {
@@ -362,7 +351,7 @@ class _Run:
         }
         last = done == self.config.epochs
         wanted = done == 0 or last or done % self.config.evaluate_epochs == 0
-        with self._averaged_weights():
+        with self.average.in_place() if self.average else contextlib.nullcontext():
             if wanted and self.data.validation.images:
                 precision = self._evaluate(done).average_precision
                 row["average_precision"] = precision

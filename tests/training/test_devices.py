@@ -22,7 +22,7 @@ from tests.training.small_run import VALUES
 
 SCRIPT = Path(__file__).with_name("small_run.py")
 ROOT = Path(__file__).resolve().parents[2]
-DOUBLE = {"precision": "float64"}
+DOUBLE = {"precision": "float64", "optimizer": {"clip_norm": 5.0, "ema": 0.75}}
 
 
 def start(folder: Path, changes: dict, name: str = "losses", **environment) -> subprocess.Popen:

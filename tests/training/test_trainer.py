@@ -7,28 +7,70 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from retinaface_tf.errors import ConfigError, TrainingDiverged
+from retinaface_tf.errors import ConfigError, DataError, TrainingDiverged
 from retinaface_tf.training.distributed import choose_devices
 from retinaface_tf.training.step import freeze, part_of
-from retinaface_tf.training.trainer import train
+from retinaface_tf.training.trainer import _Run, train
 from retinaface_tf.weights import load_weights
 from tests.training.small_run import VALUES, small_config
 
 
+class Watch:
+    """What the network's variables were: after each step, at each evaluation, around each epoch's end.
+
+    Attributes:
+        live: by step, all variables by name.
+        evaluated: by step, the same while the network is evaluated.
+        around: pairs of the values before and after an epoch's end.
+    """
+
+    def __init__(self, patch):
+        self.live, self.evaluated, self.around = {}, {}, []
+        init, evaluate, finish_epoch = _Run.__init__, _Run._evaluate, _Run._finish_epoch
+
+        def begin(run, *arguments):
+            init(run, *arguments)
+            run.on_step = lambda step, logs: self.live.update({step: self.values(run)})
+
+        def watch_evaluation(run, done):
+            self.evaluated[run.step] = self.values(run)
+            return evaluate(run, done)
+
+        def watch_end(run, done, seconds):
+            before = self.values(run)
+            finish_epoch(run, done, seconds)
+            self.around.append((before, self.values(run)))
+
+        patch.setattr(_Run, "__init__", begin)
+        patch.setattr(_Run, "_evaluate", watch_evaluation)
+        patch.setattr(_Run, "_finish_epoch", watch_end)
+
+    @staticmethod
+    def values(run) -> dict[str, np.ndarray]:
+        return {v.path: np.array(v.value) for v in run.network.variables}
+
+
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """A run of two epochs with evaluation, moving average and frozen layers."""
+def watched(tmp_path_factory):
+    """A run of two epochs with evaluation, moving average and frozen layers, and what it went by."""
     folder = tmp_path_factory.mktemp("run") / "out"
     config = small_config(
         data={**VALUES["data"], "max_validation": 10},
         synthetic={**VALUES["synthetic"], "validation": 4},
-        optimizer={"clip_norm": 5.0, "ema": 0.5},
+        optimizer={"clip_norm": 5.0, "ema": 0.75},
         init={"freeze": ["stem", "block1_"]},
         precision="mixed_bfloat16",
         deterministic=False,
         checkpoint_steps=100,
     )
-    return config, folder, train(config, folder)
+    with pytest.MonkeyPatch.context() as patch:
+        watch = Watch(patch)
+        return config, folder, train(config, folder), watch
+
+
+@pytest.fixture(scope="module")
+def finished(watched):
+    return watched[:3]
 
 
 def test_a_run_leaves_its_files(finished):
@@ -52,19 +94,43 @@ def test_a_run_leaves_its_files(finished):
     assert {"epoch/loss", "epoch/average_precision", "detections", "precision_recall"} <= tags
 
 
-def test_saved_weights_are_the_moving_average(finished):
-    """They are neither the start's nor, but for frozen layers, the checkpoint's."""
-    _, folder, _ = finished
-    (checkpoint, *_) = sorted((folder / "checkpoints").glob("*.npz"), reverse=True)
-    saved = load_weights(folder / "last.weights.h5")
-    with np.load(checkpoint) as file:
-        raw = {n.split("-", 1)[1]: file[n] for n in file.files if n.startswith("network")}
-        averages = [file[n] for n in file.files if n.startswith("optimizer") and "average" in n]
-    for layer, frozen in (("stem_conv", True), ("block5_pointwise_conv", False)):
-        kernel = np.asarray(saved.get_layer(layer).kernel)
-        assert np.array_equal(kernel, raw[f"{layer}.kernel"]) == frozen
-        average = any(a.shape == kernel.shape and np.array_equal(a, kernel) for a in averages)
-        assert average != frozen
+def test_weights_and_statistics_are_averaged_alike(watched):
+    """Evaluated and saved are averages by a plain loop; learning goes on from the live values."""
+    _, folder, _, watch = watched
+    assert sorted(watch.live) == [1, 2, 3, 4, 5, 6] and sorted(watch.evaluated) == [0, 3, 6]
+    network = load_weights(folder / "last.weights.h5")
+    saved = {v.path: np.asarray(v.value) for v in network.variables}
+    assert saved.keys() == watch.live[6].keys()
+    moved = set()
+    for name in saved:
+        average = np.float64(watch.live[1][name])
+        for step in range(2, 7):
+            average = 0.75 * average + 0.25 * np.float64(watch.live[step][name])
+            if step in watch.evaluated:
+                found = watch.evaluated[step][name]
+                np.testing.assert_allclose(found, average, rtol=1e-5, atol=1e-7, err_msg=name)
+        np.testing.assert_array_equal(saved[name], watch.evaluated[6][name], err_msg=name)
+        if name.startswith(("stem", "block1_")):
+            np.testing.assert_array_equal(saved[name], watch.live[1][name], err_msg=name)
+        elif np.abs(average - watch.live[6][name]).max() > 1e-4:
+            moved.add(name.rpartition("/")[2])
+    assert {"kernel", "moving_mean", "moving_variance"} <= moved
+    for before, after in watch.around:
+        for name in before:
+            np.testing.assert_array_equal(before[name], after[name], err_msg=name)
+
+
+def test_a_checkpoint_without_averaged_statistics_is_refused(finished, tmp_path):
+    config, folder, _ = finished
+    (path,) = (folder / "checkpoints").glob("step-000000006.npz")
+    with np.load(path) as file:
+        old = {name: file[name] for name in file.files if not name.startswith("average/")}
+    copy = tmp_path / "run"
+    (copy / "checkpoints").mkdir(parents=True)
+    (copy / "config.json").write_bytes((folder / "config.json").read_bytes())
+    np.savez(copy / "checkpoints" / path.name, **old)
+    with pytest.raises(DataError, match=r"batch norm's statistics.* init\.source"):
+        train(config, copy)
 
 
 def test_a_finished_run_is_not_done_again(finished):
