@@ -26,6 +26,8 @@ class AnnotatedImage:
         ignored: bool [N], faces a detector should neither learn nor be blamed for. None: no face.
         vertices: float32 [N, V, 3] a dense mesh in pixels, z with the nose tip at 0, NaN for a face
             without one; None where no face has any.
+        scores: float32 [N], how sure a teacher was of each face, 0..1, NaN where none said; None
+            means no face has one. Of an ignored face too: it is then an uncertain one.
     """
 
     path: Path
@@ -33,20 +35,24 @@ class AnnotatedImage:
     landmarks: np.ndarray | None = None
     ignored: np.ndarray | None = None
     vertices: np.ndarray | None = None
+    scores: np.ndarray | None = None
 
     def __post_init__(self):
         boxes = np.asarray(self.boxes, np.float32).reshape(-1, 4)
         count = len(boxes)
-        landmarks, ignored = self.landmarks, self.ignored
+        landmarks, ignored, scores = self.landmarks, self.ignored, self.scores
         if landmarks is None:
             landmarks = np.full((count, 5, 2), np.nan)
         if ignored is None:
             ignored = np.zeros(count, bool)
+        if scores is None:
+            scores = np.full(count, np.nan)
         object.__setattr__(self, "path", Path(self.path))
         object.__setattr__(self, "boxes", boxes)
         landmarks = np.asarray(landmarks, np.float32).reshape(count, 5, 2)
         object.__setattr__(self, "landmarks", landmarks)
         object.__setattr__(self, "ignored", np.asarray(ignored, bool).reshape(count))
+        object.__setattr__(self, "scores", np.asarray(scores, np.float32).reshape(count))
         if self.vertices is not None:
             vertices = np.asarray(self.vertices, np.float32)
             vertices = vertices.reshape(count, vertices.shape[-2], 3)
@@ -72,6 +78,7 @@ class AnnotatedImage:
             landmarks=self.landmarks[faces],
             ignored=self.ignored[faces],
             vertices=None if self.vertices is None else self.vertices[faces],
+            scores=self.scores[faces],
         )
 
 

@@ -2,7 +2,8 @@
 
 A `scene` here is a picture and its faces: `image` [H, W, 3], `boxes` float32 [F, 4] corners in
 pixels, `landmarks` float32 [F, 5, 2] in pixels with NaN where unlabelled, `ignored` bool [F],
-`vertices` float32 [F, V, 3] meshes in pixels with NaN for a face without one; V may be 0.
+`vertices` float32 [F, V, 3] meshes in pixels with NaN for a face without one, V may be 0, `scores`
+float32 [F] with NaN for a face without one.
 """
 
 from __future__ import annotations
@@ -60,11 +61,15 @@ class Scene:
     landmarks: tf.Tensor
     ignored: tf.Tensor
     vertices: tf.Tensor | None = None
+    scores: tf.Tensor | None = None
 
     def __post_init__(self):
         if self.vertices is None:
             none = tf.zeros([tf.shape(self.boxes)[0], 0, 3])
             object.__setattr__(self, "vertices", none)
+        if self.scores is None:
+            unknown = tf.fill(tf.shape(self.boxes)[:1], np.float32("nan"))
+            object.__setattr__(self, "scores", unknown)
 
     def replace(self, **changes) -> Scene:
         """A copy with other members."""
@@ -77,6 +82,7 @@ class Scene:
             landmarks=tf.boolean_mask(self.landmarks, kept),
             ignored=tf.boolean_mask(self.ignored, kept),
             vertices=tf.boolean_mask(self.vertices, kept),
+            scores=tf.boolean_mask(self.scores, kept),
         )
 
 
@@ -91,6 +97,7 @@ def load_and_augment(
     *,
     vertices=None,
     mirror=(),
+    scores=None,
 ):
     """From an encoded picture to a square, augmented one.
 
@@ -102,6 +109,8 @@ def load_and_augment(
         config: what is done.
         vertices: meshes of the faces, see `Scene`; None for none.
         mirror: int [V], each vertex's place in a mirrored face (`mesh.topology`).
+        scores: of the faces, see `Scene`; None for none. Faces that become too small lose theirs:
+            nothing is known of what can be seen of them.
 
     Returns:
         `Scene` with a uint8 image [size, size, 3].
@@ -110,7 +119,7 @@ def load_and_augment(
     shape = picture_shape(encoded)
     window = choose_crop(shape, boxes, seeds[0], config.crop_scale)
     image = decode_crop(encoded, shape, window)
-    scene = Scene(image, boxes, landmarks, ignored, vertices)
+    scene = Scene(image, boxes, landmarks, ignored, vertices, scores)
     scene = move_faces(scene, window, size)
     scene = scene.replace(image=fit_crop(image, shape, window, size))
     scene = random_flip(scene, seeds[1], config.flip, mirror)
@@ -119,7 +128,9 @@ def load_and_augment(
     image = tf.cast(tf.clip_by_value(tf.round(image), 0, 255), tf.uint8)
     small = tf.reduce_min(scene.boxes[:, 2:] - scene.boxes[:, :2], axis=1) < config.min_face_size
     return scene.replace(
-        image=tf.ensure_shape(image, (size, size, 3)), ignored=scene.ignored | small
+        image=tf.ensure_shape(image, (size, size, 3)),
+        ignored=scene.ignored | small,
+        scores=tf.where(small, np.float32("nan"), scene.scores),
     )
 
 
@@ -252,12 +263,11 @@ def random_flip(scene: Scene, seed, probability: float, mirror=()) -> Scene:
         return scene
     mirrored = flip(scene, mirror)
     happens = _happens(seed, probability)
-    return Scene(
-        tf.cond(happens, lambda: tf.reverse(scene.image, [1]), lambda: scene.image),
-        tf.where(happens, mirrored.boxes, scene.boxes),
-        tf.where(happens, mirrored.landmarks, scene.landmarks),
-        scene.ignored,
-        tf.where(happens, mirrored.vertices, scene.vertices),
+    return scene.replace(
+        image=tf.cond(happens, lambda: tf.reverse(scene.image, [1]), lambda: scene.image),
+        boxes=tf.where(happens, mirrored.boxes, scene.boxes),
+        landmarks=tf.where(happens, mirrored.landmarks, scene.landmarks),
+        vertices=tf.where(happens, mirrored.vertices, scene.vertices),
     )
 
 

@@ -3,7 +3,8 @@
     {"image": "folder/name.jpg", "faces": [{"box": [x1, y1, x2, y2], "landmarks": [[x, y] x5],
      "score": s, "ignored": true}]}
 
-"landmarks", "score" and "ignored" may be missing; lines with an "error" are left out.
+"landmarks", "score" and "ignored" may be missing; lines with an "error" are left out. Scores are what
+`loss.score_targets` learns from.
 """
 
 from __future__ import annotations
@@ -53,7 +54,17 @@ def _read_entry(entry: dict, images: Path) -> AnnotatedImage:
         np.array([face["box"] for face in faces], np.float32).reshape(-1, 4),
         np.array([unlabelled if p is None else p for p in points], np.float32),
         np.array([bool(face.get("ignored", False)) for face in faces], bool),
+        scores=np.array([_score(face) for face in faces], np.float32),
     )
+
+
+def _score(face: dict) -> float:
+    score = face.get("score")
+    if score is None:
+        return np.nan
+    if not 0 <= score <= 1:
+        raise ValueError(f"a score of {score}, which has to be in 0..1")
+    return score
 
 
 def json_label_line(

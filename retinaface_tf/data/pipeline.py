@@ -27,6 +27,7 @@ class TrainingPipeline:
         augment, match: see there.
         seed: of everything random.
         topology: of the faces' meshes, which the batches then carry; None leaves them out.
+        score_targets: batches carry what `loss.score_targets` needs of the faces' scores.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class TrainingPipeline:
         match: MatchConfig | None = None,
         seed: int = 0,
         topology: MeshTopology | None = None,
+        score_targets: bool = False,
     ):
         self.source = source
         self.network = network
@@ -49,6 +51,7 @@ class TrainingPipeline:
         self.match = match or MatchConfig()
         self.seed = seed
         self.topology = topology
+        self.score_targets = score_targets
         self.anchors = generate_anchors(network.levels, size, size)
 
     @property
@@ -77,8 +80,8 @@ class TrainingPipeline:
         Returns:
             Dataset of dicts: "image" uint8 [b, size, size, 3], the targets of `encode_targets`
             with the batch in front, "image_id" int64 [b]. For a network with cascade also the
-            faces, for its second stage: "boxes" [b, F, 4], "landmarks" [b, F, 5, 2] and "ignored"
-            [b, F], empty boxes behind the last. With a topology "meshes" int32 [b, F], each face's
+            faces, for its second stage: "boxes" [b, F, 4], "landmarks" [b, F, 5, 2], "ignored" [b, F]
+            and with `score_targets` "scores" [b, F], empty boxes behind the last. With a topology "meshes" int32 [b, F], each face's
             row of "vertices" [b, M, V, 3] in pixels, -1 for a face without a mesh.
 
         Raises:
@@ -113,12 +116,20 @@ class TrainingPipeline:
                 self.augment,
                 vertices=None if self.topology is None else example["vertices"],
                 mirror=() if self.topology is None else self.topology.mirror,
+                scores=example["scores"] if self.score_targets else None,
             )
             targets = encode_targets(
-                scene.boxes, scene.landmarks, scene.ignored, self.anchors, self.network, self.match
+                scene.boxes,
+                scene.landmarks,
+                scene.ignored,
+                self.anchors,
+                self.network,
+                self.match,
+                scores=scene.scores if self.score_targets else None,
             )
             if self.network.cascade:
-                for name in ("boxes", "landmarks", "ignored"):
+                scores = ("scores",) if self.score_targets else ()
+                for name in ("boxes", "landmarks", "ignored", *scores):
                     targets[name] = getattr(scene, name)
             if self.topology is not None:
                 targets["meshes"], targets["vertices"] = _without_gaps(scene.vertices)

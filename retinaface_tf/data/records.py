@@ -3,8 +3,9 @@
 A folder holds `shard-NNNNN-of-NNNNN.tfrecord`, beside each a `.json` with its pictures' names and
 its sha256, and a `manifest.json` once all are there. Each record is a tf.train.Example: "encoded"
 (the picture's own bytes, unchanged), "name", "boxes" (4 numbers a face: x1 y1 x2 y2), "landmarks"
-(10 numbers a face, NaN where unlabelled), "ignored" (0 or 1 a face) and, where faces have meshes,
-"vertices" (3 numbers a vertex, x y z) with their number a face, "num_vertices".
+(10 numbers a face, NaN where unlabelled), "ignored" (0 or 1 a face); where faces have scores,
+"scores" (1 number a face, NaN where unknown); and where they have meshes, "vertices" (3 numbers a
+vertex, x y z) with their number a face, "num_vertices".
 """
 
 from __future__ import annotations
@@ -224,6 +225,7 @@ def _parse(serialized, vertices: int):
             "boxes": numbers,
             "landmarks": numbers,
             "vertices": numbers,
+            "scores": numbers,
             "ignored": tf.io.FixedLenSequenceFeature([], tf.int64, allow_missing=True),
         },
     )
@@ -234,12 +236,18 @@ def _parse(serialized, vertices: int):
         lambda: example["vertices"],
         lambda: tf.fill([tf.reduce_prod(shape)], np.float32("nan")),
     )
+    scores = tf.cond(
+        tf.equal(tf.size(example["scores"]), shape[0]),
+        lambda: example["scores"],
+        lambda: tf.fill(shape[:1], np.float32("nan")),
+    )
     return {
         "encoded": example["encoded"],
         "name": example["name"],
         "boxes": boxes,
         "landmarks": tf.reshape(example["landmarks"], [-1, 5, 2]),
         "ignored": example["ignored"] > 0,
+        "scores": scores,
         "vertices": tf.ensure_shape(tf.reshape(meshes, shape), [None, vertices, 3]),
     }
 
@@ -266,6 +274,8 @@ def _serialize(image: AnnotatedImage) -> bytes:
         "landmarks": numbers(image.landmarks),
         "ignored": tf.train.Feature(int64_list=flags),
     }
+    if np.isfinite(image.scores).any():
+        features["scores"] = numbers(image.scores)
     if image.vertices is not None:
         features["vertices"] = numbers(image.vertices)
         count = tf.train.Int64List(value=[image.vertices.shape[1]])
@@ -321,6 +331,7 @@ def _digest_labels(images: Sequence[AnnotatedImage]) -> str:
             raise DataError(f"Cannot read {image.path}: {error.strerror or error}.") from None
         digest.update(f"{image.path}|{stat.st_size}|{stat.st_mtime_ns}".encode())
         arrays = [image.boxes, image.landmarks, image.ignored]
+        arrays += [image.scores] if np.isfinite(image.scores).any() else []
         arrays += [] if image.vertices is None else [image.vertices]
         for values in arrays:
             digest.update(np.ascontiguousarray(values).tobytes())

@@ -67,8 +67,9 @@ class ImageSource(Protocol):
         """Raw examples of `part`, in its order, the sequence starting again when it ends.
 
         Each is a dict: "encoded" string, "boxes" float32 [F, 4], "landmarks" [F, 5, 2], "ignored"
-        bool [F], "vertices" float32 [F, V, 3] (NaN for a face without a mesh), "image_id" int64,
-        "position" int64 (the place in the epoch's sequence).
+        bool [F], "scores" float32 [F] (NaN for a face without one), "vertices" float32 [F, V, 3] (NaN
+        for a face without a mesh), "image_id" int64, "position" int64 (the place in the epoch's
+        sequence).
         """
         ...
 
@@ -100,6 +101,7 @@ class LabelledSource:
         self._boxes = np.concatenate([image.boxes for image in images])
         self._landmarks = np.concatenate([image.landmarks for image in images])
         self._ignored = np.concatenate([image.ignored for image in images])
+        self._scores = np.concatenate([image.scores for image in images])
         self._encoded = encoded
         self.vertices = common_vertices(images)
         # Most faces of a large set have no mesh: only those that have one are kept, behind a first
@@ -119,6 +121,8 @@ class LabelledSource:
             digest.update(f"{path.parent.name}/{path.name}\n".encode())
         for values in (self._starts, self._boxes, self._landmarks, self._ignored):
             digest.update(np.ascontiguousarray(values).tobytes())
+        if np.isfinite(self._scores).any():
+            digest.update(self._scores.tobytes())
         for encoded in self._encoded or ():
             digest.update(hashlib.sha256(encoded).digest())
         return digest.hexdigest()[:12]
@@ -130,20 +134,21 @@ class LabelledSource:
         with tf.device("CPU"):
             dataset = tf.data.Dataset.from_tensor_slices((order[positions % self.count], positions))
             starts = tf.constant(self._starts)
-            arrays = (self._boxes, self._landmarks, self._ignored, self._mesh_rows)
+            arrays = (self._boxes, self._landmarks, self._ignored, self._scores, self._mesh_rows)
             faces = [tf.constant(v) for v in arrays]
             meshes = tf.constant(self._meshes)
             pixels = tf.constant(self._paths if self._encoded is None else list(self._encoded))
 
         def load(image_id, position):
             begin, end = starts[image_id], starts[image_id + 1]
-            boxes, landmarks, ignored, rows = (values[begin:end] for values in faces)
+            boxes, landmarks, ignored, scores, rows = (values[begin:end] for values in faces)
             encoded = pixels[image_id]
             return {
                 "encoded": tf.io.read_file(encoded) if self._encoded is None else encoded,
                 "boxes": boxes,
                 "landmarks": landmarks,
                 "ignored": ignored,
+                "scores": scores,
                 "vertices": tf.gather(meshes, rows),
                 "image_id": image_id,
                 "position": position,

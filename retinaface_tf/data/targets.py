@@ -10,7 +10,7 @@ import tensorflow as tf
 from retinaface_tf.config import RetinaFaceConfig
 from retinaface_tf.errors import ConfigError
 from retinaface_tf.geometry.coding import encode_boxes, encode_points
-from retinaface_tf.geometry.matching import POSITIVE, match_anchors
+from retinaface_tf.geometry.matching import IGNORED, POSITIVE, match_anchors
 
 # Up to so many faces all anchors are matched at once; else so many anchors at a time.
 _FEW_FACES, _CHUNK = 12, 2048
@@ -64,6 +64,8 @@ def encode_targets(
     config: RetinaFaceConfig,
     match: MatchConfig,
     refined=None,
+    *,
+    scores=None,
 ) -> dict[str, tf.Tensor]:
     """Anchor targets of one picture.
 
@@ -76,35 +78,43 @@ def encode_targets(
         match: thresholds.
         refined: float32 [A, 4] cx, cy, w, h, what the cascade's first stage made of the anchors:
             these are then matched, with the second stage's thresholds; codes are for the anchors.
+        scores: float32 [F], how sure a teacher was of each face, NaN where unknown; None asks for no
+            "soft_targets".
 
     Returns:
         "labels" int32 [A], "box_deltas" float32 [A, 4], "landmark_deltas" [A, 10] and
         "landmark_mask" [A, 5]; zeros where an anchor is not positive or a point is unlabelled.
-        "faces" int32 [A], which face a positive anchor is for; -1 for others.
+        "faces" int32 [A], which face a positive anchor is for; -1 for others. With scores also
+        "soft_targets" float32 [A], with which probability an anchor shows a face: the score of the
+        face a positive anchor is for, 1 where unknown; the score of an uncertain face (ignored, with
+        a score) for ignored anchors that would be positive were it learnt alone; 0 for others.
     """
     if refined is None:
         negative_threshold, positive_threshold = match.thresholds(config.cascade)
     else:
         negative_threshold, positive_threshold = match.refined_thresholds
 
-    def find(chunk: int):
-        # Double precision: thresholds and ties then come out as in exact arithmetic.
-        return match_anchors(
-            anchors if refined is None else refined,
-            tf.cast(boxes, tf.float64),
-            ignored,
-            positive_threshold=positive_threshold,
-            negative_threshold=negative_threshold,
-            chunk=chunk,
-        )
+    def match_faces(boxes, ignored):
+        def find(chunk: int):
+            # Double precision: thresholds and ties then come out as in exact arithmetic.
+            return match_anchors(
+                anchors if refined is None else refined,
+                tf.cast(boxes, tf.float64),
+                ignored,
+                positive_threshold=positive_threshold,
+                negative_threshold=negative_threshold,
+                chunk=chunk,
+            )
 
-    # A few faces need no chunks, and then no loop in the graph.
-    few = tf.shape(boxes)[0] <= _FEW_FACES
-    match_result = tf.cond(few, lambda: find(len(anchors)), lambda: find(_CHUNK))
-    labels = tf.cast(match_result.labels, tf.int32)
+        # A few faces need no chunks, and then no loop in the graph.
+        few = tf.shape(boxes)[0] <= _FEW_FACES
+        found = tf.cond(few, lambda: find(len(anchors)), lambda: find(_CHUNK))
+        return tf.cast(found.labels, tf.int32), tf.cast(found.faces, tf.int32)
+
+    labels, matched = match_faces(boxes, ignored)
     # Only the few positive anchors have codes to compute.
     places = tf.where(tf.equal(labels, POSITIVE))
-    faces = tf.gather(match_result.faces, places[:, 0])
+    faces = tf.gather(matched, places[:, 0])
     positive_anchors = tf.gather(anchors, places[:, 0])
     codes = encode_boxes(
         tf.gather(boxes, faces), positive_anchors, config.center_variance, config.size_variance
@@ -113,10 +123,24 @@ def encode_targets(
     known = tf.reduce_all(tf.math.is_finite(points), axis=-1)
     points = tf.where(known[..., None], points, 0.0)
     count = len(anchors)
-    return {
+    targets = {
         "labels": labels,
-        "faces": tf.where(tf.equal(labels, POSITIVE), tf.cast(match_result.faces, tf.int32), -1),
+        "faces": tf.where(tf.equal(labels, POSITIVE), matched, -1),
         "box_deltas": tf.scatter_nd(places, codes, [count, 4]),
         "landmark_deltas": tf.scatter_nd(places, tf.reshape(points, [-1, 10]), [count, 10]),
         "landmark_mask": tf.scatter_nd(places, tf.cast(known, tf.float32), [count, 5]),
     }
+    if scores is None:
+        return targets
+
+    def of_uncertain_faces():
+        mine = tf.boolean_mask(scores, uncertain)
+        alone, face = match_faces(tf.boolean_mask(boxes, uncertain), tf.zeros_like(mine, tf.bool))
+        would = tf.equal(alone, POSITIVE) & tf.equal(labels, IGNORED)
+        return tf.where(would, tf.gather(mine, face), 0.0)
+
+    uncertain = tf.cast(ignored, tf.bool) & tf.math.is_finite(scores)
+    soft = tf.cond(tf.reduce_any(uncertain), of_uncertain_faces, lambda: tf.zeros([count]))
+    sure = tf.where(tf.math.is_finite(scores), scores, 1.0)
+    of_learnt = tf.scatter_nd(places, tf.gather(sure, faces), [count])
+    return targets | {"soft_targets": tf.where(tf.equal(labels, POSITIVE), of_learnt, soft)}

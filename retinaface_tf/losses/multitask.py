@@ -33,6 +33,11 @@ class LossConfig:
         negatives_per_positive: of OHEM; the papers say at least 3.
         min_negatives: OHEM takes at least so many in a picture, so that pictures without a face
             teach something.
+        score_targets: the class loss takes a teacher's scores for what it is to predict, instead of 0
+            or 1 (soft targets, Hinton et al. 2015, "Distilling the Knowledge in a Neural Network"):
+            an anchor of a face with score s adds -(s log p + (1 - s) log(1 - p)). Faces without a
+            score have s = 1. Faces that are ignored and have a score are learnt so too, in the class
+            loss only; they are neither negatives nor counted as positives. With "ohem" only.
         focal_gamma, focal_alpha: of the focal loss.
         box: "smooth_l1" on codes, or "diou" / "ciou" (Zheng et al. 2020) on decoded boxes.
         smooth_l1_beta: where the smooth L1 loss turns from quadratic to linear.
@@ -51,6 +56,7 @@ class LossConfig:
     classification: str = "ohem"
     negatives_per_positive: float = 3.0
     min_negatives: int = 8
+    score_targets: bool = False
     focal_gamma: float = 2.0
     focal_alpha: float = 0.25
     box: str = "smooth_l1"
@@ -71,6 +77,8 @@ class LossConfig:
             raise ConfigError(
                 f"loss.classification={self.classification!r} must be 'ohem' or 'focal'."
             )
+        if self.score_targets and self.classification != "ohem":
+            raise ConfigError("loss.score_targets needs loss.classification='ohem'.")
         if self.box not in ("smooth_l1", "diou", "ciou"):
             raise ConfigError(f"loss.box={self.box!r} must be 'smooth_l1', 'diou' or 'ciou'.")
         if self.smooth_l1_beta <= 0:
@@ -113,7 +121,9 @@ def multitask_sums(
             "landmark_deltas" [B, A, 10].
         targets: "labels" int32 [B, A] (`geometry.matching`), "box_deltas" [B, A, 4],
             "landmark_deltas" [B, A, 10] and "landmark_mask" [B, A, 5] (0 where unlabelled).
-            Entries of anchors that are not positive may hold anything finite.
+            Entries of anchors that are not positive may hold anything finite. With
+            `config.score_targets` also "soft_targets" [B, A], the probability of a face for positive
+            anchors and for those of uncertain faces, 0 for others.
         anchors: [A, 4] cx, cy, w, h; used by the IoU losses only.
         config: which losses.
         variances: (center, size), as in `RetinaFaceConfig`.
@@ -123,14 +133,15 @@ def multitask_sums(
     double = backend.standardize_dtype(outputs["class_logits"].dtype) == "float64"
     dtype = "float64" if double else "float32"
     outputs = {name: ops.cast(value, dtype) for name, value in outputs.items()}
-    codes = ("box_deltas", "landmark_deltas", "landmark_mask")
+    soft = ("soft_targets",) if config.score_targets else ()
+    codes = ("box_deltas", "landmark_deltas", "landmark_mask", *soft)
     targets = {name: ops.cast(targets[name], dtype) for name in codes}
     anchors = ops.cast(anchors, dtype)
     positive = ops.cast(ops.equal(labels, POSITIVE), dtype)
     negative = ops.cast(ops.equal(labels, NEGATIVE), dtype)
     logits = outputs["class_logits"]
     if config.classification == "ohem":
-        class_sum = _ohem(logits, positive, negative, config)
+        class_sum = _ohem(logits, positive, negative, targets.get("soft_targets"), config)
     else:
         class_sum = _focal(logits, positive, negative, config)
 
@@ -195,7 +206,7 @@ def iou_loss(boxes, target, *, complete: bool):
     return loss + alpha * aspect
 
 
-def _ohem(logits, positive, negative, config: LossConfig):
+def _ohem(logits, positive, negative, soft, config: LossConfig):
     as_background, as_face = cross_entropy(logits)
     wanted = ops.maximum(
         ops.floor(config.negatives_per_positive * ops.sum(positive, axis=1)),
@@ -206,7 +217,11 @@ def _ohem(logits, positive, negative, config: LossConfig):
     hardest = ops.flip(ops.sort(ops.where(negative > 0, as_background, -1.0), axis=1), axis=1)
     rank = ops.cast(ops.arange(ops.shape(hardest)[1]), hardest.dtype)
     chosen = ops.where(rank[None, :] < wanted[:, None], hardest, 0.0)
-    return ops.sum(positive * as_face, axis=1) + ops.sum(chosen, axis=1)
+    faces = positive * as_face
+    if soft is not None:
+        mixed = soft * as_face + (1.0 - soft) * as_background
+        faces = ops.where(ops.logical_or(positive > 0, soft > 0), mixed, 0.0)
+    return ops.sum(faces, axis=1) + ops.sum(chosen, axis=1)
 
 
 def _focal(logits, positive, negative, config: LossConfig):

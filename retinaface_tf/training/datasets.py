@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from retinaface_tf.data.annotation import AnnotatedImage
 from retinaface_tf.data.check import CheckResult, check_images
 from retinaface_tf.data.coco import read_coco
@@ -83,6 +85,8 @@ def open_data_sets(config: TrainingConfig, track: Track = no_progress) -> DataSe
         train = join_meshes(train, labels)
         count = sum(int(image.has_mesh.sum()) for image in train)
         notes.append(f"training: {count} faces have meshes")
+    if config.loss.score_targets:
+        notes.append(_tell_scores(train))
     checked = []
     for name, images in (
         ("training", train),
@@ -95,6 +99,13 @@ def open_data_sets(config: TrainingConfig, track: Track = no_progress) -> DataSe
         notes.append(f"{name}: {result.summary()}")
         checked.append(result.images)
     return DataSets(LabelledSource(checked[0]), ValidationSet(checked[1]), tuple(notes))
+
+
+def _tell_scores(images: list[AnnotatedImage]) -> str:
+    known = [np.isfinite(image.scores) for image in images]
+    uncertain = sum(int((image.ignored & k).sum()) for image, k in zip(images, known))
+    total = sum(int(k.sum()) for k in known)
+    return f"training: {total} faces have scores, {uncertain} of them are uncertain ones"
 
 
 def _synthetic(config: TrainingConfig, track: Track) -> DataSets:

@@ -230,18 +230,32 @@ class DetectorTraining(keras.Model):
         # A wild code is a wild box, not infinity: it overlaps no face then.
         codes = tf.clip_by_value(codes, -40.0, 40.0)
         refined = corners_to_center(decode_boxes(codes, self._anchors, *self._variances))
-        kind = {name: tf.float32 for name in ("box_deltas", "landmark_deltas", "landmark_mask")}
+        soft = self._loss.score_targets
+        names = (
+            "box_deltas",
+            "landmark_deltas",
+            "landmark_mask",
+            *(("soft_targets",) if soft else ()),
+        )
+        kind = {name: tf.float32 for name in names}
 
         def encode(picture):
-            boxes, landmarks, ignored, anchors = picture
-            config = self.network.config
+            boxes, landmarks, ignored, anchors, *scores = picture
             return encode_targets(
-                boxes, landmarks, ignored, self._anchors, config, self._match, anchors
+                boxes,
+                landmarks,
+                ignored,
+                self._anchors,
+                self.network.config,
+                self._match,
+                anchors,
+                scores=scores[0] if soft else None,
             )
 
+        scores = (batch["scores"],) if soft else ()
         return tf.map_fn(
             encode,
-            (batch["boxes"], batch["landmarks"], batch["ignored"], refined),
+            (batch["boxes"], batch["landmarks"], batch["ignored"], refined, *scores),
             fn_output_signature={"labels": tf.int32, "faces": tf.int32, **kind},
         )
 

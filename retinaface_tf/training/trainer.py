@@ -180,6 +180,7 @@ class _Run:
             match=config.match,
             seed=config.seed,
             topology=_mesh_topology(config, data.train),
+            score_targets=config.loss.score_targets,
         )
         steps = self.pipeline.steps_per_epoch
         with devices.strategy.scope():

@@ -159,6 +159,32 @@ def test_an_ignored_face_is_neither_learnt_nor_background(tmp_path):
     assert (labels[overlap.max(axis=1) < 0.3] == 0).sum() > 300
 
 
+def test_a_photo_without_a_face_teaches_background(tmp_path):
+    """From the line of labels to the batch, checks included: its own pixels, every anchor negative."""
+    from retinaface_tf.data.pipeline import TrainingPipeline
+    from retinaface_tf.training.config import TrainingConfig
+    from retinaface_tf.training.datasets import open_data_sets
+
+    cv2.imwrite(str(tmp_path / "statue.png"), np.full((60, 80, 3), 231, np.uint8))
+    entry = {"image": "statue.png", "width": 80, "height": 60, "faces": []}
+    (tmp_path / "labels.jsonl").write_text(json.dumps(entry) + "\n")
+    data = {
+        "kind": "json",
+        "labels": str(tmp_path / "labels.jsonl"),
+        "images": str(tmp_path),
+        "max_validation": 0,
+    }
+    config = TrainingConfig.from_dict({"data": data})
+    sets = open_data_sets(config)
+    assert sets.train.count == 1
+    pipeline = TrainingPipeline(sets.train, config.network, size=64, batch=2)
+    batch = next(iter(pipeline.epoch(0)))
+    assert not np.any(batch["labels"])
+    # Crops of it in colours that were changed at random, none of the filling.
+    assert (np.ptp(np.asarray(batch["image"], int), axis=(1, 2)) <= 2).all()
+    assert np.mean(batch["image"]) > 150
+
+
 @pytest.mark.parametrize(
     "text", ["[1]", '{"faces": []}', '{"image": "a", "faces": [{"box": [1]}]}']
 )

@@ -14,7 +14,12 @@ from retinaface_tf.losses.multitask import LossConfig, multitask_sums
 VARIANCES = (0.1, 0.2)
 ANCHORS = generate_anchors((PyramidLevel(stride=8, anchor_sizes=(16, 32)),), 40, 40)
 COUNT = len(ANCHORS)
-COMBINATIONS = [("ohem", "smooth_l1"), ("focal", "diou"), ("ohem", "ciou")]
+CONFIGS = [
+    LossConfig(),
+    LossConfig(classification="focal", box="diou"),
+    LossConfig(box="ciou"),
+    LossConfig(score_targets=True),
+]
 
 
 @pytest.fixture
@@ -36,6 +41,12 @@ def scene(rng):
     }
     # Whole faces without landmarks, as in WIDER FACE.
     targets["landmark_mask"][0, 8] = 0
+    # A teacher's scores: of learnt faces, one without any, and of uncertain ones.
+    soft = np.zeros((3, COUNT))
+    soft[labels == 1] = [0.97, 0.3, 1.0, 0.0, 0.71]
+    for picture, anchors in enumerate(labels):
+        soft[picture, np.flatnonzero(anchors == -1)[:3]] = 0.31, 0.5, 0.69
+    targets["soft_targets"] = soft
     return tuple(
         {k: v if v.dtype == np.int32 else v.astype(np.float32) for k, v in part.items()}
         for part in (outputs, targets)
@@ -80,6 +91,9 @@ def formula(outputs, targets, config):
             if config.classification == "focal" and label >= 0:
                 pt, alpha = (p, 0.25) if label else (1 - p, 0.75)
                 class_sum += -alpha * (1 - pt) ** 2 * math.log(pt)
+            elif config.score_targets and (label == 1 or targets["soft_targets"][i, j] > 0):
+                s = float(targets["soft_targets"][i, j])
+                class_sum += -(s * math.log(p) + (1 - s) * math.log(1 - p))
             elif label == 1:
                 class_sum += -math.log(p)
             elif label == 0:
@@ -105,9 +119,8 @@ def formula(outputs, targets, config):
     return np.array(rows).T
 
 
-@pytest.mark.parametrize("classification, box", COMBINATIONS)
-def test_sums_equal_the_formula(classification, box, scene):
-    config = LossConfig(classification=classification, box=box)
+@pytest.mark.parametrize("config", CONFIGS, ids=str)
+def test_sums_equal_the_formula(config, scene):
     found = multitask_sums(*scene, ANCHORS, config, VARIANCES)
     expected = formula(*scene, config)
     for name, value, wanted in zip(found._fields, found, expected):
@@ -123,10 +136,9 @@ def _gradients(outputs, targets, config):
     return {name: np.asarray(g) for name, g in tape.gradient(total, variables).items()}
 
 
-@pytest.mark.parametrize("classification, box", COMBINATIONS)
-def test_gradients_equal_finite_differences(classification, box, scene, rng):
+@pytest.mark.parametrize("config", CONFIGS, ids=str)
+def test_gradients_equal_finite_differences(config, scene, rng):
     outputs, targets = scene
-    config = LossConfig(classification=classification, box=box)
     gradients = _gradients(outputs, targets, config)
     checked = 0
     for name in outputs:
@@ -146,12 +158,14 @@ def test_gradients_equal_finite_differences(classification, box, scene, rng):
     assert checked >= 24
 
 
-@pytest.mark.parametrize("classification, box", COMBINATIONS)
-def test_ignored_anchors_and_unlabelled_landmarks_get_no_gradient(classification, box, scene):
+@pytest.mark.parametrize("config", CONFIGS, ids=str)
+def test_ignored_anchors_and_unlabelled_landmarks_get_no_gradient(config, scene):
     outputs, targets = scene
-    gradients = _gradients(outputs, targets, LossConfig(classification=classification, box=box))
+    gradients = _gradients(outputs, targets, config)
     labels = targets["labels"]
-    assert not gradients["class_logits"][labels == -1].any()
+    uncertain = (labels == -1) & (targets["soft_targets"] > 0) & config.score_targets
+    assert not gradients["class_logits"][(labels == -1) & ~uncertain].any()
+    assert gradients["class_logits"][uncertain].all()
     assert gradients["class_logits"][labels == 1].all()
     assert not gradients["box_deltas"][labels != 1].any()
     assert not gradients["landmark_deltas"][labels != 1].any()
@@ -168,6 +182,20 @@ def test_far_off_outputs_give_finite_gradients(scene):
     assert all(np.isfinite(g).all() for g in gradients.values())
 
 
+def test_without_scores_soft_targets_change_nothing(scene):
+    """Not a bit where every face is sure; and where the option is off scores are not looked at."""
+    outputs, targets = scene
+    plain = {name: value for name, value in targets.items() if name != "soft_targets"}
+    sure = plain | {"soft_targets": (targets["labels"] == 1).astype(np.float32)}
+    expected = multitask_sums(outputs, plain, ANCHORS, LossConfig(), VARIANCES)
+    for other, config in ((targets, LossConfig()), (sure, LossConfig(score_targets=True))):
+        found = multitask_sums(outputs, other, ANCHORS, config, VARIANCES)
+        for name, value, wanted in zip(found._fields, found, expected):
+            np.testing.assert_array_equal(np.asarray(value), np.asarray(wanted), err_msg=name)
+
+
 def test_unknown_losses_are_refused():
+    with pytest.raises(ConfigError, match="score_targets"):
+        LossConfig(classification="focal", score_targets=True)
     with pytest.raises(ConfigError, match="ohem"):
         LossConfig(classification="hinge")
