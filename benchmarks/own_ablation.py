@@ -2,11 +2,12 @@
 
     python benchmarks/own_ablation.py --data ../shared/data --out runs/own-ablation --steps 400
         --set data.labels=LABELS.jsonl --set data.images=PHOTOS --set init.source=WIDE.weights.h5
-        [--config own-slim] [--rows NAME...] [--sets wider wider416 fddb] [--fddb-step 8] [--report docs]
+        [--config own-slim] [--start FILE] [--rows NAME...] [--sets wider wider416 fddb] [--fddb-step 8] [--report docs]
 
 A row is the recipe with one thing changed (`own/ingredients.py` lists them), trained for the same number of
 steps with the same seed, without the moving average, which so few steps cannot fill. "Without pseudo-labels"
-learns from the 12 WIDER train photos alone, the only ones that people labelled and no figure looks at.
+learns from the 12 WIDER train photos alone, the only ones that people labelled and no figure looks at. The
+activation is compared from `--start`, weights of the recipe's own network with ReLU, and from random ones.
 Printed: AP at IoU 0.5, longer side at 640, on `--sets`, and what the row lacks to the recipe. A row is a run
 folder below `--out`; it goes on from its last checkpoint, and one that ended is not trained again. `--report`
 writes the table between the marks of that folder's own-weights.md.
@@ -41,7 +42,7 @@ from benchmarks.own.ingredients import (
 )
 from benchmarks.own.table import DETECTION
 from benchmarks.peers.table import put_between_marks, table
-from retinaface_tf.errors import ConfigError
+from retinaface_tf.errors import ConfigError, RetinaFaceError
 from retinaface_tf.evaluation.detections import write_whole
 
 STDERR = Console(stderr=True)
@@ -65,17 +66,18 @@ def main() -> None:
             options.out, "labelled", thinned(labelled_lines(options.data), budget.photos)
         ),
     }
+    if options.start:
+        files["start"] = options.start.resolve()
     results = {}
     for name in options.rows:
         try:
             config = row_config(recipe, ROWS[name], budget, files)
-        except ConfigError as error:
+            if ROWS[name] and config == row_config(recipe, {}, budget, files):
+                raise ConfigError("The recipe is so.")
+            results[name] = finished_row(name, config, options)
+        except RetinaFaceError as error:
+            # Another network's weights, an option of a later version: the other rows go on.
             say(f"{name}: left out. {error}")
-            continue
-        if ROWS[name] and config == row_config(recipe, {}, budget, files):
-            say(f"{name}: left out. The recipe is so.")
-            continue
-        results[name] = finished_row(name, config, options)
     text = report(results, budget, options.config)
     print(text)
     if options.report:
@@ -91,6 +93,7 @@ def read_options() -> argparse.Namespace:
         "--config", default="own-slim", help="a file, or a name in training/configs"
     )
     parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--start", type=Path, help="weights of the recipe's own network")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), metavar="NAME")
     parser.add_argument("--sets", nargs="+", choices=DETECTION, default=list(DETECTION))
     parser.add_argument("--fddb-step", type=int, default=8, help="take every n-th FDDB picture")
@@ -173,16 +176,17 @@ def judged(folder: Path, sets: dict) -> dict[str, float]:
 
 
 def report(results: dict[str, dict], budget: Budget, config: str) -> str:
-    """The table: AP of every row, and the difference to the first row that was trained."""
+    """The table: AP of every row, and the difference to the recipe's where that was trained."""
     if not results:
         return "No row was trained."
-    first = next(iter(results.values()))
-    head = [f"AP at IoU 0.5, 640, after {budget.steps} steps", *first["ap"]]
+    recipe = results.get("the recipe")
+    head = [f"AP at IoU 0.5, 640, after {budget.steps} steps", *next(iter(results.values()))["ap"]]
     rows = []
     for name, result in results.items():
         cells = [name]
         for title, value in result["ap"].items():
-            change = "" if result is first else f" ({value - first['ap'][title]:+.3f})"
+            other = recipe is not None and result is not recipe
+            change = f" ({value - recipe['ap'][title]:+.3f})" if other else ""
             cells.append(f"{value:.3f}{change}")
         rows.append(cells)
     command = COMMAND.format(steps=budget.steps, config=config)

@@ -22,9 +22,9 @@ PUBLIC_ANCHORS = (
 )
 RANDOM = {"init.source": "random", "init.narrow": "false", "init.freeze": "[]"}
 
-# What each row changes of the recipe, as `--set` takes it; {labelled} is the list of really labelled
-# photos. Rows that change nothing, the recipe being so, are left out. A network of another activation
-# starts from public weights of that activation.
+# What each row changes of the recipe, as `--set` takes it. {labelled} is the list of really labelled photos,
+# {start} weights of the recipe's own network, which fit one of another activation too. Rows that change
+# nothing, the recipe being so, are left out.
 ROWS: dict[str, dict[str, str]] = {
     "the recipe": {},
     "without small anchors": {"network.levels": PUBLIC_ANCHORS},
@@ -32,10 +32,11 @@ ROWS: dict[str, dict[str, str]] = {
     "without enlarged crops": {"augment.crop_scale": "[0.3, 1.0]"},
     "without distillation": {"loss.score_targets": "false"},
     "with distillation": {"loss.score_targets": "true"},
-    "LeakyReLU 0.1 from public weights": {
+    "ReLU, from the start file": {"init.source": "{start}", "init.narrow": "false"},
+    "LeakyReLU 0.1, from the start file": {
         "network.negative_slope": "0.1",
-        "init.source": "mobilenet0.25",
-        "init.narrow": "true",
+        "init.source": "{start}",
+        "init.narrow": "false",
     },
     "random start": RANDOM,
     "random start, LeakyReLU 0.1": {**RANDOM, "network.negative_slope": "0.1"},
@@ -90,10 +91,10 @@ def row_config(
         recipe: of `read_recipe`.
         changes: of `ROWS`.
         budget: its length; the first tenth warms up.
-        files: "labels" and "labelled", the lists of the budget's photos.
+        files: "labels" and "labelled", the lists of the budget's photos; "start" where there is one.
 
     Raises:
-        ConfigError: this version of the training has no such option, or no such value.
+        ConfigError: the training has no such option or value, or a file is missing.
     """
     fixed = {
         "data.labels": str(files["labels"]),
@@ -106,14 +107,20 @@ def row_config(
         # An average over more steps than these would still be what they started from.
         "optimizer.ema": "none",
     }
-    filled = {
-        key: value.format(**files) if "{labelled}" in value else value
-        for key, value in changes.items()
-    }
+    filled = {key: _filled(value, files) for key, value in changes.items()}
     values = apply_overrides(
         recipe, [f"{key}={value}" for key, value in {**fixed, **filled}.items()]
     )
     return TrainingConfig.from_dict(values)
+
+
+def _filled(value: str, files: Mapping[str, Path]) -> str:
+    for name in ("labelled", "start"):
+        if value == f"{{{name}}}":
+            if name not in files:
+                raise ConfigError(f"It needs --{name} FILE.")
+            return str(files[name])
+    return value
 
 
 def thinned(lines: Sequence[str], photos: int, seed: int = 0) -> list[str]:

@@ -248,7 +248,7 @@ freeze = ["stem"]
 def test_a_row_changes_what_it_says_and_nothing_else(name, tmp_path):
     (tmp_path / "recipe.toml").write_text(RECIPE)
     recipe = ingredients.read_recipe(str(tmp_path / "recipe.toml"), ["init.source=wide.h5"])
-    files = {"labels": tmp_path / "labels.jsonl", "labelled": tmp_path / "labelled.jsonl"}
+    files = {name: tmp_path / name for name in ("labels", "labelled", "start")}
     budget = ingredients.Budget(2, 320, 40)
     plain = ingredients.row_config(recipe, {}, budget, files)
     assert plain.network.negative_slope == 0 and plain.data.labels == str(files["labels"])
@@ -272,6 +272,14 @@ def test_a_row_changes_what_it_says_and_nothing_else(name, tmp_path):
         assert row.data.labels == str(files["labelled"])
     # This recipe has no distillation, so it cannot be left out.
     assert bool(changed) == (name not in ("the recipe", "without distillation"))
+
+
+def test_a_row_that_needs_a_file_says_so(tmp_path):
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+    recipe = ingredients.read_recipe(str(tmp_path / "recipe.toml"), [])
+    row, budget = ingredients.ROWS["ReLU, from the start file"], ingredients.Budget(1, 16, 1)
+    with pytest.raises(ConfigError, match="--start FILE"):
+        ingredients.row_config(recipe, row, budget, {"labels": tmp_path})
 
 
 def test_the_ablation_tells_each_row_beside_the_recipe():
