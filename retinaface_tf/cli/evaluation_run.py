@@ -76,13 +76,13 @@ class DetectorOptions:
     def _source_sha256(self) -> str | None:
         """Of the bytes a preset's weights were converted from: the same on every machine."""
         from retinaface_tf.evaluation.results import file_sha256
-        from retinaface_tf.presets import PyPISource, get_preset
-        from retinaface_tf.pull import resolve
+        from retinaface_tf.presets import PackagedSource, get_preset
+        from retinaface_tf.shipped import shipped_file
 
         source = None if self.model is not None else get_preset(self.preset).source
-        if isinstance(source, PyPISource):
-            return source.data_sha256
-        return file_sha256(resolve(self.preset)) if source is not None else None
+        if isinstance(source, PackagedSource):
+            return file_sha256(shipped_file(source, "weights"))
+        return source.data_sha256 if source is not None else None
 
 
 def search(
