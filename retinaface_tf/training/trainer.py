@@ -35,6 +35,7 @@ from retinaface_tf.training.datasets import DataSets, open_data_sets
 from retinaface_tf.training.dense_start import begin_dense_head
 from retinaface_tf.training.distributed import Devices, choose_devices
 from retinaface_tf.training.evaluation import Evaluation, Evaluator
+from retinaface_tf.training.fused_norm import use_fused_norm
 from retinaface_tf.training.initialize import initial_network
 from retinaface_tf.training.log import RunLog
 from retinaface_tf.training.progress import Track, no_progress
@@ -191,6 +192,7 @@ class _Run:
                 begin_dense_head(self.network, self.pipeline)
             if devices.replicas > 1:
                 set_synchronized_batch_norm(self.network)
+            use_fused_norm(self.network)
             schedule = DetectorSchedule(config.schedule, steps, config.epochs)
             self.optimizer = make_optimizer(config.optimizer, schedule, devices.replicas)
             self.model = DetectorTraining(
