@@ -59,20 +59,26 @@ def measure_network(name: str, size: int, batch: int, source, steps: int) -> dic
     from retinaface_tf.models import build_retinaface
     from retinaface_tf.presets import get_preset
     from retinaface_tf.training.config import OptimizerConfig, ScheduleConfig
+    from retinaface_tf.training.fused_norm import use_fused_norm
     from retinaface_tf.training.schedule import DetectorSchedule
     from retinaface_tf.training.step import DetectorTraining, make_optimizer
 
     config = get_preset(name).config
     pipeline = TrainingPipeline(source, config, size=size, batch=batch)
-    network = build_retinaface(config)
     options = OptimizerConfig()
-    model = DetectorTraining(network, pipeline.anchors, LossConfig(), options)
     schedule = DetectorSchedule(ScheduleConfig(peak=1e-4, warmup_epochs=0), 100, 1)
-    model.compile(optimizer=make_optimizer(options, schedule, 1), jit_compile=False)
-    step = tf.function(lambda data: tf.distribute.get_strategy().run(model.train_step, (data,)))
+
+    def make_step(fused: bool):
+        network = build_retinaface(config)
+        if fused:
+            use_fused_norm(network)
+        model = DetectorTraining(network, pipeline.anchors, LossConfig(), options)
+        model.compile(optimizer=make_optimizer(options, schedule, 1), jit_compile=False)
+        return tf.function(lambda data: tf.distribute.get_strategy().run(model.train_step, (data,)))
 
     data = next(iter(pipeline.epoch(0)))
-    step(data)
+    step, plain_step = make_step(fused=True), make_step(fused=False)
+    step(data), plain_step(data)
 
     def run_pipeline() -> int:
         # The pipeline reads ahead: its buffers are emptied first, and it stops with its iterator,
@@ -85,17 +91,22 @@ def measure_network(name: str, size: int, batch: int, source, steps: int) -> dic
                 break
         return count
 
-    def run_step() -> int:
+    def run_step(step) -> int:
         started[:] = time.perf_counter(), time.process_time()
         for _ in range(steps):
             step(data)["loss"].numpy()
         return steps
 
     started = [0.0, 0.0]
-    rates: dict[str, list[float]] = {"pipeline": [], "step": []}
-    cpu: dict[str, list[float]] = {"pipeline": [], "step": []}
+    actions = {
+        "pipeline": run_pipeline,
+        "step": lambda: run_step(step),
+        "plain step": lambda: run_step(plain_step),
+    }
+    rates: dict[str, list[float]] = {what: [] for what in actions}
+    cpu: dict[str, list[float]] = {what: [] for what in actions}
     for _ in range(ROUNDS):
-        for what, action in (("pipeline", run_pipeline), ("step", run_step)):
+        for what, action in actions.items():
             pictures = action() * batch
             rates[what].append(pictures / (time.perf_counter() - started[0]))
             cpu[what].append(1000 * (time.process_time() - started[1]) / pictures)
@@ -107,6 +118,9 @@ def measure_network(name: str, size: int, batch: int, source, steps: int) -> dic
         "step_images_per_second": round(float(np.median(rates["step"])), 2),
         "pipeline_cpu_ms_per_image": round(float(np.median(cpu["pipeline"])), 2),
         "step_cpu_ms_per_image": round(float(np.median(cpu["step"])), 1),
+        "cpu_of_a_step_with_keras_batch_norm": round(
+            float(np.median(cpu["step"]) / np.median(cpu["plain step"])), 2
+        ),
     }
     result["ratio"] = round(
         result["pipeline_images_per_second"] / result["step_images_per_second"], 2
@@ -230,7 +244,7 @@ def main() -> None:
     result["pipeline_parts"] = profile_pipeline(source, 544)
     print(result["pipeline_parts"], flush=True)
     result["networks"] = []
-    for name, size, batch in (("mobilenet0.25", 544, 8), ("resnet50", 640, 2)):
+    for name, size, batch in (("lite", 320, 16), ("mobilenet0.25", 544, 8), ("resnet50", 640, 2)):
         if name == "resnet50" and options.skip_resnet:
             continue
         result["networks"].append(measure_network(name, size, batch, source, options.steps))

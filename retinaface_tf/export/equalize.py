@@ -4,8 +4,8 @@ An int8 activation has one scale for all its channels, and after batch norm is f
 are a hundred times wider than others: the narrow ones keep two or three of 256 steps, and a
 depthwise convolution then amplifies what was lost. ReLU and LeakyReLU let a positive factor through
 (f(s x) = s f(x)), so a channel may be divided by s where it is made and the kernels that read it
-multiplied by s (cross-layer equalisation, Nagel et al. 2019, arXiv 1906.04721, section 4.1; the
-balance with the kernels' own ranges as in SmoothQuant, Xiao et al. 2023, arXiv 2211.10438, eq. 4).
+multiplied by s; so does having no activation (cross-layer equalisation, Nagel et al. 2019, arXiv
+1906.04721, section 4.1; the balance with the kernels' own ranges as in SmoothQuant, Xiao et al. 2023, arXiv 2211.10438, eq. 4).
 """
 
 from __future__ import annotations
@@ -37,17 +37,21 @@ def equalize(network: RetinaFaceNetwork, images: Iterable[np.ndarray]) -> Retina
     copy = build_retinaface(network.config)
     copy.set_weights(network.get_weights())
     groups = _Groups(copy)
-    ranges = _channel_ranges(copy, groups.norms, images)
+    ranges = _channel_ranges(copy, groups.makers, images)
     factors = {
         root: _factors(
-            np.max([ranges[norm.name] for norm in norms], axis=0), groups.readers.get(root, [])
+            np.max([ranges[layer.name] for layer in makers], axis=0), groups.readers.get(root, [])
         )
-        for root, norms in groups.free()
+        for root, makers in groups.free()
     }
-    for root, norms in groups.free():
-        for norm in norms:
-            norm.gamma.assign(np.asarray(norm.gamma) / factors[root])
-            norm.beta.assign(np.asarray(norm.beta) / factors[root])
+    for root, makers in groups.free():
+        for layer in makers:
+            # Scale and offset of a batch norm, kernel and bias of a convolution: channels come last.
+            slope, offset = (
+                (layer.gamma, layer.beta) if _is_norm(layer) else (layer.kernel, layer.bias)
+            )
+            slope.assign(np.asarray(slope) / factors[root])
+            offset.assign(np.asarray(offset) / factors[root])
     for layer, parts in groups.kernels.items():
         scale = np.concatenate(
             [factors.get(root, np.ones(width, np.float32)) for root, width in parts]
@@ -79,7 +83,7 @@ class _Groups:
     """Tensors whose channels must share one factor, who makes them and who reads them.
 
     Attributes:
-        norms: every batch normalisation.
+        makers: every batch normalisation, and every convolution with a bias and none behind it.
         readers: by group, the input channels' largest weights of each convolution that reads it.
         kernels: by convolution, the (group, channels) its input is made of, in order.
     """
@@ -97,7 +101,7 @@ class _Groups:
         self._bound: set[int] = set()
         self._parts: dict[int, list[int]] = {}
         self._widths: dict[int, int] = {}
-        self.norms = []
+        self.makers = []
         convolutions = []
         for layer in network.layers:
             for node in layer._inbound_nodes:
@@ -105,7 +109,7 @@ class _Groups:
                 for tensor in (*inputs, *outputs):
                     self._widths[id(tensor)] = tensor.shape[-1]
                 if isinstance(layer, layers.BatchNormalization):
-                    self.norms.append(layer)
+                    self.makers.append(layer)
                 elif isinstance(layer, passing):
                     self._join(inputs[0], outputs[0])
                 elif isinstance(layer, layers.Add):
@@ -118,12 +122,15 @@ class _Groups:
                 else:
                     # Whatever else reads or makes a tensor needs it as it is.
                     self._bound.update(id(tensor) for tensor in (*inputs, *outputs))
-        normed = {self._input(norm) for norm in self.norms}
-        made = [
-            *(output for _, _, output in convolutions if id(output) not in normed),
-            *network.inputs,
-        ]
-        self._bound.update(id(tensor) for tensor in made)
+        normed = {self._input(norm) for norm in self.makers}
+        self._bound.update(id(tensor) for tensor in network.inputs)
+        for layer, _, output in convolutions:
+            if id(output) in normed:
+                continue
+            if type(layer) is layers.Conv2D and layer.use_bias and len(layer._inbound_nodes) == 1:
+                self.makers.append(layer)
+            else:
+                self._bound.add(id(output))
         self._bound_roots = {self._root(key) for key in self._bound}
         self.readers = defaultdict(list)
         self.kernels = {}
@@ -131,11 +138,11 @@ class _Groups:
             self._read(layer, source)
 
     def free(self) -> list[tuple[int, list[Any]]]:
-        """(group, batch normalisations that make it) of every group that may be scaled."""
+        """(group, layers that make it) of every group that may be scaled."""
         makers = defaultdict(list)
-        for norm in self.norms:
-            makers[self._root(id(norm.output))].append(norm)
-        return [(root, norms) for root, norms in makers.items() if root not in self._bound_roots]
+        for layer in self.makers:
+            makers[self._root(id(layer.output))].append(layer)
+        return [(root, made) for root, made in makers.items() if root not in self._bound_roots]
 
     def _read(self, layer: Any, source: Any) -> None:
         from keras import layers
@@ -173,12 +180,16 @@ class _Groups:
         return key
 
 
-def _channel_ranges(network: Any, norms: list, images: Iterable[np.ndarray]) -> dict:
-    """By name of a batch normalisation, the largest magnitude [C] of its output on the images."""
+def _is_norm(layer: Any) -> bool:
+    return hasattr(layer, "gamma")
+
+
+def _channel_ranges(network: Any, made_by: list, images: Iterable[np.ndarray]) -> dict:
+    """By name of a layer, the largest magnitude [C] of its output on the images."""
     import keras
     from keras import ops
 
-    outputs = {norm.name: ops.max(ops.abs(norm.output), axis=(0, 1, 2)) for norm in norms}
+    outputs = {layer.name: ops.max(ops.abs(layer.output), axis=(0, 1, 2)) for layer in made_by}
     measure = keras.Model(network.inputs, outputs)
     found: dict[str, np.ndarray] = {}
     for image in images:
