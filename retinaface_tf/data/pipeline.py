@@ -79,8 +79,8 @@ class TrainingPipeline:
 
         Returns:
             Dataset of dicts: "image" uint8 [b, size, size, 3], the targets of `encode_targets`
-            with the batch in front, "image_id" int64 [b]. For a network with cascade also the
-            faces, for its second stage: "boxes" [b, F, 4], "landmarks" [b, F, 5, 2], "ignored" [b, F]
+            with the batch in front, "image_id" int64 [b]. For a network with cascade, or one that is
+            matched dynamically, also the faces: "boxes" [b, F, 4], "landmarks" [b, F, 5, 2], "ignored" [b, F]
             and with `score_targets` "scores" [b, F], empty boxes behind the last. With a topology "meshes" int32 [b, F], each face's
             row of "vertices" [b, M, V, 3] in pixels, -1 for a face without a mesh.
 
@@ -127,7 +127,7 @@ class TrainingPipeline:
                 self.match,
                 scores=scene.scores if self.score_targets else None,
             )
-            if self.network.cascade:
+            if self.network.cascade or self.match.dynamic:
                 scores = ("scores",) if self.score_targets else ()
                 for name in ("boxes", "landmarks", "ignored", *scores):
                     targets[name] = getattr(scene, name)

@@ -22,12 +22,17 @@ class MatchConfig:
 
     Attributes:
         positive_threshold, negative_threshold: of a network without cascade.
+        dynamic: faces are matched with the boxes the network predicts now instead of its anchors, so
+            a cell learns to be sure of a face that it locates well (dynamic label assignment, as
+            in Ge et al. 2021, "OTA", and YuNet). For networks that were trained before: one that
+            locates nothing yet has the forced matches alone. Without cascade.
         cascade_positive_thresholds, cascade_negative_thresholds: of one with; first for the
             anchors, then for the boxes the first stage made of them.
     """
 
     positive_threshold: float = 0.5
     negative_threshold: float = 0.3
+    dynamic: bool = False
     cascade_positive_thresholds: tuple[float, ...] = (0.7, 0.5)
     cascade_negative_thresholds: tuple[float, ...] = (0.3, 0.4)
 
@@ -76,8 +81,9 @@ def encode_targets(
         anchors: float32 [A, 4] cx, cy, w, h.
         config: whose variances the codes have.
         match: thresholds.
-        refined: float32 [A, 4] cx, cy, w, h, what the cascade's first stage made of the anchors:
-            these are then matched, with the second stage's thresholds; codes are for the anchors.
+        refined: float32 [A, 4] cx, cy, w, h, what the network, or a cascade's first stage, made of
+            the anchors: these are then matched, a cascade's with the second stage's thresholds;
+            codes are for the anchors.
         scores: float32 [F], how sure a teacher was of each face, NaN where unknown; None asks for no
             "soft_targets".
 
@@ -89,10 +95,10 @@ def encode_targets(
         face a positive anchor is for, 1 where unknown; the score of an uncertain face (ignored, with
         a score) for ignored anchors that would be positive were it learnt alone; 0 for others.
     """
-    if refined is None:
-        negative_threshold, positive_threshold = match.thresholds(config.cascade)
-    else:
+    if config.cascade and refined is not None:
         negative_threshold, positive_threshold = match.refined_thresholds
+    else:
+        negative_threshold, positive_threshold = match.thresholds(config.cascade)
 
     def match_faces(boxes, ignored):
         def find(chunk: int):

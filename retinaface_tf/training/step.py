@@ -108,7 +108,7 @@ class DetectorTraining(keras.Model):
         anchors: float32 [A, 4] cx, cy, w, h of the input's size.
         loss: terms and weights.
         optimizer_config: weight decay and clipping.
-        match: thresholds of the cascade's second stage.
+        match: thresholds of the cascade's second stage, or of dynamic matching.
     """
 
     def __init__(
@@ -125,6 +125,8 @@ class DetectorTraining(keras.Model):
         self._loss = loss
         self._optimizer_config = optimizer_config
         self._match = match or MatchConfig()
+        if self._match.dynamic and network.config.cascade:
+            raise ConfigError("match.dynamic is for networks without cascade, which has its own.")
         self._variances = (network.config.center_variance, network.config.size_variance)
         self._dense_terms = dense_terms(network, anchors, loss)
         inner = network.with_features() if self._dense_terms else network
@@ -212,6 +214,8 @@ class DetectorTraining(keras.Model):
 
     def _stages(self, outputs, batch) -> list[tuple[str, dict, dict]]:
         """Prefix of the names, outputs and targets of the only stage, or of the cascade's two."""
+        if self._match.dynamic:
+            return [("", outputs, self._refined_targets(outputs["box_deltas"], batch))]
         if not self.network.config.cascade:
             return [("", outputs, batch)]
         # The first stage has no landmarks: what it is said to predict is what it should.
@@ -223,12 +227,14 @@ class DetectorTraining(keras.Model):
         targets = self._refined_targets(outputs["first_box_deltas"], batch)
         return [("first_", first, batch), ("", outputs, targets)]
 
-    def _refined_targets(self, first_box_deltas, batch) -> dict[str, tf.Tensor]:
-        """Targets of the second stage, by the boxes the first one makes of the anchors now."""
-        codes = tf.cast(tf.stop_gradient(first_box_deltas), tf.float32)
+    def _refined_targets(self, box_deltas, batch) -> dict[str, tf.Tensor]:
+        """Targets by the boxes that the network, or its first stage, makes of the anchors now."""
+        codes = tf.cast(tf.stop_gradient(box_deltas), tf.float32)
         codes = tf.ensure_shape(codes, [None, len(self._anchors), 4])
         # A wild code is a wild box, not infinity: it overlaps no face then.
-        codes = tf.clip_by_value(codes, -40.0, 40.0)
+        codes = tf.clip_by_value(
+            codes, *(np.float32([1e4, 1e4, 40, 40]) * sign for sign in (-1, 1))
+        )
         refined = corners_to_center(decode_boxes(codes, self._anchors, *self._variances))
         soft = self._loss.score_targets
         names = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from retinaface_tf.config import RetinaFaceConfig
 from retinaface_tf.convert import convert_weights
 from retinaface_tf.errors import WeightsError
 from retinaface_tf.presets import get_preset
@@ -61,7 +62,7 @@ def test_faces_are_those_of_opencv(yunet, astronaut):
 
 def test_other_anchors_are_refused(yunet):
     with pytest.raises(WeightsError, match="--preset yunet"):
-        convert_weights(yunet, get_preset("lite").config)
+        convert_weights(yunet, RetinaFaceConfig(backbone="yunet", separable=True))
 
 
 def test_another_detector_is_refused(public_onnx):
