@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from retinaface_tf.config import RetinaFaceConfig
 from retinaface_tf.errors import ConfigError
+from retinaface_tf.geometry.boxes import center_to_corners, pairwise_iou
 from retinaface_tf.geometry.coding import encode_boxes, encode_points
 from retinaface_tf.geometry.matching import IGNORED, POSITIVE, match_anchors
 
@@ -26,6 +27,9 @@ class MatchConfig:
             a cell learns to be sure of a face that it locates well (dynamic label assignment, as
             in Ge et al. 2021, "OTA", and YuNet). For networks that were trained before: one that
             locates nothing yet has the forced matches alone. Without cascade.
+        per_face: at most so many positives a face, those that overlap it most; further ones are
+            neither learnt nor background. A large face is located by a hundred cells, and small
+            ones would not count beside it. 0 for no limit.
         cascade_positive_thresholds, cascade_negative_thresholds: of one with; first for the
             anchors, then for the boxes the first stage made of them.
     """
@@ -33,6 +37,7 @@ class MatchConfig:
     positive_threshold: float = 0.5
     negative_threshold: float = 0.3
     dynamic: bool = False
+    per_face: int = 0
     cascade_positive_thresholds: tuple[float, ...] = (0.7, 0.5)
     cascade_negative_thresholds: tuple[float, ...] = (0.3, 0.4)
 
@@ -41,6 +46,8 @@ class MatchConfig:
             object.__setattr__(self, name, tuple(getattr(self, name)))
             if len(getattr(self, name)) != 2:
                 raise ConfigError(f"match.{name} must be two numbers, one a stage.")
+        if self.per_face < 0:
+            raise ConfigError(f"match.per_face={self.per_face} must be 0 or more.")
         for negative, positive in (self.thresholds(False), *map(self._stage, (0, 1))):
             if not 0 < negative <= positive < 1:
                 raise ConfigError(
@@ -118,6 +125,9 @@ def encode_targets(
         return tf.cast(found.labels, tf.int32), tf.cast(found.faces, tf.int32)
 
     labels, matched = match_faces(boxes, ignored)
+    if match.per_face:
+        places = anchors if refined is None else refined
+        labels = _keep_best(labels, matched, boxes, places, match.per_face)
     # Only the few positive anchors have codes to compute.
     places = tf.where(tf.equal(labels, POSITIVE))
     faces = tf.gather(matched, places[:, 0])
@@ -150,3 +160,19 @@ def encode_targets(
     sure = tf.where(tf.math.is_finite(scores), scores, 1.0)
     of_learnt = tf.scatter_nd(places, tf.gather(sure, faces), [count])
     return targets | {"soft_targets": tf.where(tf.equal(labels, POSITIVE), of_learnt, soft)}
+
+
+def _keep_best(labels, matched, boxes, anchors, limit: int):
+    """Labels with at most `limit` positives a face, those of the largest IoU; others are ignored."""
+    places = tf.where(tf.equal(labels, POSITIVE))[:, 0]
+    faces = tf.gather(matched, places)
+    mine = center_to_corners(tf.gather(anchors, places))
+    overlaps = pairwise_iou(mine[:, None], tf.gather(boxes, faces)[:, None])[:, 0, 0]
+    # Face after face, the best first; IoU is at most 1.
+    order = tf.argsort(2.0 * tf.cast(faces, tf.float32) - tf.cast(overlaps, tf.float32))
+    faces = tf.gather(faces, order)
+    rank = tf.range(tf.size(faces)) - tf.searchsorted(faces, faces)
+    dropped = tf.gather(places, tf.boolean_mask(order, rank >= limit))
+    return tf.tensor_scatter_nd_update(
+        labels, dropped[:, None], tf.fill(tf.shape(dropped), tf.constant(IGNORED, labels.dtype))
+    )

@@ -1,5 +1,7 @@
 """Faces matched with the boxes the network predicts now."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from retinaface_tf.config import RetinaFaceConfig
 from retinaface_tf.data.targets import MatchConfig, encode_targets
 from retinaface_tf.errors import ConfigError
 from retinaface_tf.geometry.anchors import generate_anchors
-from retinaface_tf.geometry.coding import encode_boxes
+from retinaface_tf.geometry.coding import decode_boxes, encode_boxes
 from retinaface_tf.losses.multitask import LossConfig
 from retinaface_tf.training.config import OptimizerConfig
 from retinaface_tf.training.step import DetectorTraining
@@ -75,6 +77,24 @@ def test_labels_follow_the_overlap_of_predicted_boxes(training, rng):
         rtol=1e-4,
         atol=1e-4,
     )
+
+
+def test_a_face_has_no_more_positives_than_allowed(training, rng):
+    anchors = training._anchors
+    codes = np.asarray(encode_boxes(np.tile(FACES[:1], (len(anchors), 1)), anchors))[None]
+    codes = codes + rng.normal(0, 0.1, codes.shape).astype(np.float32)
+    predicted = np.asarray(decode_boxes(codes[0], anchors))
+    overlaps = np.array([overlap(box, FACES[0]) for box in predicted])
+    assert (overlaps >= 0.65).sum() > 60
+    limited = dataclasses.replace(MATCH, per_face=7)
+    model = DetectorTraining(
+        training.network, anchors, LossConfig(score_targets=True), OptimizerConfig(), limited
+    )
+    targets = model._refined_targets(codes, batch(training, rng))
+    mine = targets["faces"].numpy()[0] == 0
+    assert mine.sum() == 7
+    assert overlaps[mine].min() >= np.sort(overlaps)[-8]
+    assert (targets["labels"].numpy()[0, (overlaps >= 0.66) & ~mine] == -1).all()
 
 
 def test_a_step_learns_by_it(training, rng):
