@@ -99,7 +99,8 @@ def encode_targets(
         "landmark_mask" [A, 5]; zeros where an anchor is not positive or a point is unlabelled.
         "faces" int32 [A], which face a positive anchor is for; -1 for others. With scores also
         "soft_targets" float32 [A], with which probability an anchor shows a face: the score of the
-        face a positive anchor is for, 1 where unknown; the score of an uncertain face (ignored, with
+        face a positive anchor is for, 1 where unknown, with dynamic matching times the IoU (so that
+        the best placed box ranks first; Li et al. 2020, "Generalized focal loss"); the score of an uncertain face (ignored, with
         a score) for ignored anchors that would be positive were it learnt alone; 0 for others.
     """
     if config.cascade and refined is not None:
@@ -158,16 +159,24 @@ def encode_targets(
     uncertain = tf.cast(ignored, tf.bool) & tf.math.is_finite(scores)
     soft = tf.cond(tf.reduce_any(uncertain), of_uncertain_faces, lambda: tf.zeros([count]))
     sure = tf.where(tf.math.is_finite(scores), scores, 1.0)
-    of_learnt = tf.scatter_nd(places, tf.gather(sure, faces), [count])
+    sure = tf.gather(sure, faces)
+    if match.dynamic and refined is not None:
+        sure *= tf.cast(_overlaps(places[:, 0], faces, boxes, refined), tf.float32)
+    of_learnt = tf.scatter_nd(places, sure, [count])
     return targets | {"soft_targets": tf.where(tf.equal(labels, POSITIVE), of_learnt, soft)}
+
+
+def _overlaps(places, faces, boxes, anchors):
+    """IoU [P] of the anchors at `places` with the faces they are for."""
+    mine = center_to_corners(tf.gather(anchors, places))
+    return pairwise_iou(mine[:, None], tf.gather(boxes, faces)[:, None])[:, 0, 0]
 
 
 def _keep_best(labels, matched, boxes, anchors, limit: int):
     """Labels with at most `limit` positives a face, those of the largest IoU; others are ignored."""
     places = tf.where(tf.equal(labels, POSITIVE))[:, 0]
     faces = tf.gather(matched, places)
-    mine = center_to_corners(tf.gather(anchors, places))
-    overlaps = pairwise_iou(mine[:, None], tf.gather(boxes, faces)[:, None])[:, 0, 0]
+    overlaps = _overlaps(places, faces, boxes, anchors)
     # Face after face, the best first; IoU is at most 1.
     order = tf.argsort(2.0 * tf.cast(faces, tf.float32) - tf.cast(overlaps, tf.float32))
     faces = tf.gather(faces, order)

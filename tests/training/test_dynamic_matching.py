@@ -68,7 +68,8 @@ def test_labels_follow_the_overlap_of_predicted_boxes(training, rng):
     clear = (np.abs(best[:, None] - [0.5, 0.65]) > 1e-3).all(axis=1)
     np.testing.assert_array_equal(labels[clear], want[clear])
     assert min((want == label).sum() for label in (-1, 0, 1)) > 5
-    np.testing.assert_allclose(soft[want == 1], np.where(face[want == 1] == 0, 1.0, 0.6))
+    quality = np.where(face == 0, 1.0, 0.6) * best
+    np.testing.assert_allclose(soft[want == 1], quality[want == 1], rtol=1e-3)
     # Codes to learn are those of the anchors.
     positive = want == 1
     np.testing.assert_allclose(
