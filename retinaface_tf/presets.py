@@ -161,7 +161,11 @@ _PRESETS = {
             summary="YuNet-n's network with one anchor a cell; `weights convert` reads its .onnx",
             config=YUNET,
         ),
-        Preset(name="lite", summary="the same network, trained here", config=YUNET),
+        Preset(
+            name="lite",
+            summary="the same network, to be trained here; see docs/own-weights.md",
+            config=YUNET,
+        ),
         Preset(
             name="lite-slim",
             summary="the same, narrower at stride 4: 0.6 of the public network's time; to be trained",
