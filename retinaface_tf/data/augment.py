@@ -63,6 +63,14 @@ class AugmentConfig:
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"augment.{name}={getattr(self, name)} must be in 0..1.")
 
+    def enlarged(self, factor: float) -> AugmentConfig:
+        """The same for pictures so many times larger: sizes in pixels grow with them."""
+        return dataclasses.replace(
+            self,
+            face_sizes=tuple(size * factor for size in self.face_sizes),
+            min_face_size=self.min_face_size * factor,
+        )
+
 
 @dataclass(frozen=True)
 class Scene:
@@ -86,6 +94,14 @@ class Scene:
     def replace(self, **changes) -> Scene:
         """A copy with other members."""
         return dataclasses.replace(self, **changes)
+
+    def shrunk(self, factor: float) -> Scene:
+        """The faces in pixels of a picture so many times smaller; the picture itself stays."""
+        return self.replace(
+            boxes=self.boxes / factor,
+            landmarks=self.landmarks / factor,
+            vertices=self.vertices / factor,
+        )
 
     def where(self, kept) -> Scene:
         """The same picture with the faces a bool [F] selects."""
@@ -283,12 +299,17 @@ def fit_crop(image, shape, window, size: int):
         inner = tf.clip_by_value(inner, 1, size)
         offset = tf.cast(tf.round(tf.maximum(tf.stack([-top, -left]), 0.0) * scale), tf.int32)
         offset = tf.minimum(offset, size - inner)
-        small = tf.image.resize(image, inner) - IMAGENET_MEAN_RGB
+        small = _resize(image, inner) - IMAGENET_MEAN_RGB
         padded = tf.image.pad_to_bounding_box(small, offset[0], offset[1], size, size)
         return padded + IMAGENET_MEAN_RGB
 
     whole = tf.reduce_all(tf.cast(tf.shape(image)[:2], tf.float32) >= side)
-    return tf.cond(whole, lambda: tf.image.resize(image, [size, size]), fill)
+    return tf.cond(whole, lambda: _resize(image, [size, size]), fill)
+
+
+def _resize(image, shape):
+    # Small faces have to look as they do at inference, which averages where it shrinks.
+    return tf.image.resize(image, shape, antialias=True)
 
 
 def move_faces(scene: Scene, window, size: int) -> Scene:

@@ -28,6 +28,7 @@ class TrainingPipeline:
         seed: of everything random.
         topology: of the faces' meshes, which the batches then carry; None leaves them out.
         score_targets: batches carry what `loss.score_targets` needs of the faces' scores.
+        enlarged: pictures have so many times the side; labels and targets are those of `size`.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class TrainingPipeline:
         seed: int = 0,
         topology: MeshTopology | None = None,
         score_targets: bool = False,
+        enlarged: int = 1,
     ):
         self.source = source
         self.network = network
@@ -52,6 +54,7 @@ class TrainingPipeline:
         self.seed = seed
         self.topology = topology
         self.score_targets = score_targets
+        self.enlarged = enlarged
         self.anchors = generate_anchors(network.levels, size, size)
 
     @property
@@ -78,7 +81,7 @@ class TrainingPipeline:
                 that share, for workers that feed several devices.
 
         Returns:
-            Dataset of dicts: "image" uint8 [b, size, size, 3], the targets of `encode_targets`
+            Dataset of dicts: "image" uint8 [b, size, size, 3], each side `enlarged` times, the targets of `encode_targets`
             with the batch in front, "image_id" int64 [b]. For a network with cascade, or one that is
             matched dynamically, also the faces: "boxes" [b, F, 4], "landmarks" [b, F, 5, 2], "ignored" [b, F]
             and with `score_targets` "scores" [b, F], empty boxes behind the last. With a topology "meshes" int32 [b, F], each face's
@@ -112,12 +115,12 @@ class TrainingPipeline:
                 example["landmarks"],
                 example["ignored"],
                 seed,
-                self.size,
-                self.augment,
+                self.size * self.enlarged,
+                self.augment.enlarged(self.enlarged),
                 vertices=None if self.topology is None else example["vertices"],
                 mirror=() if self.topology is None else self.topology.mirror,
                 scores=example["scores"] if self.score_targets else None,
-            )
+            ).shrunk(self.enlarged)
             targets = encode_targets(
                 scene.boxes,
                 scene.landmarks,

@@ -41,7 +41,9 @@ class LossConfig:
         focal_gamma, focal_alpha: of the focal loss.
         box: "smooth_l1" on codes, or "diou" / "ciou" (Zheng et al. 2020) on decoded boxes.
         smooth_l1_beta: where the smooth L1 loss turns from quadratic to linear.
-        box_weight, landmark_weight: lambda 1 and 2 of the papers.
+        class_weight: of the class loss; 1 in the papers.
+        box_weight, landmark_weight: lambda 1 and 2 of the papers. With all three 0 labels
+            teach nothing, and are not matched.
         mesh_weight, pixel_weight: lambda 3, of L_mesh (CVPR 2020) and of L_pixel (1905.00641); 0.01
             in the papers, 0 leaves the term out.
         edge_weight: lambda 0, of L_edge in L_mesh.
@@ -61,6 +63,7 @@ class LossConfig:
     focal_alpha: float = 0.25
     box: str = "smooth_l1"
     smooth_l1_beta: float = 1.0
+    class_weight: float = 1.0
     box_weight: float = 0.25
     landmark_weight: float = 0.1
     mesh_weight: float = 0.0
@@ -71,6 +74,11 @@ class LossConfig:
     pixel_size: int = 48
     pixel_points_weight: float = 0.0
     pixel_prior_weight: float = 0.0
+
+    @property
+    def labels_teach(self) -> bool:
+        """Whether any term that compares with labels weighs something."""
+        return max(self.class_weight, self.box_weight, self.landmark_weight) > 0
 
     def __post_init__(self):
         if self.classification not in ("ohem", "focal"):

@@ -1,13 +1,15 @@
-"""Batch norm's statistics measured on pictures, with the network's function kept.
+"""Batch norm's statistics: measured on pictures with the network's function kept, or fixed.
 
 Weights that come with batch norm folded into the convolutions have statistics of the identity. Training
 normalises by the batch's own, which is another function: a network so begun would first have to
-recover. Measured statistics, and scale and offset changed to match, make both the same.
+recover. Measured statistics, and scale and offset changed to match, make both nearly the same; fixed
+ones make them the same, whatever the few crops of a batch are like.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import functools
+from collections.abc import Callable, Iterable
 
 import keras
 import numpy as np
@@ -23,9 +25,7 @@ def measure_statistics(network: RetinaFaceNetwork, batches: Iterable[np.ndarray]
         network: changed in place.
         batches: RGB pictures [B, H, W, 3] in 0..255, all of one size.
     """
-    norms = [
-        layer for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)
-    ]
+    norms = _norms(network)
     inputs = keras.Model(network.input, {norm.name: norm.input for norm in norms})
 
     @_compiled
@@ -47,6 +47,32 @@ def measure_statistics(network: RetinaFaceNetwork, batches: Iterable[np.ndarray]
         slope = gamma / np.sqrt(old_variance + norm.epsilon)
         gamma = slope * np.sqrt(variance + norm.epsilon)
         norm.set_weights([gamma, beta + slope * (mean - old_mean), mean, variance])
+
+
+def fix_statistics(network: RetinaFaceNetwork) -> int:
+    """Lets batch norm use its stored statistics in training too; its scale and offset still learn.
+
+    Usual where a trained detector learns on from few pictures a step (torchvision's FrozenBatchNorm2d,
+    which fixes scale and offset too).
+
+    Args:
+        network: changed in place; files and weights stay what they are.
+
+    Returns:
+        Number of layers changed.
+    """
+    norms = _norms(network)
+    for norm in norms:
+        norm.call = functools.partial(_stored, norm.call)
+    return len(norms)
+
+
+def _stored(call: Callable, inputs, training=None, mask=None):
+    return call(inputs, training=False, mask=mask)
+
+
+def _norms(network: RetinaFaceNetwork) -> list[keras.layers.BatchNormalization]:
+    return [layer for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)]
 
 
 def _compiled(function):

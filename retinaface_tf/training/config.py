@@ -18,6 +18,7 @@ from retinaface_tf.data.targets import MatchConfig
 from retinaface_tf.errors import ConfigError
 from retinaface_tf.losses.multitask import LossConfig
 from retinaface_tf.presets import get_preset
+from retinaface_tf.training.imitation import ImitationConfig
 from retinaface_tf.training.schedule import ScheduleConfig
 
 # float64 is for tests: there, runs that should agree do so to many digits.
@@ -91,6 +92,8 @@ class InitConfig:
             `training.narrow_separable`).
         measure_statistics: batch norm's statistics are measured before the first step, the function
             kept: for a source whose batch norm was folded into its convolutions.
+        fix_statistics: batch norm uses the statistics it starts with in training too, instead of each
+            batch's: for a trained network that learns on from small batches.
     """
 
     source: str = "random"
@@ -98,6 +101,7 @@ class InitConfig:
     freeze: tuple[str, ...] = ()
     narrow: bool = False
     measure_statistics: bool = False
+    fix_statistics: bool = False
 
     def __post_init__(self):
         object.__setattr__(self, "keep", tuple(self.keep))
@@ -106,9 +110,12 @@ class InitConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """Stochastic gradient descent.
+    """How gradients become steps.
 
     Attributes:
+        kind: "sgd" with momentum as in the papers, or "adam" (Kingma and Ba 2015), whose step for each
+            weight has its own size: separable networks, whose depthwise kernels have gradients unlike
+            those of the others, learn faster by it.
         momentum: of SGD.
         weight_decay: L2 factor on kernels only, not on biases or batch norm.
         clip_norm: largest norm of the whole batch's gradient; None for no limit.
@@ -116,10 +123,15 @@ class OptimizerConfig:
             is then what is evaluated and saved; None for none. See `MovingAverage`.
     """
 
+    kind: str = "sgd"
     momentum: float = 0.9
     weight_decay: float = 5e-4
     clip_norm: float | None = None
     ema: float | None = None
+
+    def __post_init__(self):
+        if self.kind not in ("sgd", "adam"):
+            raise ConfigError(f"optimizer.kind={self.kind!r} must be 'sgd' or 'adam'.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +154,7 @@ class TrainingConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     match: MatchConfig = field(default_factory=MatchConfig)
     loss: LossConfig = field(default_factory=LossConfig)
+    imitation: ImitationConfig = field(default_factory=ImitationConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     init: InitConfig = field(default_factory=InitConfig)

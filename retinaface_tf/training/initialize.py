@@ -49,7 +49,7 @@ def initial_network(
         from retinaface_tf.training.imagenet import fill_imagenet_backbone
 
         return network, fill_imagenet_backbone(network)
-    source = _open_source(config, init.source)
+    source = open_source(config, init.source)
     if init.narrow:
         from retinaface_tf.training.narrow import narrow_network
         from retinaface_tf.training.narrow_separable import narrow_separable
@@ -66,7 +66,17 @@ def initial_network(
     return network, f"weights: {copied} layers ({', '.join(init.keep)}) from {init.source}{how}"
 
 
-def _open_source(config: RetinaFaceConfig, source: str) -> RetinaFaceNetwork:
+def open_source(config: RetinaFaceConfig, source: str) -> RetinaFaceNetwork:
+    """A trained network: of a preset, a file of ours, or one that `weights convert` reads.
+
+    Args:
+        config: of files that do not tell their own.
+        source: name or path.
+
+    Raises:
+        ConfigError: the preset has no weights.
+        WeightsError: the file is missing, damaged or of another network.
+    """
     if source in list_presets():
         from retinaface_tf.pull import load_preset
 

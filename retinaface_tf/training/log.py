@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from retinaface_tf.losses.multitask import DENSE_TERMS, FIRST_STAGE_TERMS, TERMS
+from retinaface_tf.training.imitation import IMITATED_TERMS
 
 COLUMNS = (
     *("epoch", "step", "learning_rate", "loss"),
     *TERMS,
     *FIRST_STAGE_TERMS,
     *DENSE_TERMS,
+    *IMITATED_TERMS,
     *("positives", "average_precision", "seconds"),
 )
 

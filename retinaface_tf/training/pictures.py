@@ -10,6 +10,7 @@ import numpy as np
 from retinaface_tf.drawing import draw_faces
 from retinaface_tf.losses.multitask import DENSE_TERMS, TERMS
 from retinaface_tf.training.evaluation import Evaluation, Evaluator
+from retinaface_tf.training.imitation import IMITATED_TERMS
 
 TRUTH_COLOR = (255, 255, 255)
 
@@ -83,7 +84,7 @@ def learning_picture(rows: list[dict]) -> np.ndarray:
     """
     figure, axes = _figure()
     trained = [row for row in rows if row.get("loss") is not None]
-    for term in ("loss", *TERMS, *DENSE_TERMS):
+    for term in ("loss", *TERMS, *DENSE_TERMS, *IMITATED_TERMS):
         if any(row.get(term) is None for row in trained):
             continue
         axes.plot([r["epoch"] for r in trained], [r[term] for r in trained], label=term, lw=1)

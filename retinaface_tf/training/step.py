@@ -22,6 +22,7 @@ from retinaface_tf.losses.multitask import (
 from retinaface_tf.models import RetinaFaceNetwork
 from retinaface_tf.training.config import OptimizerConfig
 from retinaface_tf.training.dense_terms import dense_terms
+from retinaface_tf.training.imitation import IMITATED_TERMS, Imitation, check_levels, shrink
 from retinaface_tf.training.schedule import DetectorSchedule
 
 PARTS = ("backbone", "pyramid", "context", "heads", "dense")
@@ -78,16 +79,18 @@ def freeze(network: RetinaFaceNetwork, chosen: tuple[str, ...]) -> int:
 
 
 def make_optimizer(config: OptimizerConfig, schedule: DetectorSchedule, replicas: int):
-    """SGD as configured; weight decay is part of the loss, see `DetectorTraining`.
+    """SGD or Adam as configured; weight decay is part of the loss, see `DetectorTraining`.
 
     The moving average of the weights is `MovingAverage`, not Keras' own.
     """
-    optimizer = keras.optimizers.SGD(
-        learning_rate=schedule,
-        momentum=config.momentum,
-        # The step hands over a replica's share of the summed gradient: see `_share`.
-        global_clipnorm=config.clip_norm / replicas if config.clip_norm else None,
-    )
+    # The step hands over a replica's share of the summed gradient: see `_share`.
+    limit = config.clip_norm / replicas if config.clip_norm else None
+    if config.kind == "adam":
+        optimizer = keras.optimizers.Adam(learning_rate=schedule, global_clipnorm=limit)
+    else:
+        optimizer = keras.optimizers.SGD(
+            learning_rate=schedule, momentum=config.momentum, global_clipnorm=limit
+        )
     if keras.config.dtype_policy().name != "mixed_float16":
         return optimizer
     return keras.optimizers.LossScaleOptimizer(optimizer)
@@ -101,7 +104,8 @@ class DetectorTraining(keras.Model):
 
     Attributes:
         terms: names of the loss terms, in the order of `bad_images`' bits: with a cascade its first
-            stage's, then `TERMS`, then those of `DENSE_TERMS` that have a weight.
+            stage's, then `TERMS`, then those of `DENSE_TERMS` that have a weight, then with a teacher
+            `IMITATED_TERMS`.
 
     Args:
         network: what learns; a dense head that no term teaches is frozen.
@@ -109,6 +113,10 @@ class DetectorTraining(keras.Model):
         loss: terms and weights.
         optimizer_config: weight decay and clipping.
         match: thresholds of the cascade's second stage, or of dynamic matching.
+        imitation: the teacher to imitate; pictures then come enlarged.
+
+    Raises:
+        ConfigError: parts of the configuration do not go together.
     """
 
     def __init__(
@@ -118,6 +126,7 @@ class DetectorTraining(keras.Model):
         loss: LossConfig,
         optimizer_config: OptimizerConfig,
         match: MatchConfig | None = None,
+        imitation: Imitation | None = None,
     ):
         super().__init__(name="training")
         self.network = network
@@ -132,8 +141,27 @@ class DetectorTraining(keras.Model):
         inner = network.with_features() if self._dense_terms else network
         # Not as an attribute that Keras would take for more layers.
         self._forward = functools.partial(inner, training=True)
-        first = FIRST_STAGE_TERMS if network.config.cascade else ()
-        self.terms = (*first, *TERMS, *self._dense_terms)
+        self._imitation = imitation
+        if imitation is not None:
+            check_levels(network.config)
+        labelled = ()
+        if loss.labels_teach:
+            labelled = (*(FIRST_STAGE_TERMS if network.config.cascade else ()), *TERMS)
+        elif imitation is None or self._dense_terms:
+            raise ConfigError(
+                "loss.class_weight, box_weight and landmark_weight may be 0 together only where a "
+                "teacher is imitated instead (imitation.source), and without dense terms."
+            )
+        imitated = () if imitation is None else IMITATED_TERMS
+        self.terms = (*labelled, *self._dense_terms, *imitated)
+        # Which of the counts of `_sums` a term is divided by, and which is told as "positives".
+        stages = (1 + network.config.cascade) * loss.labels_teach
+        self._counted = max(stages - 1, 0)
+        self._divisors = [
+            *(0 if name in FIRST_STAGE_TERMS else self._counted for name in labelled),
+            *(self._counted for _ in self._dense_terms),
+            *(stages for _ in imitated),
+        ]
         if network.dense_head is not None and "mesh" not in self.terms:
             network.dense_head.trainable = False
         self.built = True
@@ -161,7 +189,8 @@ class DetectorTraining(keras.Model):
 
         Returns:
             Scalars of the global batch, equal on every replica: "loss", a term each of `terms`
-            (weighted), "positives" a picture (the second stage's with a cascade); and "bad_images"
+            (weighted), "positives" a picture (the second stage's with a cascade; the sum of a teacher's
+            scores where labels teach nothing); and "bad_images"
             int64 [global batch], -1 or, for a picture whose loss is not finite, its image_id times
             2^len(terms) + a bit for each term.
         """
@@ -172,9 +201,7 @@ class DetectorTraining(keras.Model):
             positives = context.all_reduce(tf.distribute.ReduceOp.SUM, positives)
             # [B, terms]
             per_image = tf.stack([sums[name] for name in self.terms], axis=1)
-            stages = [0 if name in FIRST_STAGE_TERMS else -1 for name in self.terms]
-            divisors = tf.stack([tf.maximum(positives[stage], 1.0) for stage in stages])
-            per_image = per_image / divisors
+            per_image = per_image / tf.gather(tf.maximum(positives, 1.0), self._divisors)
             terms = tf.reduce_sum(per_image, axis=0)
             total = tf.reduce_sum(terms) + self._decay() / replicas
             scaled = self.optimizer.scale_loss(total)
@@ -193,23 +220,35 @@ class DetectorTraining(keras.Model):
         return {
             "loss": tf.reduce_sum(summed[:-1]),
             **dict(zip(self.terms, tf.unstack(summed[:-1]))),
-            "positives": positives[-1] / summed[-1],
+            "positives": positives[self._counted] / summed[-1],
             "bad_images": context.all_gather(bad_images, axis=0) if replicas > 1 else bad_images,
         }
 
     def _sums(self, batch) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-        """Each term's weighted sum of each picture [B], and the positives of each stage."""
-        outputs = self._forward(batch["image"])
-        weights = (1.0, self._loss.box_weight, self._loss.landmark_weight)
+        """Each term's weighted sum of each picture [B], and the counts they are divided by.
+
+        These are the positives of each stage and, with a teacher, the sum of its scores.
+        """
+        pictures = batch["image"]
+        if self._imitation is not None:
+            pictures = shrink(pictures)
+            told = self._imitation.targets(batch["image"], pictures)
+        outputs = self._forward(pictures)
+        weights = (self._loss.class_weight, self._loss.box_weight, self._loss.landmark_weight)
         dense_weights = {"mesh": self._loss.mesh_weight, "pixel": self._loss.pixel_weight}
         sums, positives = {}, []
-        for prefix, found, targets in self._stages(outputs, batch):
+        stages = self._stages(outputs, batch) if self._loss.labels_teach else []
+        for prefix, found, targets in stages:
             stage = multitask_sums(found, targets, self._anchors, self._loss, self._variances)
             sums |= {prefix + n: w * s for n, w, s in zip(TERMS, weights, stage)}
             positives.append(tf.reduce_sum(stage.positives))
         for name, term in self._dense_terms.items():
             values = tf.cast(term(batch, outputs, targets), positives[-1].dtype)
             sums[name] = dense_weights[name] * values
+        if self._imitation is not None:
+            imitated, scores = self._imitation.sums(outputs, told)
+            sums |= imitated
+            positives.append(tf.reduce_sum(scores))
         return sums, tf.stack(positives)
 
     def _stages(self, outputs, batch) -> list[tuple[str, dict, dict]]:

@@ -29,6 +29,7 @@ from retinaface_tf.mesh.topology import MeshTopology, load_topology
 from retinaface_tf.training import pictures
 from retinaface_tf.training.agreement import check_agreement, code_facts, configuration_facts
 from retinaface_tf.training.averaging import MovingAverage
+from retinaface_tf.training.batch_statistics import fix_statistics
 from retinaface_tf.training.callbacks import MeanOfLogs, OnStep, StopOnDivergence
 from retinaface_tf.training.checkpoint import Checkpoints, read_variables, write_variables
 from retinaface_tf.training.config import TrainingConfig
@@ -37,7 +38,8 @@ from retinaface_tf.training.dense_start import begin_dense_head
 from retinaface_tf.training.distributed import Devices, choose_devices
 from retinaface_tf.training.evaluation import Evaluation, Evaluator
 from retinaface_tf.training.fused_norm import use_fused_norm
-from retinaface_tf.training.initialize import initial_network
+from retinaface_tf.training.imitation import ENLARGED, Imitation, shrink
+from retinaface_tf.training.initialize import initial_network, open_source
 from retinaface_tf.training.log import RunLog
 from retinaface_tf.training.progress import Track, no_progress
 from retinaface_tf.training.schedule import DetectorSchedule
@@ -183,6 +185,7 @@ class _Run:
             seed=config.seed,
             topology=_mesh_topology(config, data.train),
             score_targets=config.loss.score_targets,
+            enlarged=ENLARGED if config.imitation.source else 1,
         )
         steps = self.pipeline.steps_per_epoch
         with devices.strategy.scope():
@@ -194,6 +197,8 @@ class _Run:
             if devices.replicas > 1:
                 set_synchronized_batch_norm(self.network)
             use_fused_norm(self.network)
+            if config.init.fix_statistics:
+                fix_statistics(self.network)
             schedule = DetectorSchedule(config.schedule, steps, config.epochs)
             self.optimizer = make_optimizer(config.optimizer, schedule, devices.replicas)
             self.model = DetectorTraining(
@@ -202,6 +207,7 @@ class _Run:
                 config.loss,
                 config.optimizer,
                 config.match,
+                self._imitation(),
             )
             self.model.compile(optimizer=self.optimizer, jit_compile=False)
             self.optimizer.build(self.model.learned)
@@ -220,7 +226,16 @@ class _Run:
         self.after: float | None = None
 
     def _first_pictures(self) -> Iterator[np.ndarray]:
-        return (batch["image"].numpy() for batch in self.pipeline.epoch(0))
+        pictures = (batch["image"] for batch in self.pipeline.epoch(0))
+        return (np.asarray(shrink(p) if self.pipeline.enlarged > 1 else p) for p in pictures)
+
+    def _imitation(self) -> Imitation | None:
+        config = self.config.imitation
+        if config.source is None:
+            return None
+        teacher = open_source(self.config.network, config.source)
+        use_fused_norm(teacher)
+        return Imitation(teacher, self.config.data.size, config)
 
     def run(self) -> TrainingResult:
         self._restore()

@@ -1,5 +1,6 @@
 """Augmentation: faces move with their pixels, and every draw follows from its seed."""
 
+import cv2
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -164,3 +165,16 @@ def test_pictures_without_a_face_are_cropped_as_ever(astronaut):
         for share in (0.0, 1.0)
     )
     np.testing.assert_array_equal(plain.image, sampled.image)
+
+
+def test_shrunk_pictures_are_averaged_as_at_inference():
+    """Stripes of one pixel become grey, they do not turn into wider stripes."""
+    stripes = np.zeros((400, 400, 3), np.uint8)
+    stripes[:, ::2] = 255
+    config = AugmentConfig(crop_scale=(1.0, 1.0), flip=0, photometric=0)
+    none = np.zeros((0, 4), np.float32), np.zeros((0, 5, 2), np.float32), np.zeros(0, bool)
+    result = load_and_augment(
+        tf.io.encode_png(stripes), *none, tf.constant([0, 0]), 96, config
+    ).image.numpy()
+    expected = cv2.resize(stripes, (96, 96), interpolation=cv2.INTER_AREA)
+    assert np.abs(result[4:-4, 4:-4].astype(float) - expected[4:-4, 4:-4]).max() < 30

@@ -141,3 +141,16 @@ def test_packed_pictures_come_back(pictures, tmp_path):
     assert len(verify_shards(folder)) == 2
     result = pack_images(images, folder, per_shard=4)
     assert (result.written, result.reused) == (2, 1) and verify_shards(folder) == []
+
+
+def test_enlarged_pictures_have_the_labels_of_the_plain_ones(source):
+    augment = AugmentConfig(photometric=0, face_sampling=0.5, face_sizes=(20, 60))
+    plain, large = (
+        batches(make(source, augment=augment, enlarged=factor).epoch(0)) for factor in (1, 2)
+    )
+    for a, b in zip(plain, large, strict=True):
+        assert b["image"].shape == (4, 192, 192, 3)
+        np.testing.assert_array_equal(a["labels"], b["labels"])
+        np.testing.assert_allclose(a["box_deltas"], b["box_deltas"], atol=1e-3)
+        shrunk = b["image"].reshape(4, 96, 2, 96, 2, 3).mean(axis=(2, 4))
+        assert np.abs(shrunk - a["image"]).mean() < 6

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from retinaface_tf.config import RetinaFaceConfig
 from retinaface_tf.models import build_retinaface
+from retinaface_tf.training.batch_statistics import fix_statistics
 from retinaface_tf.training.fused_norm import use_fused_norm
 from retinaface_tf.training.step import freeze
 
@@ -74,3 +75,24 @@ def test_double_precision_stays_with_keras():
         assert use_fused_norm(build_retinaface(CONFIG)) == 0
     finally:
         keras.config.set_dtype_policy(policy)
+
+
+def test_fixed_statistics_stay_and_the_rest_learns(pair, rng):
+    """Training then computes what inference does; scale and offset still move."""
+    network = pair[1]
+    for layer in network.layers:
+        if layer.name.endswith("_bn"):
+            statistics = [rng.normal(0, 1, w.shape) for w in layer.get_weights()[:3]]
+            layer.set_weights([*statistics, rng.uniform(0.5, 2, layer.moving_variance.shape)])
+    assert fix_statistics(network) == 47
+    pictures = rng.integers(0, 256, (2, 64, 64, 3)).astype(np.float32)
+    for name, value in network(pictures, training=True).items():
+        np.testing.assert_array_equal(value, network(pictures, training=False)[name])
+    layer = network.get_layer("block1_depthwise_bn")
+    before = [np.array(w) for w in layer.get_weights()]
+    gradients, _ = learn(network, pictures)
+    for a, b in zip(before, layer.get_weights()):
+        np.testing.assert_array_equal(a, b)
+    names = [v.path for v in network.trainable_variables]
+    for name in ("block1_depthwise_bn/gamma", "block1_depthwise_bn/beta"):
+        assert np.abs(gradients[names.index(name)]).max() > 0
