@@ -125,7 +125,8 @@ def shrunk(path: Path) -> bytes:
 def start(options, engine: str, *more: str, passes: int = 1) -> subprocess.Popen:
     """`retinaface-tf detect` of all pictures with an engine, so many times over."""
     pictures = [str(options.work / "pictures")] * passes
-    arguments = ["detect", *pictures, "--engine", engine, "--name-column", "id"]
+    arguments = ["detect", *pictures, "--preset", "mobilenet0.25", "--engine", engine]
+    arguments += ["--name-column", "id"]
     arguments += ["--out", str(out_of(options, engine)), "--shard-size", str(SHARD), *more]
     paths = [str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}

@@ -1,7 +1,7 @@
 """How the dense head of `mobilenet0.25-mesh` was trained: labels to examples to weights.
 
     for set in fddb wider unlabelled facepoint_crops_80px; do
-        retinaface-tf data label-mesh ../shared/data/$set --out labels/$set
+        retinaface-tf data label-mesh ../shared/data/$set --preset mobilenet0.25 --out labels/$set
     done
     python benchmarks/mesh_shipped.py examples --labels labels --out runs/mesh    # again until done
     python benchmarks/mesh_shipped.py train --labels labels --out runs/mesh

@@ -134,7 +134,8 @@ class Run:
         for result, arguments in jobs.items():
             if not result.exists():
                 say(f"export {result.name}")
-                subprocess.run([str(command), "export", *arguments], check=True)
+                export = [str(command), "export", *arguments, "--preset", "mobilenet0.25"]
+                subprocess.run(export, check=True)
 
     def accuracy(self) -> bool:
         """Answers for every set. False when time was up."""

