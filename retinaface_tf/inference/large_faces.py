@@ -18,6 +18,9 @@ from retinaface_tf.geometry.suppression import non_max_suppression
 from retinaface_tf.inference.preprocess import Prepared
 
 SHRINKING = 4
+# A cell without anchors of chosen sizes (its one anchor is the cell itself, as in YuNet) answers for
+# faces up to about so many strides: NASA's portrait is found whole up to 456 pixels, with stride 32.
+_CELL_REACH = 16
 # A face up to so many times the largest anchor still overlaps it well enough to be found.
 _REACH = 1.25
 # Of the copies only faces from this share of the largest anchor count: both searches find those,
@@ -109,4 +112,10 @@ def _inside(faces: Faces, close_up: np.ndarray) -> np.ndarray:
 
 
 def _largest_anchor(config: RetinaFaceConfig) -> float:
-    return max(size for level in config.levels for size in level.anchor_sizes)
+    """Of networks that predict from cells, what takes its place."""
+    return max(
+        _CELL_REACH * level.stride
+        if level.anchor_sizes == (level.stride,)
+        else max(level.anchor_sizes)
+        for level in config.levels
+    )

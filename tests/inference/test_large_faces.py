@@ -12,6 +12,7 @@ from retinaface_tf.geometry.anchors import generate_anchors
 from retinaface_tf.inference.large_faces import join_large_faces
 from retinaface_tf.inference.preprocess import Prepared, bucket_shape
 from retinaface_tf.inference.runtimes import RawOutputs
+from retinaface_tf.presets import YUNET
 
 
 class WhiteSquareRuntime:
@@ -93,6 +94,21 @@ def test_what_lies_inside_a_close_up_is_part_of_it_unless_it_is_surer(runtime):
     ]:
         joined = join_large_faces(faces(box, score), [large], prepared, runtime.config, iou=0.4)
         assert len(joined) == kept
+
+
+@pytest.mark.parametrize("size, copies", [((480, 640), 0), ((1080, 1920), 1)])
+def test_cells_without_anchors_of_chosen_sizes_reach_as_far(runtime, size, copies):
+    """One anchor of 32 pixels does not mean that a face of 100 is a close-up."""
+    runtime.config = YUNET
+    RetinaFace(runtime).detect(np.zeros((*size, 3), np.uint8))
+    assert len(runtime.shapes) == 1 + copies
+    prepared = Prepared(np.zeros((2000, 2000, 3), np.uint8), (1.0, 1.0), (2000, 2000))
+    own, coarse = (
+        Faces(np.float32([box]), np.float32([score]), np.zeros((1, 5, 2), "f"), (2000, 2000))
+        for box, score in (([100, 100, 300, 300], 0.8), ([90, 90, 310, 310], 0.9))
+    )
+    joined = join_large_faces(own, [coarse], prepared, YUNET, iou=0.4)
+    np.testing.assert_array_equal(joined.boxes, own.boxes)
 
 
 def test_huge_pictures_have_copies_of_copies(runtime):

@@ -20,6 +20,7 @@ from retinaface_tf.inference.postprocess import read_faces
 from retinaface_tf.inference.preprocess import Prepared, bucket_shape, prepare
 from retinaface_tf.inference.runtimes import DenseOutputs
 from retinaface_tf.layers.dense_head import DenseHead
+from retinaface_tf.presets import YUNET
 
 CONFIG = RetinaFaceConfig()
 NOTE = ModelMetadata(config=CONFIG, input_size=(480, 640)).to_dict()
@@ -184,21 +185,23 @@ def shrinking() -> list[dict]:
 def placements() -> list[dict]:
     """Sizes at which pictures of various shapes are searched, copies for close-ups included."""
     cases = []
+    notes = {CONFIG: NOTE, YUNET: ModelMetadata(config=YUNET, input_size=(480, 640)).to_dict()}
     for height, width in [
         *((1, 1), (480, 640), (512, 512), (700, 900), (1080, 1920), (2048, 2048), (3024, 4032)),
         *((4032, 3024), (641, 6000), (1001, 4096), (999, 2730), (20, 3000)),
     ]:
         prepared = prepare(np.zeros((height, width, 3), np.uint8))
-        copies = shrink_for_large_faces(prepared, CONFIG, bucket_shape)
-        cases.append(
-            {
-                "original": [height, width],
-                "content": list(prepared.pixels.shape[:2]),
-                "network": list(bucket_shape(*prepared.pixels.shape[:2])),
-                "copies": [list(copy.pixels.shape[:2]) for copy in copies],
-                "metadata": NOTE,
-            }
-        )
+        for config, note in notes.items():
+            copies = shrink_for_large_faces(prepared, config, bucket_shape)
+            cases.append(
+                {
+                    "original": [height, width],
+                    "content": list(prepared.pixels.shape[:2]),
+                    "network": list(bucket_shape(*prepared.pixels.shape[:2])),
+                    "copies": [list(copy.pixels.shape[:2]) for copy in copies],
+                    "metadata": note,
+                }
+            )
     return cases
 
 

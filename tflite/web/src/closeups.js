@@ -10,6 +10,8 @@ import { area, intersection, suppress } from "./suppression.js";
 /** @import { Face, Placement } from "./faces.js" */
 
 const SHRINKING = 4;
+// A cell whose one anchor is the cell itself, as in YuNet, answers for faces up to about so many strides.
+const CELL_REACH = 16;
 // A face up to so many times the largest anchor still overlaps it well enough to be found.
 const REACH = 1.25;
 // Of the copies only faces from this share of the largest anchor count.
@@ -61,9 +63,17 @@ export function joinCloseUps(own, found, { scale }, note, iou) {
   );
 }
 
-/** @param {Metadata} note */
+/**
+ * Of networks that predict from cells, what takes its place.
+ *
+ * @param {Metadata} note
+ */
 function largestAnchor({ anchors }) {
-  return Math.max(...anchors.levels.flatMap(({ sizes }) => sizes));
+  return Math.max(
+    ...anchors.levels.map(({ stride, sizes }) =>
+      sizes.length === 1 && sizes[0] === stride ? CELL_REACH * stride : Math.max(...sizes),
+    ),
+  );
 }
 
 /** @param {number[]} size */
