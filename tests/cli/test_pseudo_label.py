@@ -30,9 +30,7 @@ def photos(tmp_path, astronaut):
     return folder
 
 
-def test_photos_are_labelled_compared_drawn_and_repeats_left_out(
-    photos, tmp_path, astronaut, public_weights
-):
+def test_photos_are_labelled_compared_drawn_and_repeats_left_out(photos, tmp_path, astronaut):
     truth = tmp_path / "truth.txt"
     truth.write_text("nasa/one.png\n1\n180 62 92 116\nnasa/two.png\n1\n10 300 50 50\n")
     out, sheet = tmp_path / "labels", tmp_path / "sheet.png"

@@ -35,10 +35,13 @@ def photos(astronaut, tmp_path) -> Path:
 @pytest.fixture
 def bare(packaged, tmp_path):
     """Runs code in a process that has nothing but what detection needs; its standard output."""
+    return _bare(packaged.arguments, tmp_path)
 
+
+def _bare(arguments_of_forbid, tmp_path):
     def run(code: str, *arguments: str) -> str:
         (tmp_path / "in the way").write_text("a file, where the cache would be a folder")
-        start = f"from tests.shipped.bare import forbid; forbid(*{packaged.arguments!r})\n"
+        start = f"from tests.shipped.bare import forbid; forbid(*{arguments_of_forbid!r})\n"
         environment = {
             **os.environ,
             "COLUMNS": "200",  # for tables
@@ -106,6 +109,21 @@ def test_the_command_line_finds_faces_in_a_bare_process(bare, packaged, photos, 
     table = bare(code, "detect", photos / "portrait.png", *chosen, "--precision", "int8")
     assert "1 face in 1 image" in table
     assert "1 face in 1 image" in bare(code, "demo", "--out", tmp_path / "demo", *chosen)
+
+
+def test_as_installed_a_portrait_needs_no_option_network_conversion_or_tensorflow(
+    astronaut, tmp_path
+):
+    """The package's own default network, whatever is cached or pulled here."""
+    photo = tmp_path / "portrait.png"
+    Image.fromarray(astronaut).save(photo)
+    code = "import sys; from retinaface_tf.cli import main; main()"
+    run = _bare((), tmp_path)
+    assert "1 face in 1 image" in run(code, "detect", photo)
+    (face,) = json.loads(run(code, "detect", photo, "--json", "-"))["faces"]
+    np.testing.assert_allclose(face["box"], [178, 57, 273, 180], atol=25)
+    code = "from retinaface_tf import RetinaFace; print(len(RetinaFace.from_preset().detect('{}')))"
+    assert run(code.format(photo)).split()[-1] == "1"
 
 
 def test_the_lists_name_it_without_tensorflow(bare, packaged):
