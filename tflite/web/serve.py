@@ -3,8 +3,9 @@
     python tflite/web/serve.py                     # http://localhost:8000
     python tflite/web/serve.py --build-only        # the folder alone, for any static server
 
-The first run fetches LiteRT.js with npm (pinned in package-lock.json) and exports the preset's
-trained network as float32 and int8; later runs need neither npm, TensorFlow nor a network.
+The first run fetches LiteRT.js with npm (pinned in package-lock.json) and takes the preset's trained
+network as float32 and int8: from the package where it lies there, exported otherwise. Later runs need
+neither npm, TensorFlow nor a network.
 """
 
 from __future__ import annotations
@@ -119,13 +120,18 @@ def export_both(
 ) -> list[str]:
     """float32 and int8 files of a network; their names."""
     sys.path.insert(0, str(HERE.parents[1]))
+    from retinaface_tf.presets import DEFAULT_PRESET, PackagedSource, get_preset
+
+    preset = preset or DEFAULT_PRESET
+    source = get_preset(preset).source
+    if not network and not calibration and isinstance(source, PackagedSource):
+        return copy_packaged(folder, source)
+
     from retinaface_tf.export.calibration import CalibrationPhotos
     from retinaface_tf.export.tflite import export_tflite
-    from retinaface_tf.presets import DEFAULT_PRESET
     from retinaface_tf.pull import load_preset
     from retinaface_tf.weights import load_weights
 
-    preset = preset or DEFAULT_PRESET
     loaded = load_weights(network) if network else load_preset(preset)
     mean = loaded.config.pixel_mean
     if calibration:
@@ -145,6 +151,18 @@ def export_both(
             calibration=photos,
             preset=None if network else preset,
         )
+        print(f"wrote {folder / names[-1]}")
+    return names
+
+
+def copy_packaged(folder: Path, source) -> list[str]:
+    """The files of a network that lies in the package, int8 measured on real photos; their names."""
+    from retinaface_tf.shipped import shipped_file
+
+    names = []
+    for precision in ("float32", "int8"):
+        names.append(f"{precision}.tflite")
+        shutil.copy(shipped_file(source, precision), folder / names[-1])
         print(f"wrote {folder / names[-1]}")
     return names
 
