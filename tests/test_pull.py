@@ -136,7 +136,7 @@ def test_a_damaged_cache_says_how_to_pull_again(index):
 
 
 def test_presets_without_weights_and_unknown_ones(index):
-    with pytest.raises(WeightsError, match=r"'resnet50' has no weights.*pull mobilenet0\.25"):
+    with pytest.raises(WeightsError, match=r"'resnet50' has no weights; lite, mobilenet0\.25"):
         pull.resolve("resnet50")
     with pytest.raises(ConfigError, match="No preset is called 'x'"):
         pull.resolve("x")
