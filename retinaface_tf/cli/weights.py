@@ -33,8 +33,8 @@ def list_weights() -> None:
         size = f"{path.stat().st_size / 1e6:.1f} MB" if here else ""
         where = str(path) if here else away
         table.add_row(name, kept if here else "no", size, source.licence, where)
-    # A pipe has no width to fold paths into.
-    console = Console() if sys.stdout.isatty() else Console(width=240)
+    # A pipe has no width to fold paths into; the table takes what it needs.
+    console = Console() if sys.stdout.isatty() else Console(width=1000)
     console.print(table)
     print(f"cache folder: {cache_folder()}", file=sys.stderr)
 
