@@ -1,22 +1,20 @@
 """Learning from what a trained network sees in the same picture at twice the size.
 
 What a network lacks at a size is mostly small faces, and it finds those itself once the picture is enlarged.
-So a teacher of the same architecture looks at each crop twice, enlarged and as it is, and tells every cell
-of the student how sure it should be of a face, and where that is: distillation with soft targets (Hinton
-et al. 2015) in which the teacher's advantage is resolution, not size (as in Qi et al. 2021, "Multi-scale
-aligned distillation for low-resolution detection").
+So a teacher looks at each crop twice, enlarged and as it is, and tells every cell of the student how sure it should
+be: distillation with soft targets (Hinton et al. 2015) in which the teacher's advantage is resolution, not
+size (as in Qi et al. 2021, "Multi-scale aligned distillation for low-resolution detection").
 
-Levels an octave apart make the two fit: a cell of stride 2s in the enlarged picture covers what one of
-stride s covers in the picture itself, and shows a face as large in strides. So the student's level of
-stride s is told what the teacher's of stride 2s found enlarged; its finest level also what the best of the
-four finest cells there found, in faces too small for any level of its own; and its coarsest what the teacher
-found in the picture as it is. Where a face is large enough to be seen plainly the enlarged look would only find
-its parts: above a limit the plain look counts, below it the enlarged one.
+The student keeps the teacher's way of answering, and only its scores move. Which cells answer for a face, with
+which boxes and points, stays what the plain look says: boxes of small faces follow the habits of those who
+labelled the teacher's data, and there is nothing to win by others. Each cell's score is moved, as a logit, by
+the same amount as the best cell of its face has to be moved to say what the enlarged look says of that face. That
+is its score, times how well the cell's box lies: a sure cell with a poor box is a false alarm. What the enlarged
+look does not see is no face, but for large ones, of which it may only find parts: there the plain look counts.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -33,6 +31,12 @@ from retinaface_tf.models import RetinaFaceNetwork
 # The enlarged picture's side over the plain one's.
 ENLARGED = 2
 IMITATED_TERMS = ("imitated_class", "imitated_box", "imitated_landmark")
+# So many boxes of the enlarged look are compared, the surest ones.
+_FACES = 96
+# A cell's box lies badly up to the first IoU and well from the second on.
+_POOR, _GOOD = 0.3, 0.7
+# The score of a cell for what the enlarged look does not see.
+_UNSEEN = 0.02
 # Codes beyond these are no boxes; without a limit their exponential could overflow.
 _WILDEST = np.float32([1e4, 1e4, 40, 40])
 
@@ -43,14 +47,14 @@ class ImitationConfig:
 
     Attributes:
         source: weights of the teacher, a preset or a file as in `init.source`; None for no imitation.
-        limit: pixels of the plain picture, sqrt(W * H): smaller faces are told by the enlarged look.
-        least_score: cells that the teacher gives less are told no box and no points.
+        limit: pixels of the plain picture, sqrt(W * H): of larger boxes the plain look decides.
+        least_score: cells that are told less are told no box and no points.
         class_weight, box_weight, landmark_weight: of the three terms, each a sum over cells divided by
-            the sum of the teacher's scores.
+            the sum of the scores that were told.
     """
 
     source: str | None = None
-    limit: float = 64.0
+    limit: float = 96.0
     least_score: float = 0.2
     class_weight: float = 1.0
     box_weight: float = 1.0
@@ -66,31 +70,37 @@ class ImitationConfig:
     @property
     def weights(self) -> dict[str, float]:
         """The terms' weights by their names."""
-        return dict(zip(IMITATED_TERMS, (self.class_weight, self.box_weight, self.landmark_weight)))
+        weights = (self.class_weight, self.box_weight, self.landmark_weight)
+        return dict(zip(IMITATED_TERMS, weights))
 
 
 class Imitation:
     """The teacher, and how far a student is from it.
 
     Args:
-        teacher: trained, of the student's configuration of levels.
+        teacher: trained, with the anchors and variances of the student.
         size: side of the student's input in pixels.
         config: weights and limits.
-
-    Raises:
-        ConfigError: the levels are not one anchor a cell at strides that double.
     """
 
     def __init__(self, teacher: RetinaFaceNetwork, size: int, config: ImitationConfig):
-        check_levels(teacher.config)
         teacher.trainable = False
         self.config = config
+        self.described = teacher.config
         self._look: Callable = lambda pictures: teacher(pictures, training=False)
         self._variances = (teacher.config.center_variance, teacher.config.size_variance)
         levels = teacher.config.levels
         self._anchors = generate_anchors(levels, size, size)
         self._enlarged_anchors = generate_anchors(levels, ENLARGED * size, ENLARGED * size)
-        self._sides = [math.ceil(size / level.stride) for level in levels]
+
+    def check(self, student: RetinaFaceConfig) -> None:
+        """Raises `ConfigError` where a student's cells are not those of the teacher."""
+        for name in ("levels", "center_variance", "size_variance"):
+            if getattr(student, name) != getattr(self.described, name):
+                raise ConfigError(
+                    f"The teacher {self.config.source} has other {name} than the network; "
+                    "imitation.source must be a network of the same anchors."
+                )
 
     def targets(self, enlarged, pictures):
         """What the student should say.
@@ -100,24 +110,28 @@ class Imitation:
             pictures: the same at [B, S, S, 3].
 
         Returns:
-            [B, A, 15] for the A cells of the student: score in 0..1, corner box and five points, x
+            [B, A, 15] for the A anchors of the student: score in 0..1, corner box and five points, x
             before y, in pixels of `pictures`.
         """
         near = self._opinion(self._look(enlarged), self._enlarged_anchors, float(ENLARGED))
         plain = self._opinion(self._look(pictures), self._anchors, 1.0)
-        small = ops.cast(_side(near) < self.config.limit, near.dtype)
-        near = _with_scores(near, near[..., 0] * small)
-        large = ops.cast(_side(plain) >= self.config.limit, plain.dtype)
-        plain = _with_scores(plain, plain[..., 0] * large)
-        near = _levels(near, [ENLARGED * side for side in self._sides])
-        plain = _levels(plain, self._sides)
-        told = []
-        for level, own in enumerate(plain):
-            opinions = [own, *near[level + 1 : level + 2]]
-            if level == 0:
-                opinions.append(_surest(_four_cells(near[0], ENLARGED * self._sides[0])))
-            told.append(_surest(ops.stack(opinions, axis=2)))
-        return ops.stop_gradient(ops.concatenate(told, axis=1))
+        scores, surest = ops.top_k(near[..., 0], min(_FACES, near.shape[1]))
+        faces = ops.take_along_axis(near, surest[..., None], axis=1)
+        # [B, A, K]: how sure a cell should be of each face of the enlarged look, with the box it has.
+        overlap = _overlaps(plain, faces)
+        well = ops.clip((overlap - _POOR) / (_GOOD - _POOR), 0.0, 1.0)
+        wanted = scores[:, None] * well
+        mine = ops.argmax(wanted, axis=2)
+        wanted = ops.max(wanted, axis=2)
+        own = plain[..., 0]
+        # What the best cell of a face says of it now.
+        best = ops.max(ops.where(overlap >= _POOR, own[..., None], 0.0), axis=1)
+        best = ops.take_along_axis(best, mine, axis=1)
+        moved = ops.sigmoid(_logit(own) + _logit(wanted) - _logit(best))
+        told = ops.where(wanted > 0, moved, ops.minimum(own, _UNSEEN))
+        told = ops.where(_side(plain) >= self.config.limit, own, told)
+        told = ops.concatenate([told[..., None], plain[..., 1:]], axis=-1)
+        return ops.stop_gradient(told)
 
     def sums(self, outputs: dict, targets) -> tuple[dict, object]:
         """The loss of each picture, summed over cells.
@@ -128,7 +142,7 @@ class Imitation:
 
         Returns:
             The weighted terms by name, [B] each, and what they are to be divided by, summed over the
-            batch: the teacher's scores, [B].
+            batch: the scores that were told, [B].
         """
         found = self._opinion(outputs, self._anchors, 1.0, logits=True)
         score = targets[..., 0]
@@ -147,9 +161,7 @@ class Imitation:
         distance = ops.sum(smooth_l1(apart, 0.1), axis=-1)
         values = (classes, weight * overlap, weight * distance)
         weights = self.config.weights
-        terms = {
-            name: weights[name] * ops.sum(v, axis=1) for name, v in zip(IMITATED_TERMS, values)
-        }
+        terms = {name: weights[name] * ops.sum(v, axis=1) for name, v in zip(weights, values)}
         return terms, ops.sum(score, axis=1)
 
     def _opinion(self, outputs: dict, anchors: np.ndarray, scale: float, logits: bool = False):
@@ -164,20 +176,14 @@ class Imitation:
         return ops.concatenate([score[..., None], boxes, points], axis=-1)
 
 
-def check_levels(config: RetinaFaceConfig) -> None:
-    """Raises `ConfigError` where imitation is not defined for a network."""
-    strides = [level.stride for level in config.levels]
-    doubling = all(b == ENLARGED * a for a, b in zip(strides, strides[1:]))
-    if not doubling or any(len(level.anchor_sizes) != 1 for level in config.levels):
-        raise ConfigError(
-            "imitation needs a network with one anchor a cell, at strides that double from level to "
-            f"level; these are {strides}."
-        )
-
-
 def shrink(enlarged):
     """Pictures [B, 2 S, 2 S, 3] -> float32 [B, S, S, 3], the means of 2x2 pixels."""
     return ops.average_pool(ops.cast(enlarged, "float32"), ENLARGED, ENLARGED)
+
+
+def _logit(score):
+    score = ops.clip(score, 1e-4, 1 - 1e-4)
+    return ops.log(score) - ops.log(1 - score)
 
 
 def _side(opinion):
@@ -186,23 +192,10 @@ def _side(opinion):
     return ops.sqrt(ops.maximum(sides[..., 0] * sides[..., 1], 1e-6))
 
 
-def _with_scores(opinion, scores):
-    return ops.concatenate([scores[..., None], opinion[..., 1:]], axis=-1)
-
-
-def _levels(opinion, sides: list[int]) -> list:
-    ends = np.cumsum([side**2 for side in sides])
-    return ops.split(opinion, ends[:-1].tolist(), axis=1)
-
-
-def _four_cells(level, side: int):
-    """[B, side^2, 15] -> [B, (side / 2)^2, 4, 15]: the cells that make one of twice the stride."""
-    half = side // 2
-    cells = ops.reshape(level, (-1, half, 2, half, 2, 15))
-    return ops.reshape(ops.transpose(cells, (0, 1, 3, 2, 4, 5)), (-1, half * half, 4, 15))
-
-
-def _surest(opinions):
-    """[B, A, K, 15] -> [B, A, 15], of each cell the opinion with the highest score."""
-    best = ops.argmax(opinions[..., 0], axis=2)[..., None, None]
-    return ops.take_along_axis(opinions, best, axis=2)[:, :, 0]
+def _overlaps(first, second):
+    """IoU [B, N, K] of the boxes in [B, N, 15] and [B, K, 15]."""
+    a, b = first[:, :, None, 1:5], second[:, None, :, 1:5]
+    sides = ops.minimum(a[..., 2:], b[..., 2:]) - ops.maximum(a[..., :2], b[..., :2])
+    sides = ops.maximum(sides, 0.0)
+    inner = sides[..., 0] * sides[..., 1]
+    return inner / (_side(first)[:, :, None] ** 2 + _side(second)[:, None] ** 2 - inner)

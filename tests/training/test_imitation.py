@@ -16,7 +16,6 @@ from retinaface_tf.training.imitation import (
     IMITATED_TERMS,
     Imitation,
     ImitationConfig,
-    check_levels,
     shrink,
 )
 from retinaface_tf.training.step import DetectorTraining
@@ -78,26 +77,42 @@ def side(box):
     return np.sqrt((box[2] - box[0]) * (box[3] - box[1]))
 
 
+def iou(a, b):
+    sides = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
+    inner = max(sides[0], 0) * max(sides[1], 0)
+    return inner / (side(a) ** 2 + side(b) ** 2 - inner)
+
+
+def logit(score):
+    score = min(max(score, 1e-4), 1 - 1e-4)
+    return np.log(score / (1 - score))
+
+
 def told_by_loops(near, plain):
+    """Scores [pictures, cells], face by face and cell by cell."""
     told = []
-    for picture in range(2):
-        for stride in STRIDES:
-            for row in range(SIZE // stride):
-                for column in range(SIZE // stride):
-                    score, box, points = plain[picture, stride, row, column]
-                    voices = [(score * (side(box) >= LIMIT), box, points)]
-                    if stride < 32:
-                        voices.append(near[picture, 2 * stride, row, column])
-                    if stride == 8:
-                        voices += [
-                            near[picture, 8, 2 * row + a, 2 * column + b]
-                            for a in (0, 1)
-                            for b in (0, 1)
-                        ]
-                    voices[1:] = [(s * (side(b) < LIMIT), b, p) for s, b, p in voices[1:]]
-                    score, box, points = max(voices, key=lambda voice: voice[0])
-                    told.append(np.concatenate([[score], box, points.ravel()]))
-    return np.array(told).reshape(2, -1, 15)
+    for picture in sorted({key[0] for key in plain}):
+        cells = [value for key, value in plain.items() if key[0] == picture]
+        faces = sorted(
+            (value for key, value in near.items() if key[0] == picture), key=lambda v: -v[0]
+        )
+        best = [
+            max((own for own, box, _ in cells if iou(box, face) >= 0.3), default=0)
+            for _, face, _ in faces[:96]
+        ]
+        for own, box, _ in cells:
+            chances = [
+                (score * np.clip((iou(box, face) - 0.3) / 0.4, 0, 1), top)
+                for (score, face, _), top in zip(faces[:96], best)
+            ]
+            wanted, top = max(chances, key=lambda chance: chance[0])
+            if side(box) >= LIMIT:
+                told.append(own)
+            elif wanted > 0:
+                told.append(1 / (1 + np.exp(-logit(own) - logit(wanted) + logit(top))))
+            else:
+                told.append(min(own, 0.02))
+    return np.array(told).reshape(-1, len(cells))
 
 
 @pytest.fixture
@@ -112,12 +127,17 @@ def looks(network, rng):
 
 def test_every_cell_is_told_what_the_two_looks_find_there(looks):
     _, near, plain, told = looks
-    want = told_by_loops(cell_by_cell(near, 2 * SIZE, 2), cell_by_cell(plain, SIZE, 1))
+    cells = cell_by_cell(plain, SIZE, 1)
+    want = told_by_loops(cell_by_cell(near, 2 * SIZE, 2), cells)
     told = np.asarray(told)
-    np.testing.assert_allclose(told[..., 0], want[..., 0], atol=1e-5)
-    sure = want[..., 0] > 0
-    assert 0.5 < sure.mean() < 1
-    np.testing.assert_allclose(told[sure], want[sure], rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(told[..., 0], want, atol=1e-4)
+    places = np.array([np.concatenate([b, p.ravel()]) for _, b, p in cells.values()])
+    np.testing.assert_allclose(told[..., 1:], places.reshape(told[..., 1:].shape), rtol=1e-3)
+    # All three cases are there.
+    own = np.array([own for own, _, _ in cells.values()]).reshape(want.shape)
+    large = np.array([side(box) >= LIMIT for _, box, _ in cells.values()]).reshape(want.shape)
+    assert large.any() and (want[~large] <= 0.02).any() and (want[~large] > 0.1).any()
+    np.testing.assert_array_equal(want[large], own[large])
 
 
 def test_the_loss_is_that_of_plain_loops(looks, rng):
@@ -152,8 +172,12 @@ def test_saying_what_was_told_costs_nothing(looks):
         np.testing.assert_allclose(terms[name], 0, atol=2e-3)
 
 
-def test_a_small_face_is_told_by_the_enlarged_look_alone(network):
-    """One sure small face in the enlarged picture, none in the plain one, and the other way round."""
+@pytest.mark.parametrize(("shift", "expected"), [(0.0, 0.95), (1.0, 0.95), (3.0, 0.25)])
+def test_a_small_face_is_told_by_the_enlarged_look(network, shift, expected):
+    """A face the plain look doubts and the enlarged one is sure of, and a false alarm.
+
+    The cell's box is 8 pixels wide and lies `shift` pixels beside the face's.
+    """
     imitation = Imitation(network, SIZE, ImitationConfig(source="teacher", limit=LIMIT))
 
     def silent(size):
@@ -167,14 +191,19 @@ def test_a_small_face_is_told_by_the_enlarged_look_alone(network):
         }
 
     near, plain = silent(2 * SIZE), silent(SIZE)
-    near["class_logits"][0, 5] = [-3, 3]  # stride 8, row 0, column 5: a face of 8 enlarged pixels
-    plain["class_logits"][0, 2] = [-3, 3]  # stride 8: the plain look on a small face does not count
+    # Row 0 and column 1 at stride 16 of the enlarged picture: in the plain one x 8..16, y 0..8.
+    near["class_logits"][0, 256 + 1] = [0, np.log(0.95 / 0.05)]
+    plain["class_logits"][0, 1] = [0, np.log(0.1 / 0.9)]
+    plain["box_deltas"][0, 1, 0] = 10 * shift / 8
+    plain["class_logits"][0, 40] = [-3, 3]
     imitation._look = lambda pictures: near if pictures.shape[1] == 2 * SIZE else plain
     pictures = np.zeros((1, 2 * SIZE, 2 * SIZE, 3), np.float32)
     told = np.asarray(imitation.targets(pictures, shrink(pictures)))[0]
-    assert np.flatnonzero(told[:, 0] > 0.5).tolist() == [2]
-    # The enlarged cell covers x 40..48, y 0..8: in the picture itself half of that.
-    np.testing.assert_allclose(told[2, 1:5], [20, 0, 24, 4], atol=1e-4)
+    overlap = (8 - shift) / (8 + shift)
+    assert expected == pytest.approx(0.95 * min(1, (overlap - 0.3) / 0.4), abs=0.15)
+    assert told[1, 0] == pytest.approx(0.95 * min(1, (overlap - 0.3) / 0.4), abs=1e-3)
+    assert told[40, 0] == pytest.approx(0.02)
+    np.testing.assert_allclose(told[1, 1:5], [8 + shift, 0, 16 + shift, 8], atol=1e-4)
 
 
 def test_shrinking_takes_means():
@@ -183,12 +212,12 @@ def test_shrinking_takes_means():
     np.testing.assert_allclose(shrink(pictures), want)
 
 
-def test_levels_have_to_fit():
-    check_levels(YUNET)
-    with pytest.raises(ConfigError, match="one anchor a cell"):
-        check_levels(build_retinaface("mobilenet0.25").config)
-    with pytest.raises(ConfigError, match="double"):
-        check_levels(dataclasses.replace(YUNET, levels=YUNET.levels[::2]))
+def test_student_and_teacher_need_the_same_anchors(network):
+    imitation = Imitation(network, SIZE, ImitationConfig(source="teacher.h5"))
+    imitation.check(YUNET)
+    imitation.check(dataclasses.replace(YUNET, backbone="yunet-slim"))
+    with pytest.raises(ConfigError, match=r"teacher\.h5 has other levels"):
+        imitation.check(dataclasses.replace(YUNET, levels=YUNET.levels[:2]))
 
 
 def test_something_has_to_teach(network):
