@@ -46,14 +46,15 @@ ROWS: dict[str, dict[str, str]] = {
     "without enlarged crops": {"augment.crop_scale": "[0.3, 1.0]"},
     "without distillation": {"loss.score_targets": "false"},
     "with distillation": {"loss.score_targets": "true"},
-    "labels with their scores instead of the enlarged look": BY_LABELS,
-    "labels without scores instead of the enlarged look": {
+    "labels with their scores instead of the teacher's looks": BY_LABELS,
+    "labels without scores instead of the teacher's looks": {
         **BY_LABELS,
         "loss.score_targets": "false",
     },
-    "labels beside the enlarged look": {
+    "labels beside the teacher's looks": {
         key: value for key, value in BY_LABELS.items() if key != "imitation.source"
     },
+    "a teacher with one look": {"imitation.scales": "[]", "imitation.mirrored": "[]"},
     "with batch norm by each batch": {"init.fix_statistics": "false"},
     "LeakyReLU 0.1": {"network.negative_slope": "0.1"},
     "ReLU, from the start file": {"init.source": "{start}", "init.narrow": "false"},
