@@ -1,11 +1,12 @@
 """Weights of our own beside the public ones and small peers: accuracy, points, time, in one run.
 
-    python benchmarks/own_weights.py --data ../shared/data --float32 FILE --int8 FILE
+    python benchmarks/own_weights.py --data ../shared/data [--float32 FILE] [--int8 FILE]
         [--work runs/own-weights] [--out docs] [--models FILE...] [--yunet FILE] [--ultra-light FILE]
         [--fddb-step N] [--limit N] [--minutes N] [--rounds N] [--fresh]
 
-`--float32` is a .weights.h5 or a .tflite, `--int8` a .tflite, `--models` further files that
-`retinaface-tf detect --model` takes, or presets. YuNet and Ultra-Light are looked for in DATA/weights.
+Ours are the files that lie in the package, or `--float32`, a .weights.h5 or a .tflite, and `--int8`, a .tflite;
+`--models` are further files that `retinaface-tf detect --model` takes, or presets. YuNet and Ultra-Light are
+looked for in DATA/weights.
 
 AP is plain, all valid faces, IoU 0.5, scores from 0.02, suppression 0.4, on WIDER FACE val (16 photos), the
 same shrunk to 416x416 (100) and FDDB's verified photos (846). "640" scales the longer side to 640 pixels, up
@@ -48,9 +49,11 @@ from benchmarks.peers.environments import machine
 from benchmarks.peers.scores import point_errors, precision
 from benchmarks.peers.table import put_between_marks
 from retinaface_tf.evaluation.detections import write_whole
+from retinaface_tf.presets import DEFAULT_PRESET, PackagedSource, get_preset
+from retinaface_tf.shipped import shipped_file
 
 STDERR = Console(stderr=True)
-COMMAND = "python benchmarks/own_weights.py --data DATA --float32 FILE --int8 FILE"
+COMMAND = "python benchmarks/own_weights.py --data DATA"
 YUNET = "weights/ShiqiYu_libfacedetection.train/yunet_n_dynamic.onnx"
 ULTRA_LIGHT = "weights/Linzaer_Ultra-Light/version-RFB-640.onnx"
 PAGE = "own-weights"
@@ -84,8 +87,8 @@ def main() -> None:
 def read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--float32", metavar="FILE", help="ours: .weights.h5, .tflite or a preset")
-    parser.add_argument("--int8", metavar="FILE", help="ours: .tflite")
+    parser.add_argument("--float32", metavar="FILE", help="ours, .weights.h5 or .tflite")
+    parser.add_argument("--int8", metavar="FILE", help="ours, .tflite")
     parser.add_argument("--models", nargs="*", default=[], help="more rows: files or presets")
     parser.add_argument("--yunet", type=Path, help=f"default: DATA/{YUNET}")
     parser.add_argument("--ultra-light", type=Path, help=f"default: DATA/{ULTRA_LIGHT}")
@@ -107,13 +110,20 @@ def open_detectors(options: argparse.Namespace) -> list[detectors.Detector]:
         detectors.ultra_light(options.ultra_light or options.data / ULTRA_LIGHT),
     ]
     for key in ("float32", "int8"):
-        if getattr(options, key):
-            rows.append(detectors.package_detector(key, f"**ours** {key}", getattr(options, key)))
+        file = getattr(options, key) or packaged(key)
+        if file:
+            rows.append(detectors.package_detector(key, f"**ours** {key}", file))
     for number, model in enumerate(options.models):
         path = Path(model)
         name = f"{path.parent.name}/{path.name}" if path.parent.name else model
         rows.append(detectors.package_detector(f"model{number}", name, model))
     return rows
+
+
+def packaged(kind: str) -> str | None:
+    """The package's own file of the default preset; None where its weights are not packaged."""
+    source = get_preset(DEFAULT_PRESET).source
+    return str(shipped_file(source, kind)) if isinstance(source, PackagedSource) else None
 
 
 def search(rows, sets: dict, options: argparse.Namespace) -> None:

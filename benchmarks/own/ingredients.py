@@ -20,6 +20,20 @@ PUBLIC_ANCHORS = (
     "[{stride=8, anchor_sizes=[16, 32]}, {stride=16, anchor_sizes=[64, 128]}, "
     "{stride=32, anchor_sizes=[256, 512]}]"
 )
+# Labels as the only ones that teach, matched with the boxes of the moment as YuNet's training does.
+BY_LABELS = {
+    "imitation.source": "none",
+    "match.dynamic": "true",
+    "match.positive_threshold": "0.65",
+    "match.negative_threshold": "0.5",
+    "loss.class_weight": "1",
+    "loss.negatives_per_positive": "7",
+    "loss.min_negatives": "100",
+    "loss.box": "ciou",
+    "loss.box_weight": "2",
+    "loss.landmark_weight": "0.02",
+    "loss.score_targets": "true",
+}
 RANDOM = {"init.source": "random", "init.narrow": "false", "init.freeze": "[]"}
 
 # What each row changes of the recipe, as `--set` takes it. {labelled} is the list of really labelled photos,
@@ -32,6 +46,17 @@ ROWS: dict[str, dict[str, str]] = {
     "without enlarged crops": {"augment.crop_scale": "[0.3, 1.0]"},
     "without distillation": {"loss.score_targets": "false"},
     "with distillation": {"loss.score_targets": "true"},
+    "labels with their scores instead of the teacher's looks": BY_LABELS,
+    "labels without scores instead of the teacher's looks": {
+        **BY_LABELS,
+        "loss.score_targets": "false",
+    },
+    "labels beside the teacher's looks": {
+        key: value for key, value in BY_LABELS.items() if key != "imitation.source"
+    },
+    "a teacher with one look": {"imitation.scales": "[]", "imitation.mirrored": "[]"},
+    "with batch norm by each batch": {"init.fix_statistics": "false"},
+    "LeakyReLU 0.1": {"network.negative_slope": "0.1"},
     "ReLU, from the start file": {"init.source": "{start}", "init.narrow": "false"},
     "LeakyReLU 0.1, from the start file": {
         "network.negative_slope": "0.1",

@@ -308,8 +308,12 @@ def fit_crop(image, shape, window, size: int):
 
 
 def _resize(image, shape):
-    # Small faces have to look as they do at inference, which averages where it shrinks.
-    return tf.image.resize(image, shape, antialias=True)
+    """As at inference (`inference.preprocess`): the mean of what falls in a pixel, or bilinear."""
+    return tf.cond(
+        tf.reduce_any(tf.shape(image)[:2] > shape),
+        lambda: tf.image.resize(image, shape, tf.image.ResizeMethod.AREA),
+        lambda: tf.image.resize(image, shape),
+    )
 
 
 def move_faces(scene: Scene, window, size: int) -> Scene:

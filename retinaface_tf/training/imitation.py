@@ -1,22 +1,19 @@
-"""Learning from what a trained network sees in the same picture at twice the size.
+"""Learning from what a trained network sees in several looks at the same picture.
 
-What a network lacks at a size is mostly small faces, and it finds those itself once the picture is enlarged.
-So a teacher of the same architecture looks at each crop twice, enlarged and as it is, and tells every cell
-of the student how sure it should be of a face, and where that is: distillation with soft targets (Hinton
-et al. 2015) in which the teacher's advantage is resolution, not size (as in Qi et al. 2021, "Multi-scale
-aligned distillation for low-resolution detection").
+A detector that looks at a picture more than once, mirrored and at other sizes, and votes, is much better than
+at one look: mostly in small faces, which it finds itself once the picture is enlarged, and in where boxes lie.
+So a teacher looks at each crop several times, and a student with one look learns what the votes came to:
+distillation with soft targets (Hinton et al. 2015) in which the teacher has more looks instead of more
+layers (test-time augmentation distilled, as in Radosavovic et al. 2018, "Data distillation").
 
-Levels an octave apart make the two fit: a cell of stride 2s in the enlarged picture covers what one of
-stride s covers in the picture itself, and shows a face as large in strides. So the student's level of
-stride s is told what the teacher's of stride 2s found enlarged; its finest level also what the best of the
-four finest cells there found, in faces too small for any level of its own; and its coarsest what the teacher
-found in the picture as it is. Where a face is large enough to be seen plainly the enlarged look would only find
-its parts: above a limit the plain look counts, below it the enlarged one.
+The student keeps the teacher's way of answering: which cells speak for a face stays what the plain look says, and
+each cell's score is moved, as a logit, by as much as the face's best cell has to be moved to say what the looks
+say on average. A look says for a cell how sure it is of a face there, times how well the cell's box lies on it:
+a sure cell with a poor box is a false alarm.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -24,15 +21,22 @@ import numpy as np
 from keras import ops
 
 from retinaface_tf.config import RetinaFaceConfig
+from retinaface_tf.data.annotation import MIRRORED_POINTS
 from retinaface_tf.errors import ConfigError
 from retinaface_tf.geometry.anchors import generate_anchors
 from retinaface_tf.geometry.coding import decode_boxes
 from retinaface_tf.losses.multitask import iou_loss, smooth_l1
 from retinaface_tf.models import RetinaFaceNetwork
 
-# The enlarged picture's side over the plain one's.
+# The side of the pictures that looks are made of over that of the student's.
 ENLARGED = 2
 IMITATED_TERMS = ("imitated_class", "imitated_box", "imitated_landmark")
+# So many boxes of a look are compared, the surest ones.
+_FACES = 96
+# A cell's box lies badly up to the first IoU and well from the second on.
+_POOR, _GOOD = 0.3, 0.5
+# The most a cell may say where no look sees anything.
+_UNSEEN = 0.02
 # Codes beyond these are no boxes; without a limit their exponential could overflow.
 _WILDEST = np.float32([1e4, 1e4, 40, 40])
 
@@ -43,54 +47,61 @@ class ImitationConfig:
 
     Attributes:
         source: weights of the teacher, a preset or a file as in `init.source`; None for no imitation.
-        limit: pixels of the plain picture, sqrt(W * H): smaller faces are told by the enlarged look.
-        least_score: cells that the teacher gives less are told no box and no points.
+        scales: sides of the looks as parts of the student's side, beside the plain look; each up to
+            2, rounded so that it is a whole number of the coarsest cells.
+        mirrored: the same of looks at the mirror image.
+        least_score: cells that are told less are told no box and no points.
         class_weight, box_weight, landmark_weight: of the three terms, each a sum over cells divided by
-            the sum of the teacher's scores.
+            the sum of the scores that were told.
     """
 
     source: str | None = None
-    limit: float = 64.0
+    scales: tuple[float, ...] = (1.2,)
+    mirrored: tuple[float, ...] = (1.0, 1.5)
     least_score: float = 0.2
     class_weight: float = 1.0
     box_weight: float = 1.0
     landmark_weight: float = 0.5
 
     def __post_init__(self):
-        if self.limit <= 0 or not 0 < self.least_score < 1:
-            raise ConfigError(
-                f"imitation.limit={self.limit} must be positive and least_score="
-                f"{self.least_score} within 0..1."
-            )
+        for name in ("scales", "mirrored"):
+            object.__setattr__(self, name, tuple(float(s) for s in getattr(self, name)))
+            if not all(0.25 <= scale <= ENLARGED for scale in getattr(self, name)):
+                raise ConfigError(f"imitation.{name}={getattr(self, name)} must be in 0.25..2.")
+        if not 0 < self.least_score < 1:
+            raise ConfigError(f"imitation.least_score={self.least_score} must be within 0..1.")
 
     @property
     def weights(self) -> dict[str, float]:
         """The terms' weights by their names."""
-        return dict(zip(IMITATED_TERMS, (self.class_weight, self.box_weight, self.landmark_weight)))
+        weights = (self.class_weight, self.box_weight, self.landmark_weight)
+        return dict(zip(IMITATED_TERMS, weights))
 
 
 class Imitation:
     """The teacher, and how far a student is from it.
 
     Args:
-        teacher: trained, of the student's configuration of levels.
+        teacher: trained, with the anchors and variances of the student.
         size: side of the student's input in pixels.
-        config: weights and limits.
-
-    Raises:
-        ConfigError: the levels are not one anchor a cell at strides that double.
+        config: looks and weights.
     """
 
     def __init__(self, teacher: RetinaFaceNetwork, size: int, config: ImitationConfig):
-        check_levels(teacher.config)
         teacher.trainable = False
         self.config = config
-        self._look: Callable = lambda pictures: teacher(pictures, training=False)
-        self._variances = (teacher.config.center_variance, teacher.config.size_variance)
-        levels = teacher.config.levels
-        self._anchors = generate_anchors(levels, size, size)
-        self._enlarged_anchors = generate_anchors(levels, ENLARGED * size, ENLARGED * size)
-        self._sides = [math.ceil(size / level.stride) for level in levels]
+        self._size, self._described = size, teacher.config
+        self._ask: Callable = lambda pictures: teacher(pictures, training=False)
+        self._anchors = generate_anchors(teacher.config.levels, size, size)
+
+    def check(self, student: RetinaFaceConfig) -> None:
+        """Raises `ConfigError` where a student's cells are not those of the teacher."""
+        for name in ("levels", "center_variance", "size_variance"):
+            if getattr(student, name) != getattr(self._described, name):
+                raise ConfigError(
+                    f"The teacher {self.config.source} has other {name} than the network; "
+                    "imitation.source must be a network of the same anchors."
+                )
 
     def targets(self, enlarged, pictures):
         """What the student should say.
@@ -100,24 +111,55 @@ class Imitation:
             pictures: the same at [B, S, S, 3].
 
         Returns:
-            [B, A, 15] for the A cells of the student: score in 0..1, corner box and five points, x
+            [B, A, 15] for the A anchors of the student: score in 0..1, corner box and five points, x
             before y, in pixels of `pictures`.
         """
-        near = self._opinion(self._look(enlarged), self._enlarged_anchors, float(ENLARGED))
-        plain = self._opinion(self._look(pictures), self._anchors, 1.0)
-        small = ops.cast(_side(near) < self.config.limit, near.dtype)
-        near = _with_scores(near, near[..., 0] * small)
-        large = ops.cast(_side(plain) >= self.config.limit, plain.dtype)
-        plain = _with_scores(plain, plain[..., 0] * large)
-        near = _levels(near, [ENLARGED * side for side in self._sides])
-        plain = _levels(plain, self._sides)
-        told = []
-        for level, own in enumerate(plain):
-            opinions = [own, *near[level + 1 : level + 2]]
-            if level == 0:
-                opinions.append(_surest(_four_cells(near[0], ENLARGED * self._sides[0])))
-            told.append(_surest(ops.stack(opinions, axis=2)))
-        return ops.stop_gradient(ops.concatenate(told, axis=1))
+        plain = self._opinion(self._ask(pictures), self._anchors)
+        own = plain[..., 0]
+        overlap, faces = self._compare(plain, plain)
+        # What the best cell of a face says of it now.
+        best = ops.max(ops.where(overlap >= _POOR, faces[:, None, :, 0], 0.0), axis=2)
+        looks = [(overlap, faces)]
+        for mirrored, scales in ((False, self.config.scales), (True, self.config.mirrored)):
+            for scale in scales:
+                looks.append(self._compare(plain, self.look(enlarged, scale, mirrored)))
+        votes, places = 0.0, 0.0
+        for overlap, faces in looks:
+            well = ops.clip((overlap - _POOR) / (_GOOD - _POOR), 0.0, 1.0)
+            vote = faces[:, None, :, 0] * well
+            chosen = ops.take_along_axis(faces, ops.argmax(vote, axis=2)[..., None], axis=1)
+            vote = ops.max(vote, axis=2)
+            votes = votes + vote
+            places = places + vote[..., None] * chosen[..., 1:]
+        wanted = votes / len(looks)
+        seen = wanted > 0
+        moved = ops.sigmoid(_logit(own) + _logit(wanted) - _logit(ops.maximum(best, own)))
+        told = ops.where(seen, moved, ops.minimum(own, _UNSEEN))
+        places = places / ops.maximum(votes, 1e-9)[..., None]
+        places = ops.where(seen[..., None], places, plain[..., 1:])
+        return ops.stop_gradient(ops.concatenate([told[..., None], places], axis=-1))
+
+    def look(self, enlarged, scale: float, mirrored: bool):
+        """What the teacher sees at another size: [B, N, 15] as `targets`, in pixels of the plain size."""
+        stride = self._described.max_stride
+        side = stride * round(scale * self._size / stride)
+        view = ops.cast(enlarged, "float32")
+        if side != ENLARGED * self._size:
+            view = ops.image.resize(view, (side, side), antialias=True)
+        if mirrored:
+            view = ops.flip(view, axis=2)
+        anchors = generate_anchors(self._described.levels, side, side)
+        found = self._opinion(self._ask(view), anchors)
+        places = found[..., 1:] * (self._size / side)
+        if mirrored:
+            places = _mirror(places, self._size)
+        return ops.concatenate([found[..., :1], places], axis=-1)
+
+    def _compare(self, plain, opinion):
+        """IoU [B, A, K] of all cells with the surest boxes of an opinion, and those [B, K, 15]."""
+        _, surest = ops.top_k(opinion[..., 0], min(_FACES, opinion.shape[1]))
+        faces = ops.take_along_axis(opinion, surest[..., None], axis=1)
+        return _overlaps(plain, faces), faces
 
     def sums(self, outputs: dict, targets) -> tuple[dict, object]:
         """The loss of each picture, summed over cells.
@@ -128,9 +170,9 @@ class Imitation:
 
         Returns:
             The weighted terms by name, [B] each, and what they are to be divided by, summed over the
-            batch: the teacher's scores, [B].
+            batch: the scores that were told, [B].
         """
-        found = self._opinion(outputs, self._anchors, 1.0, logits=True)
+        found = self._opinion(outputs, self._anchors, logits=True)
         score = targets[..., 0]
         # The cross entropy less that of the teacher itself: 0 where the two say the same.
         sure = ops.clip(score, 1e-5, 1 - 1e-5)
@@ -147,37 +189,40 @@ class Imitation:
         distance = ops.sum(smooth_l1(apart, 0.1), axis=-1)
         values = (classes, weight * overlap, weight * distance)
         weights = self.config.weights
-        terms = {
-            name: weights[name] * ops.sum(v, axis=1) for name, v in zip(IMITATED_TERMS, values)
-        }
+        terms = {name: weights[name] * ops.sum(v, axis=1) for name, v in zip(weights, values)}
         return terms, ops.sum(score, axis=1)
 
-    def _opinion(self, outputs: dict, anchors: np.ndarray, scale: float, logits: bool = False):
-        """[B, A, 15]: score or its logit, box and points in the picture's pixels over `scale`."""
+    def _opinion(self, outputs: dict, anchors: np.ndarray, logits: bool = False):
+        """[B, A, 15]: score or its logit, box and points in the picture's pixels."""
+        config = self._described
         outputs = {name: ops.cast(value, "float32") for name, value in outputs.items()}
         logit = outputs["class_logits"][..., 1] - outputs["class_logits"][..., 0]
         codes = ops.clip(outputs["box_deltas"], -_WILDEST, _WILDEST)
-        boxes = decode_boxes(codes, ops.convert_to_tensor(anchors), *self._variances) / scale
+        variances = config.center_variance, config.size_variance
+        boxes = decode_boxes(codes, ops.convert_to_tensor(anchors), *variances)
         center, size = np.tile(anchors[:, :2], 5), np.tile(anchors[:, 2:], 5)
-        points = (center + outputs["landmark_deltas"] * self._variances[0] * size) / scale
+        points = center + outputs["landmark_deltas"] * config.center_variance * size
         score = logit if logits else ops.sigmoid(logit)
         return ops.concatenate([score[..., None], boxes, points], axis=-1)
-
-
-def check_levels(config: RetinaFaceConfig) -> None:
-    """Raises `ConfigError` where imitation is not defined for a network."""
-    strides = [level.stride for level in config.levels]
-    doubling = all(b == ENLARGED * a for a, b in zip(strides, strides[1:]))
-    if not doubling or any(len(level.anchor_sizes) != 1 for level in config.levels):
-        raise ConfigError(
-            "imitation needs a network with one anchor a cell, at strides that double from level to "
-            f"level; these are {strides}."
-        )
 
 
 def shrink(enlarged):
     """Pictures [B, 2 S, 2 S, 3] -> float32 [B, S, S, 3], the means of 2x2 pixels."""
     return ops.average_pool(ops.cast(enlarged, "float32"), ENLARGED, ENLARGED)
+
+
+def _mirror(places, width: float):
+    """Boxes and points [..., 14] of a mirror image as they lie in the picture."""
+    x1, y1, x2, y2 = (places[..., i] for i in range(4))
+    boxes = ops.stack([width - x2, y1, width - x1, y2], axis=-1)
+    points = [places[..., 4 + 2 * i : 6 + 2 * i] for i in MIRRORED_POINTS]
+    points = [ops.stack([width - p[..., 0], p[..., 1]], axis=-1) for p in points]
+    return ops.concatenate([boxes, *points], axis=-1)
+
+
+def _logit(score):
+    score = ops.clip(score, 1e-4, 1 - 1e-4)
+    return ops.log(score) - ops.log(1 - score)
 
 
 def _side(opinion):
@@ -186,23 +231,10 @@ def _side(opinion):
     return ops.sqrt(ops.maximum(sides[..., 0] * sides[..., 1], 1e-6))
 
 
-def _with_scores(opinion, scores):
-    return ops.concatenate([scores[..., None], opinion[..., 1:]], axis=-1)
-
-
-def _levels(opinion, sides: list[int]) -> list:
-    ends = np.cumsum([side**2 for side in sides])
-    return ops.split(opinion, ends[:-1].tolist(), axis=1)
-
-
-def _four_cells(level, side: int):
-    """[B, side^2, 15] -> [B, (side / 2)^2, 4, 15]: the cells that make one of twice the stride."""
-    half = side // 2
-    cells = ops.reshape(level, (-1, half, 2, half, 2, 15))
-    return ops.reshape(ops.transpose(cells, (0, 1, 3, 2, 4, 5)), (-1, half * half, 4, 15))
-
-
-def _surest(opinions):
-    """[B, A, K, 15] -> [B, A, 15], of each cell the opinion with the highest score."""
-    best = ops.argmax(opinions[..., 0], axis=2)[..., None, None]
-    return ops.take_along_axis(opinions, best, axis=2)[:, :, 0]
+def _overlaps(first, second):
+    """IoU [B, N, K] of the boxes in [B, N, 15] and [B, K, 15]."""
+    a, b = first[:, :, None, 1:5], second[:, None, :, 1:5]
+    sides = ops.minimum(a[..., 2:], b[..., 2:]) - ops.maximum(a[..., :2], b[..., :2])
+    sides = ops.maximum(sides, 0.0)
+    inner = sides[..., 0] * sides[..., 1]
+    return inner / (_side(first)[:, :, None] ** 2 + _side(second)[:, None] ** 2 - inner)

@@ -22,7 +22,7 @@ from retinaface_tf.losses.multitask import (
 from retinaface_tf.models import RetinaFaceNetwork
 from retinaface_tf.training.config import OptimizerConfig
 from retinaface_tf.training.dense_terms import dense_terms
-from retinaface_tf.training.imitation import IMITATED_TERMS, Imitation, check_levels, shrink
+from retinaface_tf.training.imitation import IMITATED_TERMS, Imitation, shrink
 from retinaface_tf.training.schedule import DetectorSchedule
 
 PARTS = ("backbone", "pyramid", "context", "heads", "dense")
@@ -143,7 +143,7 @@ class DetectorTraining(keras.Model):
         self._forward = functools.partial(inner, training=True)
         self._imitation = imitation
         if imitation is not None:
-            check_levels(network.config)
+            imitation.check(network.config)
         labelled = ()
         if loss.labels_teach:
             labelled = (*(FIRST_STAGE_TERMS if network.config.cascade else ()), *TERMS)

@@ -1,0 +1,59 @@
+"""Moves a network's scores so that 0.5 is the best threshold: `python training/center_scores.py --help`.
+
+    python training/center_scores.py runs/last/last.weights.h5 runs/last/centered.weights.h5 \\
+        --labels HELD_OUT.jsonl --images PHOTOS
+
+The labels are lines as `detect --json` and `data pseudo-label` write them, of photos that were not trained on.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import typer
+
+from retinaface_tf.errors import DataError, RetinaFaceError
+
+
+def main(
+    weights: Annotated[Path, typer.Argument(help=".weights.h5 of a trained network")],
+    out: Annotated[Path, typer.Argument(help="file to write, .weights.h5")],
+    labels: Annotated[Path, typer.Option(help="labels of held-out photos, JSON lines")],
+    images: Annotated[Path, typer.Option(metavar="DIR", help="the photos")],
+    size: Annotated[int, typer.Option(help="short edge at which photos are searched")] = 480,
+) -> None:
+    """Find the score at which F1 is highest and make it 0.5."""
+    from retinaface_tf.data.json_labels import read_json_labels
+    from retinaface_tf.training.datasets import ValidationSet
+    from retinaface_tf.training.evaluation import Evaluator
+    from retinaface_tf.training.progress import rich_progress
+    from retinaface_tf.training.score_shift import best_threshold, shift_scores
+    from retinaface_tf.weights import load_weights, require_file, save_weights
+
+    network = load_weights(require_file(weights))
+    photos = read_json_labels(labels, images)
+    evaluator = Evaluator(network, ValidationSet(photos), size)
+    with rich_progress("searching", len(photos)) as advance:
+        curve = evaluator(advance).curve
+    if not curve.num_faces or not len(curve.thresholds) or not curve.right.any():
+        raise DataError(
+            f"In the {len(photos)} photos of {labels} no labelled face is found: no best threshold."
+        )
+    threshold, f1 = best_threshold(curve)
+    shift_scores(network, threshold)
+    save_weights(network, out)
+    print(f"{out}: the score {threshold:.3f} is now 0.5; F1 there {f1:.3f} on {len(photos)} photos")
+
+
+if __name__ == "__main__":
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(main)
+    try:
+        app()
+    except RetinaFaceError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
