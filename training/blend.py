@@ -1,0 +1,41 @@
+"""Weights between two of the same network: `python training/blend.py --help`.
+
+python training/blend.py START.weights.h5 TRAINED.weights.h5 runs/blended.weights.h5 --share 0.5
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import typer
+
+from retinaface_tf.errors import RetinaFaceError
+
+
+def main(
+    first: Annotated[Path, typer.Argument(help="such as the weights a training began with")],
+    second: Annotated[Path, typer.Argument(help="such as those it came to")],
+    out: Annotated[Path, typer.Argument(help="file to write, .weights.h5")],
+    share: Annotated[float, typer.Option(min=0, max=1, help="of the second")] = 0.5,
+) -> None:
+    """Write weights between two files'."""
+    from retinaface_tf.training.blending import blend
+    from retinaface_tf.weights import load_weights, require_file, save_weights
+
+    networks = [load_weights(require_file(path)) for path in (first, second)]
+    save_weights(blend(*networks, share), out)
+    print(f"{out}: {1 - share:g} of {first}, {share:g} of {second}")
+
+
+if __name__ == "__main__":
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(main)
+    try:
+        app()
+    except RetinaFaceError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
