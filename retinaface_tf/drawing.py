@@ -31,6 +31,8 @@ def draw_faces(image: np.ndarray, faces: Faces) -> np.ndarray:
         if faces.vertices is not None:
             _draw_mesh(canvas, faces.vertices[i])
         for (x, y), color in zip(faces.landmarks[i], POINT_COLORS):
+            if not np.isfinite((x, y)).all():
+                continue  # unknown
             center = (round(float(x)), round(float(y)))
             radius = max(1, min(round(2.2 * base), side // 20))
             cv2.circle(canvas, center, radius, color, cv2.FILLED, cv2.LINE_AA)

@@ -2,6 +2,8 @@
 
 import json
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -37,6 +39,14 @@ def test_drawing_leaves_the_picture_alone(faces):
     image = np.zeros((120, 160, 3), np.uint8)
     drawn = faces.draw(image)
     assert not image.any() and drawn[20, 40].any() and drawn.shape == image.shape
+
+
+def test_unknown_points_are_not_drawn(faces):
+    unknown = dataclasses.replace(faces, landmarks=np.full_like(faces.landmarks, np.nan))
+    drawn = unknown.draw(np.zeros((120, 160, 3), np.uint8))
+    assert drawn[20, 40].any()
+    for x, y in faces.landmarks[0]:
+        assert not drawn[round(float(y)), round(float(x))].any()
 
 
 def test_aligned_crops_put_the_points_on_the_template(faces):
