@@ -1,8 +1,7 @@
 """`Faces`: indexing, JSON, drawing and alignment."""
 
-import json
-
 import dataclasses
+import json
 
 import numpy as np
 import pytest
