@@ -60,7 +60,7 @@ for result in detector.detect([image, wide, b"not a picture", small], on_error="
     print(repr(result)[:70] if isinstance(result, Exception) else f"{len(result)} faces")
 
 # %% [markdown]
-# ## Size and threshold
+# ## Size
 #
 # The size of the search decides how small a face may be. `size` is the short edge at which pictures
 # are searched: here each face of the sheet is 6 pixels wide, which is too small at its own size.
@@ -68,8 +68,8 @@ for result in detector.detect([image, wide, b"not a picture", small], on_error="
 # %% alt="A sheet of 64 small portraits with the faces found"
 thumbnail = np.asarray(Image.fromarray(image).resize((32, 32), Image.Resampling.LANCZOS))
 sheet = np.tile(thumbnail, (8, 8, 1))
-for size in (None, 512, 1024):
-    found = detector.detect(sheet, size=size, threshold=0.3)
+for size in (None, 512):
+    found = detector.detect(sheet, size=size)
     print(f"size={size}: {len(found)} of 64 faces")
 Image.fromarray(found.draw(sheet))
 
