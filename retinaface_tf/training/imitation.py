@@ -142,7 +142,7 @@ class Imitation:
     def look(self, enlarged, scale: float, mirrored: bool):
         """What the teacher sees at another size: [B, N, 15] as `targets`, in pixels of the plain size."""
         stride = self._described.max_stride
-        side = stride * round(scale * self._size / stride)
+        side = stride * max(1, round(scale * self._size / stride))
         view = ops.cast(enlarged, "float32")
         if side != ENLARGED * self._size:
             view = ops.image.resize(view, (side, side), antialias=True)
