@@ -24,6 +24,7 @@ from retinaface_tf.config import RetinaFaceConfig
 from retinaface_tf.data.annotation import MIRRORED_POINTS
 from retinaface_tf.errors import ConfigError
 from retinaface_tf.geometry.anchors import generate_anchors
+from retinaface_tf.geometry.boxes import pairwise_iou
 from retinaface_tf.geometry.coding import decode_boxes
 from retinaface_tf.losses.multitask import iou_loss, smooth_l1
 from retinaface_tf.models import RetinaFaceNetwork
@@ -159,7 +160,7 @@ class Imitation:
         """IoU [B, A, K] of all cells with the surest boxes of an opinion, and those [B, K, 15]."""
         _, surest = ops.top_k(opinion[..., 0], min(_FACES, opinion.shape[1]))
         faces = ops.take_along_axis(opinion, surest[..., None], axis=1)
-        return _overlaps(plain, faces), faces
+        return pairwise_iou(plain[..., 1:5], faces[..., 1:5]), faces
 
     def sums(self, outputs: dict, targets) -> tuple[dict, object]:
         """The loss of each picture, summed over cells.
@@ -229,12 +230,3 @@ def _side(opinion):
     """sqrt(W * H) of the boxes in [..., 15]."""
     sides = opinion[..., 3:5] - opinion[..., 1:3]
     return ops.sqrt(ops.maximum(sides[..., 0] * sides[..., 1], 1e-6))
-
-
-def _overlaps(first, second):
-    """IoU [B, N, K] of the boxes in [B, N, 15] and [B, K, 15]."""
-    a, b = first[:, :, None, 1:5], second[:, None, :, 1:5]
-    sides = ops.minimum(a[..., 2:], b[..., 2:]) - ops.maximum(a[..., :2], b[..., :2])
-    sides = ops.maximum(sides, 0.0)
-    inner = sides[..., 0] * sides[..., 1]
-    return inner / (_side(first)[:, :, None] ** 2 + _side(second)[:, None] ** 2 - inner)

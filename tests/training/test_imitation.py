@@ -83,6 +83,16 @@ def iou(a, b):
     return inner / (side(a) ** 2 + side(b) ** 2 - inner)
 
 
+def complete_iou_loss(a, b):
+    """1 - CIoU (Zheng et al. 2020, equations 7 to 11)."""
+    (aw, ah), (bw, bh) = a[2:] - a[:2], b[2:] - b[:2]
+    hull = np.maximum(a[2:], b[2:]) - np.minimum(a[:2], b[:2])
+    apart = (a[:2] + a[2:] - b[:2] - b[2:]) / 2
+    aspect = 4 / np.pi**2 * (np.arctan(bw / bh) - np.arctan(aw / ah)) ** 2
+    loss = 1 - iou(a, b)
+    return loss + apart @ apart / (hull @ hull) + aspect * aspect / (loss + aspect)
+
+
 def logit(score):
     score = min(max(score, 1e-4), 1 - 1e-4)
     return np.log(score / (1 - score))
@@ -181,7 +191,11 @@ def test_the_loss_is_that_of_plain_loops(looks, rng):
         each = np.where(apart < 0.1, apart**2 / 0.2, apart - 0.05)
         distance[picture] += 0.5 * told[picture, cell, 0] * each.sum()
     np.testing.assert_allclose(terms["imitated_landmark"], distance, rtol=1e-3)
-    assert (np.asarray(terms["imitated_box"]) > 0).all() and boxes.shape == (2, 84, 4)
+    overlap = np.zeros(2)
+    for picture, cell in np.argwhere(told[..., 0] > 0.2):
+        score, want = told[picture, cell, 0], told[picture, cell, 1:5]
+        overlap[picture] += score * complete_iou_loss(boxes[picture, cell], want)
+    np.testing.assert_allclose(terms["imitated_box"], overlap, rtol=1e-3)
 
 
 def test_saying_what_was_told_costs_nothing(looks):
@@ -313,3 +327,17 @@ def test_a_student_nears_its_teacher_and_a_stopped_run_goes_on(taught, tmp_path)
     assert losses["parts"] == losses["whole"]
     header = (tmp_path / "whole/metrics.csv").read_text().splitlines()[0].split(",")
     assert set(IMITATED_TERMS) <= set(header)
+
+
+def test_labels_may_teach_beside_the_teacher(taught, tmp_path):
+    logs = []
+    config = dataclasses.replace(taught, loss=LossConfig(), epochs=1)
+    train(config, tmp_path / "both", on_step=lambda step, log: logs.append(log))
+    names = ("class", "box", "landmark", *IMITATED_TERMS)
+    for log in logs:
+        values = [float(log[name]) for name in names]
+        assert float(log["loss"]) == pytest.approx(sum(values), rel=1e-5) and min(values) >= 0
+        # Positives are cells matched with labels, not the teacher's scores: whole numbers in two pictures.
+        assert float(log["positives"]) * 2 == pytest.approx(
+            round(float(log["positives"]) * 2), abs=1e-4
+        )
