@@ -30,7 +30,7 @@ from retinaface_tf.config import RetinaFaceConfig
 DEFAULT = (
     *("mobilenet0.25", "negative_slope=0", "negative_slope=0,channels=48"),
     *("negative_slope=0,channels=40", "negative_slope=0,channels=32"),
-    *("negative_slope=0,channels=32,shared_heads=true", "mobilenet0.25-slim"),
+    *("negative_slope=0,channels=32,shared_heads=true",),
     "backbone=mobilenet0.25-paper,negative_slope=0,channels=32",
 )
 # Where `--parts` cuts a three-level MobileNet.

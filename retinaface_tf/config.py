@@ -15,7 +15,7 @@ from retinaface_tf.errors import ConfigError
 BACKBONES = (
     *("mobilenet0.25", "mobilenet0.5", "mobilenet1.0", "mobilenet0.25-paper"),
     *("resnet50", "resnet50-v1", "resnet101-v1", "resnet152-v1"),
-    *("yunet", "yunet-slim"),
+    "yunet",
 )
 
 # Mean pixel of the public networks, RGB order, 0..255 (their code says BGR 104, 117, 123).

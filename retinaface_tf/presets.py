@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 
 from retinaface_tf.config import (
@@ -156,28 +155,9 @@ _PRESETS = {
             ),
         ),
         Preset(
-            name="mobilenet0.25-slim",
-            summary="half the channels, ReLU and ten anchors from 8 to 412 pixels: 0.6 of the public "
-            "network's time; to be trained, see docs/own-weights.md",
-            config=RetinaFaceConfig(
-                channels=32,
-                negative_slope=0.0,
-                levels=(
-                    PyramidLevel(stride=8, anchor_sizes=(8, 12, 19)),
-                    PyramidLevel(stride=16, anchor_sizes=(30, 46, 72)),
-                    PyramidLevel(stride=32, anchor_sizes=(112, 172, 266, 412)),
-                ),
-            ),
-        ),
-        Preset(
             name="yunet",
             summary="YuNet-n's network with one anchor a cell; `weights convert` reads its .onnx",
             config=YUNET,
-        ),
-        Preset(
-            name="lite-slim",
-            summary="the same, narrower at stride 4: 0.6 of the public network's time; to be trained",
-            config=dataclasses.replace(YUNET, backbone="yunet-slim"),
         ),
         Preset(
             name="mobilenet0.5",

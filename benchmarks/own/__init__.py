@@ -1,1 +1,1 @@
-"""Parts of `benchmarks/own_weights.py` and `benchmarks/own_ablation.py`."""
+"""Parts of `benchmarks/own_weights.py`."""

@@ -14,11 +14,8 @@ MOBILENET_BLOCKS = (
     *((1024, 2), (1024, 1)),
 )
 # YuNet (Wu et al. 2023, table 1): width of the two units of each stage; the first stage is at stride
-# 2, the next two at 4, then 8, 16 and 32. "yunet-slim" narrows where most of the time goes.
-YUNET_WIDTHS = {
-    "yunet": ((16, 16), (16, 64), (64, 64), (64, 64), (64, 64), (64, 64)),
-    "yunet-slim": ((16, 16), (16, 48), (48, 64), (64, 64), (64, 64), (64, 64)),
-}
+# 2, the next two at 4, then 8, 16 and 32.
+YUNET_WIDTHS = ((16, 16), (16, 64), (64, 64), (64, 64), (64, 64), (64, 64))
 RESNET_DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 
 
@@ -40,7 +37,7 @@ def build_backbone(
         width = float(family.removeprefix("mobilenet"))
         return _mobilenet(image, width, negative_slope, wide_stem=variant == "paper")
     if family == "yunet":
-        return _yunet(image, YUNET_WIDTHS[name], negative_slope)
+        return _yunet(image, YUNET_WIDTHS, negative_slope)
     return _resnet(image, resnet_depths(name), stride_first=variant == "v1")
 
 

@@ -87,9 +87,6 @@ class InitConfig:
         keep: the parts taken from the source, of "backbone", "pyramid", "context", "heads", "dense";
             the others start at random, and "dense" at the directions in which faces differ.
         freeze: parts, or beginnings of layers' names ("stem", "block1_"), that do not learn.
-        narrow: the source has more channels, or other anchors: the channels that matter most are
-            taken, and heads moved to this network's anchors (`training.narrow`,
-            `training.narrow_separable`).
         measure_statistics: batch norm's statistics are measured before the first step, the function
             kept: for a source whose batch norm was folded into its convolutions.
         fix_statistics: batch norm uses the statistics it starts with in training too, instead of each
@@ -99,7 +96,6 @@ class InitConfig:
     source: str = "random"
     keep: tuple[str, ...] = ("backbone", "pyramid", "context", "heads")
     freeze: tuple[str, ...] = ()
-    narrow: bool = False
     measure_statistics: bool = False
     fix_statistics: bool = False
 

@@ -16,8 +16,7 @@ from retinaface_tf.training.batch_statistics import measure_statistics
 from retinaface_tf.training.config import InitConfig
 from retinaface_tf.training.step import PARTS, layers_of, part_of
 
-# Batches of pictures that a separable network is narrowed on, and that statistics are measured on.
-_NARROW_BATCHES = 8
+# Batches of pictures that statistics are measured on.
 _STATISTICS_BATCHES = 50
 
 
@@ -50,20 +49,10 @@ def initial_network(
 
         return network, fill_imagenet_backbone(network)
     source = open_source(config, init.source)
-    if init.narrow:
-        from retinaface_tf.training.narrow import narrow_network
-        from retinaface_tf.training.narrow_separable import narrow_separable
-
-        if config.separable:
-            pictures = np.concatenate(list(itertools.islice(batches(), _NARROW_BATCHES)))
-            source = narrow_separable(source, config, pictures)
-        else:
-            source = narrow_network(source, config)
     copied = copy_parts(source, network, init.keep)
     if init.measure_statistics:
         measure_statistics(network, itertools.islice(batches(), _STATISTICS_BATCHES))
-    how = f", {config.channels} channels of theirs" if init.narrow else ""
-    return network, f"weights: {copied} layers ({', '.join(init.keep)}) from {init.source}{how}"
+    return network, f"weights: {copied} layers ({', '.join(init.keep)}) from {init.source}"
 
 
 def open_source(config: RetinaFaceConfig, source: str) -> RetinaFaceNetwork:

@@ -7,17 +7,14 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks.own import ingredients, table
+from benchmarks.own import table
 from benchmarks.own.detectors import Detector
 from benchmarks.own.failures import judge, worst_failures
 from benchmarks.own.found import find_all, found_file, pack, sizes_of, unpack
 from benchmarks.own.sheet import choose_photos, draw_sheet, write_sheet
-from benchmarks.own_ablation import report
 from benchmarks.peers.answers import Answers
 from benchmarks.peers.pictures import POLICIES, PictureSet
 from benchmarks.peers.table import put_between_marks
-from retinaface_tf.data.json_labels import read_json_labels
-from retinaface_tf.errors import ConfigError
 
 FACE = np.array([[2.0, 2.0, 12.0, 12.0]])
 NOTHING = (np.zeros((0, 4)), np.zeros(0), np.zeros((0, 5, 2)))
@@ -199,92 +196,3 @@ def test_figures_and_ablation_have_their_own_places_in_one_page():
         page = put_between_marks(page, word, begin, end)
     again = put_between_marks(page, "three", "<!-- a -->", "<!-- e -->")
     assert "one" not in again and "<!-- b -->\n2\n<!-- f -->" in again and "Words." in again
-
-
-def test_a_budget_is_whole_epochs_of_whole_batches():
-    assert ingredients.budget_of(20, 16, 1137) == ingredients.Budget(1, 320, 20)
-    whole = ingredients.budget_of(400, 16, 1137)
-    assert whole == ingredients.Budget(6, 66 * 16, 396) and whole.photos <= 1137
-    assert ingredients.budget_of(7, 16, 16) == ingredients.Budget(7, 16, 7)
-    with pytest.raises(ConfigError, match="no training"):
-        ingredients.budget_of(5, 16, 12)
-
-
-def test_lists_of_a_budget_have_its_length_whether_there_are_more_photos_or_fewer():
-    lines = [str(i) for i in range(12)]
-    few = ingredients.thinned(lines, 5)
-    assert len(set(few)) == 5 and few == ingredients.thinned(lines, 5)
-    many = ingredients.thinned(lines, 32)
-    assert len(many) == 32 and {many.count(line) for line in lines} == {2, 3}
-
-
-def test_labelled_photos_are_read_back_as_they_were(tmp_path):
-    folder = tmp_path / "wider/train"
-    folder.mkdir(parents=True)
-    (folder / "wider_face_train_bbx_gt.txt").write_text(
-        "a/b.jpg\n2\n1 2 3 4 0 0 0 0 0 0\n5 6 7 8 0 0 0 1 0 0\n"
-    )
-    (tmp_path / "labels.jsonl").write_text("\n".join(ingredients.labelled_lines(tmp_path)) + "\n")
-    (image,) = read_json_labels(tmp_path / "labels.jsonl", "/elsewhere")
-    assert image.path == folder.resolve() / "images/a/b.jpg"
-    np.testing.assert_allclose(image.boxes, [[1, 2, 4, 6], [5, 6, 12, 14]])
-    assert image.ignored.tolist() == [False, True]
-
-
-RECIPE = """
-network = "mobilenet0.25-relu"
-[data]
-kind = "json"
-labels = "x.jsonl"
-[augment]
-crop_scale = [0.3, 2.0]
-[init]
-narrow = true
-freeze = ["stem"]
-"""
-
-
-@pytest.mark.parametrize("name", ingredients.ROWS)
-def test_a_row_changes_what_it_says_and_nothing_else(name, tmp_path):
-    (tmp_path / "recipe.toml").write_text(RECIPE)
-    recipe = ingredients.read_recipe(str(tmp_path / "recipe.toml"), ["init.source=wide.h5"])
-    files = {name: tmp_path / name for name in ("labels", "labelled", "start")}
-    budget = ingredients.Budget(2, 320, 40)
-    plain = ingredients.row_config(recipe, {}, budget, files)
-    assert plain.network.negative_slope == 0 and plain.data.labels == str(files["labels"])
-    assert plain.epochs == 2 and plain.schedule.warmup_epochs == pytest.approx(0.2)
-    try:
-        row = ingredients.row_config(recipe, ingredients.ROWS[name], budget, files)
-    except ConfigError as error:
-        pytest.skip(f"this training has no such option: {error}")
-
-    def flat(values, prefix=""):
-        for key, value in values.items():
-            if isinstance(value, dict):
-                yield from flat(value, f"{prefix}{key}.")
-            else:
-                yield f"{prefix}{key}", json.dumps(value)
-
-    before = dict(flat(plain.to_dict()))
-    changed = {key for key, value in flat(row.to_dict()) if before[key] != value}
-    assert changed <= set(ingredients.ROWS[name])
-    if name == "without pseudo-labels":
-        assert row.data.labels == str(files["labelled"])
-    # This recipe has no distillation and no fixed statistics, so they cannot be left out.
-    already = ("the recipe", "without distillation", "with batch norm by each batch")
-    assert bool(changed) == (name not in already)
-
-
-def test_a_row_that_needs_a_file_says_so(tmp_path):
-    (tmp_path / "recipe.toml").write_text(RECIPE)
-    recipe = ingredients.read_recipe(str(tmp_path / "recipe.toml"), [])
-    row, budget = ingredients.ROWS["ReLU, from the start file"], ingredients.Budget(1, 16, 1)
-    with pytest.raises(ConfigError, match="--start FILE"):
-        ingredients.row_config(recipe, row, budget, {"labels": tmp_path})
-
-
-def test_the_ablation_tells_each_row_beside_the_recipe():
-    results = {"the recipe": {"ap": {"A (4)": 0.4}}, "without": {"ap": {"A (4)": 0.35}}}
-    text = report(results, ingredients.Budget(1, 320, 20), "own-slim")
-    assert "| the recipe | 0.400 |" in text and "| without | 0.350 (-0.050) |" in text
-    assert "after 20 steps" in text

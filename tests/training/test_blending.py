@@ -50,4 +50,4 @@ def test_half_way_is_the_mean_of_what_each_channel_does(rng):
 
 def test_other_networks_are_refused(rng):
     with pytest.raises(WeightsError, match="different configurations"):
-        blend(build_retinaface("lite"), build_retinaface("lite-slim"), 0.5)
+        blend(build_retinaface("lite"), build_retinaface("mobilenet0.25"), 0.5)
