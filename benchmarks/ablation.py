@@ -1,6 +1,6 @@
 """What cascade and deformable convolutions bring: one budget, four networks, one table.
 
-    python benchmarks/ablation.py --out runs/ablation [training/configs/synthetic-small.toml]
+    python benchmarks/ablation.py --out runs/ablation [retinaface_tf/training/configs/synthetic-small.toml]
         [--rows plain "+ both"] [--seeds 0 1] [--set KEY=VALUE ...]
 
 Every row is the same training run with one or both of `network.cascade` and `network.deformable`
@@ -24,7 +24,9 @@ ROWS = {
     "+ cascade": {"cascade": True},
     "+ both": {"deformable": True, "cascade": True},
 }
-CONFIG = Path(__file__).parent.parent / "training" / "configs" / "synthetic-small.toml"
+CONFIG = (
+    Path(__file__).parent.parent / "retinaface_tf" / "training" / "configs" / "synthetic-small.toml"
+)
 
 
 def main() -> None:
@@ -55,9 +57,9 @@ def run(config, folder: Path) -> tuple[float, float, int, float]:
     from retinaface_tf.evaluation.average_precision import match_detections, precision_recall_curve
     from retinaface_tf.training.datasets import open_data_sets
     from retinaface_tf.training.evaluation import Evaluator
-    from retinaface_tf.training.progress import no_progress
     from retinaface_tf.training.trainer import train
-    from retinaface_tf.weights import load_weights
+    from retinaface_tf.util.track import no_progress
+    from retinaface_tf.weights.load import load_weights
 
     start = time.monotonic()
     train(config, folder, notify=lambda line: print(f"{folder.name}: {line}", flush=True))

@@ -20,8 +20,8 @@ import numpy as np
 
 from retinaface_tf import RetinaFace
 from retinaface_tf.geometry.boxes import pairwise_iou
-from retinaface_tf.inference.images import list_images, read_image
-from retinaface_tf.inference.multiscale import Augmentation, AugmentedDetector
+from retinaface_tf.images.read import list_images, read_image
+from retinaface_tf.inference.test_time_augmentation import Augmentation, AugmentedDetector
 
 CELL = 160
 

@@ -110,7 +110,7 @@ def prepare(options) -> None:
 def shrunk(path: Path) -> bytes:
     import cv2
 
-    from retinaface_tf.inference.images import read_image
+    from retinaface_tf.images.read import read_image
 
     image = read_image(path)
     scale = min(1, SIDE / max(image.shape[:2]))

@@ -115,7 +115,7 @@ def naive(x, kernel, offsets, mask):
 
 
 def ours(x, kernel, offsets, mask):
-    from retinaface_tf.layers.displaced_taps import deformable_conv2d
+    from retinaface_tf.layers.deformable_sampling import deformable_conv2d
 
     return deformable_conv2d(x, kernel, offsets, mask)
 
@@ -187,7 +187,6 @@ def report_memory(shape: str, mode: str, threads: int) -> None:
 
 def measure_memory(kind: str, mode: str, shape: str, threads: int) -> None:
     import keras
-
     import retinaface_tf.layers.displaced_taps  # noqa: F401  Its modules are not the call's memory.
 
     limit_threads(threads)

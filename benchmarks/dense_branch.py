@@ -38,7 +38,7 @@ def main() -> None:
 def measure_time(options) -> None:
     from retinaface_tf.geometry.anchors import generate_anchors
     from retinaface_tf.inference.postprocess import _read_vertices
-    from retinaface_tf.inference.runtimes import open_preset
+    from retinaface_tf.inference.runtimes.open import open_preset
 
     runtime = open_preset(options.preset, "litert", threads=options.threads)
     config, size = runtime.config, (480, 640)
@@ -99,11 +99,11 @@ def run_case(case: str) -> None:
 
     from retinaface_tf.config import PAPER_LEVELS, DenseConfig, RetinaFaceConfig
     from retinaface_tf.geometry.anchors import generate_anchors
+    from retinaface_tf.layers.dense_frames import dense_vertices, sampling_table, slots_of_anchors
+    from retinaface_tf.losses.mesh_term import MeshTerm
     from retinaface_tf.losses.multitask import LossConfig
-    from retinaface_tf.mesh.regression import dense_vertices, sampling_table, slots_of_anchors
     from retinaface_tf.mesh.topology import load_topology
     from retinaface_tf.models import build_retinaface
-    from retinaface_tf.training.mesh_term import MeshTerm
 
     config = RetinaFaceConfig(levels=PAPER_LEVELS, shared_heads=True, dense=DenseConfig())
     network, topology = build_retinaface(config), load_topology()

@@ -28,7 +28,7 @@ import cv2
 import numpy as np
 
 from retinaface_tf import RetinaFace
-from retinaface_tf.inference.images import read_image
+from retinaface_tf.images.read import read_image
 from retinaface_tf.inference.postprocess import read_faces
 from retinaface_tf.inference.preprocess import prepare, stack_padded
 

@@ -16,10 +16,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 
 from retinaface_tf import RetinaFace
-from retinaface_tf.data.fddb import read_fddb_boxes
-from retinaface_tf.data.widerface import read_widerface
+from retinaface_tf.data.readers.fddb import read_fddb_boxes
+from retinaface_tf.data.readers.widerface import read_widerface
 from retinaface_tf.evaluation.average_precision import average_precision, best_overlap
-from retinaface_tf.inference.images import read_image
+from retinaface_tf.images.read import read_image
 from retinaface_tf.inference.preprocess import bucket_shape, prepare, stack_padded
 
 

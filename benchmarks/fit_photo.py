@@ -41,7 +41,7 @@ def find_face(photo: Path | None, size: int):
     """The best face's square crop [1, S, S, 3] 0..1 and its points [1, 5, 2] in parts of the side."""
     from retinaface_tf import RetinaFace
     from retinaface_tf.geometry.crops import crop_squares
-    from retinaface_tf.inference.images import read_image
+    from retinaface_tf.images.read import read_image
 
     if photo is None:
         from skimage.data import astronaut
@@ -65,8 +65,8 @@ def fit(crop, points, options):
     import keras
     import tensorflow as tf
 
-    from retinaface_tf.models.mesh_decoder import load_mesh_decoder
-    from retinaface_tf.models.reconstruction import FaceReconstruction, interpret
+    from retinaface_tf.reconstruction.decoder import load_mesh_decoder
+    from retinaface_tf.reconstruction.head import FaceReconstruction, interpret
 
     faces = FaceReconstruction(load_mesh_decoder(options.decoder), options.size)
     width = faces.decoder.config.code + 16

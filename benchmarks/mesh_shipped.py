@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from retinaface_tf.data.mesh_labels import MeshLabelConfig, read_mesh_labels
+from retinaface_tf.data.readers.mesh_labels import MeshLabelConfig, read_mesh_labels
 from retinaface_tf.mesh.pose import head_pose
 from retinaface_tf.mesh.topology import load_topology
 from retinaface_tf.presets import SHIPPED_DENSE
@@ -50,10 +50,10 @@ def main() -> None:
 
 
 def make(options) -> None:
-    from retinaface_tf.inference.runtimes import open_runtime
+    from retinaface_tf.inference.runtimes.open import open_runtime
     from retinaface_tf.models import add_dense_branch
-    from retinaface_tf.pull import load_preset
-    from retinaface_tf.weights import save_weights
+    from retinaface_tf.weights.hdf5 import save_weights
+    from retinaface_tf.weights.pull import load_preset
 
     frozen = options.out / "frozen.weights.h5"
     if not frozen.is_file():
@@ -91,11 +91,11 @@ def make(options) -> None:
 
 
 def train(options) -> None:
-    from retinaface_tf.mesh.packaged import save_head
     from retinaface_tf.models import add_dense_branch
-    from retinaface_tf.pull import load_preset
     from retinaface_tf.training.dense_head import DenseHeadTraining, train_dense_head
-    from retinaface_tf.weights import save_weights
+    from retinaface_tf.weights.dense_head import save_head
+    from retinaface_tf.weights.hdf5 import save_weights
+    from retinaface_tf.weights.pull import load_preset
 
     folders = sorted((options.out / "examples").iterdir())
     examples = join_examples([read_examples(folder) for folder in folders])

@@ -50,7 +50,7 @@ from benchmarks.peers.scores import point_errors, precision
 from benchmarks.peers.table import put_between_marks
 from retinaface_tf.evaluation.detections import write_whole
 from retinaface_tf.presets import DEFAULT_PRESET, PackagedSource, get_preset
-from retinaface_tf.shipped import shipped_file
+from retinaface_tf.sources.packaged import shipped_file
 
 STDERR = Console(stderr=True)
 COMMAND = "python benchmarks/own_weights.py --data DATA"

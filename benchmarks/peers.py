@@ -43,8 +43,8 @@ from benchmarks.peers.listing import ENVIRONMENTS, INT8_FRAMES, Peer, peers
 from benchmarks.peers.pictures import PictureSet, picture_sets, scenes
 from benchmarks.peers.plot import accuracy_latency_plot
 from retinaface_tf.evaluation.detections import write_whole
-from retinaface_tf.files import write_whole as write_bytes
-from retinaface_tf.progress import progress_bar
+from retinaface_tf.util.files import write_whole as write_bytes
+from retinaface_tf.util.progress import progress_bar
 
 PARTS = ("install", "accuracy", "cold", "times", "report")
 COMMAND = "python benchmarks/peers.py --data DATA"

@@ -23,15 +23,15 @@ from rich.table import Table
 
 from benchmarks.onnx_reference import OnnxReference
 from retinaface_tf import RetinaFace, get_preset
-from retinaface_tf.convert import convert_weights
-from retinaface_tf.data.fddb import read_fddb_boxes
-from retinaface_tf.data.widerface import read_widerface
+from retinaface_tf.data.readers.fddb import read_fddb_boxes
+from retinaface_tf.data.readers.widerface import read_widerface
 from retinaface_tf.errors import WeightsError
 from retinaface_tf.evaluation.average_precision import average_precision
-from retinaface_tf.inference.images import read_image
+from retinaface_tf.images.read import read_image
 from retinaface_tf.inference.preprocess import prepare
-from retinaface_tf.pull import cached_original
-from retinaface_tf.weights import save_weights
+from retinaface_tf.weights.convert.convert import convert_weights
+from retinaface_tf.weights.hdf5 import save_weights
+from retinaface_tf.weights.pull import cached_original
 
 THRESHOLD = 0.02
 PRESET = "mobilenet0.25"

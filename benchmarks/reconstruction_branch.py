@@ -50,11 +50,11 @@ def gather(folder: Path, count: int):
     from retinaface_tf import RetinaFace
     from retinaface_tf.config import DenseConfig
     from retinaface_tf.geometry.anchors import generate_anchors
-    from retinaface_tf.geometry.coding import decode_boxes, decode_points
+    from retinaface_tf.geometry.box_coding import decode_boxes, decode_points
     from retinaface_tf.geometry.crops import crop_squares
-    from retinaface_tf.inference.images import read_image
-    from retinaface_tf.models.reconstruction import gather_cells
+    from retinaface_tf.images.read import read_image
     from retinaface_tf.models.retinaface import add_dense_branch
+    from retinaface_tf.reconstruction.head import gather_cells
 
     detector = RetinaFace.from_preset("mobilenet0.25", runtime="keras")
     network = add_dense_branch(detector.runtime.model, DenseConfig())
@@ -98,12 +98,8 @@ def train(examples, held_out, network, options) -> None:
     import keras
     import tensorflow as tf
 
-    from retinaface_tf.models.mesh_decoder import load_mesh_decoder
-    from retinaface_tf.models.reconstruction import (
-        FaceReconstruction,
-        ReconstructionHead,
-        interpret,
-    )
+    from retinaface_tf.reconstruction.decoder import load_mesh_decoder
+    from retinaface_tf.reconstruction.head import FaceReconstruction, ReconstructionHead, interpret
 
     features, slots, crops, points = examples
     mean, scale = features[~held_out].mean(0), features[~held_out].std(0) + 1e-3

@@ -44,9 +44,9 @@ def main() -> None:
 
 def scene(faces: int, rng):
     """Meshes, albedos and the true and first raw parameters [faces, 16]."""
-    from retinaface_tf.data.synthetic_meshes import random_albedos, random_shapes
     from retinaface_tf.mesh.topology import load_topology
-    from retinaface_tf.models.reconstruction import FACE_CENTER
+    from retinaface_tf.reconstruction.head import FACE_CENTER
+    from retinaface_tf.reconstruction.synthetic_meshes import random_albedos, random_shapes
 
     topology = load_topology()
     shapes = random_shapes(topology, faces, rng) - np.float32(FACE_CENTER)
@@ -64,9 +64,9 @@ def recover(faces: int, size: int, steps: int, seed: int) -> dict:
     import keras
     import tensorflow as tf
 
-    from retinaface_tf.losses.photometric import pixel_loss
-    from retinaface_tf.mesh.renderer import MeshRenderer
-    from retinaface_tf.models.reconstruction import interpret
+    from retinaface_tf.reconstruction.head import interpret
+    from retinaface_tf.reconstruction.photometric import pixel_loss
+    from retinaface_tf.reconstruction.renderer import MeshRenderer
 
     rng = np.random.default_rng(seed)
     topology, shapes, albedos, truth, start = scene(faces, rng)
@@ -104,7 +104,7 @@ def measure(numbers, image, truth, target) -> dict:
     """Mean errors over the faces, in units of the field."""
     from scipy.spatial.transform import Rotation
 
-    from retinaface_tf.models.reconstruction import interpret
+    from retinaface_tf.reconstruction.head import interpret
 
     (_, camera, light), (_, true_camera, true_light) = interpret(numbers), interpret(truth)
     turn = Rotation.from_rotvec(np.asarray(camera.pose)).inv()

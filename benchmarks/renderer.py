@@ -104,9 +104,9 @@ def scene(faces: int):
     import numpy as np
     from keras import ops
 
-    from retinaface_tf.data.synthetic_meshes import random_albedos, random_shapes
     from retinaface_tf.mesh.topology import load_topology
-    from retinaface_tf.models.reconstruction import FACE_CENTER
+    from retinaface_tf.reconstruction.head import FACE_CENTER
+    from retinaface_tf.reconstruction.synthetic_meshes import random_albedos, random_shapes
 
     rng, topology = np.random.default_rng(0), load_topology()
     numbers = rng.normal(0, 0.5, (faces, 16)).astype(np.float32)
@@ -121,9 +121,9 @@ def compiled(kind: str, mode: str, size: int):
     import keras
     from keras import ops
 
-    from retinaface_tf.mesh import renderer as module
     from retinaface_tf.mesh.topology import load_topology
-    from retinaface_tf.models.reconstruction import interpret
+    from retinaface_tf.reconstruction import renderer as module
+    from retinaface_tf.reconstruction.head import interpret
 
     topology = load_topology()
     renderer = module.MeshRenderer(topology.triangles, topology.num_vertices, size)
@@ -173,8 +173,8 @@ def naive_draw(renderer, screen, colors, background=None):
     """A z-buffer over pixels x triangles, without gradients, and our interpolation."""
     from keras import ops
 
-    from retinaface_tf.mesh.rasterize import Visibility
-    from retinaface_tf.mesh.renderer import Rendering, _interpolate
+    from retinaface_tf.reconstruction.rasterize import Visibility
+    from retinaface_tf.reconstruction.renderer import Rendering, _interpolate
 
     size, still = renderer.size, ops.stop_gradient(screen)
     corners = [

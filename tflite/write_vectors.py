@@ -39,11 +39,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 
 from retinaface_tf.config import DENSE_LEVELS, PAPER_LEVELS, RetinaFaceConfig
-from retinaface_tf.export.metadata import ModelMetadata
 from retinaface_tf.geometry.anchors import count_anchors
 from retinaface_tf.inference.postprocess import read_faces
 from retinaface_tf.inference.preprocess import Prepared, bucket_shape, prepare, stack_padded
-from retinaface_tf.inference.runtimes import RawOutputs
+from retinaface_tf.inference.runtimes.runtime import RawOutputs
+from retinaface_tf.modelfile.metadata import ModelMetadata
 
 VGA = (480, 640)
 SMALL = (256, 320)
@@ -139,7 +139,7 @@ def export_models(folder: Path) -> None:
     if not missing:
         return
     from retinaface_tf.export.tflite import export_tflite
-    from retinaface_tf.pull import load_preset
+    from retinaface_tf.weights.pull import load_preset
 
     network = load_preset("mobilenet0.25")
     mean = network.config.pixel_mean
@@ -186,7 +186,7 @@ def sample_pictures() -> dict[str, np.ndarray]:
 
 def read_folder(folder: Path) -> dict[str, np.ndarray]:
     """The pictures of a folder by their names."""
-    from retinaface_tf.inference.images import list_images, read_image
+    from retinaface_tf.images.read import list_images, read_image
 
     return {Path(path).stem: read_image(path) for path, _ in list_images([str(folder)])}
 

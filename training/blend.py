@@ -24,7 +24,8 @@ def main(
 ) -> None:
     """Write weights between two files'."""
     from retinaface_tf.training.blending import blend
-    from retinaface_tf.weights import load_weights, require_file, save_weights
+    from retinaface_tf.weights.hdf5 import save_weights
+    from retinaface_tf.weights.load import load_weights, require_file
 
     networks = [load_weights(require_file(path)) for path in (first, second)]
     save_weights(blend(*networks, share), out)

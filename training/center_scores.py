@@ -27,12 +27,13 @@ def main(
     size: Annotated[int, typer.Option(help="short edge at which photos are searched")] = 480,
 ) -> None:
     """Find the score at which F1 is highest and make it 0.5."""
-    from retinaface_tf.data.json_labels import read_json_labels
+    from retinaface_tf.data.readers.json_labels import read_json_labels
     from retinaface_tf.training.datasets import ValidationSet
     from retinaface_tf.training.evaluation import Evaluator
-    from retinaface_tf.training.progress import rich_progress
     from retinaface_tf.training.score_shift import best_threshold, shift_scores
-    from retinaface_tf.weights import load_weights, require_file, save_weights
+    from retinaface_tf.util.track import rich_progress
+    from retinaface_tf.weights.hdf5 import save_weights
+    from retinaface_tf.weights.load import load_weights, require_file
 
     network = load_weights(require_file(weights))
     photos = read_json_labels(labels, images)

@@ -35,13 +35,13 @@ def main(
     import dataclasses
 
     from retinaface_tf.mesh.topology import load_topology
-    from retinaface_tf.training.mesh_decoder import pretrain, read_training
-    from retinaface_tf.training.mesh_decoder_results import (
+    from retinaface_tf.reconstruction.decoder_results import (
         StepProgress,
         read_labelled,
         write_results,
     )
-    from retinaface_tf.training.progress import no_progress, rich_progress
+    from retinaface_tf.reconstruction.train_decoder import pretrain, read_training
+    from retinaface_tf.util.track import no_progress, rich_progress
 
     settings = read_training(config)
     if synthetic:

@@ -4,7 +4,7 @@
         --figure "AP, 106 FDDB images=0.996" --fact "hours=9 on two cores"
 
 Writes NAME.weights.npz (float16), NAME.tflite, NAME-int8.tflite and NAME.json into
-`retinaface_tf/shipped`, once all of them find the same faces in a picture.
+`retinaface_tf/sources/files`, once all of them find the same faces in a picture.
 """
 
 import os
@@ -41,8 +41,8 @@ def main(
     ] = None,
 ) -> None:
     """Make a trained network's packaged files, look at what they find, then put them in place."""
-    from retinaface_tf.shipped import FOLDER
-    from retinaface_tf.shipped.release import release
+    from retinaface_tf.export.release import release
+    from retinaface_tf.sources.packaged import FOLDER
 
     if picture is None:
         try:

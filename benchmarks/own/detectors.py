@@ -10,10 +10,10 @@ import numpy as np
 
 from retinaface_tf import RetinaFace, list_presets
 from retinaface_tf.evaluation.results import file_sha256
-from retinaface_tf.geometry.suppression import non_max_suppression
-from retinaface_tf.inference.runtimes import runnable_file
-from retinaface_tf.inference.runtimes.yunet import YuNetFinder
-from retinaface_tf.pull import resolve
+from retinaface_tf.geometry.nms import non_max_suppression
+from retinaface_tf.inference.runtimes.open import runnable_file
+from retinaface_tf.inference.yunet import YuNetFinder
+from retinaface_tf.weights.pull import resolve
 
 IOU = 0.4
 PUBLIC = "mobilenet0.25"

@@ -13,8 +13,8 @@ import numpy as np
 from benchmarks.own.detectors import Detector
 from benchmarks.peers.answers import Answers
 from benchmarks.peers.pictures import FRAME, PictureSet, picture_sets
-from retinaface_tf.files import write_whole
-from retinaface_tf.inference.images import read_image
+from retinaface_tf.images.read import read_image
+from retinaface_tf.util.files import write_whole
 
 # Low enough for the whole precision-recall curve.
 THRESHOLD = 0.02

@@ -12,9 +12,9 @@ import numpy as np
 from benchmarks.own.failures import THRESHOLD, judge
 from benchmarks.peers.answers import Answers
 from benchmarks.peers.pictures import PictureSet
-from retinaface_tf.faces import Faces
-from retinaface_tf.files import write_whole
-from retinaface_tf.inference.images import read_image
+from retinaface_tf.faces.faces import Faces
+from retinaface_tf.images.read import read_image
+from retinaface_tf.util.files import write_whole
 
 SEED = 24
 # Pixels of a photo's longer side, of a caption, between the photos of a pair, between pairs.

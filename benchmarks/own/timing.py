@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.network_latency import runner, times
 from benchmarks.own.detectors import Detector
 from benchmarks.peers.pictures import FRAME, PictureSet, letterbox
-from retinaface_tf.inference.images import read_image
+from retinaface_tf.images.read import read_image
 
 # Score of a face, as in daily use.
 THRESHOLD = 0.5

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from retinaface_tf.data.fddb import read_fddb_boxes
-from retinaface_tf.data.widerface import read_widerface
+from retinaface_tf.data.readers.fddb import read_fddb_boxes
+from retinaface_tf.data.readers.widerface import read_widerface
 from retinaface_tf.evaluation.landmark_files import read_landmark_truth
-from retinaface_tf.inference.images import read_image
+from retinaface_tf.images.read import read_image
 
 FRAME = 640
 GREY = 128

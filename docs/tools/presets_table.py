@@ -6,7 +6,8 @@ from __future__ import annotations
 def presets_table() -> str:
     """A row for each preset: what the network is, what it costs, where its weights come from."""
     from retinaface_tf.models.cost import network_cost
-    from retinaface_tf.presets import get_preset, list_presets, measured_figures
+    from retinaface_tf.presets import get_preset, list_presets
+    from retinaface_tf.sources.packaged import measured_figures
 
     lines = [
         "| preset | what it is | levels, anchors | parameters | GFLOP | weights |",

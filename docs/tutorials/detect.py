@@ -80,7 +80,7 @@ Image.fromarray(found.draw(sheet))
 # score-weighted voting.
 
 # %%
-from retinaface_tf.inference.multiscale import Augmentation, AugmentedDetector
+from retinaface_tf.inference.test_time_augmentation import Augmentation, AugmentedDetector
 
 upside_down = np.ascontiguousarray(image[::-1, ::-1])
 plain = detector.detect(upside_down)

@@ -63,7 +63,7 @@ Image.fromarray(faces.draw(portrait)).resize((320, 320))
 # %%
 import json
 
-from retinaface_tf.export.metadata import read_sealed
+from retinaface_tf.modelfile.metadata import read_sealed
 
 content, metadata = read_sealed("int8.tflite")
 note = metadata.to_dict()

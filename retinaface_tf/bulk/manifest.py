@@ -10,7 +10,7 @@ from retinaface_tf.bulk.network import NetworkSpec
 from retinaface_tf.bulk.results import read_report, shard_name
 from retinaface_tf.bulk.shards import Shard, digest_shards
 from retinaface_tf.errors import ConfigError
-from retinaface_tf.files import write_whole
+from retinaface_tf.util.files import write_whole
 
 # The underscore keeps readers of Parquet folders (Arrow, Spark) away.
 MANIFEST = "_manifest.json"

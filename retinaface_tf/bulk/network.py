@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from retinaface_tf.errors import ConfigError, WeightsError
 
 if TYPE_CHECKING:
-    from retinaface_tf.detector import RetinaFace
-    from retinaface_tf.inference.multiscale import Augmentation, AugmentedDetector
+    from retinaface_tf.inference.detector import RetinaFace
+    from retinaface_tf.inference.test_time_augmentation import Augmentation, AugmentedDetector
 
 
 @dataclass(frozen=True)
@@ -47,14 +47,14 @@ class NetworkSpec:
 
     def open(self) -> RetinaFace | AugmentedDetector:
         """The detector."""
-        from retinaface_tf.detector import RetinaFace
+        from retinaface_tf.inference.detector import RetinaFace
 
         detector = RetinaFace.from_file(
             self.path, runtime=self.runtime, threads=self.threads, **self.settings
         )
         if self.augmentation is None:
             return detector
-        from retinaface_tf.inference.multiscale import Augmentation, AugmentedDetector
+        from retinaface_tf.inference.test_time_augmentation import Augmentation, AugmentedDetector
 
         own = {name: self.settings[name] for name in ("threshold", "iou", "max_faces")}
         return AugmentedDetector(detector, Augmentation(**self.augmentation), **own)
@@ -86,8 +86,8 @@ def describe_network(
         ConfigError: a setting is out of range, or the runtime does not fit.
         WeightsError: there are no such weights.
     """
-    from retinaface_tf.detector import check_settings
-    from retinaface_tf.inference.runtimes import preset_weights, runnable_file
+    from retinaface_tf.inference.detector import check_settings
+    from retinaface_tf.inference.runtimes.open import preset_weights, runnable_file
 
     check_settings(settings)
     if threads is not None and threads < 1:

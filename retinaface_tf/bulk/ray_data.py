@@ -15,7 +15,7 @@ from retinaface_tf.bulk.results import ShardReport
 from retinaface_tf.bulk.shards import Shard
 from retinaface_tf.bulk.work import Job
 from retinaface_tf.errors import DataError, RetinaFaceError, WorkerError
-from retinaface_tf.files import write_whole
+from retinaface_tf.util.files import write_whole
 
 if TYPE_CHECKING:
     import numpy as np

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from retinaface_tf.bulk.picture import Picture
+from retinaface_tf.bulk.bulk_image import Picture
 from retinaface_tf.errors import DataError, ImageError
-from retinaface_tf.faces import Faces
+from retinaface_tf.faces.faces import Faces
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -20,10 +20,10 @@ from retinaface_tf.bulk.results import ShardReport
 from retinaface_tf.bulk.shards import Shard, list_shards
 from retinaface_tf.bulk.work import Job, detect_shard
 from retinaface_tf.errors import ConfigError
-from retinaface_tf.inference.multiscale import Augmentation
 from retinaface_tf.inference.preprocess import Size
+from retinaface_tf.inference.test_time_augmentation import Augmentation
 from retinaface_tf.presets import DEFAULT_PRESET
-from retinaface_tf.progress import progress_bar
+from retinaface_tf.util.progress import progress_bar
 
 ENGINES = ("processes", "ray", "loop")
 

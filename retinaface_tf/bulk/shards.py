@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from retinaface_tf.bulk.picture import Picture
+from retinaface_tf.bulk.bulk_image import Picture
 from retinaface_tf.bulk.table import TABLE_SUFFIXES, TablePart, list_table
 from retinaface_tf.bulk.tar import TAR_SUFFIXES, TarPart, list_tar
 from retinaface_tf.errors import ConfigError, ImageError
-from retinaface_tf.inference.listing import IMAGE_SUFFIXES, list_images
+from retinaface_tf.images.listing import IMAGE_SUFFIXES, list_images
 
 
 @dataclass(frozen=True)

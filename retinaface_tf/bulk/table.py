@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from retinaface_tf.bulk.picture import Picture
+from retinaface_tf.bulk.bulk_image import Picture
 from retinaface_tf.errors import ConfigError, ImageError
-from retinaface_tf.inference.images import NamedBytes
+from retinaface_tf.images.read import NamedBytes
 
 if TYPE_CHECKING:
     import pyarrow as pa

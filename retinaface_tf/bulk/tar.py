@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
-from retinaface_tf.bulk.picture import Picture
+from retinaface_tf.bulk.bulk_image import Picture
 from retinaface_tf.errors import ImageError
-from retinaface_tf.inference.images import IMAGE_SUFFIXES, NamedBytes
+from retinaface_tf.images.read import IMAGE_SUFFIXES, NamedBytes
 
 TAR_SUFFIXES = frozenset((".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz"))
 

@@ -17,7 +17,7 @@ from retinaface_tf.bulk.network import NetworkSpec, num_vertices
 from retinaface_tf.bulk.results import ResultRows, ShardReport, shard_name
 from retinaface_tf.bulk.shards import Shard
 from retinaface_tf.errors import DataError
-from retinaface_tf.files import write_whole
+from retinaface_tf.util.files import write_whole
 
 
 @dataclass(frozen=True)

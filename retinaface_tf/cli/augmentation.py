@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from retinaface_tf.inference.multiscale import Augmentation
+    from retinaface_tf.inference.test_time_augmentation import Augmentation
 
 Scales = Annotated[
     str | None,
@@ -45,8 +45,8 @@ def read_augmentation(
         ConfigError: an option cannot be.
     """
     from retinaface_tf.errors import ConfigError
-    from retinaface_tf.inference.multiscale import PAPER_SCALES, Augmentation
     from retinaface_tf.inference.preprocess import parse_size
+    from retinaface_tf.inference.test_time_augmentation import PAPER_SCALES, Augmentation
 
     if scales is None and not (flip or vote or rotations or tiles):
         return None

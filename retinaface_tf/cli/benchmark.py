@@ -88,7 +88,7 @@ def _portrait() -> Path:
 def _labelled(gt: Path | None, images: Path | None, limit: int | None) -> list:
     if gt is None:
         return []
-    from retinaface_tf.data.widerface import read_widerface
+    from retinaface_tf.data.readers.widerface import read_widerface
 
     found = read_widerface(gt, images)
     return found[:: max(1, -(-len(found) // limit))] if limit else found
@@ -127,7 +127,7 @@ def _print_table(results: list) -> None:
 def _write_json(path: Path, results: list) -> None:
     import json
 
-    from retinaface_tf.files import write_whole
+    from retinaface_tf.util.files import write_whole
 
     text = json.dumps([result.to_dict() for result in results], indent=1)
     write_whole(path, text.encode())

@@ -91,7 +91,7 @@ class BulkOptions:
         """
         from retinaface_tf.bulk import detect_bulk
         from retinaface_tf.errors import ConfigError
-        from retinaface_tf.inference.video import is_video
+        from retinaface_tf.images.video import is_video
 
         for name, given in refused.items():
             if given is not None:

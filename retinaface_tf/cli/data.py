@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from retinaface_tf.cli.pseudo_label import pseudo_label
+from retinaface_tf.data.readers.registry import read_labels
 from retinaface_tf.presets import DEFAULT_PRESET
 
 app = typer.Typer(help="Check, label, draw and pack training data.", no_args_is_help=True)
@@ -24,31 +25,9 @@ Labels = Annotated[Path, typer.Argument(help="the label file")]
 Images = Annotated[Path, typer.Argument(help="folder of the pictures")]
 
 
-def read_labels(kind: str, labels: Path, images: Path):
-    """Pictures and labels of a file of the named layout."""
-    from retinaface_tf.data.coco import read_coco
-    from retinaface_tf.data.fddb import read_fddb_boxes, read_fddb_ellipses
-    from retinaface_tf.data.json_labels import read_json_labels
-    from retinaface_tf.data.retinaface_labels import read_retinaface_labels
-    from retinaface_tf.data.widerface import read_widerface
-    from retinaface_tf.errors import ConfigError
-
-    readers = {
-        "wider": read_widerface,
-        "retinaface": read_retinaface_labels,
-        "fddb": read_fddb_ellipses,
-        "fddb-boxes": read_fddb_boxes,
-        "coco": read_coco,
-        "json": read_json_labels,
-    }
-    if kind not in readers:
-        raise ConfigError(f"{kind!r} is not a layout of labels; choose {', '.join(readers)}.")
-    return readers[kind](labels, images)
-
-
 def _check(kind: str, labels: Path, images: Path, headers: bool, quiet: bool):
     from retinaface_tf.data.check import check_images
-    from retinaface_tf.training.progress import no_progress, rich_progress
+    from retinaface_tf.util.track import no_progress, rich_progress
 
     found = read_labels(kind, labels, images)
     with (no_progress if quiet else rich_progress)("checking", len(found)) as advance:
@@ -107,7 +86,7 @@ def pack(
     The same command goes on where an interrupted one stopped.
     """
     from retinaface_tf.data.records import pack_images
-    from retinaface_tf.training.progress import no_progress, rich_progress
+    from retinaface_tf.util.track import no_progress, rich_progress
 
     result = _check(kind, labels, images, False, quiet)
     print(result.summary(), file=sys.stderr)
@@ -145,8 +124,8 @@ def synth(
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress bar")] = False,
 ) -> None:
     """Draw pictures with faces, exact boxes and five landmarks, labelled as RetinaFace's label.txt."""
-    from retinaface_tf.data.synthetic import SyntheticConfig, draw_images
-    from retinaface_tf.training.progress import no_progress, rich_progress
+    from retinaface_tf.data.synthetic.scene import SyntheticConfig, draw_images
+    from retinaface_tf.util.track import no_progress, rich_progress
 
     config = SyntheticConfig(size=size, max_faces=max_faces, min_face=min_face, seed=seed)
     folder = out / "images"
@@ -200,13 +179,14 @@ def label_mesh(
     What is kept: faces that the landmark model is sure of and in which its points agree with the
     detector's five.
     """
-    from retinaface_tf.data.mesh_labels import MeshLabelConfig, label_pictures, read_mesh_labels
-    from retinaface_tf.detector import RetinaFace
-    from retinaface_tf.inference.images import list_images
+    from retinaface_tf.data.readers.mesh_labels import MeshLabelConfig, read_mesh_labels
+    from retinaface_tf.images.read import list_images
+    from retinaface_tf.inference.detector import RetinaFace
+    from retinaface_tf.labelling.mesh_labels import label_pictures
     from retinaface_tf.mesh.landmark_model import FaceLandmarkModel
-    from retinaface_tf.mesh.landmark_source import pull_landmark_model
     from retinaface_tf.mesh.topology import load_topology
-    from retinaface_tf.training.progress import no_progress, rich_progress
+    from retinaface_tf.util.track import no_progress, rich_progress
+    from retinaface_tf.weights.landmark_model import pull_landmark_model
 
     config = MeshLabelConfig(
         threshold=threshold,
@@ -226,7 +206,7 @@ def label_mesh(
     good = every.good(config)
     kept = every.keep(good)
     if sheet is not None:
-        from retinaface_tf.data.mesh_sheet import draw_sheet
+        from retinaface_tf.labelling.mesh_sheet import draw_sheet
 
         draw_sheet(every, good, sheet)
     print(f"{len(paths)} photos, {len(every)} faces, {len(kept)} labelled; in {out}")

@@ -14,7 +14,7 @@ import typer
 from retinaface_tf.cli import bulk
 from retinaface_tf.cli.augmentation import Flip, Rotations, Scales, Tiles, Vote
 from retinaface_tf.presets import DEFAULT_PRESET
-from retinaface_tf.progress import progress_bar
+from retinaface_tf.util.progress import progress_bar
 
 DEFAULT_IOU = 0.4
 
@@ -113,9 +113,9 @@ def detect(
     tables of pictures, any number of them, into Parquet files; a run that was stopped is resumed.
     """
     from retinaface_tf.cli.augmentation import read_augmentation
-    from retinaface_tf.inference.images import list_images
+    from retinaface_tf.images.read import list_images
+    from retinaface_tf.images.video import is_video
     from retinaface_tf.inference.preprocess import parse_size
-    from retinaface_tf.inference.video import is_video
 
     size = parse_size(size)
     augmentation = read_augmentation(scales, flip, vote, rotations, tiles, size)
@@ -168,7 +168,7 @@ def detect(
         **search,
     )
     if augmentation is not None:
-        from retinaface_tf.inference.multiscale import AugmentedDetector
+        from retinaface_tf.inference.test_time_augmentation import AugmentedDetector
 
         detector = AugmentedDetector(
             detector, augmentation, threshold=threshold, iou=iou, max_faces=max_faces
@@ -214,7 +214,7 @@ def demo(
 
 def _require_mesh(detector, augmentation, mesh_format: str) -> None:
     from retinaface_tf.errors import ConfigError
-    from retinaface_tf.inference.finder import NetworkFinder
+    from retinaface_tf.inference.backend import NetworkFinder
 
     if mesh_format not in ("obj", "ply"):
         raise ConfigError(f"--mesh-format {mesh_format!r} must be obj or ply.")
@@ -235,8 +235,8 @@ def _open_detector(
     threads: int | None = None,
     **settings,
 ):
-    from retinaface_tf.detector import RetinaFace
     from retinaface_tf.errors import ConfigError
+    from retinaface_tf.inference.detector import RetinaFace
 
     if precision != "float32" and (server is not None or model is not None):
         raise ConfigError(
@@ -252,8 +252,8 @@ def _open_detector(
 
 
 def _open_server(server: Server, model: Path | None, runtime: str | None, settings: dict):
-    from retinaface_tf.detector import RetinaFace
     from retinaface_tf.errors import ConfigError
+    from retinaface_tf.inference.detector import RetinaFace
 
     if model is not None or runtime is not None:
         raise ConfigError("--server takes the place of --model and --runtime; leave them out.")
@@ -322,7 +322,7 @@ class _Run:
 
     def search_pictures(self, pictures: list[tuple[Path, Path]]) -> None:
         """Each of (file, name under the output folders)."""
-        from retinaface_tf.inference.images import read_image
+        from retinaface_tf.images.read import read_image
 
         paths = [path for path, _ in pictures]
         answers = self.detector.stream(paths, batch_size=self.batch_size)
@@ -336,7 +336,7 @@ class _Run:
     def search_video(self, source: str, limit: int | None) -> None:
         """Every frame of a video or webcam, up to a limit."""
         from retinaface_tf.errors import ImageError
-        from retinaface_tf.inference.video import VideoWriter, open_video
+        from retinaface_tf.images.video import VideoWriter, open_video
 
         name = Path(source.replace(":", "_")).with_suffix("").name
         with ExitStack() as stack:
@@ -364,7 +364,7 @@ class _Run:
                 self._report(source, error, {})
 
     def _report(self, source: str, answer, extra: dict) -> bool:
-        from retinaface_tf.faces import Faces
+        from retinaface_tf.faces.faces import Faces
 
         if isinstance(answer, Faces):
             self.summary.add(Path(source).name, answer)
@@ -378,7 +378,7 @@ class _Run:
         return isinstance(answer, Faces)
 
     def _save(self, name: Path, image, faces) -> None:
-        from retinaface_tf.cli.output import save_picture
+        from retinaface_tf.images.save import save_picture
 
         if self.draw:
             save_picture(self.draw / name, faces.draw(image))

@@ -42,12 +42,12 @@ def mesh(
 
     from retinaface_tf.cli.detect import _open_detector
     from retinaface_tf.cli.evaluation_run import show
-    from retinaface_tf.data.mesh_labels import MeshLabelConfig, read_mesh_labels
+    from retinaface_tf.data.readers.mesh_labels import MeshLabelConfig, read_mesh_labels
     from retinaface_tf.evaluation.mesh import measure_aflw2000, measure_labels, read_aflw2000
     from retinaface_tf.inference.preprocess import parse_size
     from retinaface_tf.mesh.topology import load_topology
     from retinaface_tf.training.dense_features import held_out_photos
-    from retinaface_tf.training.progress import rich_progress
+    from retinaface_tf.util.track import rich_progress
 
     detector = _open_detector(
         preset, model, runtime, threshold=threshold, iou=0.4, size=parse_size(size)
@@ -102,6 +102,6 @@ def mesh(
 def _landmark_model(path: Path) -> Path:
     if str(path) != "auto":
         return path
-    from retinaface_tf.mesh.landmark_source import pull_landmark_model
+    from retinaface_tf.weights.landmark_model import pull_landmark_model
 
     return pull_landmark_model(notify=print)

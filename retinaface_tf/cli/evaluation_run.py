@@ -11,7 +11,7 @@ from typing import Any
 
 from retinaface_tf.cli.augmentation import read_augmentation
 from retinaface_tf.errors import ConfigError
-from retinaface_tf.progress import progress_bar
+from retinaface_tf.util.progress import progress_bar
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,9 +42,9 @@ class DetectorOptions:
         """The detector, and what its answers depend on (for the results' provenance)."""
         from retinaface_tf.cli.detect import _open_detector as open_detector
         from retinaface_tf.evaluation.results import file_sha256
-        from retinaface_tf.inference.multiscale import AugmentedDetector
         from retinaface_tf.inference.preprocess import parse_size
-        from retinaface_tf.inference.runtimes import preset_weights
+        from retinaface_tf.inference.runtimes.open import preset_weights
+        from retinaface_tf.inference.test_time_augmentation import AugmentedDetector
 
         size = parse_size(self.size)
         augmentation = read_augmentation(
@@ -77,7 +77,7 @@ class DetectorOptions:
         """Of the bytes a preset's weights were converted from: the same on every machine."""
         from retinaface_tf.evaluation.results import file_sha256
         from retinaface_tf.presets import PackagedSource, get_preset
-        from retinaface_tf.shipped import shipped_file
+        from retinaface_tf.sources.packaged import shipped_file
 
         source = None if self.model is not None else get_preset(self.preset).source
         if isinstance(source, PackagedSource):

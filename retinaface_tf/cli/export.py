@@ -25,8 +25,8 @@ MaxFaces = Annotated[int, typer.Option(help="Most faces of a picture.")]
 
 def load_source(preset: str, model: Path | None) -> RetinaFaceNetwork:
     """The network in the file `model`, else the preset's with its trained weights."""
-    from retinaface_tf.pull import load_preset
-    from retinaface_tf.weights import load_weights
+    from retinaface_tf.weights.load import load_weights
+    from retinaface_tf.weights.pull import load_preset
 
     return load_weights(model) if model is not None else load_preset(preset)
 
@@ -202,7 +202,7 @@ def require_suffix(out: Path, suffix: str) -> None:
 def suppression_of(wanted: bool, threshold: float, iou: float, max_faces: int):
     """The checked settings of post-processing in the graph, or None."""
     from retinaface_tf.errors import ConfigError
-    from retinaface_tf.export.metadata import Suppression
+    from retinaface_tf.modelfile.metadata import Suppression
 
     if not 0 <= threshold <= 1 or not 0 <= iou <= 1 or max_faces < 1:
         raise ConfigError(

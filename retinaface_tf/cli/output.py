@@ -10,7 +10,8 @@ from typing import TextIO
 import numpy as np
 
 from retinaface_tf.errors import RetinaFaceError
-from retinaface_tf.faces import Faces
+from retinaface_tf.faces.faces import Faces
+from retinaface_tf.images.save import _open_for_writing, save_picture
 
 
 class JsonLines:
@@ -42,29 +43,6 @@ class JsonLines:
         self._stream.close()
         if kind is None:
             self._part.replace(self._path)
-
-
-def _open_for_writing(path: Path) -> TextIO:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path.open("w", encoding="utf-8")
-    except OSError as error:
-        raise RetinaFaceError(f"Cannot write {path}: {error.strerror}.") from error
-
-
-def save_picture(path: Path, image: np.ndarray) -> None:
-    """Writes uint8 RGB [H, W, 3] under a temporary name, then renames; the suffix is the format."""
-    from PIL import Image
-
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        picture_format = Image.registered_extensions().get(path.suffix.lower(), "PNG")
-        Image.fromarray(image).save(temporary, picture_format, quality=92)
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise RetinaFaceError(f"Cannot write {path}: {error.strerror or error}.") from error
 
 
 def save_crops(folder: Path, name: Path, image: np.ndarray, faces: Faces) -> None:

@@ -20,7 +20,8 @@ def presets(
     from rich.console import Console
     from rich.table import Table
 
-    from retinaface_tf.presets import get_preset, list_presets, measured_figures
+    from retinaface_tf.presets import get_preset, list_presets
+    from retinaface_tf.sources.packaged import measured_figures
 
     table = Table("preset", "what it is", "weights and licence", "measured")
     for name in list_presets():

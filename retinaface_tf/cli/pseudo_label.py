@@ -11,8 +11,8 @@ import typer
 from retinaface_tf.presets import DEFAULT_PRESET
 
 if TYPE_CHECKING:
-    from retinaface_tf.data.pseudo_labels import Member
-    from retinaface_tf.inference.multiscale import Augmentation
+    from retinaface_tf.inference.test_time_augmentation import Augmentation
+    from retinaface_tf.labelling.pseudo_labels import Member
 
 
 def pseudo_label(
@@ -62,12 +62,12 @@ def pseudo_label(
     same command goes on where it was stopped; a member added later searches alone. Train on the
     result with `--data json --set data.labels=OUT/labels.jsonl --set data.images=IMAGES`.
     """
-    from retinaface_tf.data.json_labels import read_json_labels
-    from retinaface_tf.data.pseudo_labels import AgreementConfig, label_photos
-    from retinaface_tf.inference.images import list_images
-    from retinaface_tf.inference.multiscale import Augmentation
+    from retinaface_tf.data.readers.json_labels import read_json_labels
+    from retinaface_tf.images.read import list_images
     from retinaface_tf.inference.preprocess import parse_size
-    from retinaface_tf.training.progress import no_progress, rich_progress
+    from retinaface_tf.inference.test_time_augmentation import Augmentation
+    from retinaface_tf.labelling.pseudo_labels import AgreementConfig, label_photos
+    from retinaface_tf.util.track import no_progress, rich_progress
 
     track = no_progress if quiet else rich_progress
     scales = tuple(parse_size(text) for text in sizes.split(","))
@@ -93,13 +93,13 @@ def pseudo_label(
     )
     labels = read_json_labels(out / "labels.jsonl", images)
     if truth is not None:
-        from retinaface_tf.cli.data import read_labels
-        from retinaface_tf.data.label_agreement import compare_labels
+        from retinaface_tf.data.readers.registry import read_labels
+        from retinaface_tf.labelling.label_agreement import compare_labels
 
         kind, _, file = truth.partition(":")
         print(compare_labels(labels, read_labels(kind, Path(file), images)).table())
     if sheet is not None:
-        from retinaface_tf.data.label_sheet import draw_label_sheet
+        from retinaface_tf.labelling.label_sheet import draw_label_sheet
 
         draw_label_sheet(labels, sheet)
 
@@ -114,11 +114,11 @@ def open_member(text: str, forms: Augmentation, threshold: float, threads: int |
     import hashlib
     import json
 
-    from retinaface_tf.data.pseudo_labels import Member
-    from retinaface_tf.detector import RetinaFace
-    from retinaface_tf.inference.multiscale import AugmentedDetector
-    from retinaface_tf.inference.runtimes import preset_weights
-    from retinaface_tf.inference.runtimes.yunet import YuNetFinder
+    from retinaface_tf.inference.detector import RetinaFace
+    from retinaface_tf.inference.runtimes.open import preset_weights
+    from retinaface_tf.inference.test_time_augmentation import AugmentedDetector
+    from retinaface_tf.inference.yunet import YuNetFinder
+    from retinaface_tf.labelling.pseudo_labels import Member
     from retinaface_tf.presets import PackagedSource, get_preset, list_presets
 
     kind, colon, file = text.partition(":")
@@ -143,8 +143,8 @@ def open_member(text: str, forms: Augmentation, threshold: float, threads: int |
 
 def _repeats(photos: dict[str, Path], folders: list[Path], track) -> dict[str, str]:
     """Names of photos that are in one of the folders too, and where."""
-    from retinaface_tf.data.near_duplicates import find_duplicates
-    from retinaface_tf.inference.images import list_images
+    from retinaface_tf.images.read import list_images
+    from retinaface_tf.labelling.near_duplicates import find_duplicates
 
     if not folders:
         return {}

@@ -13,7 +13,7 @@ def train(
     config: Annotated[
         str | None,
         typer.Option(
-            help="configuration: a .toml or .json file, or the name of one in training/configs"
+            help="configuration: a .toml or .json file, or the name of one in retinaface_tf/training/configs"
         ),
     ] = None,
     data: Annotated[

@@ -41,14 +41,12 @@ def train_mesh(
 
     import numpy as np
 
-    from retinaface_tf.data.mesh_labels import MeshLabelConfig, read_mesh_labels
+    from retinaface_tf.data.readers.mesh_labels import MeshLabelConfig, read_mesh_labels
     from retinaface_tf.errors import ConfigError
-    from retinaface_tf.inference.runtimes import open_runtime
-    from retinaface_tf.mesh.packaged import save_head
+    from retinaface_tf.inference.runtimes.open import open_runtime
     from retinaface_tf.mesh.topology import load_topology
     from retinaface_tf.models import add_dense_branch
     from retinaface_tf.presets import SHIPPED_DENSE
-    from retinaface_tf.pull import load_preset
     from retinaface_tf.training.dense_features import (
         DenseFeaturesConfig,
         join_examples,
@@ -56,8 +54,10 @@ def train_mesh(
         read_examples,
     )
     from retinaface_tf.training.dense_head import DenseHeadTraining, train_dense_head
-    from retinaface_tf.training.progress import no_progress, rich_progress
-    from retinaface_tf.weights import save_weights
+    from retinaface_tf.util.track import no_progress, rich_progress
+    from retinaface_tf.weights.dense_head import save_head
+    from retinaface_tf.weights.hdf5 import save_weights
+    from retinaface_tf.weights.pull import load_preset
 
     dense, training = SHIPPED_DENSE, DenseHeadTraining(epochs=epochs)
     for entry in set_ or []:

@@ -18,7 +18,7 @@ def list_weights() -> None:
     from rich.table import Table
 
     from retinaface_tf.presets import PackagedSource, get_preset, list_presets
-    from retinaface_tf.pull import cache_folder, cached_path
+    from retinaface_tf.weights.pull import cache_folder, cached_path
 
     table = Table("preset", "cached", "size", "licence", "where")
     for name in list_presets():
@@ -48,7 +48,7 @@ def pull_weights(
 
     Presets whose weights come with this package need none of that.
     """
-    from retinaface_tf.pull import pull
+    from retinaface_tf.weights.pull import pull
 
     path = pull(name, force=force, notify=lambda line: print(line, file=sys.stderr, flush=True))
     print(path)
@@ -65,15 +65,16 @@ def convert_weights_file(
     """Convert another program's weights of a preset's network into our own format."""
     from retinaface_tf.errors import WeightsError
     from retinaface_tf.presets import get_preset
-    from retinaface_tf.weights import SUFFIX, require_file
+    from retinaface_tf.weights.hdf5 import SUFFIX
+    from retinaface_tf.weights.load import require_file
 
     config = get_preset(preset).config
     require_file(source)
     # Known before the seconds that converting takes.
     if not output.name.endswith(SUFFIX):
         raise WeightsError(f"Cannot write {output}: give a name that ends in {SUFFIX}.")
-    from retinaface_tf.convert import convert_weights
-    from retinaface_tf.weights import save_weights
+    from retinaface_tf.weights.convert.convert import convert_weights
+    from retinaface_tf.weights.hdf5 import save_weights
 
     network = convert_weights(source, config)
     save_weights(network, output)

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from retinaface_tf.config import IMAGENET_MEAN_RGB
-from retinaface_tf.data.annotation import MIRRORED_POINTS
+from retinaface_tf.data.readers.annotation import MIRRORED_POINTS
 from retinaface_tf.errors import ConfigError
 
 # Crops tried until one holds a face's centre.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from retinaface_tf.data.annotation import AnnotatedImage
+from retinaface_tf.data.readers.annotation import AnnotatedImage
 
 # A labelled point may stand this far outside its box, in box sizes, before it is called wrong:
 # annotators' boxes are tight and mouth corners of turned heads reach over their edge.

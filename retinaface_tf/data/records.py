@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from retinaface_tf.data.annotation import AnnotatedImage, common_vertices
+from retinaface_tf.data.readers.annotation import AnnotatedImage, common_vertices
 from retinaface_tf.data.sources import EpochSlice
 from retinaface_tf.errors import DataError
 

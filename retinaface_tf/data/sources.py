@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 import tensorflow as tf
 
-from retinaface_tf.data.annotation import AnnotatedImage, common_vertices
+from retinaface_tf.data.readers.annotation import AnnotatedImage, common_vertices
 from retinaface_tf.errors import DataError
 
 

@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from retinaface_tf.config import RetinaFaceConfig
 from retinaface_tf.errors import ConfigError
+from retinaface_tf.geometry.box_coding import encode_boxes, encode_points
 from retinaface_tf.geometry.boxes import center_to_corners, pairwise_iou
-from retinaface_tf.geometry.coding import encode_boxes, encode_points
 from retinaface_tf.geometry.matching import IGNORED, POSITIVE, match_anchors
 
 # Up to so many faces all anchors are matched at once; else so many anchors at a time.

@@ -14,11 +14,7 @@ from typing import Any
 import numpy as np
 
 from retinaface_tf.errors import ConfigError
-from retinaface_tf.evaluation.average_precision import (
-    NEITHER,
-    RIGHT,
-    area_under_envelope,
-)
+from retinaface_tf.evaluation.average_precision import NEITHER, RIGHT, area_under_envelope
 from retinaface_tf.evaluation.landmarks import FAILURE_ERROR
 from retinaface_tf.evaluation.results import FALSE_POSITIVES, unpack
 from retinaface_tf.evaluation.widerface import NUM_THRESHOLDS, SUBSETS

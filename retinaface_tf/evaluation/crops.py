@@ -87,7 +87,7 @@ def worst_false_alarms(
 
 
 def _add(crops, path: Path | None, box, color, others, caption) -> None:
-    from retinaface_tf.inference.images import read_image
+    from retinaface_tf.images.read import read_image
 
     if path is None:
         return

@@ -10,7 +10,7 @@ import numpy as np
 
 from retinaface_tf.errors import ImageError
 from retinaface_tf.evaluation.detections import DetectionsError
-from retinaface_tf.faces import Faces
+from retinaface_tf.faces.faces import Faces
 
 ALIGNMENTS = ("points", "box", "none")
 
@@ -69,7 +69,7 @@ def face_crops(
     Raises:
         DetectionsError: a picture cannot be read.
     """
-    from retinaface_tf.inference.images import read_image
+    from retinaface_tf.images.read import read_image
 
     paths = iter(paths)
     while window := list(islice(paths, batch_size)):

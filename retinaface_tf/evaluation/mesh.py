@@ -12,13 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
-from retinaface_tf.data.mesh_labels import MeshLabels, five_of_vertices
-from retinaface_tf.detector import RetinaFace
+from retinaface_tf.data.readers.mesh_labels import MeshLabels
 from retinaface_tf.errors import DataError, ImageError
 from retinaface_tf.evaluation.landmarks import MATCH_IOU
 from retinaface_tf.geometry.boxes import pairwise_iou
-from retinaface_tf.inference.images import read_image
+from retinaface_tf.images.read import read_image
+from retinaface_tf.inference.detector import RetinaFace
 from retinaface_tf.mesh.landmark_model import FaceLandmarkModel, roi_of_face
+from retinaface_tf.mesh.landmarks import five_of_vertices
 from retinaface_tf.mesh.pose import (
     head_pose,
     mean_face_by_pose,

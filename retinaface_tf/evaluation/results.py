@@ -22,7 +22,7 @@ from retinaface_tf.evaluation.fddb import FDDBCurve
 from retinaface_tf.evaluation.landmarks import LandmarkErrors
 from retinaface_tf.evaluation.verification import FAR_LEVELS, VerificationResult
 from retinaface_tf.evaluation.widerface import NUM_THRESHOLDS, SUBSETS, WiderFaceResult
-from retinaface_tf.faces import LANDMARK_NAMES
+from retinaface_tf.faces.faces import LANDMARK_NAMES
 
 FORMAT = 1
 FALSE_POSITIVES = (0, 10, 100, 500, 1000, 2000)

@@ -18,11 +18,11 @@ from retinaface_tf.evaluation.detections import (
     read_json_lines,
     write_whole,
 )
-from retinaface_tf.faces import Faces
+from retinaface_tf.faces.faces import Faces
 
 if TYPE_CHECKING:
-    from retinaface_tf.detector import RetinaFace
-    from retinaface_tf.inference.multiscale import AugmentedDetector
+    from retinaface_tf.inference.detector import RetinaFace
+    from retinaface_tf.inference.test_time_augmentation import AugmentedDetector
 
 
 def find_pictures(folder: Path | str, known: Iterable[str]) -> dict[str, Path]:
@@ -31,7 +31,7 @@ def find_pictures(folder: Path | str, known: Iterable[str]) -> dict[str, Path]:
     Raises:
         ConfigError: the folder holds none of them.
     """
-    from retinaface_tf.inference.listing import list_images
+    from retinaface_tf.images.listing import list_images
 
     known = set(known)
     found: dict[str, Path] = {}

@@ -254,15 +254,15 @@ class _Opened:
     def __init__(self, question: dict):
         import cv2
 
-        from retinaface_tf.inference.images import read_image
-        from retinaface_tf.inference.runtimes import RUNTIMES
+        from retinaface_tf.images.read import read_image
+        from retinaface_tf.inference.runtimes.open import RUNTIMES
 
         cv2.setNumThreads(question["threads"])
         model, threads = question["model"], question["threads"]
         start = time.perf_counter()
         if model in RUNTIMES:
             from retinaface_tf import RetinaFace
-            from retinaface_tf.inference.runtimes import preset_weights, runnable_file
+            from retinaface_tf.inference.runtimes.open import preset_weights, runnable_file
 
             detector = RetinaFace.from_preset(question["preset"], runtime=model, threads=threads)
             file, _ = runnable_file(preset_weights(question["preset"], model), model)
@@ -304,8 +304,8 @@ def _open_saved_model(folder: Path, threads: int):
     """`detect` of a SavedModel as `retinaface-tf export savedmodel` writes; settings are its own."""
     import tensorflow as tf
 
-    from retinaface_tf.faces import Faces
-    from retinaface_tf.inference.images import read_image
+    from retinaface_tf.faces.faces import Faces
+    from retinaface_tf.images.read import read_image
 
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     versions = sorted((f for f in folder.iterdir() if f.name.isdigit()), key=lambda f: int(f.name))

@@ -35,7 +35,7 @@ class CalibrationPhotos:
         fill: tuple[float, float, float],
         limit: int = MAX_PHOTOS,
     ):
-        from retinaface_tf.inference.images import list_images
+        from retinaface_tf.images.read import list_images
 
         folder = Path(folder)
         if not folder.is_dir():
@@ -58,7 +58,7 @@ class CalibrationPhotos:
         return len(self.paths)
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        from retinaface_tf.inference.images import read_image
+        from retinaface_tf.images.read import read_image
         from retinaface_tf.inference.preprocess import prepare, stack_padded
 
         for path in self.paths:

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retinaface_tf.errors import ConfigError, RetinaFaceError
-from retinaface_tf.export.dense_weights import ENTRY as DENSE_ENTRY
-from retinaface_tf.export.dense_weights import pack_dense_weights
 from retinaface_tf.export.heads import raw_heads
-from retinaface_tf.export.metadata import ENTRY, ModelMetadata, Suppression, seal
 from retinaface_tf.export.onnx_rewrite import rewrite
-from retinaface_tf.files import write_whole
-from retinaface_tf.inference.runtimes import output_names
+from retinaface_tf.inference.runtimes.runtime import output_names
+from retinaface_tf.modelfile.dense_block import ENTRY as DENSE_ENTRY
+from retinaface_tf.modelfile.dense_block import pack_dense_weights
+from retinaface_tf.modelfile.metadata import ENTRY, ModelMetadata, Suppression, seal
+from retinaface_tf.util.files import write_whole
 
 if TYPE_CHECKING:
     from retinaface_tf.models import RetinaFaceNetwork
@@ -73,7 +73,7 @@ def export_onnx(
     entry = model.metadata_props.add()
     entry.key, entry.value = ENTRY, metadata.to_json()
     if network.dense_head is not None and not suppression:
-        from retinaface_tf.inference.runtimes.keras import dense_weights
+        from retinaface_tf.models.read_heads import dense_weights
 
         entry = model.metadata_props.add()
         entry.key, entry.value = DENSE_ENTRY, pack_dense_weights(dense_weights(network))
@@ -82,7 +82,7 @@ def export_onnx(
 
 def convert_weights_file(source: str, path: str) -> None:
     """The .onnx of a `.weights.h5` or `.keras` file; what the ONNX runtime runs."""
-    from retinaface_tf.weights import load_weights
+    from retinaface_tf.weights.load import load_weights
 
     export_onnx(load_weights(source), path)
 

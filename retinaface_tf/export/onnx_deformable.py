@@ -28,7 +28,7 @@ def mark(x, kernel, offsets, mask=None, *, strides, padding, dilation_rate, grou
     import tensorflow as tf
 
     from retinaface_tf.errors import ConfigError
-    from retinaface_tf.layers.displaced_taps import resolve_padding
+    from retinaface_tf.layers.deformable_sampling import resolve_padding
 
     kh, kw, _, filters = kernel.shape
     (top, bottom), (left, right) = resolve_padding(x, (kh, kw), strides, padding, dilation_rate)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from retinaface_tf.config import RetinaFaceConfig
-from retinaface_tf.export.metadata import Suppression
+from retinaface_tf.modelfile.metadata import Suppression
 
 if TYPE_CHECKING:
     from retinaface_tf.models import RetinaFaceNetwork

@@ -62,8 +62,8 @@ def _convert(network, opset: int):
     import tf2onnx
 
     from retinaface_tf.geometry.anchors import generate_anchors_in_graph
-    from retinaface_tf.inference.runtimes.keras import dense_weights
-    from retinaface_tf.mesh.regression import dense_vertices, sampling_table, slots_of_anchors
+    from retinaface_tf.layers.dense_frames import dense_vertices, sampling_table, slots_of_anchors
+    from retinaface_tf.models.read_heads import dense_weights
 
     config, weights = network.config, dense_weights(network)
     levels = config.dense_levels

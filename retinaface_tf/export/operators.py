@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from retinaface_tf.export.metadata import read_sealed
+from retinaface_tf.modelfile.metadata import read_sealed
 
 
 @dataclass(frozen=True)

@@ -150,8 +150,8 @@ def _choose_version(folder: Path, version: int | None) -> int:
 def _save(model: RetinaFaceNetwork, folder: Path, options: SavedModelOptions) -> None:
     import tensorflow as tf
 
-    from retinaface_tf.export.search_graph import SearchSettings, search_encoded, search_pixels
-    from retinaface_tf.inference.runtimes.keras import dense_weights
+    from retinaface_tf.export.detection_graph import SearchSettings, search_encoded, search_pixels
+    from retinaface_tf.models.read_heads import dense_weights
 
     config = model.config
     if options.precision != "float32":
@@ -193,8 +193,8 @@ def _trace(model: RetinaFaceNetwork, size: tuple[int, int] | None, freeze: bool)
         convert_variables_to_constants_v2,
     )
 
-    from retinaface_tf.inference.runtimes.keras import read_heads
     from retinaface_tf.layers.deformable_conv import for_exporters
+    from retinaface_tf.models.read_heads import read_heads
 
     def heads(images):
         with for_exporters(model):

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from retinaface_tf.errors import ConfigError
-from retinaface_tf.export.dense_weights import ENTRY as DENSE_ENTRY
-from retinaface_tf.export.dense_weights import pack_dense_weights
 from retinaface_tf.export.heads import FACE_OUTPUTS, face_outputs, raw_heads
-from retinaface_tf.export.metadata import ENTRY, ModelMetadata, Suppression, seal
-from retinaface_tf.files import write_whole
-from retinaface_tf.inference.runtimes import HEAD_OUTPUTS, output_names
+from retinaface_tf.inference.runtimes.runtime import HEAD_OUTPUTS, output_names
+from retinaface_tf.modelfile.dense_block import ENTRY as DENSE_ENTRY
+from retinaface_tf.modelfile.dense_block import pack_dense_weights
+from retinaface_tf.modelfile.metadata import ENTRY, ModelMetadata, Suppression, seal
+from retinaface_tf.util.files import write_whole
 
 if TYPE_CHECKING:
     from retinaface_tf.models import RetinaFaceNetwork
@@ -103,7 +103,7 @@ def convert_weights_file(source: str, path: str) -> None:
 
     The smallest size is converted, since the runtime resizes it anyway.
     """
-    from retinaface_tf.weights import load_weights
+    from retinaface_tf.weights.load import load_weights
 
     network = load_weights(source)
     side = 2 * network.config.max_stride
@@ -227,7 +227,7 @@ def _describe(content: bytes, metadata: ModelMetadata, network: RetinaFaceNetwor
         _float_depthwise_kernels(model)
     entries = {ENTRY: metadata.to_json().encode()}
     if network.dense_head is not None and not metadata.suppression:
-        from retinaface_tf.inference.runtimes.keras import dense_weights
+        from retinaface_tf.models.read_heads import dense_weights
 
         entries[DENSE_ENTRY] = pack_dense_weights(dense_weights(network)).encode()
     return seal(pack(model, entries))

@@ -37,8 +37,8 @@ def write_warmup_requests(path: Path, size: tuple[int, int] | None) -> int:
 
 
 def _prediction_log(signature: str, name: str, values) -> bytes:
-    from retinaface_tf.serving.protocol import PredictionLog
-    from retinaface_tf.serving.tensors import to_message
+    from retinaface_tf.protocol.messages import PredictionLog
+    from retinaface_tf.protocol.tensors import to_message
 
     log = PredictionLog()
     request = log.predict_log.request

@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 
 from retinaface_tf.config import RetinaFaceConfig
-from retinaface_tf.faces import Faces
-from retinaface_tf.geometry.suppression import non_max_suppression
+from retinaface_tf.faces.faces import Faces
+from retinaface_tf.geometry.nms import non_max_suppression
 from retinaface_tf.inference.preprocess import Prepared
 
 SHRINKING = 4

@@ -6,14 +6,14 @@ import numpy as np
 
 from retinaface_tf.config import RetinaFaceConfig
 from retinaface_tf.errors import WeightsError
-from retinaface_tf.faces import Faces
+from retinaface_tf.faces.faces import Faces
 from retinaface_tf.geometry.anchors import generate_anchors
+from retinaface_tf.geometry.box_coding import decode_boxes, decode_points
 from retinaface_tf.geometry.boxes import clip_boxes
-from retinaface_tf.geometry.coding import decode_boxes, decode_points
-from retinaface_tf.geometry.suppression import non_max_suppression
+from retinaface_tf.geometry.nms import non_max_suppression
 from retinaface_tf.inference.preprocess import Prepared
-from retinaface_tf.inference.runtimes import DenseOutputs, RawOutputs
-from retinaface_tf.mesh.regression import (
+from retinaface_tf.inference.runtimes.runtime import DenseOutputs, RawOutputs
+from retinaface_tf.layers.dense_frames import (
     dense_vertices,
     sampling_table,
     slots_of_anchors,

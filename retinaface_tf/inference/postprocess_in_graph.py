@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from retinaface_tf.config import RetinaFaceConfig
+from retinaface_tf.geometry.box_coding import decode_boxes, decode_points
 from retinaface_tf.geometry.boxes import clip_boxes
-from retinaface_tf.geometry.coding import decode_boxes, decode_points
-from retinaface_tf.geometry.suppression import non_max_suppression_in_graph
-from retinaface_tf.mesh.regression import (
+from retinaface_tf.geometry.nms import non_max_suppression_in_graph
+from retinaface_tf.layers.dense_frames import (
     dense_vertices,
     sampling_table,
     slots_of_anchors,

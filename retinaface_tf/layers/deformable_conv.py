@@ -14,8 +14,8 @@ import keras
 from keras import layers, ops
 
 from retinaface_tf.errors import ConfigError
-from retinaface_tf.layers.displaced_taps import deformable_conv2d, output_side, pair, sides
-from retinaface_tf.layers.neighbourhoods import Sampling, is_sparse
+from retinaface_tf.layers.deformable_sampling import deformable_conv2d, output_side, pair, sides
+from retinaface_tf.layers.im2col_windows import Sampling, is_sparse
 from retinaface_tf.layers.sampling_grid import Pair
 
 

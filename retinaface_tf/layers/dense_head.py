@@ -7,7 +7,7 @@ import numpy as np
 from keras import layers, ops
 
 from retinaface_tf.config import DenseConfig
-from retinaface_tf.mesh.regression import regress
+from retinaface_tf.layers.dense_frames import regress
 
 
 @keras.saving.register_keras_serializable(package="retinaface_tf")

@@ -12,8 +12,8 @@ from typing import NamedTuple
 from keras import backend, ops
 
 from retinaface_tf.errors import ConfigError
+from retinaface_tf.geometry.box_coding import decode_boxes
 from retinaface_tf.geometry.boxes import corners_to_center
-from retinaface_tf.geometry.coding import decode_boxes
 from retinaface_tf.geometry.matching import NEGATIVE, POSITIVE
 
 TERMS = ("class", "box", "landmark")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from retinaface_tf.errors import DataError
-from retinaface_tf.files import write_whole
+from retinaface_tf.util.files import write_whole
 
 
 def read_obj(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:

@@ -10,7 +10,7 @@ from keras import layers, ops
 
 from retinaface_tf.config import DenseConfig, RetinaFaceConfig
 from retinaface_tf.errors import ConfigError
-from retinaface_tf.geometry.coding import compose_boxes, compose_points
+from retinaface_tf.geometry.box_coding import compose_boxes, compose_points
 from retinaface_tf.layers.context_module import context_module
 from retinaface_tf.layers.convolution import separable_bn
 from retinaface_tf.layers.dense_head import DenseHead

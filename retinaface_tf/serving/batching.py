@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from retinaface_tf.errors import ConfigError
-from retinaface_tf.serving.refusal import Refusal
+from retinaface_tf.serving.request_error import Refusal
 
 Arrays = dict[str, np.ndarray]
 

@@ -8,12 +8,12 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from retinaface_tf.protocol.messages import ModelSpec
 from retinaface_tf.serving.batching import Arrays, Batcher, BatchingParameters
 from retinaface_tf.serving.loaded_model import LoadedModel
 from retinaface_tf.serving.metrics import Metrics
-from retinaface_tf.serving.protocol import ModelSpec
-from retinaface_tf.serving.refusal import Refusal
 from retinaface_tf.serving.repository import Repository
+from retinaface_tf.serving.request_error import Refusal
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,10 +9,10 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from retinaface_tf.errors import ServingError
-from retinaface_tf.serving import protocol
+from retinaface_tf.protocol import messages as protocol
+from retinaface_tf.protocol.tensors import to_array, to_message
 from retinaface_tf.serving.core import Core
-from retinaface_tf.serving.refusal import Refusal
-from retinaface_tf.serving.tensors import to_array, to_message
+from retinaface_tf.serving.request_error import Refusal
 
 
 def build_grpc_server(core: Core, credentials: grpc.ServerCredentials | None, address: str):

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from retinaface_tf.serving.protocol import PredictionLog, SignatureDef
-from retinaface_tf.serving.refusal import Refusal
-from retinaface_tf.serving.tensors import to_array, type_name
+from retinaface_tf.protocol.messages import PredictionLog, SignatureDef
+from retinaface_tf.protocol.tensors import to_array, type_name
+from retinaface_tf.serving.request_error import Refusal
 
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 MAX_WARMUP_REQUESTS = 1000

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Literal
 
 from retinaface_tf.errors import ConfigError
+from retinaface_tf.protocol.messages import GetModelStatusResponse, ModelSpec
 from retinaface_tf.serving.loaded_model import LoadedModel
-from retinaface_tf.serving.protocol import GetModelStatusResponse, ModelSpec
-from retinaface_tf.serving.refusal import Refusal
+from retinaface_tf.serving.request_error import Refusal
 
 logger = logging.getLogger("retinaface_tf.serving")
 # A version that did not load is tried again this many times: it may still be arriving.

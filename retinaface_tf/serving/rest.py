@@ -13,11 +13,11 @@ import numpy as np
 from aiohttp import web
 from google.protobuf import json_format
 
-from retinaface_tf.serving import protocol
+from retinaface_tf.protocol import messages as protocol
+from retinaface_tf.protocol.tensors import STRING
 from retinaface_tf.serving.core import Core
 from retinaface_tf.serving.loaded_model import Signature
-from retinaface_tf.serving.refusal import HTTP_STATUS, Refusal
-from retinaface_tf.serving.tensors import STRING
+from retinaface_tf.serving.request_error import HTTP_STATUS, Refusal
 
 PAGE = Path(__file__).parent / "page"
 _NUMPY = {4: np.uint8, 3: np.int32, 9: np.int64, 1: np.float32}

@@ -11,7 +11,7 @@ from typing import TextIO
 from retinaface_tf.errors import ConfigError, DataError
 from retinaface_tf.training.config import TrainingConfig, apply_overrides, read_values
 
-CONFIGS = Path(__file__).resolve().parent.parent.parent / "training" / "configs"
+CONFIGS = Path(__file__).resolve().parent / "configs"
 # What is run when nothing is said, by the kind of data.
 DEFAULTS = {
     "synthetic": "synthetic",
@@ -59,7 +59,7 @@ def resolve_config(
 
 
 def find_config(name: str) -> Path:
-    """A configuration by path, or by its name in `training/configs`.
+    """A configuration by path, or by its name in `retinaface_tf/training/configs`.
 
     Raises:
         ConfigError: there is none.
@@ -79,8 +79,8 @@ def run(config: TrainingConfig, out: Path, *, restart: bool, quiet: bool, stream
     Raises:
         RetinaFaceError: see `trainer.train`.
     """
-    from retinaface_tf.training.progress import no_progress, rich_progress
     from retinaface_tf.training.trainer import train
+    from retinaface_tf.util.track import no_progress, rich_progress
 
     if restart and os.environ.get("TF_CONFIG"):
         raise ConfigError(

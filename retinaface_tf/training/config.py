@@ -13,12 +13,12 @@ from typing import Any
 
 from retinaface_tf.config import DenseConfig, RetinaFaceConfig
 from retinaface_tf.data.augment import AugmentConfig
-from retinaface_tf.data.synthetic import SyntheticConfig
+from retinaface_tf.data.synthetic.scene import SyntheticConfig
 from retinaface_tf.data.targets import MatchConfig
 from retinaface_tf.errors import ConfigError
+from retinaface_tf.losses.distillation import ImitationConfig
 from retinaface_tf.losses.multitask import LossConfig
 from retinaface_tf.presets import get_preset
-from retinaface_tf.training.imitation import ImitationConfig
 from retinaface_tf.training.schedule import ScheduleConfig
 
 # float64 is for tests: there, runs that should agree do so to many digits.

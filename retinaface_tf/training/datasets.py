@@ -9,21 +9,21 @@ from pathlib import Path
 
 import numpy as np
 
-from retinaface_tf.data.annotation import AnnotatedImage
 from retinaface_tf.data.check import CheckResult, check_images
-from retinaface_tf.data.coco import read_coco
-from retinaface_tf.data.fddb import read_fddb_boxes, read_fddb_ellipses, read_fold_names
-from retinaface_tf.data.json_labels import read_json_labels
-from retinaface_tf.data.mesh_labels import MeshLabelConfig, join_meshes, read_mesh_labels
+from retinaface_tf.data.readers.annotation import AnnotatedImage
+from retinaface_tf.data.readers.coco import read_coco
+from retinaface_tf.data.readers.fddb import read_fddb_boxes, read_fddb_ellipses, read_fold_names
+from retinaface_tf.data.readers.json_labels import read_json_labels
+from retinaface_tf.data.readers.mesh_labels import MeshLabelConfig, join_meshes, read_mesh_labels
+from retinaface_tf.data.readers.retinaface_labels import read_retinaface_labels
+from retinaface_tf.data.readers.widerface import read_widerface
 from retinaface_tf.data.records import RecordSource, read_record_images
-from retinaface_tf.data.retinaface_labels import read_retinaface_labels
 from retinaface_tf.data.sources import ImageSource, LabelledSource
-from retinaface_tf.data.synthetic import draw_images
-from retinaface_tf.data.widerface import read_widerface
+from retinaface_tf.data.synthetic.scene import draw_images
 from retinaface_tf.errors import ConfigError
 from retinaface_tf.training.config import DataConfig, TrainingConfig
 from retinaface_tf.training.dense_features import HELD_OUT, held_out_photos
-from retinaface_tf.training.progress import Track, no_progress
+from retinaface_tf.util.track import Track, no_progress
 
 # Where the usual archives put things, relative to data.root.
 _WIDER_LABELS = (

@@ -15,14 +15,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from retinaface_tf.data.mesh_labels import MeshLabels
+from retinaface_tf.data.readers.mesh_labels import MeshLabels
 from retinaface_tf.errors import DataError
 from retinaface_tf.geometry.anchors import generate_anchors
+from retinaface_tf.geometry.box_coding import decode_boxes, decode_points
 from retinaface_tf.geometry.boxes import clip_boxes
-from retinaface_tf.geometry.coding import decode_boxes, decode_points
-from retinaface_tf.inference.images import read_image
-from retinaface_tf.inference.runtimes import Runtime
-from retinaface_tf.mesh.regression import (
+from retinaface_tf.images.read import read_image
+from retinaface_tf.inference.runtimes.runtime import Runtime
+from retinaface_tf.layers.dense_frames import (
     anchor_frames,
     face_frames,
     sample_features,

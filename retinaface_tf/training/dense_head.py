@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from retinaface_tf.data.mesh_labels import five_of_vertices
 from retinaface_tf.errors import TrainingDiverged
+from retinaface_tf.layers.dense_frames import posed_shape
 from retinaface_tf.layers.dense_head import DenseHead
 from retinaface_tf.losses.mesh import edge_loss, vertex_loss
-from retinaface_tf.mesh.regression import posed_shape
+from retinaface_tf.mesh.landmarks import five_of_vertices
 from retinaface_tf.mesh.topology import MeshTopology
 from retinaface_tf.models import RetinaFaceNetwork
 from retinaface_tf.training.dense_features import DenseExamples

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from retinaface_tf.data.mesh_labels import five_of_vertices
 from retinaface_tf.data.pipeline import TrainingPipeline
-from retinaface_tf.geometry.coding import decode_boxes
-from retinaface_tf.mesh.regression import Frames, anchor_frames, face_frames, to_frames
+from retinaface_tf.geometry.box_coding import decode_boxes
+from retinaface_tf.layers.dense_frames import Frames, anchor_frames, face_frames, to_frames
+from retinaface_tf.losses.mesh_term import rows_of_anchors
+from retinaface_tf.losses.positives import choose_positives
+from retinaface_tf.mesh.landmarks import five_of_vertices
 from retinaface_tf.models import RetinaFaceNetwork
 from retinaface_tf.training.dense_head import begin_at_principal_directions
-from retinaface_tf.training.mesh_term import rows_of_anchors
-from retinaface_tf.training.positives import choose_positives
 
 # Positives that are looked at, and of each picture.
 _POSITIVES, _OF_PICTURE = 1000, 4

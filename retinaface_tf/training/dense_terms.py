@@ -8,11 +8,11 @@ import keras
 import numpy as np
 
 from retinaface_tf.errors import ConfigError
+from retinaface_tf.losses.mesh_term import MeshTerm
 from retinaface_tf.losses.multitask import LossConfig
 from retinaface_tf.mesh.topology import load_topology
 from retinaface_tf.models import RetinaFaceNetwork
-from retinaface_tf.training.mesh_term import MeshTerm
-from retinaface_tf.training.pixel_term import PixelTerm
+from retinaface_tf.reconstruction.pixel_term import PixelTerm
 
 
 class DenseTerm(Protocol):

@@ -10,15 +10,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from retinaface_tf.detector import RetinaFace
 from retinaface_tf.evaluation.average_precision import (
     Curve,
     match_detections,
     precision_recall_curve,
 )
-from retinaface_tf.faces import Faces
+from retinaface_tf.faces.faces import Faces
+from retinaface_tf.inference.detector import RetinaFace
 from retinaface_tf.inference.preprocess import bucket_shape
-from retinaface_tf.inference.runtimes import RawOutputs
+from retinaface_tf.inference.runtimes.runtime import RawOutputs
 from retinaface_tf.models import RetinaFaceNetwork
 from retinaface_tf.training.datasets import ValidationSet
 
@@ -105,7 +105,7 @@ class Evaluator:
 
     def picture(self, index: int) -> np.ndarray:
         """uint8 RGB [H, W, 3] of a validation picture."""
-        from retinaface_tf.inference.images import read_image
+        from retinaface_tf.images.read import read_image
 
         source = self.validation.pixels()[index]
         return read_image(str(source) if isinstance(source, Path) else source)

@@ -11,10 +11,10 @@ import numpy as np
 from retinaface_tf.config import RetinaFaceConfig
 from retinaface_tf.errors import ConfigError
 from retinaface_tf.models import RetinaFaceNetwork, build_retinaface
+from retinaface_tf.models.parts import PARTS, layers_of, part_of
 from retinaface_tf.presets import list_presets
 from retinaface_tf.training.batch_statistics import measure_statistics
 from retinaface_tf.training.config import InitConfig
-from retinaface_tf.training.step import PARTS, layers_of, part_of
 
 # Batches of pictures that statistics are measured on.
 _STATISTICS_BATCHES = 50
@@ -67,11 +67,11 @@ def open_source(config: RetinaFaceConfig, source: str) -> RetinaFaceNetwork:
         WeightsError: the file is missing, damaged or of another network.
     """
     if source in list_presets():
-        from retinaface_tf.pull import load_preset
+        from retinaface_tf.weights.pull import load_preset
 
         return load_preset(source)
-    from retinaface_tf.convert import convert_weights
-    from retinaface_tf.weights import is_own_file, load_weights, require_file
+    from retinaface_tf.weights.convert.convert import convert_weights
+    from retinaface_tf.weights.load import is_own_file, load_weights, require_file
 
     path = require_file(Path(source))
     return load_weights(path) if is_own_file(path) else convert_weights(path, config)

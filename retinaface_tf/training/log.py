@@ -6,8 +6,8 @@ import csv
 from pathlib import Path
 from typing import Any
 
+from retinaface_tf.losses.distillation import IMITATED_TERMS
 from retinaface_tf.losses.multitask import DENSE_TERMS, FIRST_STAGE_TERMS, TERMS
-from retinaface_tf.training.imitation import IMITATED_TERMS
 
 COLUMNS = (
     *("epoch", "step", "learning_rate", "loss"),

@@ -25,8 +25,10 @@ import tensorflow as tf
 from retinaface_tf.data.pipeline import TrainingPipeline
 from retinaface_tf.data.sources import ImageSource
 from retinaface_tf.errors import ConfigError
+from retinaface_tf.losses.distillation import ENLARGED, Imitation, shrink
 from retinaface_tf.mesh.topology import MeshTopology, load_topology
-from retinaface_tf.training import pictures
+from retinaface_tf.models.parts import freeze
+from retinaface_tf.training import progress_images as pictures
 from retinaface_tf.training.agreement import check_agreement, code_facts, configuration_facts
 from retinaface_tf.training.averaging import MovingAverage
 from retinaface_tf.training.batch_statistics import fix_statistics
@@ -38,18 +40,16 @@ from retinaface_tf.training.dense_start import begin_dense_head
 from retinaface_tf.training.distributed import Devices, choose_devices
 from retinaface_tf.training.evaluation import Evaluation, Evaluator
 from retinaface_tf.training.fused_norm import use_fused_norm
-from retinaface_tf.training.imitation import ENLARGED, Imitation, shrink
 from retinaface_tf.training.initialize import initial_network, open_source
 from retinaface_tf.training.log import RunLog
-from retinaface_tf.training.progress import Track, no_progress
 from retinaface_tf.training.schedule import DetectorSchedule
 from retinaface_tf.training.step import (
     DetectorTraining,
-    freeze,
     make_optimizer,
     set_synchronized_batch_norm,
 )
-from retinaface_tf.weights import save_weights
+from retinaface_tf.util.track import Track, no_progress
+from retinaface_tf.weights.hdf5 import save_weights
 
 # Steps between TensorBoard's scalars of single steps.
 _SCALAR_STEPS = 20

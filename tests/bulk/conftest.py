@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from retinaface_tf import RetinaFace
-from tests.bright_pixel import BrightPixelRuntime, picture
+from tests.helpers.bright_pixel import BrightPixelRuntime, picture
 
 pytest.importorskip("pyarrow")
 

@@ -30,7 +30,7 @@ if "--engine" not in sys.argv:
 
     class Finder(importlib.abc.MetaPathFinder):
         def find_spec(self, name, path, target=None):
-            if name != "retinaface_tf.inference.finder":
+            if name != "retinaface_tf.inference.backend":
                 return None
             sys.meta_path.remove(self)
             spec = importlib.util.find_spec(name)

@@ -6,7 +6,7 @@ import pytest
 
 from retinaface_tf import Faces
 from retinaface_tf.bulk import read_results
-from retinaface_tf.bulk.picture import Picture
+from retinaface_tf.bulk.bulk_image import Picture
 from retinaface_tf.bulk.results import ResultRows, read_report, shard_name
 from retinaface_tf.errors import DataError, ImageError
 

@@ -11,9 +11,9 @@ from retinaface_tf.bulk import run as module
 from retinaface_tf.bulk.network import NetworkSpec
 from retinaface_tf.bulk.results import shard_name
 from retinaface_tf.errors import ConfigError, DataError, RetinaFaceError, WorkerError
-from retinaface_tf.inference.multiscale import Augmentation
-from tests.bright_pixel import BrightPixelRuntime
+from retinaface_tf.inference.test_time_augmentation import Augmentation
 from tests.bulk.conftest import encoded, write_tar
+from tests.helpers.bright_pixel import BrightPixelRuntime
 
 cli._register_commands()
 

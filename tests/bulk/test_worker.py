@@ -12,7 +12,7 @@ from retinaface_tf.bulk.shards import list_shards
 from retinaface_tf.bulk.work import Job, detect_shard
 from retinaface_tf.bulk.worker import Worker
 from retinaface_tf.errors import DataError, ImageError, WorkerError
-from retinaface_tf.inference.multiscale import Augmentation
+from retinaface_tf.inference.test_time_augmentation import Augmentation
 from tests.bulk.conftest import encoded
 
 

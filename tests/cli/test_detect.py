@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from retinaface_tf import RetinaFace, cli
 from retinaface_tf.cli import detect as command
-from tests.bright_pixel import BrightPixelRuntime, picture
+from tests.helpers.bright_pixel import BrightPixelRuntime, picture
 
 cli._register_commands()
 

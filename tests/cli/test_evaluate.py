@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from retinaface_tf import RetinaFace, cli
 from retinaface_tf.cli import detect as detect_command
 from retinaface_tf.errors import RetinaFaceError
-from tests.bright_pixel import BrightPixelRuntime, picture
+from tests.helpers.bright_pixel import BrightPixelRuntime, picture
 
 cli._register_commands()
 
@@ -31,7 +31,7 @@ def run(monkeypatch, tmp_path):
         return RetinaFace(BrightPixelRuntime(), **settings)
 
     monkeypatch.setattr(detect_command, "_open_detector", open_detector)
-    monkeypatch.setattr("retinaface_tf.pull.resolve", lambda preset, **_: tmp_path / "none")
+    monkeypatch.setattr("retinaface_tf.weights.pull.resolve", lambda preset, **_: tmp_path / "none")
     return lambda *arguments: CliRunner().invoke(cli.app, ["evaluate", *map(str, arguments)])
 
 

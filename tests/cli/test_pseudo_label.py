@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from retinaface_tf.cli import data
-from retinaface_tf.data.json_labels import read_json_labels
+from retinaface_tf.data.readers.json_labels import read_json_labels
 from retinaface_tf.errors import WeightsError
 
 

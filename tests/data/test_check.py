@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from retinaface_tf.data.annotation import AnnotatedImage
 from retinaface_tf.data.check import check_images
-from retinaface_tf.data.synthetic import encode_jpeg
+from retinaface_tf.data.readers.annotation import AnnotatedImage
+from retinaface_tf.data.synthetic.scene import encode_jpeg
 
 
 @pytest.fixture

@@ -7,20 +7,16 @@ import pytest
 import tensorflow as tf
 
 from retinaface_tf.config import RetinaFaceConfig
-from retinaface_tf.data.annotation import AnnotatedImage
 from retinaface_tf.data.augment import AugmentConfig, load_and_augment
-from retinaface_tf.data.mesh_labels import (
-    MeshLabelConfig,
-    five_of_vertices,
-    join_meshes,
-    read_mesh_labels,
-)
 from retinaface_tf.data.pipeline import TrainingPipeline
+from retinaface_tf.data.readers.annotation import AnnotatedImage
+from retinaface_tf.data.readers.mesh_labels import MeshLabelConfig, join_meshes, read_mesh_labels
 from retinaface_tf.data.records import RecordSource, pack_images
 from retinaface_tf.data.sources import EpochSlice, LabelledSource
 from retinaface_tf.errors import DataError
+from retinaface_tf.mesh.landmarks import five_of_vertices
 from retinaface_tf.mesh.topology import load_topology
-from tests.training.meshed_faces import meshed_picture, write_mesh_labels
+from tests.helpers.meshed_faces import meshed_picture, write_mesh_labels
 
 EVERYTHING = AugmentConfig(crop_scale=(0.6, 1.6), flip=0.5, rotate=0.5)
 PART = EpochSlice(seed=1, epoch=0, steps=1, batch=3, end=3)

@@ -7,13 +7,13 @@ import pytest
 import tensorflow as tf
 
 from retinaface_tf.config import RetinaFaceConfig
-from retinaface_tf.data.annotation import AnnotatedImage
 from retinaface_tf.data.augment import AugmentConfig, load_and_augment
-from retinaface_tf.data.json_labels import read_json_labels
 from retinaface_tf.data.pipeline import TrainingPipeline
+from retinaface_tf.data.readers.annotation import AnnotatedImage
+from retinaface_tf.data.readers.json_labels import read_json_labels
 from retinaface_tf.data.records import RecordSource, pack_images
 from retinaface_tf.data.sources import EpochSlice, LabelledSource
-from retinaface_tf.data.synthetic import encode_jpeg
+from retinaface_tf.data.synthetic.scene import encode_jpeg
 from retinaface_tf.data.targets import MatchConfig, encode_targets
 from retinaface_tf.errors import DataError
 from retinaface_tf.geometry.anchors import generate_anchors

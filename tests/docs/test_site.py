@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import ast
 import re
-import sys
 from pathlib import Path
 
+import data_flow
+import links
+import pages
 import pytest
 import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(REPOSITORY / "docs" / "tools"))
 
-import data_flow  # noqa: E402
-import links  # noqa: E402
-import pages  # noqa: E402
 
 PAGE = '<html><body><h1 id="top">t</h1>{}</body></html>'
 
@@ -64,7 +62,7 @@ def test_links_of_files_become_links_of_pages():
     text = "\n".join(
         [
             "[a](../docs/speed.md#memory-with-ever-new-sizes) [b](../tflite)",
-            "[c](../retinaface_tf/faces.py) [d](../benchmarks/detect.py)",
+            "[c](../retinaface_tf/faces/faces.py) [d](../benchmarks/detect.py)",
             "[e](https://example.org/x.md) [f](#here) [g](../benchmarks)",
             "```",
             "[h](nowhere.md)",
@@ -75,7 +73,7 @@ def test_links_of_files_become_links_of_pages():
     out = pages.rewrite_links(text, "serving/README.md", REPOSITORY, sources).split("\n")
     assert out[0] == "[a](../speed.md#memory-with-ever-new-sizes) [b](../tflite/README.md)"
     assert out[1] == (
-        "[c](../api/faces.md#retinaface_tf.faces) [d](../sources/benchmarks/detect.py.md)"
+        "[c](../api/faces.md#retinaface_tf.faces.faces) [d](../sources/benchmarks/detect.py.md)"
     )
     assert out[2] == "[e](https://example.org/x.md) [f](#here) g"
     assert out[4] == "[h](nowhere.md)"

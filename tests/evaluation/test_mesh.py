@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from retinaface_tf.data.mesh_labels import MeshLabels, five_of_vertices
+from retinaface_tf.data.readers.mesh_labels import MeshLabels
 from retinaface_tf.errors import DataError
 from retinaface_tf.evaluation.mesh import (
     DENSE,
@@ -17,7 +17,8 @@ from retinaface_tf.evaluation.mesh import (
     measure_labels,
     read_aflw2000,
 )
-from retinaface_tf.faces import Faces
+from retinaface_tf.faces.faces import Faces
+from retinaface_tf.mesh.landmarks import five_of_vertices
 from retinaface_tf.mesh.pose import rotation_of_angles
 from retinaface_tf.mesh.topology import load_topology
 

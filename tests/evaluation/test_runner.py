@@ -9,7 +9,7 @@ from PIL import Image
 from retinaface_tf import RetinaFace
 from retinaface_tf.errors import ConfigError
 from retinaface_tf.evaluation.runner import find_pictures, run_detector
-from tests.bright_pixel import BrightPixelRuntime, picture
+from tests.helpers.bright_pixel import BrightPixelRuntime, picture
 
 SETTINGS = {"weights": "none", "scales": ["original"]}
 

@@ -29,7 +29,7 @@ def differences(network, path, images):
 @pytest.mark.slow
 @pytest.mark.parametrize("checkpoint", CHECKPOINTS)
 def test_public_checkpoints_agree(data, checkpoint, tmp_path, astronaut):
-    from retinaface_tf.convert import convert_weights
+    from retinaface_tf.weights.convert.convert import convert_weights
 
     network = convert_weights(data / "weights" / checkpoint, RetinaFaceConfig())
     assert differences(network, tmp_path / "x.tflite", astronaut[None, :256, 64:320]) < 1e-4

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from retinaface_tf.errors import ConfigError
-from retinaface_tf.inference.runtimes import open_runtime
+from retinaface_tf.inference.runtimes.open import open_runtime
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -97,7 +97,7 @@ def test_a_runtime_that_cannot_run_a_file_is_refused(tflite):
 @pytest.mark.slow
 def test_weights_are_converted_once(network, tmp_path, monkeypatch, pictures, expected):
     from retinaface_tf.inference.runtimes import compiled
-    from retinaface_tf.weights import save_weights
+    from retinaface_tf.weights.hdf5 import save_weights
 
     monkeypatch.setenv("RETINAFACE_TF_CACHE", str(tmp_path / "cache"))
     weights = save_weights(network, tmp_path / "x.weights.h5")

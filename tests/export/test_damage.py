@@ -5,8 +5,8 @@ import pytest
 
 from retinaface_tf.config import RetinaFaceConfig
 from retinaface_tf.errors import WeightsError
-from retinaface_tf.export.metadata import ModelMetadata, Suppression, open_sealed, seal
-from retinaface_tf.inference.runtimes import open_runtime
+from retinaface_tf.inference.runtimes.open import open_runtime
+from retinaface_tf.modelfile.metadata import ModelMetadata, Suppression, open_sealed, seal
 
 
 def test_the_note_survives_the_round_trip():

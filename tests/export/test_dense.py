@@ -7,10 +7,10 @@ import pytest
 
 from retinaface_tf import RetinaFace
 from retinaface_tf.config import DenseConfig
-from retinaface_tf.export.metadata import Suppression
 from retinaface_tf.export.tflite import export_tflite
+from retinaface_tf.modelfile.metadata import Suppression
 from retinaface_tf.models import add_dense_branch
-from retinaface_tf.weights import save_weights
+from retinaface_tf.weights.hdf5 import save_weights
 
 SIZE = (96, 160)
 

@@ -5,8 +5,8 @@ import pytest
 
 from retinaface_tf import RetinaFace
 from retinaface_tf.errors import ConfigError, WeightsError
-from retinaface_tf.inference.runtimes import open_runtime
 from retinaface_tf.inference.runtimes.keras import KerasRuntime
+from retinaface_tf.inference.runtimes.open import open_runtime
 
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("tf2onnx")
@@ -24,8 +24,8 @@ def test_any_batch_and_size_equals_keras(onnx, network, rng, shape):
 def test_faces_of_the_graph_are_those_of_numpy(onnx, network, pictures, tmp_path):
     import onnx as onnx_package
 
-    from retinaface_tf.export.metadata import Suppression
     from retinaface_tf.export.onnx_faces import append_suppression
+    from retinaface_tf.modelfile.metadata import Suppression
 
     model = onnx_package.load(onnx)
     append_suppression(model, network.config, Suppression(threshold=0.6, iou=0.4, max_faces=9))
@@ -60,8 +60,8 @@ def test_an_opset_out_of_range_is_refused(network, tmp_path):
 def test_the_opset_is_the_one_asked_for(network, tmp_path):
     import onnx as onnx_package
 
-    from retinaface_tf.export.metadata import Suppression
     from retinaface_tf.export.onnx import export_onnx
+    from retinaface_tf.modelfile.metadata import Suppression
 
     settings = Suppression(threshold=0.5, iou=0.4, max_faces=5)
     path = export_onnx(network, tmp_path / "x.onnx", opset=13, suppression=settings)

@@ -1,21 +1,16 @@
 """TFLite files: equal to Keras, self-describing, wholly delegated, at any size."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from retinaface_tf import RetinaFace
 from retinaface_tf.errors import ConfigError, ImageError, WeightsError
-from retinaface_tf.export.metadata import Suppression, read_sealed
 from retinaface_tf.export.tflite import export_tflite
-from retinaface_tf.geometry.suppression import non_max_suppression
+from retinaface_tf.geometry.nms import non_max_suppression
 from retinaface_tf.inference.runtimes.keras import KerasRuntime
 from retinaface_tf.inference.runtimes.litert import LiteRTRuntime
-
-sys.path.insert(0, str(Path(__file__).parent))
-import reader
+from retinaface_tf.modelfile.metadata import Suppression, read_sealed
+from tests.helpers import tflite_reader as reader
 
 
 def largest_difference(outputs, expected):

@@ -5,11 +5,9 @@ import pytest
 from keras import ops
 
 from retinaface_tf.config import PUBLIC_LEVELS
-from retinaface_tf.geometry import anchors, boxes, coding
-from retinaface_tf.geometry.suppression import (
-    non_max_suppression,
-    non_max_suppression_in_graph,
-)
+from retinaface_tf.geometry import anchors, boxes
+from retinaface_tf.geometry import box_coding as coding
+from retinaface_tf.geometry.nms import non_max_suppression, non_max_suppression_in_graph
 
 
 def random_boxes(rng, *shape, size=640.0):

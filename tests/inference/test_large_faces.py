@@ -7,11 +7,11 @@ import pytest
 from retinaface_tf import RetinaFace
 from retinaface_tf.config import RetinaFaceConfig
 from retinaface_tf.errors import ConfigError
-from retinaface_tf.faces import Faces
+from retinaface_tf.faces.faces import Faces
 from retinaface_tf.geometry.anchors import generate_anchors
 from retinaface_tf.inference.large_faces import join_large_faces
 from retinaface_tf.inference.preprocess import Prepared, bucket_shape
-from retinaface_tf.inference.runtimes import RawOutputs
+from retinaface_tf.inference.runtimes.runtime import RawOutputs
 from retinaface_tf.presets import YUNET
 
 

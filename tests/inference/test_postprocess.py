@@ -7,11 +7,11 @@ from keras import ops
 from retinaface_tf.config import RetinaFaceConfig
 from retinaface_tf.errors import WeightsError
 from retinaface_tf.geometry.anchors import generate_anchors
-from retinaface_tf.geometry.coding import encode_boxes, encode_points
+from retinaface_tf.geometry.box_coding import encode_boxes, encode_points
 from retinaface_tf.inference.postprocess import read_faces
 from retinaface_tf.inference.postprocess_in_graph import read_faces_in_graph
 from retinaface_tf.inference.preprocess import Prepared
-from retinaface_tf.inference.runtimes import RawOutputs
+from retinaface_tf.inference.runtimes.runtime import RawOutputs
 
 CONFIG = RetinaFaceConfig()
 

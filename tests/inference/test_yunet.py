@@ -7,8 +7,8 @@ import pytest
 
 from retinaface_tf import RetinaFace
 from retinaface_tf.errors import WeightsError
-from retinaface_tf.inference.multiscale import Augmentation, detect_augmented
-from retinaface_tf.inference.runtimes.yunet import YuNetFinder
+from retinaface_tf.inference.test_time_augmentation import Augmentation, detect_augmented
+from retinaface_tf.inference.yunet import YuNetFinder
 
 # What the public RetinaFace weights say of the NASA portrait: image left eye, right eye, nose, mouth.
 POINTS = [[205, 101], [247, 103], [224, 129], [202, 138], [244, 141]]

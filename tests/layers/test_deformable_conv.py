@@ -11,7 +11,7 @@ from onnx.reference import ReferenceEvaluator
 
 from retinaface_tf.errors import ConfigError
 from retinaface_tf.layers.deformable_conv import DeformableConv2D
-from retinaface_tf.layers.displaced_taps import deformable_conv2d
+from retinaface_tf.layers.deformable_sampling import deformable_conv2d
 
 # What the running backend has.
 SAMPLINGS = ("gather", "sparse") if keras.backend.backend() == "tensorflow" else ("gather",)

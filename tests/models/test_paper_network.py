@@ -8,7 +8,7 @@ from retinaface_tf import build_retinaface
 from retinaface_tf.config import PAPER_LEVELS, PyramidLevel, RetinaFaceConfig
 from retinaface_tf.errors import ConfigError
 from retinaface_tf.geometry.anchors import generate_anchors, level_shapes
-from retinaface_tf.geometry.coding import (
+from retinaface_tf.geometry.box_coding import (
     compose_boxes,
     compose_points,
     decode_boxes,

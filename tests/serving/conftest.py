@@ -25,7 +25,7 @@ def network():
 @pytest.fixture(scope="session")
 def threshold(network, photos):
     """A score that some anchors of the untrained network reach, and most do not."""
-    from retinaface_tf.inference.images import read_image
+    from retinaface_tf.images.read import read_image
     from retinaface_tf.inference.runtimes.keras import KerasRuntime
 
     runtime = KerasRuntime(network)

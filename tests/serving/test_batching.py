@@ -10,7 +10,7 @@ import pytest
 
 from retinaface_tf.errors import ConfigError
 from retinaface_tf.serving.batching import Batcher, BatchingParameters, read_batching_file
-from retinaface_tf.serving.refusal import Refusal
+from retinaface_tf.serving.request_error import Refusal
 
 
 class Model:

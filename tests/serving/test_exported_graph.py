@@ -13,11 +13,11 @@ from retinaface_tf import RetinaFace
 from retinaface_tf.errors import ConfigError
 from retinaface_tf.export.savedmodel import SavedModelOptions, export_savedmodel, parse_frame
 from retinaface_tf.geometry.boxes import pairwise_iou
-from retinaface_tf.inference.images import read_image
+from retinaface_tf.images.read import read_image
 from retinaface_tf.inference.preprocess import stack_padded
 from retinaface_tf.inference.runtimes.keras import KerasRuntime
+from retinaface_tf.protocol.messages import PredictionLog
 from retinaface_tf.serving.loaded_model import LoadedModel
-from retinaface_tf.serving.protocol import PredictionLog
 
 HERE = Path(__file__).parent
 
@@ -60,7 +60,12 @@ def foreign(model_folder, photos, tmp_path_factory):
         files.append(folder / str(i))
         files[-1].write_bytes(data)
     run = subprocess.run(
-        [sys.executable, HERE / "load_savedmodel.py", model_folder / "1", *files],
+        [
+            sys.executable,
+            HERE.parent / "helpers" / "load_savedmodel.py",
+            model_folder / "1",
+            *files,
+        ],
         capture_output=True,
         text=True,
         cwd=folder,
@@ -215,7 +220,7 @@ def test_frames_are_written_as_width_by_height():
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float16", "bfloat16"])
 def test_half_precision_finds_the_same_faces(precision, data, public_weights, tmp_path):
-    from retinaface_tf.weights import load_weights
+    from retinaface_tf.weights.load import load_weights
 
     network = load_weights(public_weights)
     path = export_savedmodel(network, tmp_path, SavedModelOptions(precision=precision))

@@ -35,7 +35,7 @@ def fifty(data):
 
 @pytest.fixture(scope="module")
 def trained(public_weights):
-    from retinaface_tf.weights import load_weights
+    from retinaface_tf.weights.load import load_weights
 
     return load_weights(public_weights)
 
@@ -83,7 +83,7 @@ def test_clients_nobody_here_wrote_get_them_too(trained_server, expected, fifty,
             "rest": "requests",
         }[kind]
     )
-    script = Path(__file__).parent / "foreign_client.py"
+    script = Path(__file__).parents[1] / "helpers" / "foreign_client.py"
     target = trained_server.rest if kind == "rest" else trained_server.grpc
     run = subprocess.run(
         [sys.executable, script, kind, target, "retinaface", *fifty],

@@ -9,8 +9,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from retinaface_tf.export.picture_decoding import GOOD, TOO_LARGE, UNDECODABLE, decode_upright
-from retinaface_tf.inference.images import read_image
+from retinaface_tf.export.image_decoding import GOOD, TOO_LARGE, UNDECODABLE, decode_upright
+from retinaface_tf.images.read import read_image
 
 MAX_PIXELS = 1_000_000
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from retinaface_tf.errors import ServingError
-from retinaface_tf.serving import protocol
-from retinaface_tf.serving.protocol import POOL, TensorProto
-from retinaface_tf.serving.tensors import to_array, to_message
+from retinaface_tf.protocol import messages as protocol
+from retinaface_tf.protocol.messages import POOL, TensorProto
+from retinaface_tf.protocol.tensors import to_array, to_message
 
 # In a process of its own: the published modules fill the default pool.
 PUBLISHED = """

@@ -23,11 +23,11 @@ pytest.importorskip("aiohttp")
 from retinaface_tf import RetinaFace
 from retinaface_tf.errors import ConfigError, ImageError, ServingError
 from retinaface_tf.inference.runtimes.keras import KerasRuntime
-from retinaface_tf.serving import protocol
+from retinaface_tf.protocol import messages as protocol
+from retinaface_tf.protocol.client import EndpointOptions, connect
+from retinaface_tf.protocol.tensors import to_message
 from retinaface_tf.serving.batching import BatchingParameters
-from retinaface_tf.serving.client import EndpointOptions, connect
 from retinaface_tf.serving.core import Limits
-from retinaface_tf.serving.tensors import to_message
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 QUICK = EndpointOptions(retries=0, timeout=60)

@@ -5,15 +5,14 @@ from __future__ import annotations
 import base64
 import importlib.util
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.helpers.tflite_reader import faces as read_plainly
+
 REPOSITORY = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(REPOSITORY / "tests" / "export"))
-from reader import faces as read_plainly  # noqa: E402
 
 
 @pytest.fixture(scope="module")

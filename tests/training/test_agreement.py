@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from retinaface_tf import __version__
-from retinaface_tf.data.annotation import AnnotatedImage
+from retinaface_tf.data.readers.annotation import AnnotatedImage
 from retinaface_tf.data.sources import LabelledSource
 from retinaface_tf.errors import ConfigError
 from retinaface_tf.training import agreement
@@ -19,7 +19,7 @@ from retinaface_tf.training.agreement import (
     first_difference,
 )
 from retinaface_tf.training.distributed import Devices, _check_port, _naming_the_missing
-from tests.training.small_run import small_config
+from tests.helpers.small_run import small_config
 
 
 def test_one_worker_needs_no_agreement():

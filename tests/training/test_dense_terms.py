@@ -17,15 +17,15 @@ from retinaface_tf.data.pipeline import TrainingPipeline
 from retinaface_tf.data.sources import LabelledSource
 from retinaface_tf.errors import ConfigError
 from retinaface_tf.geometry.crops import crop_squares
+from retinaface_tf.losses.mesh_term import MeshTerm
 from retinaface_tf.losses.multitask import LossConfig
+from retinaface_tf.losses.positives import choose_positives
 from retinaface_tf.mesh.topology import load_topology
-from retinaface_tf.models.reconstruction import gather_cells, interpret
+from retinaface_tf.reconstruction.head import gather_cells, interpret
 from retinaface_tf.training.config import OptimizerConfig
 from retinaface_tf.training.dense_start import begin_dense_head
-from retinaface_tf.training.mesh_term import MeshTerm
-from retinaface_tf.training.positives import choose_positives
 from retinaface_tf.training.step import DetectorTraining
-from tests.training.meshed_faces import meshed_picture
+from tests.helpers.meshed_faces import meshed_picture
 
 SIDE = 96
 PLAIN = AugmentConfig(crop_scale=(1.0, 1.0), flip=0, photometric=0)

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from retinaface_tf.config import DenseConfig
-from retinaface_tf.detector import RetinaFace
 from retinaface_tf.errors import ConfigError
+from retinaface_tf.inference.detector import RetinaFace
 from retinaface_tf.training.trainer import train
-from tests.training.meshed_faces import write_mesh_labels
-from tests.training.small_run import VALUES, small_config
+from tests.helpers.meshed_faces import write_mesh_labels
+from tests.helpers.small_run import VALUES, small_config
 
 
 @pytest.fixture(scope="module")

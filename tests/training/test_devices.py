@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.training.meshed_faces import write_mesh_labels
-from tests.training.small_run import VALUES
+from tests.helpers.meshed_faces import write_mesh_labels
+from tests.helpers.small_run import VALUES
 
-SCRIPT = Path(__file__).with_name("small_run.py")
+SCRIPT = Path(__file__).parents[1] / "helpers" / "small_run.py"
 ROOT = Path(__file__).resolve().parents[2]
 DOUBLE = {"precision": "float64", "optimizer": {"clip_norm": 5.0, "ema": 0.75}}
 

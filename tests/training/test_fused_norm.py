@@ -9,9 +9,9 @@ import tensorflow as tf
 
 from retinaface_tf.config import RetinaFaceConfig
 from retinaface_tf.models import build_retinaface
+from retinaface_tf.models.parts import freeze
 from retinaface_tf.training.batch_statistics import fix_statistics
 from retinaface_tf.training.fused_norm import use_fused_norm
-from retinaface_tf.training.step import freeze
 
 CONFIG = RetinaFaceConfig(channels=8)
 

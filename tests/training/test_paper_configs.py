@@ -15,9 +15,9 @@ from retinaface_tf.mesh.topology import load_topology
 from retinaface_tf.presets import get_preset
 from retinaface_tf.training.config import read_config
 from retinaface_tf.training.step import DetectorTraining
-from tests.training.meshed_faces import meshed_picture
+from tests.helpers.meshed_faces import meshed_picture
 
-CONFIGS = Path(__file__).resolve().parents[2] / "training" / "configs"
+CONFIGS = Path(__file__).resolve().parents[2] / "retinaface_tf" / "training" / "configs"
 ROWS = sorted((CONFIGS / "ablation").glob("*.toml"))
 
 

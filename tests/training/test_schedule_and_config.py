@@ -8,14 +8,10 @@ import numpy as np
 import pytest
 
 from retinaface_tf.errors import ConfigError
-from retinaface_tf.training.config import (
-    TrainingConfig,
-    apply_overrides,
-    read_config,
-)
+from retinaface_tf.training.config import TrainingConfig, apply_overrides, read_config
 from retinaface_tf.training.schedule import DetectorSchedule, ScheduleConfig
 
-CONFIGS = Path(__file__).resolve().parents[2] / "training" / "configs"
+CONFIGS = Path(__file__).resolve().parents[2] / "retinaface_tf" / "training" / "configs"
 
 
 def test_the_papers_schedule():

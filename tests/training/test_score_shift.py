@@ -13,7 +13,7 @@ import pytest
 from retinaface_tf import build_retinaface
 from retinaface_tf.evaluation.average_precision import Curve
 from retinaface_tf.training.score_shift import best_threshold, shift_scores
-from retinaface_tf.weights import save_weights
+from retinaface_tf.weights.hdf5 import save_weights
 
 ROOT = Path(__file__).resolve().parents[2]
 

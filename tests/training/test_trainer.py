@@ -8,11 +8,11 @@ import pytest
 import tensorflow as tf
 
 from retinaface_tf.errors import ConfigError, DataError, TrainingDiverged
+from retinaface_tf.models.parts import freeze, part_of
 from retinaface_tf.training.distributed import choose_devices
-from retinaface_tf.training.step import freeze, part_of
 from retinaface_tf.training.trainer import _Run, train
-from retinaface_tf.weights import load_weights
-from tests.training.small_run import VALUES, small_config
+from retinaface_tf.weights.load import load_weights
+from tests.helpers.small_run import VALUES, small_config
 
 
 class Watch:

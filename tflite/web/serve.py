@@ -129,8 +129,8 @@ def export_both(
 
     from retinaface_tf.export.calibration import CalibrationPhotos
     from retinaface_tf.export.tflite import export_tflite
-    from retinaface_tf.pull import load_preset
-    from retinaface_tf.weights import load_weights
+    from retinaface_tf.weights.load import load_weights
+    from retinaface_tf.weights.pull import load_preset
 
     loaded = load_weights(network) if network else load_preset(preset)
     mean = loaded.config.pixel_mean
@@ -157,7 +157,7 @@ def export_both(
 
 def copy_packaged(folder: Path, source) -> list[str]:
     """The files of a network that lies in the package, int8 measured on real photos; their names."""
-    from retinaface_tf.shipped import shipped_file
+    from retinaface_tf.sources.packaged import shipped_file
 
     names = []
     for precision in ("float32", "int8"):

@@ -23,8 +23,8 @@ _NAMES = {".tflite": "LiteRT", ".onnx": "onnxruntime"}
 
 def compiled_path(weights: Path, suffix: str = ".tflite") -> Path:
     """Where the .tflite or .onnx of a weights file is cached; its name follows their bytes."""
-    from retinaface_tf.export import REVISION
-    from retinaface_tf.pull import cache_folder
+    from retinaface_tf.modelfile.revision import REVISION
+    from retinaface_tf.weights.pull import cache_folder
 
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()[:16]
     return cache_folder() / "compiled" / f"{digest}-{REVISION}{suffix}"
@@ -45,7 +45,7 @@ def compile_weights(
     Raises:
         WeightsError: the weights are missing or damaged, or the cache cannot be written.
     """
-    from retinaface_tf.weights import require_file
+    from retinaface_tf.weights.load import require_file
 
     weights = require_file(weights)
     target = compiled_path(weights, suffix)

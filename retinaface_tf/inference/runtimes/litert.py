@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from retinaface_tf.errors import ImageError, WeightsError
-from retinaface_tf.export.dense_weights import read_dense_weights
-from retinaface_tf.export.metadata import read_sealed
 from retinaface_tf.inference.preprocess import bucket_shape
-from retinaface_tf.inference.runtimes import RawOutputs, join_outputs, output_names
+from retinaface_tf.inference.runtimes.runtime import RawOutputs, join_outputs, output_names
+from retinaface_tf.modelfile.dense_block import read_dense_weights
+from retinaface_tf.modelfile.metadata import read_sealed
 
 # Interpreters kept for shapes seen before: no more than so many pixels of input together. One
 # takes about 100 bytes a pixel.

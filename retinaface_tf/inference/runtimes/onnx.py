@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from retinaface_tf.errors import RetinaFaceError, WeightsError
-from retinaface_tf.export.dense_weights import read_dense_weights
-from retinaface_tf.export.metadata import read_sealed
-from retinaface_tf.inference.runtimes import RawOutputs, join_outputs, output_names
+from retinaface_tf.inference.runtimes.runtime import RawOutputs, join_outputs, output_names
+from retinaface_tf.modelfile.dense_block import read_dense_weights
+from retinaface_tf.modelfile.metadata import read_sealed
 
 
 class OnnxRuntime:

@@ -1,6 +1,6 @@
 /**
- * Vertices of found faces, from feature maps (retinaface_tf/mesh/regression.py). Its weights lie in
- * the .tflite as a block of their own (retinaface_tf/export/dense_weights.py).
+ * Vertices of found faces, from feature maps (retinaface_tf/layers/dense_frames.py). Its weights lie in
+ * the .tflite as a block of their own (retinaface_tf/modelfile/dense_block.py).
  */
 
 import { ModelError } from "./errors.js";

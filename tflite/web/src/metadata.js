@@ -1,6 +1,6 @@
 /**
  * What a .tflite says about itself: one JSON block, sealed by a checksum of the whole file
- * (retinaface_tf/export/metadata.py writes it).
+ * (retinaface_tf/modelfile/metadata.py writes it).
  */
 
 import { ModelError } from "./errors.js";

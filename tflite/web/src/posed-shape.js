@@ -2,7 +2,7 @@
 
 /**
  * The linear map from the mean's five points to the picture is made a scaled rotation by its polar
- * decomposition (`posed_shape` in retinaface_tf/mesh/regression.py).
+ * decomposition (`posed_shape` in retinaface_tf/layers/dense_frames.py).
  *
  * @param {number[][]} points five x, y in the face's frame
  * @param {number[][]} five five x, y, z of the mean

@@ -1,0 +1,199 @@
+"""Files of mesh labels, as `data label-mesh` writes them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from retinaface_tf.data.readers.annotation import AnnotatedImage
+from retinaface_tf.errors import DataError
+from retinaface_tf.geometry.boxes import pairwise_iou
+from retinaface_tf.mesh.landmarks import five_of_vertices
+
+# Least IoU of two boxes of one face: annotators' ones go up to the crown, the detector's do not.
+SAME_FACE = 0.35
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeshLabelConfig:
+    """Which faces are labelled and kept.
+
+    Attributes:
+        threshold: least score of the detector.
+        min_side: shorter side of the face's box in pixels; smaller faces give no good mesh.
+        min_presence: the landmark model's probability that there is a face.
+        max_disagreement: mean distance of its five points from the detector's, in sqrt(W * H) of
+            the box.
+        per_part: pictures whose labels are written together.
+    """
+
+    threshold: float = 0.8
+    min_side: float = 30.0
+    min_presence: float = 0.9
+    max_disagreement: float = 0.08
+    per_part: int = 250
+
+
+@dataclass(frozen=True)
+class MeshLabels:
+    """Labelled faces of many pictures.
+
+    Attributes:
+        images: the pictures' paths.
+        image: int32 [N] which picture a face is in.
+        boxes: float32 [N, 4] the detector's.
+        landmarks: float32 [N, 5, 2] the detector's.
+        vertices: float32 [N, V, 3] pixels, z with the nose tip at 0.
+        presence: float32 [N].
+        disagreement: float32 [N], see `MeshLabelConfig`.
+    """
+
+    images: list[str]
+    image: np.ndarray
+    boxes: np.ndarray
+    landmarks: np.ndarray
+    vertices: np.ndarray
+    presence: np.ndarray
+    disagreement: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+    def keep(self, chosen: np.ndarray) -> MeshLabels:
+        """The faces that an index array or a mask selects, of the same pictures."""
+        arrays = {name: getattr(self, name)[chosen] for name in _ARRAYS}
+        return MeshLabels(images=self.images, **arrays)
+
+    def good(self, config: MeshLabelConfig) -> np.ndarray:
+        """bool [N], the filters' verdict."""
+        sure = self.presence >= config.min_presence
+        return sure & (self.disagreement <= config.max_disagreement)
+
+    def annotated(self, good: np.ndarray | None = None) -> list[AnnotatedImage]:
+        """As pictures with labels; pictures without a face are left out.
+
+        Args:
+            good: bool [N]; a face that is not is ignored and has no mesh. None: all are.
+        """
+        good = np.ones(len(self), bool) if good is None else good
+        images = []
+        for i in np.unique(self.image):
+            mine = self.image == i
+            images.append(
+                AnnotatedImage(
+                    Path(self.images[i]),
+                    self.boxes[mine],
+                    self.landmarks[mine],
+                    ~good[mine],
+                    np.where(good[mine, None, None], self.vertices[mine], np.nan),
+                )
+            )
+        return images
+
+
+def join_meshes(images: Sequence[AnnotatedImage], labels: MeshLabels) -> list[AnnotatedImage]:
+    """Pictures whose faces have the meshes of the labels' faces at the same places.
+
+    A face is the same in both when the boxes overlap most among a picture's and by at least
+    `SAME_FACE` in IoU; a mesh goes to one face only. Pictures are the same by their resolved path.
+
+    Args:
+        images: with labels of their own.
+        labels: of some of these pictures' faces.
+
+    Raises:
+        DataError: no picture is the same.
+    """
+    faces_of: dict[str, list[int]] = {}
+    places = [os.path.realpath(path) for path in labels.images]
+    for number, picture in enumerate(labels.image):
+        faces_of.setdefault(places[picture], []).append(number)
+    joined, shared = [], 0
+    for image in images:
+        theirs = np.array(faces_of.get(os.path.realpath(image.path), ()), int)
+        shared += len(theirs) > 0
+        mine, others = _same_faces(image.boxes, labels.boxes[theirs])
+        if len(mine):
+            vertices = np.full((len(image.boxes), *labels.vertices.shape[1:]), np.nan, np.float32)
+            vertices[mine] = labels.vertices[theirs[others]]
+            image = dataclasses.replace(image, vertices=vertices)
+        joined.append(image)
+    if not shared:
+        first = labels.images[0] if labels.images else "none"
+        raise DataError(
+            f"The mesh labels are of other pictures (the first is {first}); label these ones with "
+            "`retinaface-tf data label-mesh`."
+        )
+    return joined
+
+
+def _same_faces(boxes: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of boxes [N, 4] and others [M, 4], the ones that overlap most first: two int arrays."""
+    overlap = pairwise_iou(boxes, others)
+    pairs = []
+    while overlap.size and overlap.max() >= SAME_FACE:
+        pair = np.unravel_index(overlap.argmax(), overlap.shape)
+        pairs.append(pair)
+        overlap[pair[0]], overlap[:, pair[1]] = 0, 0
+    first, second = np.array(pairs, int).reshape(-1, 2).T
+    return first, second
+
+
+_ARRAYS = ("image", "boxes", "landmarks", "vertices", "presence", "disagreement")
+
+
+def disagreement(vertices: np.ndarray, landmarks: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Mean distance of five points of a mesh from a detector's, in sqrt(W * H) of the box.
+
+    Args:
+        vertices: [N, V, 3].
+        landmarks: [N, 5, 2].
+        boxes: [N, 4].
+    """
+    distance = np.linalg.norm(five_of_vertices(vertices)[..., :2] - landmarks, axis=-1)
+    size = np.sqrt(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1))
+    return distance.mean(axis=1) / size
+
+
+def read_mesh_labels(folder: Path, config: MeshLabelConfig | None = None) -> MeshLabels:
+    """What `label_pictures` wrote.
+
+    Args:
+        folder: of the parts.
+        config: its filters are applied; None keeps every face.
+
+    Raises:
+        DataError: the folder has no parts or one is damaged.
+    """
+    parts = sorted(Path(folder).glob("part-*.npz"))
+    if not parts:
+        raise DataError(f"{folder} holds no mesh labels; run `retinaface-tf data label-mesh`.")
+    images, arrays = [], {name: [] for name in _ARRAYS}
+    for path in parts:
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                content = {name: file[name] for name in (*_ARRAYS, "images")}
+        except Exception as error:  # numpy and zipfile report damage in many classes
+            raise DataError(
+                f"{path} is damaged ({type(error).__name__}); remove it and label again."
+            ) from None
+        content["image"] = content["image"] + len(images)
+        images += json.loads(content.pop("images").tobytes())
+        for name, values in content.items():
+            arrays[name].append(values)
+    labels = MeshLabels(images, **{name: np.concatenate(v) for name, v in arrays.items()})
+    return labels.keep(labels.good(config)) if config else labels
+
+
+def _key_of(path: Path) -> str | None:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return str(file["key"])
+    except Exception:  # missing or damaged: made anew
+        return None

@@ -1,0 +1,209 @@
+"""From a trained network to the files of `retinaface_tf.sources.packaged`, looked at before they take their place."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import retinaface_tf
+from retinaface_tf.errors import WeightsError
+from retinaface_tf.faces.faces import Faces
+from retinaface_tf.sources.packaged import FOLDER, file_names
+
+FORMAT = 1
+# (height, width) of the pictures int8 is measured on, and the input that the files begin with: any
+# other size that is a multiple of the coarsest stride may be fed after resizing.
+SIZE = (640, 640)
+# Two answers are the same face from this overlap on; int8 rounds.
+LEAST_IOU = {"float32": 0.95, "int8": 0.75}
+MOST_SCORE_CHANGE = {"float32": 0.02, "int8": 0.2}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """How far a file's answer on the picture is from that of the network it was made of.
+
+    Attributes:
+        faces: found by both.
+        least_iou: of a face's two boxes.
+        score_change: largest of a face.
+        point_change: largest of a point, as a part of sqrt(W * H) of its face.
+    """
+
+    faces: int
+    least_iou: float
+    score_change: float
+    point_change: float
+
+
+def release(
+    weights: str | Path,
+    preset: str,
+    calibration: str | Path,
+    picture: str | Path | np.ndarray,
+    *,
+    stem: str | None = None,
+    out: str | Path = FOLDER,
+    figures: Mapping[str, str] | None = None,
+    facts: Mapping[str, str] | None = None,
+    threshold: float = 0.5,
+    notify: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Writes the files of a packaged network: all of them, or none.
+
+    First the weights are rounded to float16, then both .tflite files are made of the rounded ones.
+    Each is asked for the faces of a picture and has to find those that `weights` finds.
+
+    Args:
+        weights: `.weights.h5` of the trained network.
+        preset: whose network it is; noted in the files.
+        calibration: folder of photos like those int8 will see, 100 are enough.
+        picture: with at least one face; see `inference.images.read_image`.
+        stem: what the files' names begin with; the preset's name unless told.
+        out: folder of the files.
+        figures: what was measured with these weights, by what it is.
+        facts: anything else worth knowing: data, command, hours, ...
+        threshold: least score of the faces compared.
+        notify: is told what is being done and found, a line at a time.
+
+    Returns:
+        What `STEM.json` holds.
+
+    Raises:
+        ConfigError: no preset has that name, or there are too few photos.
+        ImageError: the picture cannot be read.
+        WeightsError: the weights are damaged or of another network, float16 cannot hold them, an
+            answer differs, or the folder cannot be written.
+    """
+    from retinaface_tf.export.calibration import CalibrationPhotos
+    from retinaface_tf.export.tflite import export_tflite
+    from retinaface_tf.images.read import read_image
+    from retinaface_tf.inference.detector import RetinaFace
+    from retinaface_tf.inference.runtimes.keras import KerasRuntime
+    from retinaface_tf.presets import get_preset
+    from retinaface_tf.weights.load import load_weights, require_file
+    from retinaface_tf.weights.npz import load_compact_weights, save_compact_weights
+
+    weights, out = require_file(weights), Path(out)
+    config = get_preset(preset).config
+    photos = CalibrationPhotos(calibration, SIZE, config.pixel_mean)
+    network = load_weights(weights, config)
+    image = read_image(picture)
+    notify(f"{weights}: {network.count_params():,} numbers")
+    expected = RetinaFace(KerasRuntime(network)).detect(image, threshold=threshold)
+    if not len(expected):
+        raise WeightsError(f"{weights} finds no face in the picture: there is nothing to compare.")
+    names = file_names(stem or preset)
+    out.mkdir(parents=True, exist_ok=True)
+    # In the same folder, so that renaming moves nothing.
+    with tempfile.TemporaryDirectory(prefix=".release-", dir=out) as folder:
+        made = {kind: Path(folder) / name for kind, name in names.items()}
+        save_compact_weights(network, made["weights"])
+        network = load_compact_weights(made["weights"])
+        for precision in ("float32", "int8"):
+            notify(f"exporting {names[precision]}")
+            export_tflite(
+                network,
+                made[precision],
+                size=SIZE,
+                precision=precision,
+                calibration=photos if precision == "int8" else None,
+                preset=preset,
+            )
+        detectors = {
+            "weights": RetinaFace(KerasRuntime(network)),
+            "float32": RetinaFace.from_file(made["float32"]),
+            "int8": RetinaFace.from_file(made["int8"]),
+        }
+        check = {}
+        for kind, detector in detectors.items():
+            found = detector.detect(image, threshold=threshold)
+            agreement = compare_faces(expected, found, kind, names[kind])
+            check[names[kind]] = asdict(agreement)
+            notify(
+                f"{names[kind]}: {made[kind].stat().st_size / 1e6:.3f} MB, {agreement.faces} of "
+                f"{len(expected)} faces, IoU from {agreement.least_iou:.3f}, scores within "
+                f"{agreement.score_change:.3f}, points within {100 * agreement.point_change:.2f} %"
+            )
+        description = {
+            "format": FORMAT,
+            "preset": preset,
+            "date": datetime.date.today().isoformat(),
+            "version": retinaface_tf.__version__,
+            "parameters": network.count_params(),
+            "made_of": {"name": weights.name, "sha256": _sha256(weights)},
+            "calibration_photos": len(photos),
+            "files": {
+                names[kind]: {"bytes": made[kind].stat().st_size, "sha256": _sha256(made[kind])}
+                for kind in detectors
+            },
+            "check": check,
+            "figures": dict(figures or {}),
+            "facts": dict(facts or {}),
+        }
+        made["facts"].write_text(json.dumps(description, indent=2, ensure_ascii=False) + "\n")
+        _move(made, {kind: out / name for kind, name in names.items()})
+    return description
+
+
+def compare_faces(expected: Faces, found: Faces, kind: str, name: str) -> Agreement:
+    """How far two answers on one picture are apart.
+
+    Args:
+        expected, found: the answers.
+        kind: "int8" is allowed more than the others.
+        name: of what found them, for messages.
+
+    Raises:
+        WeightsError: they are not the same faces.
+    """
+    from retinaface_tf.geometry.boxes import pairwise_iou
+
+    kind = "int8" if kind == "int8" else "float32"
+    if len(found) != len(expected):
+        raise WeightsError(
+            f"{name} finds {len(found)} faces where the weights find {len(expected)}; nothing was "
+            "written."
+        )
+    overlaps = np.asarray(pairwise_iou(expected.boxes, found.boxes))
+    partner = overlaps.argmax(1)
+    least = float(overlaps.max(1).min())
+    change = float(np.abs(expected.scores - found.scores[partner]).max())
+    sizes = np.sqrt(np.prod(expected.boxes[:, 2:] - expected.boxes[:, :2], axis=1))
+    moved = np.linalg.norm(expected.landmarks - found.landmarks[partner], axis=-1)
+    if (
+        len(set(partner.tolist())) < len(partner)
+        or least < LEAST_IOU[kind]
+        or change > MOST_SCORE_CHANGE[kind]
+    ):
+        raise WeightsError(
+            f"{name} finds other faces than the weights (IoU {least:.2f}, scores differ by "
+            f"{change:.2f}); nothing was written."
+        )
+    return Agreement(
+        faces=len(found),
+        least_iou=round(least, 4),
+        score_change=round(change, 4),
+        point_change=round(float((moved / sizes[:, None]).max()), 4),
+    )
+
+
+def _move(made: dict[str, Path], places: dict[str, Path]) -> None:
+    """Renames files into their places, the facts last."""
+    try:
+        for kind, path in made.items():
+            path.replace(places[kind])
+    except OSError as error:
+        raise WeightsError(f"Cannot write {error.filename}: {error.strerror}.") from None
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,167 @@
+"""What a detection is: the faces of one picture as arrays, and what people do with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from retinaface_tf.geometry.similarity import estimate_similarity
+
+LANDMARK_NAMES = ("left_eye", "right_eye", "nose", "left_mouth_corner", "right_mouth_corner")
+
+# Where the five points sit in the 112x112 crop of the ArcFace family of embedders
+# (insightface, `arcface_dst`).
+ALIGNED_POINTS_112 = np.array(
+    [
+        [38.2946, 51.6963],
+        [73.5318, 51.5014],
+        [56.0252, 71.7366],
+        [41.5493, 92.3655],
+        [70.7299, 92.2041],
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Face:
+    """One face.
+
+    Attributes:
+        box: float32 [4] x1, y1, x2, y2 in image pixels.
+        score: probability, 0..1.
+        landmarks: float32 [5, 2] x, y in image pixels, in the order of `LANDMARK_NAMES`; left and
+            right are the image's.
+        vertices: float32 [V, 3] x, y, z in image pixels, or None.
+    """
+
+    box: np.ndarray
+    score: float
+    landmarks: np.ndarray
+    vertices: np.ndarray | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """{"box": [x1, y1, x2, y2], "score": s, "landmarks": [[x, y] x5]}, rounded for JSON.
+
+        With a mesh also "pose" [yaw, pitch, roll] in degrees and "vertices" [[x, y, z] xV].
+        """
+        return {
+            "box": [round(float(v), 2) for v in self.box],
+            "score": round(float(self.score), 5),
+            "landmarks": [[round(float(v), 2) for v in point] for point in self.landmarks],
+            **({} if self.vertices is None else self._dense_dict()),
+        }
+
+    def _dense_dict(self) -> dict[str, Any]:
+        vertices = [[round(float(v), 2) for v in vertex] for vertex in self.vertices]
+        return {"pose": [round(v, 2) for v in self.pose], "vertices": vertices}
+
+    @property
+    def pose(self) -> tuple[float, float, float] | None:
+        """Yaw, pitch and roll in degrees, see `Faces.pose`; None without vertices."""
+        if self.vertices is None:
+            return None
+        return tuple(float(v) for v in _head_pose(self.vertices[None])[0])
+
+
+@dataclass(frozen=True, eq=False)
+class Faces:
+    """All faces of one picture, best score first.
+
+    Attributes:
+        boxes: float32 [N, 4] x1, y1, x2, y2 in pixels of the original image, inside it.
+        scores: float32 [N], descending, 0..1.
+        landmarks: float32 [N, 5, 2] x, y in image pixels: the image's left eye, right eye, nose,
+            left mouth corner, right mouth corner. A point of a cut-off face may lie outside.
+        image_size: (height, width) of the picture.
+        vertices: float32 [N, V, 3] in image pixels, z away from the viewer with the nose tip near
+            0, or None where the model has no dense branch.
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    landmarks: np.ndarray
+    image_size: tuple[int, int]
+    vertices: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __iter__(self) -> Iterator[Face]:
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, key):
+        """An integer gives a `Face`; a slice, mask or index array gives `Faces`."""
+        vertices = None if self.vertices is None else self.vertices[key]
+        if isinstance(key, int | np.integer):
+            return Face(self.boxes[key], float(self.scores[key]), self.landmarks[key], vertices)
+        return Faces(
+            self.boxes[key], self.scores[key], self.landmarks[key], self.image_size, vertices
+        )
+
+    @classmethod
+    def empty(cls, image_size: tuple[int, int], num_vertices: int | None = None) -> Faces:
+        """No face in a picture of (height, width), with no mesh of so many vertices."""
+        none = np.zeros((0, 4), np.float32)
+        vertices = np.zeros((0, num_vertices, 3), np.float32) if num_vertices else None
+        return cls(none, none[:, 0], np.zeros((0, 5, 2), np.float32), image_size, vertices)
+
+    @property
+    def pose(self) -> np.ndarray | None:
+        """Yaw, pitch and roll in degrees, float64 [N, 3], measured on the vertices.
+
+        Positive yaw looks to the image's left, positive pitch up, positive roll is tilted clockwise
+        (`mesh.pose.head_pose`). None without vertices.
+        """
+        return None if self.vertices is None else _head_pose(self.vertices)
+
+    def to_dict(self) -> dict[str, Any]:
+        """{"width": W, "height": H, "faces": [...]}: a line of `detect --json`, less the name."""
+        height, width = self.image_size
+        return {"width": width, "height": height, "faces": [face.to_dict() for face in self]}
+
+    def draw(self, image: np.ndarray) -> np.ndarray:
+        """A copy of the picture with boxes, scores, points and meshes drawn on it.
+
+        Args:
+            image: uint8 RGB [H, W, 3], the picture that was searched.
+
+        Returns:
+            uint8 RGB [H, W, 3].
+        """
+        from retinaface_tf.faces.drawing import draw_faces
+
+        return draw_faces(image, self)
+
+    def align(self, image: np.ndarray, size: int = 112) -> np.ndarray:
+        """Crops turned and scaled so that the five points meet the ArcFace template.
+
+        Args:
+            image: uint8 RGB [H, W, 3], the picture that was searched.
+            size: side of the crops in pixels.
+
+        Returns:
+            uint8 RGB [N, size, size, 3]; black where a crop reaches outside the picture.
+        """
+        import cv2
+
+        crops = np.zeros((len(self), size, size, 3), np.uint8)
+        template = ALIGNED_POINTS_112 * (size / 112)
+        for crop, points, (x1, y1, x2, y2) in zip(crops, self.landmarks, self.boxes):
+            target = template
+            if np.ptp(points, axis=0).max() < 1:
+                # Points that fell together (a face of a pixel or two) have no direction: its box.
+                points = np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]])
+                target = np.array([[0, 0], [size, 0], [size, size], [0, size]])
+            matrix = estimate_similarity(points, target)
+            crop[:] = cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR)
+        return crops
+
+
+def _head_pose(vertices: np.ndarray) -> np.ndarray:
+    from retinaface_tf.mesh.pose import head_pose
+    from retinaface_tf.mesh.topology import load_topology
+
+    return head_pose(vertices, load_topology().mean)

@@ -1,0 +1,171 @@
+"""Reading a picture, whatever it is given as, into RGB pixels."""
+
+from __future__ import annotations
+
+import os
+import stat
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from retinaface_tf.errors import ImageError
+from retinaface_tf.images import decode as decoding
+from retinaface_tf.images.listing import IMAGE_SUFFIXES, list_images
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "MAX_PIXELS",
+    "NamedBytes",
+    "describe_source",
+    "list_images",
+    "read_image",
+]
+
+MAX_PIXELS = 100_000_000
+
+
+class NamedBytes(bytes):
+    """An encoded picture that messages call by a name.
+
+    Args:
+        content: of the file.
+        name: where it comes from.
+    """
+
+    name: str
+
+    def __new__(cls, content: bytes, name: str):
+        named = super().__new__(cls, content)
+        named.name = name
+        return named
+
+
+ImageSource = str | os.PathLike | bytes | bytearray | memoryview | np.ndarray | Image.Image
+
+
+def read_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """The pixels of a picture, upright.
+
+    Files may be JPEG, PNG, WebP, BMP, TIFF or GIF (the first frame or page of several), with 8 or
+    16 bits (the high byte is kept), grey, RGB, palette, CMYK or YCCK (without colour management).
+    Transparency is laid on white. EXIF orientation is applied, for Pillow images that still carry
+    it too, so that `Image.open(path)` and `path` give the same.
+
+    Args:
+        source: path, encoded bytes, a uint8 array or a Pillow image. Arrays are RGB [H, W, 3]
+            (returned as they are, not copied), RGBA [H, W, 4] or grey [H, W] or [H, W, 1].
+        max_pixels: larger pictures are refused; files by their header, before decoding.
+
+    Returns:
+        RGB uint8 [H, W, 3]. May be read-only; do not write into it.
+
+    Raises:
+        ImageError: one sentence naming the source and what is wrong with it.
+    """
+    name = describe_source(source)
+    if isinstance(source, np.ndarray):
+        return _from_array(source, name, max_pixels)
+    if isinstance(source, Image.Image):
+        return _from_pillow(source, name, max_pixels)
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return decoding.decode(BytesIO(source), name, max_pixels)
+    if isinstance(source, (str, os.PathLike)):
+        return _from_path(source, name, max_pixels)
+    raise ImageError(
+        f"Cannot read {name}: a picture is a path, bytes, a numpy array (np.asarray(...)) "
+        "or a Pillow image."
+    )
+
+
+def describe_source(source: object) -> str:
+    """What messages call a picture: its path, or "the array given" and the like."""
+    if isinstance(source, (str, os.PathLike)):
+        # A name that is not UTF-8 must not break the printing of its message.
+        return os.fsencode(source).decode(errors="replace") or "''"
+    if isinstance(source, NamedBytes):
+        return source.name
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return "the bytes given"
+    if isinstance(source, np.ndarray):
+        return "the array given"
+    if isinstance(source, Image.Image):
+        return getattr(source, "filename", "") or "the Pillow image given"
+    return f"the {type(source).__name__} given"
+
+
+def _from_path(path: str | os.PathLike, name: str, max_pixels: int) -> np.ndarray:
+    try:
+        mode = Path(path).stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise ImageError(f"Cannot read {name}: it is a folder, not a picture.")
+        if not stat.S_ISREG(mode) and not stat.S_ISFIFO(mode):
+            raise ImageError(f"Cannot read {name}: it is a device, not a picture.")
+        with Path(path).open("rb") as file:
+            stream = file if stat.S_ISREG(mode) else BytesIO(file.read())
+            return decoding.decode(stream, name, max_pixels)
+    except FileNotFoundError as error:
+        hint = "; download it first" if "://" in name else ""
+        raise ImageError(f"Cannot read {name}: there is no such file{hint}.") from error
+    except PermissionError as error:
+        raise ImageError(f"Cannot read {name}: you may not read it (permission denied).") from error
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+        reason = getattr(error, "strerror", None) or "this is not a file name"
+        raise ImageError(f"Cannot read {name!a}: {reason[0].lower()}{reason[1:]}.") from error
+
+
+def _from_pillow(image: Image.Image, name: str, max_pixels: int) -> np.ndarray:
+    decoding.check_size(*image.size, name, max_pixels)
+    with decoding.quiet_pillow:
+        try:
+            image.load()
+            pixels = decoding.rgb_pixels(image, name)
+            return decoding.upright(pixels, decoding.orientation(image))
+        except ImageError:
+            raise
+        except Exception as error:  # Pillow raises a dozen kinds
+            raise ImageError(f"Cannot read {name}: Pillow cannot decode it.") from error
+
+
+def _from_array(array: np.ndarray, name: str, max_pixels: int) -> np.ndarray:
+    shape = f"its shape is {array.shape}"
+    wanted = "a picture is uint8 [H, W, 3] RGB"
+    if array.size == 0:
+        raise ImageError(f"Cannot read {name}: {shape}, so it holds no pixels.")
+    if array.ndim == 4:
+        raise ImageError(f"Cannot read {name}: {shape}, a batch; give a list of pictures instead.")
+    if array.ndim not in (2, 3):
+        raise ImageError(f"Cannot read {name}: {shape}; {wanted}.")
+    channels = array.shape[2] if array.ndim == 3 else 1
+    if channels not in (1, 3, 4):
+        remedy = "move the channels last with array.transpose(1, 2, 0)"
+        raise ImageError(
+            f"Cannot read {name}: {shape}; {remedy if array.shape[0] in (1, 3, 4) else wanted}."
+        )
+    if array.dtype != np.uint8:
+        raise ImageError(f"Cannot read {name}: {_dtype_remedy(array)}.")
+    decoding.check_size(array.shape[1], array.shape[0], name, max_pixels)
+    if channels == 3:
+        return array
+    if channels == 1:
+        return decoding.grey_to_rgb(array.reshape(array.shape[:2]))
+    return decoding.rgb_pixels(Image.fromarray(np.ascontiguousarray(array), "RGBA"), name)
+
+
+def _dtype_remedy(array: np.ndarray) -> str:
+    """What is wrong with a dtype other than uint8 and how to mend it; never guessed for the user."""
+    kind = f"its type is {array.dtype}, not uint8"
+    if array.dtype.kind == "b":
+        return f"{kind}; multiply by 255 and cast to uint8"
+    if array.dtype == np.uint16:
+        return f"{kind}; scale it to 0..255 (divide full 16 bit values by 257) and cast to uint8"
+    if array.dtype.kind == "f":
+        if np.isnan(array).any():
+            return f"{kind}, and it holds NaN; replace them, scale to 0..255 and cast to uint8"
+        if np.abs(array).max() <= 1:
+            return f"{kind}; multiply by 255 and cast to uint8"
+        return f"{kind}; bring it to 0..255 and cast to uint8"
+    if array.dtype.kind in "iu":
+        return f"{kind}; bring it to 0..255 and cast to uint8"
+    return f"{kind}; give numbers from 0 to 255 as uint8"

@@ -1,0 +1,82 @@
+"""What a runtime is, and the raw outputs that it gives."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from retinaface_tf.config import RetinaFaceConfig
+
+
+class RawOutputs(NamedTuple):
+    """The heads' outputs for a batch, one entry an anchor (order of `generate_anchors`).
+
+    Attributes:
+        scores: float32 [B, N], probability of a face, 0..1.
+        box_deltas: float32 [B, N, 4], codes of `geometry.coding`.
+        landmark_deltas: float32 [B, N, 10], codes of five x, y pairs.
+    """
+
+    scores: np.ndarray
+    box_deltas: np.ndarray
+    landmark_deltas: np.ndarray
+
+
+class DenseOutputs(NamedTuple):
+    """`RawOutputs` of a network with a dense branch.
+
+    Attributes:
+        scores, box_deltas, landmark_deltas: as there.
+        features: float32 maps [B, H / stride, W / stride, C] of `config.dense_levels`, fine to
+            coarse.
+    """
+
+    scores: np.ndarray
+    box_deltas: np.ndarray
+    landmark_deltas: np.ndarray
+    features: tuple[np.ndarray, ...]
+
+
+# What files call the outputs; behind them come the feature maps of a dense branch.
+HEAD_OUTPUTS = RawOutputs._fields
+
+
+def output_names(config: RetinaFaceConfig) -> list[str]:
+    """Names of a network's raw outputs, in the order of `join_outputs`."""
+    return [*HEAD_OUTPUTS, *(f"features_{level.stride}" for level in config.dense_levels)]
+
+
+def join_outputs(values: list[np.ndarray]) -> RawOutputs | DenseOutputs:
+    """Arrays in the order of `output_names` as the outputs they are."""
+    count = len(HEAD_OUTPUTS)
+    if len(values) == count:
+        return RawOutputs(*values)
+    return DenseOutputs(*values[:count], features=tuple(values[count:]))
+
+
+class Runtime(Protocol):
+    """Runs one network.
+
+    Attributes:
+        name: "keras", "litert", "onnx", ...
+        config: what was trained; its anchors and variances decode the outputs.
+        fixed_shape: (height, width) where the network takes no other; larger pictures are shrunk
+            to fit. A runtime without this attribute takes any.
+        dense_weights: float32 arrays of the dense head, by name, of a network that has one.
+    """
+
+    name: str
+    config: RetinaFaceConfig
+
+    def input_shape(self, height: int, width: int) -> tuple[int, int]:
+        """The (height, width) at which a picture of this size is best given to the network.
+
+        At least the picture's own: pictures are padded to it, and share a batch when it agrees.
+        It depends on the picture alone, so that an answer never depends on the batch.
+        """
+        ...
+
+    def __call__(self, images: np.ndarray) -> RawOutputs:
+        """uint8 RGB [B, H, W, 3] -> `RawOutputs`; H and W any positive size."""
+        ...

@@ -1,0 +1,75 @@
+"""YuNet through OpenCV's `FaceDetectorYN`, as a finder: a second opinion beside our own networks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from retinaface_tf.errors import ImageError, WeightsError
+from retinaface_tf.faces.faces import Faces
+from retinaface_tf.geometry.boxes import clip_boxes
+from retinaface_tf.images.read import read_image
+from retinaface_tf.inference.preprocess import Prepared, prepare
+
+# Candidates that OpenCV keeps before suppression.
+_CANDIDATES = 5000
+
+
+class YuNetFinder:
+    """`RetinaFace(YuNetFinder(path))` answers, scales and flips like any other detector.
+
+    Args:
+        path: the ONNX file, such as OpenCV Zoo's `face_detection_yunet`. It is not ours to ship.
+
+    Raises:
+        WeightsError: the file is missing, or OpenCV cannot read it.
+    """
+
+    def __init__(self, path: str | Path):
+        import cv2
+
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise WeightsError(f"There is no YuNet file {self.path}; give its ONNX file.")
+        try:
+            self._detector = cv2.FaceDetectorYN.create(str(self.path), "", (320, 320))
+        except cv2.error as error:
+            raise WeightsError(f"OpenCV cannot read {self.path} as YuNet: {error.err}.") from None
+
+    def load(self, source: Any, settings: dict) -> Prepared | ImageError:
+        """The picture's pixels at the size searched."""
+        try:
+            return prepare(read_image(source), settings["size"])
+        except ImageError as error:
+            return error
+
+    def find(self, loaded: list, batch_size: int, settings: dict) -> list[Faces | ImageError]:
+        """One picture at a time: OpenCV takes no batch."""
+        return [
+            entry if isinstance(entry, ImageError) else self._find(entry, settings)
+            for entry in loaded
+        ]
+
+    def _find(self, prepared: Prepared, settings: dict) -> Faces:
+        height, width = prepared.pixels.shape[:2]
+        self._detector.setInputSize((width, height))
+        self._detector.setScoreThreshold(float(settings["threshold"]))
+        self._detector.setNMSThreshold(float(settings["iou"]))
+        self._detector.setTopK(_CANDIDATES)
+        # OpenCV's order of colours is BGR.
+        rows = self._detector.detect(np.ascontiguousarray(prepared.pixels[..., ::-1]))[1]
+        if rows is None:
+            return Faces.empty(prepared.original_size)
+        rows = rows[np.argsort(-rows[:, 14], kind="stable")][: settings["max_faces"]]
+        scale = np.asarray(prepared.scale, np.float32)
+        boxes = np.concatenate([rows[:, :2], rows[:, :2] + rows[:, 2:4]], axis=1)
+        boxes = clip_boxes(boxes / np.tile(scale, 2), *prepared.original_size)
+        # Its points are named from the person's side: right eye, left eye, ... which is our order.
+        return Faces(
+            boxes=boxes.astype(np.float32),
+            scores=np.clip(rows[:, 14], 0, 1),
+            landmarks=rows[:, 4:14].reshape(-1, 5, 2) / scale,
+            image_size=prepared.original_size,
+        )

@@ -1,0 +1,126 @@
+"""How well labels that a teacher made agree with real ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from retinaface_tf.data.readers.annotation import AnnotatedImage
+from retinaface_tf.errors import DataError
+from retinaface_tf.geometry.boxes import pairwise_iou
+
+# Heights of real faces in pixels of the photo, from and to.
+HEIGHTS = ((0, 12), (12, 24), (24, 48), (48, np.inf))
+
+
+@dataclass(frozen=True)
+class LabelAgreement:
+    """Counts over all photos both have; real faces that are themselves ignored are in none of them.
+
+    Attributes:
+        photos: compared.
+        heights: of `HEIGHTS`, the rows of the next three.
+        found: int [H], real faces with a label.
+        ignored: int [H], real faces without a label, but with a face to be ignored on them.
+        missed: int [H], real faces that training would call background.
+        right, wrong: labels on a real face, and labels on none.
+    """
+
+    photos: int
+    heights: tuple[tuple[float, float], ...]
+    found: np.ndarray
+    ignored: np.ndarray
+    missed: np.ndarray
+    right: int
+    wrong: int
+
+    @property
+    def precision(self) -> float:
+        """Share of the labels that are on a real face; NaN without labels."""
+        total = self.right + self.wrong
+        return self.right / total if total else float("nan")
+
+    def table(self) -> str:
+        """As text to read."""
+        rows = [f"{'height':>9} {'faces':>6} {'found':>7} {'ignored':>8} {'missed':>7}"]
+        columns = np.stack([self.found, self.ignored, self.missed], axis=1)
+        names = [f"{low:g}-{high:g}" for low, high in self.heights]
+        for name, counts in [*zip(names, columns), ("all", columns.sum(axis=0))]:
+            shares = [f"{c / max(counts.sum(), 1):.1%}" for c in counts]
+            rows.append(f"{name:>9} {counts.sum():>6} {shares[0]:>7} {shares[1]:>8} {shares[2]:>7}")
+        rows.append(
+            f"{self.right + self.wrong} labels on {self.photos} photos, precision "
+            f"{self.precision:.1%}"
+        )
+        return "\n".join(rows)
+
+
+def compare_labels(
+    labels: Sequence[AnnotatedImage],
+    truth: Sequence[AnnotatedImage],
+    *,
+    iou: float = 0.5,
+    ignored_iou: float = 0.3,
+) -> LabelAgreement:
+    """Labels beside the real ones of the same photos.
+
+    Each real face takes the free label that overlaps it most, the larger overlaps first. A label on
+    a real face that is marked ignored counts neither as right nor as wrong.
+
+    Args:
+        labels: to be judged; their ignored faces are what training leaves open.
+        truth: real ones; photos are told apart by their files.
+        iou: least overlap of a label and its face.
+        ignored_iou: the same for a face left open; what training treats as not background.
+
+    Raises:
+        DataError: the two have no photo in common.
+    """
+    real = {_key(image.path): image for image in truth}
+    pairs = [(image, real[_key(image.path)]) for image in labels if _key(image.path) in real]
+    if not pairs:
+        raise DataError(
+            "None of the labelled photos is in the file of real labels; check the folder of photos."
+        )
+    counts = np.zeros((3, len(HEIGHTS)), int)
+    right = wrong = 0
+    for image, other in pairs:
+        learnt = image.boxes[~image.ignored]
+        label_of = _assign(pairwise_iou(other.boxes, learnt), iou)
+        taken = label_of[label_of >= 0]
+        judged = ~other.ignored
+        right += int((label_of[judged] >= 0).sum())
+        free = np.setdiff1d(np.arange(len(learnt)), taken)
+        excused = _any_above(pairwise_iou(learnt[free], other.boxes[other.ignored]), ignored_iou)
+        wrong += int((~excused).sum())
+        open_ = _any_above(pairwise_iou(other.boxes, image.boxes[image.ignored]), ignored_iou)
+        state = np.where(label_of >= 0, 0, np.where(open_, 1, 2))
+        height = other.boxes[:, 3] - other.boxes[:, 1]
+        for row, (low, high) in enumerate(HEIGHTS):
+            chosen = judged & (height >= low) & (height < high)
+            counts[:, row] += np.bincount(state[chosen], minlength=3)
+    return LabelAgreement(len(pairs), HEIGHTS, *counts, right, wrong)
+
+
+def _key(path: Path) -> Path:
+    return path.resolve()
+
+
+def _assign(overlap: np.ndarray, least: float) -> np.ndarray:
+    """int [N]: the column each row takes, -1 for none; pairs in falling order of overlap."""
+    taken = np.full(overlap.shape[0], -1)
+    used = np.zeros(overlap.shape[1], bool)
+    for place in np.argsort(-overlap, axis=None, kind="stable"):
+        row, column = np.unravel_index(place, overlap.shape)
+        if overlap[row, column] < least:
+            break
+        if taken[row] < 0 and not used[column]:
+            taken[row], used[column] = column, True
+    return taken
+
+
+def _any_above(overlap: np.ndarray, least: float) -> np.ndarray:
+    return (overlap >= least).any(axis=1)

@@ -1,0 +1,261 @@
+"""Labels by a teacher: what several detectors at several scales agree on (Xie et al. 2020).
+
+Every member searches every photo in all forms of an `Augmentation` and joins what it found by box
+voting. Then the members are compared: a face's score is the mean of their scores, 0 for one that
+sees none there. High means become labels, middling ones, where members disagree, become faces that
+are neither learnt nor blamed, low ones are dropped.
+
+A folder of labels:
+    members/NAME/FOLDER.jsonl   what a member found; kept, so that members can be added
+    labels.jsonl                the result, see `data.json_labels`
+    excluded.tsv                photos left out: the photo they repeat, or why they cannot be read
+    config.json                 settings
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from retinaface_tf.data.readers.json_labels import json_label_line
+from retinaface_tf.errors import ConfigError, DataError
+from retinaface_tf.geometry.boxes import pairwise_iou
+from retinaface_tf.util.files import write_whole
+
+if TYPE_CHECKING:
+    from retinaface_tf.inference.test_time_augmentation import AugmentedDetector
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgreementConfig:
+    """When members agree.
+
+    Attributes:
+        accept: least mean score of a label.
+        ignore: least mean score of a face that is ignored; below, there is no face.
+        iou: least overlap of two members' boxes for one face.
+        point_distance: largest mean distance of two members' five points, in sqrt(W * H) of the box;
+            a face on which they differ more has no points.
+    """
+
+    accept: float = 0.7
+    ignore: float = 0.3
+    iou: float = 0.4
+    point_distance: float = 0.1
+
+    def __post_init__(self):
+        if not 0 < self.ignore <= self.accept < 1:
+            raise ConfigError(
+                f"ignore={self.ignore} and accept={self.accept} must rise within 0..1."
+            )
+
+
+class Opinion(NamedTuple):
+    """What one member found in one photo.
+
+    Attributes:
+        boxes: float [N, 4] corners in pixels.
+        scores: float [N], falling.
+        landmarks: float [N, 5, 2].
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    landmarks: np.ndarray
+
+
+class PseudoLabels(NamedTuple):
+    """Labels of one photo, best first.
+
+    Attributes:
+        boxes: float64 [N, 4].
+        scores: float64 [N], the members' mean.
+        landmarks: float64 [N, 5, 2], NaN where the members disagree.
+        ignored: bool [N].
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    landmarks: np.ndarray
+    ignored: np.ndarray
+
+
+def agree(opinions: Sequence[Opinion], config: AgreementConfig) -> PseudoLabels:
+    """Joins what the members found in one photo.
+
+    The best detection left makes a group with all that overlap it; a member's vote in it is its
+    best one there. Box and points are the means of the votes with their scores as weights.
+
+    Args:
+        opinions: one a member, with no detections where it found none.
+        config: thresholds.
+    """
+    member = np.concatenate([np.full(len(o.scores), m) for m, o in enumerate(opinions)])
+    boxes = np.concatenate([np.reshape(o.boxes, (-1, 4)) for o in opinions]).astype(float)
+    scores = np.concatenate([o.scores for o in opinions]).astype(float)
+    points = np.concatenate([np.reshape(o.landmarks, (-1, 5, 2)) for o in opinions]).astype(float)
+    left = np.argsort(-scores, kind="stable")
+    rows = []
+    while len(left):
+        overlap = pairwise_iou(boxes[left[:1]], boxes[left])[0]
+        joins = overlap >= config.iou
+        joins[0] = True
+        group, left = left[joins], left[~joins]
+        # In falling order of score, so the first of each member is its best.
+        votes = group[np.unique(member[group], return_index=True)[1]]
+        mean = scores[votes].sum() / len(opinions)
+        if mean >= config.ignore:
+            weights = scores[votes]
+            box = np.average(boxes[votes], axis=0, weights=weights)
+            five = np.average(points[votes], axis=0, weights=weights)
+            size = np.sqrt(np.prod(box[2:] - box[:2]))
+            apart = np.linalg.norm(points[votes] - five, axis=-1).mean(axis=-1).max()
+            # Of two votes, twice the distance from their mean.
+            if not 2 * apart <= config.point_distance * size:
+                five = np.full((5, 2), np.nan)
+            rows.append((box, mean, five, mean < config.accept))
+    rows.sort(key=lambda row: -row[1])
+    if not rows:
+        return PseudoLabels(np.zeros((0, 4)), np.zeros(0), np.zeros((0, 5, 2)), np.zeros(0, bool))
+    return PseudoLabels(*(np.array(column) for column in zip(*rows)))
+
+
+@dataclass(frozen=True)
+class Member:
+    """One detector of the teacher.
+
+    Attributes:
+        name: of its folder.
+        detector: searches photos in its forms.
+        settings: what its answers depend on, as JSON; a folder begun with others is refused.
+    """
+
+    name: str
+    detector: AugmentedDetector
+    settings: dict
+
+
+@dataclass(frozen=True)
+class LabelledFolder:
+    """What `label_photos` came to.
+
+    Attributes:
+        photos: labelled, those without a face too.
+        faces, ignored: in all of them.
+        with_points: faces with five points.
+        errors: photos that could not be read.
+    """
+
+    photos: int
+    faces: int
+    ignored: int
+    with_points: int
+    errors: int
+
+
+def label_photos(
+    photos: dict[str, Path],
+    out: Path,
+    members: Sequence[Member],
+    config: AgreementConfig,
+    *,
+    batch_size: int = 4,
+    excluded: dict[str, str] | None = None,
+    advance: Callable[[int], object] = lambda done: None,
+    report: Callable[[str], None] = lambda line: None,
+) -> LabelledFolder:
+    """Labels photos folder by folder; a run that was stopped goes on where it was.
+
+    After each folder `labels.jsonl` is written anew, whole, with all folders that are done.
+
+    Args:
+        photos: name relative to the folder of photos, with `/`, to file.
+        out: the folder of labels.
+        members: who searches.
+        config: when they agree.
+        batch_size: photos at a time.
+        excluded: names left out, and why.
+        advance: called with the number of (photo, member) pairs done.
+        report: called with a sentence for each photo that cannot be read.
+
+    Raises:
+        ConfigError: the folder was begun with other settings of a member.
+        DataError: there is no photo or no member, or two photos differ in their ending only.
+    """
+    excluded = excluded or {}
+    left = {name: path for name, path in photos.items() if name not in excluded}
+    if not left or not members:
+        raise DataError("There is no photo to label, or no detector to label with.")
+    out = Path(out)
+    note = {"agreement": dataclasses.asdict(config), "members": [m.settings for m in members]}
+    write_whole(out / "config.json", (json.dumps(note, indent=1) + "\n").encode(), error=DataError)
+    lines, total, bad = [], np.zeros(3, int), {}
+    for folder, names in _by_folder(left).items():
+        found = []
+        for member in members:
+            file = out / "members" / member.name / f"{folder}.jsonl"
+            found.append(_search(member, names, left, file, batch_size, advance, report))
+        for name in names:
+            entries = [answers[_key(name)] for answers in found]
+            failure = next((e["error"] for e in entries if "error" in e), None)
+            if failure is not None:
+                bad[name] = failure
+                continue
+            labels = agree([_opinion(entry) for entry in entries], config)
+            size = entries[0]["height"], entries[0]["width"]
+            lines.append(json_label_line(name, size, *labels))
+            learnt = ~labels.ignored
+            pointed = np.isfinite(labels.landmarks).all(axis=(1, 2)) & learnt
+            total += (learnt.sum(), labels.ignored.sum(), pointed.sum())
+        write_whole(out / "labels.jsonl", ("\n".join(lines) + "\n").encode(), error=DataError)
+    rows = [f"{name}\t{why}\n" for name, why in {**excluded, **bad}.items()]
+    write_whole(out / "excluded.tsv", "".join(rows).encode(), error=DataError)
+    return LabelledFolder(len(lines), *total.tolist(), len(bad))
+
+
+def _by_folder(photos: dict[str, Path]) -> dict[str, list[str]]:
+    """Names by first folder; names that differ in their ending only are refused."""
+    folders: dict[str, list[str]] = {}
+    taken: dict[str, str] = {}
+    for name in photos:
+        other = taken.setdefault(_key(name), name)
+        if other != name:
+            raise DataError(f"{name} and {other} differ in their ending only; rename one.")
+        first, slash, _ = name.partition("/")
+        folders.setdefault(first if slash else "_", []).append(name)
+    return folders
+
+
+def _key(name: str) -> str:
+    return Path(name).with_suffix("").as_posix()
+
+
+def _search(member, names, photos, file, batch_size, advance, report) -> dict[str, dict]:
+    from retinaface_tf.evaluation.runner import run_detector
+
+    run_detector(
+        member.detector,
+        {_key(name): photos[name] for name in names},
+        settings=member.settings,
+        batch_size=batch_size,
+        save=file,
+        advance=advance,
+        report=report,
+    )
+    entries = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    return {entry["image"]: entry for entry in entries}
+
+
+def _opinion(entry: dict) -> Opinion:
+    faces = entry["faces"]
+    return Opinion(
+        np.array([face["box"] for face in faces], float).reshape(-1, 4),
+        np.array([face["score"] for face in faces], float),
+        np.array([face["landmarks"] for face in faces], float).reshape(-1, 5, 2),
+    )

@@ -1,0 +1,210 @@
+"""The mesh decoder: a short code becomes the shape and the colours of a face (1905.00641, 3.2).
+
+Graph convolutions (Chebyshev polynomials) and mesh up-sampling, from a mesh of some 17 vertices to the
+whole one, joint for shape and texture as in Zhou et al. 2019: six numbers a vertex.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import keras
+import numpy as np
+from keras import layers
+
+from retinaface_tf.errors import ConfigError, DataError
+from retinaface_tf.reconstruction.graph_conv import ChebyshevConvolution, MeshResampling
+from retinaface_tf.reconstruction.hierarchy import build_hierarchy
+from retinaface_tf.reconstruction.laplacian import rescaled_laplacian
+
+_FILE = "decoder.npz"
+
+# How far vertices (in face sizes) and colours (0..1) of faces are from the mean face's, about.
+# The network's outputs are multiples of it, so that all six are of like size.
+SPREAD = (0.04, 0.04, 0.04, 0.15, 0.15, 0.15)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeshDecoderConfig:
+    """The decoder's architecture.
+
+    Attributes:
+        code: numbers in a code (128 in the paper).
+        channels: of the features, from the coarsest mesh to the finest; so many levels.
+        factor: each mesh has so many times fewer vertices than the next finer one.
+        order: K, the Chebyshev terms of a convolution.
+    """
+
+    code: int = 128
+    channels: tuple[int, ...] = (96, 64, 48, 32)
+    factor: float = 4.0
+    order: int = 4
+
+    def __post_init__(self):
+        object.__setattr__(self, "channels", tuple(self.channels))
+        if self.code < 1 or not self.channels or min(self.channels) < 1 or self.order < 1:
+            raise ConfigError("A mesh decoder's code, channels and order must be at least 1.")
+
+
+@keras.saving.register_keras_serializable(package="retinaface_tf")
+class MeshDecoder(keras.Model):
+    """Functional model: code [B, 128] -> [B, V, 6], x, y, z, r, g, b of each vertex.
+
+    Vertices are in the frame of the template (`mesh.topology`: face sizes, x right, y down, z away
+    from the viewer); colours are albedo, 0..1 but not clipped. A fresh decoder answers every code
+    with the template in grey.
+
+    Args:
+        config: the architecture.
+        template: [V, 3] mean face.
+        triangles: int [T, 3].
+        mirror: int [V] or None; coarse meshes are then symmetric too.
+    """
+
+    def __init__(
+        self,
+        config: MeshDecoderConfig | dict,
+        template,
+        triangles,
+        mirror=None,
+        name: str = "mesh_decoder",
+        **kwargs,
+    ):
+        if not isinstance(config, MeshDecoderConfig):
+            config = MeshDecoderConfig(**config)
+        template, triangles = np.asarray(template, np.float64), np.asarray(triangles, np.int32)
+        mirror = None if mirror is None else np.asarray(mirror, np.int32)
+        code = keras.Input((config.code,), name="code")
+        output = _connect(config, code, template, triangles, mirror)
+        super().__init__(inputs=code, outputs=output, name=name, **kwargs)
+        self.config = config
+        self.template, self.triangles, self.mirror = template, triangles, mirror
+
+    def get_config(self):
+        return {
+            "config": dataclasses.asdict(self.config),
+            "template": self.template.tolist(),
+            "triangles": self.triangles.tolist(),
+            "mirror": None if self.mirror is None else self.mirror.tolist(),
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        return cls(**config)
+
+
+def build_mesh_decoder(config: MeshDecoderConfig | None = None, topology=None) -> MeshDecoder:
+    """A freshly initialised decoder.
+
+    Args:
+        config: the architecture; None for the default one.
+        topology: a `mesh.topology.MeshTopology`; None for our own.
+    """
+    if topology is None:
+        from retinaface_tf.mesh.topology import load_topology
+
+        topology = load_topology()
+    return MeshDecoder(
+        config or MeshDecoderConfig(), topology.mean, topology.triangles, topology.mirror
+    )
+
+
+def save_mesh_decoder(decoder: MeshDecoder, path: Path) -> None:
+    """Writes the weights in float16, with the architecture, as one `.npz`, whole or not at all."""
+    path = Path(path)
+    arrays = {w.path: keras.ops.convert_to_numpy(w).astype(np.float16) for w in decoder.weights}
+    # Vertices need more than float16's three digits.
+    mean = decoder.get_layer("mean_face").mean
+    arrays[mean.path] = keras.ops.convert_to_numpy(mean).astype(np.float32)
+    config = json.dumps(dataclasses.asdict(decoder.config)).encode()
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("wb") as file:
+        np.savez_compressed(file, config=np.frombuffer(config, np.uint8), **arrays)
+    partial.replace(path)
+
+
+def load_mesh_decoder(path: Path | None = None, topology=None) -> MeshDecoder:
+    """The decoder that `save_mesh_decoder` wrote.
+
+    Args:
+        path: of the file; None for the one that comes with the package, pre-trained on real faces
+            of our own topology (docs/mesh-decoder.md).
+        topology: of its mesh; None for our own.
+
+    Raises:
+        DataError: the file is missing, damaged or of another mesh.
+    """
+    path = (
+        Path(path) if path else Path(str(resources.files("retinaface_tf.reconstruction") / _FILE))
+    )
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        config = MeshDecoderConfig(**json.loads(arrays.pop("config").tobytes()))
+        decoder = build_mesh_decoder(config, topology)
+        for weight in decoder.weights:
+            weight.assign(arrays[weight.path].astype(np.float32))
+    except Exception as error:  # numpy, zipfile and keras report damage in many classes
+        raise DataError(
+            f"{path} is no mesh decoder of this topology or is damaged ({type(error).__name__}); "
+            "give one that training/mesh_decoder.py wrote."
+        ) from None
+    return decoder
+
+
+def _connect(config: MeshDecoderConfig, code, template, triangles, mirror):
+    chain = build_hierarchy(template, triangles, len(config.channels), config.factor, mirror)
+    coarse = chain[-1]
+    x = layers.Dense(len(coarse.vertices) * config.channels[0], name="unfold")(code)
+    x = layers.Reshape((len(coarse.vertices), config.channels[0]), name="coarsest")(x)
+    x = layers.ELU(name="coarsest_act")(x)
+    for step in range(1, len(chain)):
+        level, finer = chain[-step], chain[-step - 1]
+        x = MeshResampling(level.up, name=f"up{step}")(x)
+        laplacian = rescaled_laplacian(finer.triangles, len(finer.vertices))
+        x = ChebyshevConvolution(
+            config.channels[step],
+            laplacian,
+            config.order,
+            kernel_initializer="he_normal",
+            name=f"conv{step}",
+        )(x)
+        x = layers.ELU(name=f"act{step}")(x)
+    laplacian = rescaled_laplacian(triangles, len(template))
+    x = ChebyshevConvolution(
+        6, laplacian, config.order, kernel_initializer="zeros", use_bias=False, name="difference"
+    )(x)
+    return MeanFace(template, name="mean_face")(x)
+
+
+@keras.saving.register_keras_serializable(package="retinaface_tf")
+class MeanFace(layers.Layer):
+    """Adds differences, in units of `SPREAD`, to a mean face that is learnt too.
+
+    Args:
+        template: [V, 3] where the mean starts; its colours start at 0.5.
+
+    Input and output [B, V, 6].
+    """
+
+    def __init__(self, template, **kwargs):
+        super().__init__(**kwargs)
+        self.template = np.asarray(template, np.float64)
+
+    def build(self, input_shape):
+        start = np.concatenate([self.template, np.full((len(self.template), 3), 0.5)], axis=1)
+        self.mean = self.add_weight(
+            shape=start.shape, initializer=lambda shape, dtype=None: start, name="mean"
+        )
+
+    def call(self, x):
+        spread = keras.ops.convert_to_tensor(SPREAD, x.dtype)
+        return keras.ops.cast(self.mean, x.dtype) + x * spread
+
+    def get_config(self):
+        return {**super().get_config(), "template": self.template.tolist()}

@@ -1,0 +1,201 @@
+"""Labelled faces as what the mesh decoder learns: shapes without their pose, skins without light.
+
+numpy and OpenCV; the labels are those of `data.mesh_labels`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from retinaface_tf.errors import DataError, ImageError
+from retinaface_tf.mesh.topology import MeshTopology
+
+if TYPE_CHECKING:
+    from retinaface_tf.data.readers.mesh_labels import MeshLabels
+
+# Vertices turned further from the viewer than this (cosine) show no colour of their own.
+_FACING = 0.25
+# The darkest and lightest side of a face, against its middle, that a fitted light may explain.
+_SHADE_RANGE = (0.4, 2.0)
+
+
+@dataclass(frozen=True, eq=False)
+class FaceMeshes:
+    """Faces without pose and light.
+
+    Attributes:
+        shapes: float32 [N, V, 3] in the topology's frame.
+        albedos: float32 [N, V, 3] RGB 0..1.
+        pictures: str [N], which picture a face is from; "" for made-up ones.
+    """
+
+    shapes: np.ndarray
+    albedos: np.ndarray
+    pictures: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+    def __getitem__(self, chosen) -> FaceMeshes:
+        return FaceMeshes(self.shapes[chosen], self.albedos[chosen], self.pictures[chosen])
+
+    def joined(self) -> np.ndarray:
+        """float32 [N, V, 6] x, y, z, r, g, b, as the decoder gives them."""
+        return np.concatenate([self.shapes, self.albedos], axis=-1)
+
+    @classmethod
+    def concatenate(cls, parts) -> FaceMeshes:
+        """All faces of several sets."""
+        fields = ("shapes", "albedos", "pictures")
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in fields))
+
+
+def unposed(vertices: np.ndarray, topology: MeshTopology) -> tuple[np.ndarray, np.ndarray]:
+    """Moves, turns and scales each face onto the mean face (Umeyama 1991, least squares).
+
+    Args:
+        vertices: [N, V, 3] image pixels, z in pixels.
+        topology: of the mean face.
+
+    Returns:
+        shapes: float32 [N, V, 3] in the topology's frame.
+        rotation: float64 [N, 3, 3], from the mean face's axes to the picture's.
+    """
+    vertices = np.asarray(vertices, np.float64)
+    mean = topology.mean.astype(np.float64)
+    centered = vertices - vertices.mean(1, keepdims=True)
+    target = mean - mean.mean(0)
+    u, singular, vt = np.linalg.svd(np.einsum("nvi,vj->nij", centered, target))
+    # A mirror image is no pose: the least direction is turned around instead.
+    sign = np.sign(np.linalg.det(u @ vt))
+    u[:, :, 2] *= sign[:, None]
+    singular[:, 2] *= sign
+    scale = singular.sum(1) / np.maximum((centered**2).sum((1, 2)), 1e-12)
+    rotation = u @ vt
+    shapes = np.einsum("nvi,nij->nvj", centered, rotation) * scale[:, None, None] + mean.mean(0)
+    return shapes.astype(np.float32), rotation
+
+
+def read_face_meshes(
+    labels: MeshLabels,
+    topology: MeshTopology,
+    progress: Callable[[int], object] | None = None,
+) -> FaceMeshes:
+    """Shapes and skins of labelled faces; faces of pictures that cannot be read are left out.
+
+    A vertex that is turned away takes the colour of its mirror image, and where that is too, the mean
+    of the skin that is seen. Shading that is linear in the normal, fitted to brightness against the
+    mean skin, is divided out: what a distant light and its surroundings do to a matt face.
+
+    Args:
+        labels: of `read_mesh_labels`, filtered.
+        topology: of its vertices; with a mirror permutation.
+        progress: called with the number of faces done since.
+
+    Raises:
+        DataError: no face could be read.
+    """
+    from retinaface_tf.images.read import read_image
+
+    shapes, _ = unposed(labels.vertices, topology)
+    normals = _normals(labels.vertices, topology.triangles)
+    colors = np.zeros_like(shapes)
+    readable = np.zeros(len(labels), bool)
+    for number in np.unique(labels.image):
+        mine = np.flatnonzero(labels.image == number)
+        try:
+            image = read_image(labels.images[number])
+        except ImageError:
+            continue
+        for i in mine:
+            colors[i] = sample_colors(image, labels.vertices[i])
+        readable[mine] = True
+        if progress:
+            progress(len(mine))
+    if not readable.any():
+        raise DataError("No picture of the labelled faces could be read; check their folder.")
+    seen = normals[..., 2] < -_FACING
+    albedos = _unlit(colors[readable], normals[readable], seen[readable])
+    albedos = _filled(albedos, seen[readable], topology.mirror)
+    pictures = np.array([str(Path(labels.images[i])) for i in labels.image[readable]])
+    return FaceMeshes(shapes[readable], albedos.astype(np.float32), pictures)
+
+
+def sample_colors(image: np.ndarray, vertices: np.ndarray) -> np.ndarray:
+    """RGB 0..1 float32 [V, 3] of the picture under each vertex, bilinear.
+
+    Of a picture much finer than the mesh, over a vertex' share of it, so that no pore stands for a
+    cheek.
+    """
+    import cv2
+
+    # Vertices lie about 1 / 35 of the face apart.
+    apart = np.sqrt(np.prod(np.ptp(vertices[:, :2], axis=0))) / 35
+    low = np.floor(vertices[:, :2].min(0)).astype(int) - 8
+    high = np.ceil(vertices[:, :2].max(0)).astype(int) + 8
+    left, top = np.clip(low, 0, np.array(image.shape[1::-1]) - 1)
+    right, bottom = np.clip(high, (left + 1, top + 1), image.shape[1::-1])
+    part = image[top:bottom, left:right].astype(np.float32) / 255
+    if apart > 1.5:
+        part = cv2.GaussianBlur(part, (0, 0), apart / 3)
+    # OpenCV counts pixels' centres as whole numbers, the labels as halves.
+    place = (vertices[:, :2] - (left + 0.5, top + 0.5)).astype(np.float32)
+    return cv2.remap(
+        part,
+        place[None, :, 0],
+        place[None, :, 1],
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
+    )[0]
+
+
+def _normals(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
+    """Unit normals [N, V, 3]."""
+    corners = np.asarray(vertices, np.float32)[:, triangles]
+    flat = np.cross(corners[:, :, 1] - corners[:, :, 0], corners[:, :, 2] - corners[:, :, 0])
+    normals = np.zeros(vertices.shape, np.float32)
+    for face, of_face in zip(normals, flat):
+        for column in triangles.T:
+            np.add.at(face, column, of_face)
+    return normals / np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-12)
+
+
+def _unlit(colors: np.ndarray, normals: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """Colours divided by the fitted shading, whose mean over what is seen is 1."""
+    brightness = (
+        colors.mean(-1)
+        / np.maximum((colors.mean(-1) * seen).sum(1) / np.maximum(seen.sum(1), 1), 1e-3)[:, None]
+    )
+    counts = np.maximum(seen.sum(0), 1)
+    mean_skin = np.maximum((brightness * seen).sum(0) / counts, 0.2)
+    result = np.empty_like(colors)
+    for i in range(len(colors)):
+        chosen = seen[i]
+        if chosen.sum() < 50:
+            result[i] = colors[i]
+            continue
+        ratio = brightness[i] / mean_skin
+        design = np.append(np.ones((len(ratio), 1)), normals[i], axis=1)
+        # Twice, the second time without highlights, shadows and hair.
+        for _ in range(2):
+            fit, *_ = np.linalg.lstsq(design[chosen], ratio[chosen], rcond=None)
+            gap = np.abs(ratio - design @ fit)
+            chosen = seen[i] & (gap <= 2 * np.median(gap[seen[i]]))
+        shade = np.clip(design @ fit, *_SHADE_RANGE)
+        result[i] = colors[i] / (shade / shade[seen[i]].mean())[:, None]
+    return np.clip(result, 0, 1)
+
+
+def _filled(albedos: np.ndarray, seen: np.ndarray, mirror: np.ndarray | None) -> np.ndarray:
+    """Colours for vertices that are turned away."""
+    weight = seen[..., None]
+    mean = (albedos * weight).sum(1, keepdims=True) / np.maximum(weight.sum(1, keepdims=True), 1)
+    fallback = np.broadcast_to(mean, albedos.shape)
+    if mirror is not None:
+        fallback = np.where(weight[:, mirror], albedos[:, mirror], fallback)
+    return np.where(weight, albedos, fallback)

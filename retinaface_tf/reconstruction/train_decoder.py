@@ -1,0 +1,248 @@
+"""Pre-training of the mesh decoder on faces whose meshes are known (1905.00641 takes Zhou et al.'s).
+
+A face's code is its coordinates along the principal components of the training faces, in standard
+deviations; the decoder learns the mesh that belongs to a code. So codes of faces have mean 0 and variance
+1, and equal numbers mean the same in every decoder trained on the same faces. (An encoder that is
+trained too left these units at once and was worse.) Both backends, by `keras.Model.fit`.
+"""
+
+from __future__ import annotations
+
+import tomllib
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import keras
+import numpy as np
+from keras import ops
+
+from retinaface_tf.errors import ConfigError, DataError
+from retinaface_tf.mesh.topology import MeshTopology
+from retinaface_tf.reconstruction.decoder import (
+    SPREAD,
+    MeshDecoder,
+    MeshDecoderConfig,
+    build_mesh_decoder,
+    load_mesh_decoder,
+)
+from retinaface_tf.reconstruction.face_meshes import FaceMeshes
+from retinaface_tf.reconstruction.linear_faces import LinearFaces
+from retinaface_tf.reconstruction.synthetic_meshes import random_albedos, random_shapes
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeshDecoderTraining:
+    """How the decoder is pre-trained.
+
+    Attributes:
+        decoder: its architecture.
+        steps: of the optimiser.
+        batch: faces a step.
+        learning_rate: Adam's, falling to zero along a cosine.
+        synthetic: share of made-up faces among those learnt from; 1 needs no labels.
+        made_up: how many made-up faces there are; 0 for as many as `synthetic` asks for.
+        held_out: share of the pictures whose faces are kept for the figures.
+        seed: of the split, the made-up faces, the weights and the order.
+    """
+
+    decoder: MeshDecoderConfig = field(default_factory=MeshDecoderConfig)
+    steps: int = 2000
+    batch: int = 32
+    learning_rate: float = 3e-3
+    synthetic: float = 0.15
+    made_up: int = 0
+    held_out: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.steps < 1 or self.batch < 1:
+            raise ConfigError("steps and batch must be at least 1.")
+        if not 0 <= self.synthetic <= 1 or not 0 < self.held_out < 1:
+            raise ConfigError("synthetic must lie in 0..1 and held_out between 0 and 1.")
+
+
+def read_training(path: Path) -> MeshDecoderTraining:
+    """A configuration from a TOML file.
+
+    Raises:
+        ConfigError: it cannot be read or has a name or value that cannot be.
+    """
+    try:
+        values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        decoder = MeshDecoderConfig(**values.pop("decoder", {}))
+        return MeshDecoderTraining(decoder=decoder, **values)
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError(f"Configuration {path} cannot be used: {error}.") from None
+
+
+@dataclass(frozen=True)
+class DecoderFigures:
+    """Errors on held-out real faces (made-up ones where there are no others).
+
+    Attributes:
+        rows: (name, parameters, mean vertex distance in % of the face's size, mean colour difference
+            in 0..255).
+        faces: how many held-out faces; `trained` how many were learnt from.
+        code_deviation: of the held-out codes, about 1.
+    """
+
+    rows: tuple[tuple[str, int, float, float], ...]
+    faces: int
+    trained: int
+    code_deviation: float
+
+    def table(self) -> str:
+        """As text."""
+        lines = [f"{'':34s}{'parameters':>12s}{'shape, %':>10s}{'colour/255':>12s}"]
+        for name, parameters, shape, color in self.rows:
+            lines.append(f"{name:34s}{parameters:12,d}{shape:10.3f}{color:12.2f}")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, eq=False)
+class Pretrained:
+    """What `pretrain` returns.
+
+    Attributes:
+        decoder: the trained one.
+        figures: on held-out faces.
+        examples: float32 [2, N, V, 6], some held-out faces and what was decoded for them.
+    """
+
+    decoder: MeshDecoder
+    figures: DecoderFigures
+    examples: np.ndarray
+
+
+def pretrain(
+    config: MeshDecoderTraining,
+    topology: MeshTopology,
+    faces: FaceMeshes | None,
+    callbacks: tuple = (),
+    start: Path | None = None,
+) -> Pretrained:
+    """Trains a decoder and measures it beside principal components.
+
+    Args:
+        config: of the run.
+        topology: of the meshes.
+        faces: labelled ones; None where `config.synthetic` is 1.
+        callbacks: of `keras.Model.fit`.
+        start: a decoder that was trained before on the same faces, to go on with; None for a fresh
+            one.
+
+    Raises:
+        DataError: there are no faces to learn from, or `start` cannot be read.
+    """
+    keras.utils.set_random_seed(config.seed)
+    train, held_out = _split(config, topology, faces)
+    linear = LinearFaces.fit(_flat(train), config.decoder.code, config.seed)
+    if start:
+        decoder = load_mesh_decoder(start, topology)
+    else:
+        decoder = build_mesh_decoder(config.decoder, topology)
+        mean = linear.mean.reshape(-1, 6) * np.float32(SPREAD)
+        decoder.get_layer("mean_face").mean.assign(mean)
+    schedule = keras.optimizers.schedules.CosineDecay(
+        config.learning_rate, config.steps, warmup_target=config.learning_rate, warmup_steps=50
+    )
+    decoder.compile(optimizer=keras.optimizers.Adam(schedule, clipnorm=1.0), loss=_difference)
+    batches = _Batches(train, topology, linear, config)
+    decoder.fit(batches, epochs=1, verbose=0, callbacks=list(callbacks), shuffle=False)
+    return _measure(decoder, linear, train, held_out, config)
+
+
+def _split(config, topology, faces) -> tuple[FaceMeshes, FaceMeshes]:
+    """Faces to learn from and held-out ones; a picture's faces are on one side."""
+    rng = np.random.default_rng(config.seed)
+    if config.synthetic < 1:
+        if faces is None or len(faces) < 20:
+            raise DataError(
+                "There are fewer than 20 labelled faces to learn from; give a folder of mesh labels "
+                "or set synthetic = 1."
+            )
+        part = np.array([zlib.crc32(name.encode()) % 1000 for name in faces.pictures])
+        aside = part < 1000 * config.held_out
+        real, held_out = faces[~aside], faces[aside]
+        count = config.made_up or round(len(real) * config.synthetic / (1 - config.synthetic))
+        if not count:
+            return real, held_out
+        return FaceMeshes.concatenate([real, _made_up(topology, count, rng)]), held_out
+    count = config.made_up or 2000
+    made_up = _made_up(topology, count, rng)
+    first = max(round(count * config.held_out), 1)
+    return made_up[first:], made_up[:first]
+
+
+def _made_up(topology, count: int, rng) -> FaceMeshes:
+    shapes, albedos = random_shapes(topology, count, rng), random_albedos(topology, count, rng)
+    # On the mean face, as labelled faces are.
+    from retinaface_tf.reconstruction.face_meshes import unposed
+
+    return FaceMeshes(unposed(shapes, topology)[0], albedos, np.full(count, ""))
+
+
+def _flat(faces: FaceMeshes) -> np.ndarray:
+    """float32 [N, V * 6] in units of `SPREAD`."""
+    return (faces.joined() / np.float32(SPREAD)).reshape(len(faces), -1)
+
+
+class _Batches(keras.utils.PyDataset):
+    """Codes and meshes of faces, half of them mirrored."""
+
+    def __init__(self, faces, topology, linear: LinearFaces, config: MeshDecoderTraining):
+        super().__init__()
+        self.faces, self.topology, self.linear, self.config = faces, topology, linear, config
+
+    def __len__(self):
+        return self.config.steps
+
+    def __getitem__(self, step):
+        rng = np.random.default_rng((self.config.seed, step))
+        chosen = self.faces[rng.integers(0, len(self.faces), self.config.batch)]
+        batch = chosen.joined()
+        if self.topology.mirror is not None:
+            half = rng.random(len(batch)) < 0.5
+            batch[half] = batch[half][:, self.topology.mirror] * np.float32((-1, 1, 1, 1, 1, 1))
+        flat = (batch / np.float32(SPREAD)).reshape(len(batch), -1)
+        return self.linear.encode(flat), batch
+
+
+def _difference(truth, decoded):
+    """Mean absolute difference in units of `SPREAD`, for `keras.Model.fit`."""
+    spread = ops.convert_to_tensor(SPREAD, decoded.dtype)
+    return ops.mean(ops.abs(decoded - truth) / spread)
+
+
+def _measure(decoder, linear: LinearFaces, train, held_out, config) -> Pretrained:
+    flat = _flat(held_out)
+    codes = linear.encode(flat)
+    parts = [decoder(codes[i : i + 64]) for i in range(0, len(codes), 64)]
+    decoded = np.concatenate([ops.convert_to_numpy(part) for part in parts])
+    parameters = decoder.count_params()
+    # A component costs as many numbers as a mesh has.
+    affordable = max(min(parameters // flat.shape[1] - 1, codes.shape[1]), 1)
+    rows = [("mean face", linear.mean.size, _mesh(linear.decode(codes[:, :0])))]
+    for count in sorted({affordable, codes.shape[1]}):
+        name = f"principal components, {count}"
+        rows.append((name, (count + 1) * flat.shape[1], _mesh(linear.decode(codes[:, :count]))))
+    rows.append((f"mesh decoder, code of {config.decoder.code}", parameters, decoded))
+    truth = held_out.joined()
+    table = tuple(
+        (
+            name,
+            int(size),
+            100 * float(np.linalg.norm((mesh - truth)[..., :3], axis=-1).mean()),
+            255 * float(np.abs(mesh - truth)[..., 3:].mean()),
+        )
+        for name, size, mesh in rows
+    )
+    deviation = float(codes.std(0).mean())
+    figures = DecoderFigures(table, len(held_out), len(train), deviation)
+    shown = np.linspace(0, len(truth) - 1, min(8, len(truth))).astype(int)
+    return Pretrained(decoder, figures, np.stack([truth[shown], rows[-1][2][shown]]))
+
+
+def _mesh(flat: np.ndarray) -> np.ndarray:
+    return flat.reshape(len(flat), -1, 6) * np.float32(SPREAD)

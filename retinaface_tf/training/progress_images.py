@@ -1,0 +1,120 @@
+"""Pictures of a run: detections in a grid, the precision-recall curve, the learning curve."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+
+from retinaface_tf.faces.drawing import draw_faces
+from retinaface_tf.losses.distillation import IMITATED_TERMS
+from retinaface_tf.losses.multitask import DENSE_TERMS, TERMS
+from retinaface_tf.training.evaluation import Evaluation, Evaluator
+
+TRUTH_COLOR = (255, 255, 255)
+
+
+def detection_grid(
+    evaluator: Evaluator,
+    evaluation: Evaluation,
+    *,
+    count: int = 16,
+    side: int = 256,
+    threshold: float = 0.5,
+) -> np.ndarray:
+    """Held-out pictures with labelled faces in white and detections in colour.
+
+    Args:
+        evaluator, evaluation: what was evaluated and found.
+        count: number of pictures, evenly picked.
+        side: of each picture in the grid, in pixels.
+        threshold: least score of the detections that are drawn.
+
+    Returns:
+        uint8 RGB [rows * side, columns * side, 3].
+    """
+    import cv2
+
+    images = evaluator.validation.images
+    count = min(count, len(images))
+    columns = int(np.ceil(np.sqrt(count)))
+    rows = -(-count // columns)
+    grid = np.zeros((rows * side, columns * side, 3), np.uint8)
+    for place in range(count):
+        index = place * len(images) // count
+        faces = evaluation.faces[index]
+        picture = evaluator.picture(index).copy()
+        for box in images[index].boxes:
+            corners = [round(float(v)) for v in box]
+            cv2.rectangle(picture, corners[:2], corners[2:], TRUTH_COLOR, 1, cv2.LINE_AA)
+        picture = draw_faces(picture, faces[faces.scores >= threshold])
+        scale = side / max(picture.shape[:2])
+        width, height = (max(1, round(v * scale)) for v in picture.shape[1::-1])
+        method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        picture = cv2.resize(picture, (width, height), interpolation=method)
+        row, column = divmod(place, columns)
+        grid[row * side : row * side + height, column * side : column * side + width] = picture
+    return grid
+
+
+def write_png(path: Path, pixels: np.ndarray) -> None:
+    """uint8 RGB [H, W, 3] into a PNG file, whole or not at all."""
+    from PIL import Image
+
+    partial = path.with_name(f".{path.name}")
+    Image.fromarray(pixels).save(partial, format="PNG")
+    partial.replace(path)
+
+
+def precision_recall_picture(evaluation: Evaluation) -> np.ndarray:
+    """The curve of an evaluation, uint8 RGB."""
+    figure, axes = _figure()
+    axes.plot(evaluation.curve.recall, evaluation.curve.precision)
+    axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.02), ylim=(0, 1.02))
+    axes.set_title(f"average precision {evaluation.average_precision:.4f} at IoU 0.5")
+    return _pixels(figure)
+
+
+def learning_picture(rows: list[dict]) -> np.ndarray:
+    """Loss and average precision over the epochs, uint8 RGB.
+
+    Args:
+        rows: of the run's CSV file.
+    """
+    figure, axes = _figure()
+    trained = [row for row in rows if row.get("loss") is not None]
+    for term in ("loss", *TERMS, *DENSE_TERMS, *IMITATED_TERMS):
+        if any(row.get(term) is None for row in trained):
+            continue
+        axes.plot([r["epoch"] for r in trained], [r[term] for r in trained], label=term, lw=1)
+    axes.set(xlabel="epochs done", ylabel="training loss")
+    axes.set_ylim(bottom=0)
+    evaluated = [row for row in rows if row.get("average_precision") is not None]
+    right = axes.twinx()
+    points = [r["epoch"] for r in evaluated], [r["average_precision"] for r in evaluated]
+    right.plot(*points, "k.-", label="average precision")
+    right.set(ylabel="average precision, held-out pictures", ylim=(0, 1.02))
+    lines = [*axes.get_lines(), *right.get_lines()]
+    right.legend(lines, [line.get_label() for line in lines], loc="center right")
+    return _pixels(figure)
+
+
+def _figure():
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.5), dpi=100, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.grid(alpha=0.3)
+    return figure, axes
+
+
+def _pixels(figure) -> np.ndarray:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    buffer.seek(0)
+    return np.asarray(Image.open(buffer).convert("RGB"))

@@ -1,0 +1,69 @@
+"""Readers of other formats' weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from retinaface_tf.config import RetinaFaceConfig
+from retinaface_tf.errors import WeightsError
+
+if TYPE_CHECKING:
+    from retinaface_tf.models import RetinaFaceNetwork
+
+__all__ = ["convert_weights", "load_backbone"]
+
+
+def convert_weights(source: str | Path, config: RetinaFaceConfig) -> RetinaFaceNetwork:
+    """A network with the weights of a file, whose format is told by its contents.
+
+    Args:
+        source: PyTorch `.pth` in the public layout, ONNX with folded batch norm, YuNet's ONNX for
+            a network like preset "yunet", our own `.weights.h5`, or `.keras`.
+        config: the architecture that was trained.
+
+    Raises:
+        WeightsError: the file is missing, damaged or of another network.
+    """
+    from retinaface_tf.models import build_retinaface
+    from retinaface_tf.weights.convert.onnx_graph import fill_from_onnx
+    from retinaface_tf.weights.convert.state_dict import fill_from_state_dict
+    from retinaface_tf.weights.convert.torch_pickle import is_torch_file, read_torch_file
+    from retinaface_tf.weights.convert.yunet import fill_from_yunet
+    from retinaface_tf.weights.load import is_own_file, load_weights, require_file
+
+    source = require_file(source)
+    if is_own_file(source):
+        return load_weights(source, config)
+    if is_torch_file(source):
+        tensors = read_torch_file(source)
+        network = build_retinaface(config)
+        fill_from_state_dict(network, tensors, str(source))
+        return network
+    try:
+        content = source.read_bytes()
+    except OSError as error:
+        raise WeightsError(f"Cannot read {source}: {error.strerror or error}.") from None
+    network = build_retinaface(config)
+    fill = fill_from_yunet if config.separable else fill_from_onnx
+    fill(network, content, str(source))
+    return network
+
+
+def load_backbone(network: RetinaFaceNetwork, source: str | Path) -> None:
+    """Starts a network's backbone from an ImageNet classifier's PyTorch file.
+
+    Args:
+        network: changed in place; pyramid, context modules and heads keep their values.
+        source: a `.pth` or `.tar` of the public MobileNetV1 (`mobilenetV1X0.25_pretrain.tar`) or
+            of torchvision's ResNet-50.
+
+    Raises:
+        WeightsError: the file is missing, damaged or of another backbone.
+    """
+    from retinaface_tf.weights.convert.state_dict import fill_backbone
+    from retinaface_tf.weights.convert.torch_pickle import read_torch_file
+    from retinaface_tf.weights.load import require_file
+
+    source = require_file(source)
+    fill_backbone(network, read_torch_file(source), str(source))

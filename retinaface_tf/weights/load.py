@@ -1,0 +1,109 @@
+"""Our own weights files: Keras' `.weights.h5` that says which network it belongs to, and `.keras`."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from retinaface_tf.config import RetinaFaceConfig
+from retinaface_tf.errors import WeightsError
+from retinaface_tf.weights.hdf5 import SUFFIX, _load_h5, _other_network
+
+if TYPE_CHECKING:
+    from retinaface_tf.models import RetinaFaceNetwork
+
+_HDF5_START = b"\x89HDF\r\n\x1a\n"
+
+
+def load_weights(path: str | Path, config: RetinaFaceConfig | None = None) -> RetinaFaceNetwork:
+    """The network of a `.weights.h5`, `.weights.npz` or `.keras` file; nothing in it is executed.
+
+    Args:
+        path: the file.
+        config: the architecture the file must have; None for the one it says. A `.weights.h5` of
+            another program does not say.
+
+    Raises:
+        WeightsError: the file is missing, damaged, foreign, or has another architecture.
+    """
+    path = require_file(path)
+    if not is_own_file(path):
+        raise WeightsError(
+            f"{path} is neither a {SUFFIX} nor a .keras file (or is truncated at its start); "
+            "other formats are read by `retinaface-tf weights convert`."
+        )
+    from retinaface_tf.weights.npz import is_compact, load_compact_weights
+
+    with path.open("rb") as file:
+        archive = file.read(2) == b"PK"
+    if archive:
+        network = load_compact_weights(path) if is_compact(path) else _load_keras(path)
+    else:
+        network = _load_h5(path, config)
+    if config is not None and network.config != config:
+        raise WeightsError(_other_network(path, network.config, config))
+    return network
+
+
+def is_own_file(path: Path) -> bool:
+    """Whether the contents are those of an HDF5, a `.weights.npz` or a `.keras` file."""
+    from retinaface_tf.weights.npz import is_compact
+
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(_HDF5_START))
+        if start.startswith(b"PK"):
+            with zipfile.ZipFile(path) as archive:
+                keras_file = {"config.json", "model.weights.h5"} <= set(archive.namelist())
+            return keras_file or is_compact(path)
+    except zipfile.BadZipFile:
+        # Cut off before its directory: only the name is left to go by.
+        return path.suffix in (".keras", ".npz")
+    except OSError as error:
+        raise WeightsError(f"Cannot read {path}: {error.strerror or error}.") from None
+    return start == _HDF5_START
+
+
+def require_file(path: str | Path) -> Path:
+    """The path of a file that exists and is not empty.
+
+    Raises:
+        WeightsError: it does not.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise WeightsError(f"{path} is a folder; give a weights file.")
+    if not path.is_file():
+        raise WeightsError(f"There is no weights file {path}; check the path.")
+    if not path.stat().st_size:
+        raise WeightsError(f"The weights file {path} is empty; copy or download it again.")
+    return path
+
+
+def _load_keras(path: Path) -> RetinaFaceNetwork:
+    import keras
+
+    from retinaface_tf.models import RetinaFaceNetwork
+
+    try:
+        with zipfile.ZipFile(path) as archive:
+            described = json.loads(archive.read("config.json"))
+        registered = described.get("registered_name")
+    except (zipfile.BadZipFile, KeyError, ValueError, AttributeError, OSError):
+        raise WeightsError(f"{path} is truncated or damaged; save or copy it again.") from None
+    # A .keras file may name any class; only our own is ever built.
+    if registered != "retinaface_tf>RetinaFaceNetwork":
+        raise WeightsError(
+            f"{path} holds a {described.get('class_name')!r}, not a RetinaFace network; save the "
+            "model that build_retinaface returned."
+        )
+    try:
+        network = keras.saving.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:
+        detail = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        raise WeightsError(f"{path} is damaged ({detail}); save or copy it again.") from None
+    if not isinstance(network, RetinaFaceNetwork):
+        raise WeightsError(f"{path} does not hold a RetinaFace network.")
+    return network

@@ -1,0 +1,337 @@
+"""A teacher that looks at each picture several times tells every cell what to say."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+
+from retinaface_tf import build_retinaface
+from retinaface_tf.errors import ConfigError, TrainingDiverged
+from retinaface_tf.geometry.anchors import generate_anchors
+from retinaface_tf.losses.distillation import IMITATED_TERMS, Imitation, ImitationConfig, shrink
+from retinaface_tf.losses.multitask import LossConfig
+from retinaface_tf.presets import YUNET
+from retinaface_tf.training.config import OptimizerConfig
+from retinaface_tf.training.step import DetectorTraining
+from retinaface_tf.training.trainer import train
+from retinaface_tf.weights.hdf5 import save_weights
+from tests.helpers.small_run import VALUES, small_config
+
+SIZE, STRIDES = 64, (8, 16, 32)
+NO_LABELS = {"class_weight": 0.0, "box_weight": 0.0, "landmark_weight": 0.0}
+
+
+@pytest.fixture(scope="module")
+def network():
+    keras.utils.set_random_seed(0)
+    return build_retinaface("lite")
+
+
+def outputs(rng, size, pictures=2):
+    """Random outputs of a network, faces of many sizes and a few that are sure."""
+    cells = sum((size // stride) ** 2 for stride in STRIDES)
+    draw = {
+        name: rng.normal(0, scale, (pictures, cells, width)).astype(np.float32)
+        for name, width, scale in (
+            ("class_logits", 2, 2.0),
+            ("box_deltas", 4, 4.0),
+            ("landmark_deltas", 10, 4.0),
+        )
+    }
+    return draw
+
+
+def cell_by_cell(found, size, scale):
+    """{(picture, stride, row, column): score, corner box, points in plain pixels}, as YuNet has it.
+
+    An anchor has the stride's side and lies in the middle of its cell; variances are 0.1 and 0.2.
+    """
+    cells = {}
+    for picture in range(len(found["class_logits"])):
+        number = 0
+        for stride in STRIDES:
+            for row in range(size // stride):
+                for column in range(size // stride):
+                    background, face = np.float64(found["class_logits"][picture, number])
+                    dx, dy, dw, dh = np.float64(found["box_deltas"][picture, number])
+                    x, y = (column + 0.5) * stride, (row + 0.5) * stride
+                    cx, cy = x + 0.1 * dx * stride, y + 0.1 * dy * stride
+                    w, h = stride * np.exp(0.2 * dw), stride * np.exp(0.2 * dh)
+                    points = np.float64(found["landmark_deltas"][picture, number]).reshape(5, 2)
+                    cells[picture, stride, row, column] = (
+                        1 / (1 + np.exp(background - face)),
+                        np.array([cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2]) / scale,
+                        (points * 0.1 * stride + [x, y]) / scale,
+                    )
+                    number += 1
+    return cells
+
+
+def side(box):
+    return np.sqrt((box[2] - box[0]) * (box[3] - box[1]))
+
+
+def iou(a, b):
+    sides = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
+    inner = max(sides[0], 0) * max(sides[1], 0)
+    return inner / (side(a) ** 2 + side(b) ** 2 - inner)
+
+
+def complete_iou_loss(a, b):
+    """1 - CIoU (Zheng et al. 2020, equations 7 to 11)."""
+    (aw, ah), (bw, bh) = a[2:] - a[:2], b[2:] - b[:2]
+    hull = np.maximum(a[2:], b[2:]) - np.minimum(a[:2], b[:2])
+    apart = (a[:2] + a[2:] - b[:2] - b[2:]) / 2
+    aspect = 4 / np.pi**2 * (np.arctan(bw / bh) - np.arctan(aw / ah)) ** 2
+    loss = 1 - iou(a, b)
+    return loss + apart @ apart / (hull @ hull) + aspect * aspect / (loss + aspect)
+
+
+def logit(score):
+    score = min(max(score, 1e-4), 1 - 1e-4)
+    return np.log(score / (1 - score))
+
+
+def told_by_loops(looks):
+    """[pictures, cells, 15] look by look, face by face and cell by cell; the first look is the plain one."""
+    told = []
+    for picture in sorted({key[0] for key in looks[0]}):
+        surest = []
+        for look in looks:
+            faces = [value for key, value in look.items() if key[0] == picture]
+            surest.append(sorted(faces, key=lambda face: -face[0])[:96])
+        for own, box, points in (v for key, v in looks[0].items() if key[0] == picture):
+            votes = []
+            for faces in surest:
+                chances = [
+                    (score * np.clip((iou(box, face) - 0.3) / 0.2, 0, 1), face, five)
+                    for score, face, five in faces
+                ]
+                votes.append(max(chances, key=lambda chance: chance[0]))
+            total = sum(vote for vote, _, _ in votes)
+            if total > 0:
+                best = max([s for s, face, _ in surest[0] if iou(box, face) >= 0.3] + [own])
+                moved = logit(own) + logit(total / len(looks)) - logit(best)
+                place = [vote * np.concatenate([face, five.ravel()]) for vote, face, five in votes]
+                told.append([1 / (1 + np.exp(-moved)), *(sum(place) / total)])
+            else:
+                told.append([min(own, 0.02), *box, *points.ravel()])
+    return np.array(told).reshape(2, -1, 15)
+
+
+def mirror(cells):
+    """Faces of a mirror image as they lie in the picture: left and right eye, and mouth corners, swapped."""
+
+    def one(score, box, points):
+        points = points[[1, 0, 2, 4, 3]] * [-1, 1] + [SIZE, 0]
+        return score, np.array([SIZE - box[2], box[1], SIZE - box[0], box[3]]), points
+
+    return {key: one(*value) for key, value in cells.items()}
+
+
+def silent(size):
+    """Outputs of a network that sees nothing anywhere."""
+    cells = sum((size // stride) ** 2 for stride in STRIDES)
+    logits = np.tile(np.float32([20, -20]), (1, cells, 1))
+    codes = np.zeros((1, cells, 14), np.float32)
+    return {"class_logits": logits, "box_deltas": codes[..., :4], "landmark_deltas": codes[..., 4:]}
+
+
+def teacher_that_says(network, answers, **looks):
+    """An imitation whose teacher gives these answers, by the side of what it is shown."""
+    imitation = Imitation(network, SIZE, ImitationConfig(source="teacher.h5", **looks))
+    imitation._ask = lambda pictures: answers[pictures.shape[1]]
+    return imitation
+
+
+@pytest.fixture
+def looks(network, rng):
+    """An imitation whose teacher gives random answers to three looks, and those answers."""
+    answers = {size: outputs(rng, size) for size in (64, 96, 128)}
+    imitation = teacher_that_says(network, answers, scales=(2.0,), mirrored=(1.5,))
+    pictures = np.zeros((2, 2 * SIZE, 2 * SIZE, 3), np.float32)
+    return imitation, answers, imitation.targets(pictures, shrink(pictures))
+
+
+def test_every_cell_is_told_what_the_looks_find_there(looks):
+    _, answers, told = looks
+    plain = cell_by_cell(answers[64], 64, 1)
+    others = [cell_by_cell(answers[128], 128, 2), mirror(cell_by_cell(answers[96], 96, 1.5))]
+    want = told_by_loops([plain, *others])
+    told = np.asarray(told)
+    np.testing.assert_allclose(told[..., 0], want[..., 0], atol=2e-4)
+    np.testing.assert_allclose(told[..., 1:], want[..., 1:], rtol=1e-3, atol=2e-2)
+    assert (want[..., 0] <= 0.02).any() and (want[..., 0] > 0.3).any()
+
+
+def test_the_loss_is_that_of_plain_loops(looks, rng):
+    imitation, _, told = looks
+    student = outputs(rng, SIZE)
+    terms, scores = imitation.sums(student, told)
+    found, told = cell_by_cell(student, SIZE, 1), np.float64(told)
+    logits = np.float64(student["class_logits"])
+    logits = logits[..., 1] - logits[..., 0]
+    q = np.clip(told[..., 0], 1e-5, 1 - 1e-5)
+    p = 1 / (1 + np.exp(-logits))
+    divergence = q * np.log(q / p) + (1 - q) * np.log((1 - q) / (1 - p))
+    np.testing.assert_allclose(terms["imitated_class"], divergence.sum(1), rtol=1e-4)
+    np.testing.assert_allclose(scores, told[..., 0].sum(1), rtol=1e-5)
+    boxes = np.array([box for _, box, _ in found.values()]).reshape(2, -1, 4)
+    points = np.array([five for _, _, five in found.values()]).reshape(2, -1, 10)
+    distance = np.zeros(2)
+    for picture, cell in np.argwhere(told[..., 0] > 0.2):
+        apart = np.abs(points[picture, cell] - told[picture, cell, 5:])
+        apart /= side(told[picture, cell, 1:5])
+        each = np.where(apart < 0.1, apart**2 / 0.2, apart - 0.05)
+        distance[picture] += 0.5 * told[picture, cell, 0] * each.sum()
+    np.testing.assert_allclose(terms["imitated_landmark"], distance, rtol=1e-3)
+    overlap = np.zeros(2)
+    for picture, cell in np.argwhere(told[..., 0] > 0.2):
+        score, want = told[picture, cell, 0], told[picture, cell, 1:5]
+        overlap[picture] += score * complete_iou_loss(boxes[picture, cell], want)
+    np.testing.assert_allclose(terms["imitated_box"], overlap, rtol=1e-3)
+
+
+def test_saying_what_was_told_costs_nothing(looks):
+    imitation, answers, _ = looks
+    told = imitation._opinion(answers[SIZE], imitation._anchors)
+    terms, _ = imitation.sums(answers[SIZE], told)
+    for name in IMITATED_TERMS:
+        np.testing.assert_allclose(terms[name], 0, atol=2e-3)
+
+
+@pytest.mark.parametrize("shift", [0.0, 3.0, 6.0])
+def test_looks_vote_for_faces_and_places(network, shift):
+    """A face the plain look doubts and the enlarged one is sure of; and one that only the plain look sees.
+
+    The plain look's box is 8 pixels wide and lies `shift` pixels beside that of the enlarged look.
+    """
+    near, plain = silent(2 * SIZE), silent(SIZE)
+    # Row 0 and column 1 at stride 16 of the enlarged picture: in the plain one x 8..16, y 0..8.
+    near["class_logits"][0, 256 + 1] = [0, np.log(0.9 / 0.1)]
+    plain["class_logits"][0, 1] = [0, np.log(0.1 / 0.9)]
+    plain["box_deltas"][0, 1, 0] = 10 * shift / 8
+    plain["class_logits"][0, 40] = [0, np.log(0.6 / 0.4)]
+    answers = {SIZE: plain, 2 * SIZE: near}
+    imitation = teacher_that_says(network, answers, scales=(2.0,), mirrored=())
+    pictures = np.zeros((1, 2 * SIZE, 2 * SIZE, 3), np.float32)
+    told = np.asarray(imitation.targets(pictures, shrink(pictures)))[0]
+    # IoU 1, 5/11 and 1/7: counted whole, for the most part and not at all.
+    well = {0.0: 1.0, 3.0: (5 / 11 - 0.3) / 0.2, 6.0: 0.0}[shift]
+    assert told[1, 0] == pytest.approx((0.1 + 0.9 * well) / 2, abs=1e-3)
+    assert told[40, 0] == pytest.approx(0.3, abs=1e-3)
+    left = 8 + shift * 0.1 / (0.1 + 0.9 * well)
+    np.testing.assert_allclose(told[1, 1:5], [left, 0, left + 8, 8], atol=1e-2)
+    assert np.delete(told[:, 0], [1, 40]).max() <= 0.02
+
+
+def test_a_mirror_image_is_turned_back(network):
+    """A teacher that knows where the one white pixel is sees it in the same place in every look."""
+
+    def find(pictures):
+        size = pictures.shape[1]
+        answer = silent(size)
+        row, column = np.argwhere(np.asarray(pictures)[0, ..., 0] > 30).mean(0) + 0.5
+        cell = int(row / 8) * (size // 8) + int(column / 8)
+        answer["class_logits"][0, cell] = [-9, 9]
+        x, y = (int(column / 8) + 0.5) * 8, (int(row / 8) + 0.5) * 8
+        answer["box_deltas"][0, cell, :2] = np.array([column - x, row - y]) / 0.8
+        answer["landmark_deltas"][0, cell, :2] = 1.0  # the first point, right and below the centre
+        return answer
+
+    imitation = teacher_that_says(network, {})
+    imitation._ask = find
+    enlarged = np.zeros((1, 2 * SIZE, 2 * SIZE, 3), np.float32)
+    enlarged[0, 20:24, 36:40] = 255
+    for scale, mirrored in ((2.0, False), (2.0, True), (1.0, False), (1.0, True)):
+        seen = np.asarray(imitation.look(enlarged, scale, mirrored))[0]
+        _, *box = seen[seen[:, 0].argmax(), :5]
+        np.testing.assert_allclose((np.add(box[:2], box[2:]) / 2), [19, 11], atol=0.3)
+        points = seen[seen[:, 0].argmax(), 5:].reshape(5, 2)
+        # In a mirror the first of the five is what the picture has as the second.
+        moved = int(np.abs(points - points[2]).sum(1).argmax())
+        assert moved == (1 if mirrored else 0)
+        assert np.sign(points[moved] - points[2])[0] == (-1 if mirrored else 1)
+
+
+def test_shrinking_takes_means():
+    pictures = np.arange(2 * 4 * 4 * 3, dtype=np.uint8).reshape(2, 4, 4, 3)
+    want = pictures.reshape(2, 2, 2, 2, 2, 3).astype(float).mean(axis=(2, 4))
+    np.testing.assert_allclose(shrink(pictures), want)
+
+
+def test_student_and_teacher_need_the_same_anchors(network):
+    imitation = Imitation(network, SIZE, ImitationConfig(source="teacher.h5"))
+    imitation.check(YUNET)
+    with pytest.raises(ConfigError, match=r"teacher\.h5 has other levels"):
+        imitation.check(dataclasses.replace(YUNET, levels=YUNET.levels[:2]))
+
+
+def test_something_has_to_teach(network):
+    anchors = generate_anchors(network.config.levels, SIZE, SIZE)
+    with pytest.raises(ConfigError, match=r"imitation\.source"):
+        DetectorTraining(network, anchors, LossConfig(**NO_LABELS), OptimizerConfig())
+
+
+@pytest.fixture
+def taught(tmp_path):
+    """The configuration of a small run that imitates, from other weights than the teacher's."""
+    files = []
+    for name in ("teacher", "student"):
+        keras.utils.set_random_seed(len(files))
+        files.append(tmp_path / f"{name}.weights.h5")
+        save_weights(build_retinaface("lite"), files[-1])
+    return small_config(
+        network="lite",
+        data={**VALUES["data"], "batch": 2},
+        init={
+            "source": str(files[1]),
+            "measure_statistics": True,
+            "fix_statistics": True,
+            "freeze": ["stem"],
+        },
+        imitation={"source": str(files[0]), "least_score": 0.1},
+        loss=NO_LABELS,
+        optimizer={"kind": "adam", "weight_decay": 0.0, "ema": 0.9},
+        schedule={"kind": "cosine", "peak": 0.02, "warmup_epochs": 0},
+        checkpoint_steps=3,
+    )
+
+
+def test_a_student_nears_its_teacher_and_a_stopped_run_goes_on(taught, tmp_path):
+    losses = {"whole": {}, "parts": {}}
+
+    def note(run):
+        return lambda step, logs: losses[run].update({step: float(logs["loss"])})
+
+    train(taught, tmp_path / "whole", on_step=note("whole"))
+    values = list(losses["whole"].values())
+    assert len(values) == 12 and np.mean(values[-4:]) < 0.9 * np.mean(values[:4])
+
+    def stop(step, logs):
+        note("parts")(step, logs)
+        if step == 5:
+            raise TrainingDiverged("stopped")
+
+    with pytest.raises(TrainingDiverged):
+        train(taught, tmp_path / "parts", on_step=stop)
+    train(taught, tmp_path / "parts", on_step=note("parts"))
+    # Adam's moments and the average are in the checkpoint too.
+    assert losses["parts"] == losses["whole"]
+    header = (tmp_path / "whole/metrics.csv").read_text().splitlines()[0].split(",")
+    assert set(IMITATED_TERMS) <= set(header)
+
+
+def test_labels_may_teach_beside_the_teacher(taught, tmp_path):
+    logs = []
+    config = dataclasses.replace(taught, loss=LossConfig(), epochs=1)
+    train(config, tmp_path / "both", on_step=lambda step, log: logs.append(log))
+    names = ("class", "box", "landmark", *IMITATED_TERMS)
+    for log in logs:
+        values = [float(log[name]) for name in names]
+        assert float(log["loss"]) == pytest.approx(sum(values), rel=1e-5) and min(values) >= 0
+        # Positives are cells matched with labels, not the teacher's scores: whole numbers in two pictures.
+        assert float(log["positives"]) * 2 == pytest.approx(
+            round(float(log["positives"]) * 2), abs=1e-4
+        )

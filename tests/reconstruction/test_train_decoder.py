@@ -1,0 +1,105 @@
+"""Labels become shapes without pose; pre-training lowers the error; a decoder's file is checked."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from retinaface_tf.errors import ConfigError, DataError
+from retinaface_tf.mesh.topology import load_topology
+from retinaface_tf.reconstruction.decoder import (
+    MeshDecoderConfig,
+    load_mesh_decoder,
+    save_mesh_decoder,
+)
+from retinaface_tf.reconstruction.face_meshes import sample_colors, unposed
+from retinaface_tf.reconstruction.linear_faces import LinearFaces
+from retinaface_tf.reconstruction.synthetic_meshes import random_albedos, random_shapes
+from retinaface_tf.reconstruction.train_decoder import MeshDecoderTraining, pretrain, read_training
+
+TOPOLOGY = load_topology()
+CONFIG = Path(__file__).parents[2] / "training" / "mesh_decoder.toml"
+
+
+def test_posing_a_face_does_not_change_its_shape(rng):
+    shapes = unposed(random_shapes(TOPOLOGY, 4, rng), TOPOLOGY)[0]
+    turns = Rotation.from_rotvec(rng.normal(0, 0.6, (4, 3))).as_matrix()
+    photos = np.einsum("nij,nvj->nvi", turns, shapes) * 87.5 + rng.normal(0, 100, (4, 1, 3))
+    again, rotation = unposed(photos, TOPOLOGY)
+    np.testing.assert_allclose(again, shapes, atol=1e-4)
+    np.testing.assert_allclose(rotation, turns, atol=1e-2)
+
+
+def test_made_up_faces_are_faces(rng):
+    """Different, near the mean, mostly symmetric, of skin."""
+    shapes, albedos = random_shapes(TOPOLOGY, 20, rng), random_albedos(TOPOLOGY, 20, rng)
+    away = np.linalg.norm(shapes - TOPOLOGY.mean, axis=-1).mean()
+    assert 0.01 < away < 0.06
+    lopsided = shapes - shapes[:, TOPOLOGY.mirror] * (-1, 1, 1)
+    assert np.abs(lopsided).mean() < 0.35 * np.abs(shapes - TOPOLOGY.mean).mean()
+    assert albedos.min() >= 0 and albedos.max() <= 1
+    assert (albedos.mean((0, 1))[0] > albedos.mean((0, 1))[1:]).all()
+
+
+def test_colors_are_read_under_the_vertices():
+    """A picture whose colour is its own coordinates."""
+    y, x = np.mgrid[0:60, 0:80]
+    image = np.stack([x, y, 0 * x], axis=-1).astype(np.uint8)
+    vertices = TOPOLOGY.mean * 30 + np.float32([40, 30, 0])
+    colors = sample_colors(image, vertices) * 255
+    np.testing.assert_allclose(colors[:, :2], vertices[:, :2] - 0.5, atol=0.02)
+
+
+def test_components_against_a_full_decomposition(rng):
+    samples = rng.normal(size=(200, 60)) * np.linspace(3, 0.1, 60) + rng.normal(size=60)
+    samples = samples.astype(np.float32)
+    linear = LinearFaces.fit(samples, 10)
+    _, singular, basis = np.linalg.svd(samples - samples.mean(0), full_matrices=False)
+    np.testing.assert_allclose(linear.deviation, singular[:10] / np.sqrt(199), rtol=1e-3)
+    np.testing.assert_allclose(np.abs((linear.basis * basis[:10]).sum(1)), 1, atol=1e-3)
+    assert linear.encode(samples).std(0) == pytest.approx(1, abs=0.01)
+    whole = LinearFaces.fit(samples, 60)
+    np.testing.assert_allclose(whole.decode(whole.encode(samples)), samples, atol=1e-3)
+
+
+@pytest.fixture(scope="module")
+def trained():
+    decoder = MeshDecoderConfig(code=8, channels=(16, 16, 16), factor=6, order=2)
+    config = MeshDecoderTraining(
+        decoder=decoder, steps=60, batch=16, synthetic=1, made_up=300, learning_rate=1e-2
+    )
+    return pretrain(config, TOPOLOGY, None)
+
+
+def test_training_beats_the_mean_face(trained):
+    (_, _, mean_shape, mean_color), *_, (name, size, shape, color) = trained.figures.rows
+    assert name == "mesh decoder, code of 8" and size == trained.decoder.count_params()
+    assert shape < 0.85 * mean_shape and color < 0.6 * mean_color
+    assert trained.figures.faces == 30 and trained.figures.trained == 270
+
+
+def test_a_decoder_is_saved_and_loaded(trained, tmp_path, rng):
+    path = tmp_path / "decoder.npz"
+    save_mesh_decoder(trained.decoder, path)
+    code = rng.normal(size=(4, 8)).astype("float32")
+    difference = np.abs(load_mesh_decoder(path)(code) - trained.decoder(code))
+    assert difference[..., :3].max() < 1e-3 and difference[..., 3:].max() < 4e-3
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(DataError, match="damaged"):
+        load_mesh_decoder(path)
+
+
+def test_without_labels_it_says_what_to_do():
+    with pytest.raises(DataError, match="synthetic = 1"):
+        pretrain(MeshDecoderTraining(), TOPOLOGY, None)
+
+
+def test_the_configuration_in_the_repository_is_read(tmp_path):
+    config = read_training(CONFIG)
+    assert config.decoder == MeshDecoderConfig()
+    (tmp_path / "bad.toml").write_text("stepz = 3")
+    with pytest.raises(ConfigError, match="stepz"):
+        read_training(tmp_path / "bad.toml")
+    assert dataclasses.replace(config, steps=1).steps == 1

@@ -1,0 +1,226 @@
+"""Networks in the package: at work without TensorFlow, network and cache, and what they are."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from retinaface_tf import RetinaFace, cli, presets
+from retinaface_tf.bulk.network import describe_network
+from retinaface_tf.errors import ConfigError, WeightsError
+from retinaface_tf.inference.runtimes.open import preset_weights
+from retinaface_tf.sources import packaged as shipped
+from retinaface_tf.weights import pull
+from tests.helpers.bare import packaged_presets
+
+cli._register_commands()
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def photos(astronaut, tmp_path) -> Path:
+    """A folder of two sizes of the portrait; one lies deeper."""
+    folder = tmp_path / "photos"
+    (folder / "more").mkdir(parents=True)
+    Image.fromarray(astronaut).save(folder / "portrait.png")
+    Image.fromarray(astronaut[:400, :330]).save(folder / "more" / "cut.png")
+    return folder
+
+
+@pytest.fixture
+def bare(packaged, tmp_path):
+    """Runs code in a process that has nothing but what detection needs; its standard output."""
+    return _bare(packaged.arguments, tmp_path)
+
+
+def _bare(arguments_of_forbid, tmp_path):
+    def run(code: str, *arguments: str) -> str:
+        (tmp_path / "in the way").write_text("a file, where the cache would be a folder")
+        start = f"from tests.helpers.bare import forbid; forbid(*{arguments_of_forbid!r})\n"
+        environment = {
+            **os.environ,
+            "COLUMNS": "200",  # for tables
+            pull.CACHE_VARIABLE: str(tmp_path / "in the way" / "cache"),
+        }
+        result = subprocess.run(
+            [sys.executable, "-c", start + code, *map(str, arguments)],
+            cwd=REPOSITORY,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+    return run
+
+
+def test_the_api_finds_faces_in_a_bare_process(bare, packaged, photos):
+    answers = bare(
+        f"""
+import json, sys
+from retinaface_tf import RetinaFace
+from retinaface_tf.inference.images import read_image
+paths = sys.argv[1:]
+answers = []
+for precision in ("float32", "int8"):
+    detector = RetinaFace.from_preset({packaged.name!r}, precision=precision)
+    image = read_image(paths[0])
+    faces = detector.detect(image)
+    assert (faces.draw(image) != image).any() and faces.align(image).shape == (1, 112, 112, 3)
+    answers.append([f.to_dict()["faces"] for f in detector.detect(paths, batch_size=2)])
+    assert answers[-1][0][0]["score"] == faces.to_dict()["faces"][0]["score"]
+assert not {{"tensorflow", "keras"}} & set(sys.modules)
+print(json.dumps(answers))
+""",
+        photos / "portrait.png",
+        photos / "more" / "cut.png",
+    )
+    for pictures in json.loads(answers):
+        assert [len(faces) for faces in pictures] == [1, 1]
+        for (face,) in pictures:
+            # The face of the NASA portrait.
+            np.testing.assert_allclose(face["box"], [178, 57, 273, 180], atol=25)
+            assert face["score"] > 0.5
+
+
+def test_the_command_line_finds_faces_in_a_bare_process(bare, packaged, photos, tmp_path):
+    code = "import sys; from retinaface_tf.cli import main; main()"
+    out, drawn = tmp_path / "faces.jsonl", tmp_path / "drawn"
+    chosen = ("--preset", packaged.name)
+    bare(code, "detect", photos, *chosen, "--json", out, "--draw", drawn)
+    found = {Path(e["image"]).name: e for e in map(json.loads, out.read_text().splitlines())}
+    assert {name: len(entry["faces"]) for name, entry in found.items()} == {
+        "portrait.png": 1,
+        "cut.png": 1,
+    }
+    assert found["portrait.png"]["width"] == 512
+    before, after = (
+        np.asarray(Image.open(f / "more" / "cut.png").convert("RGB")) for f in (photos, drawn)
+    )
+    assert before.shape == after.shape and (before != after).any()
+
+    table = bare(code, "detect", photos / "portrait.png", *chosen, "--precision", "int8")
+    assert "1 face in 1 image" in table
+    assert "1 face in 1 image" in bare(code, "demo", "--out", tmp_path / "demo", *chosen)
+
+
+def test_as_installed_a_portrait_needs_no_option_network_conversion_or_tensorflow(
+    astronaut, tmp_path
+):
+    """The package's own default network, whatever is cached or pulled here."""
+    photo = tmp_path / "portrait.png"
+    Image.fromarray(astronaut).save(photo)
+    code = "import sys; from retinaface_tf.cli import main; main()"
+    run = _bare((), tmp_path)
+    assert "1 face in 1 image" in run(code, "detect", photo)
+    (face,) = json.loads(run(code, "detect", photo, "--json", "-"))["faces"]
+    np.testing.assert_allclose(face["box"], [178, 57, 273, 180], atol=25)
+    code = "from retinaface_tf import RetinaFace; print(len(RetinaFace.from_preset().detect('{}')))"
+    assert run(code.format(photo)).split()[-1] == "1"
+
+
+def test_the_lists_name_it_without_tensorflow(bare, packaged):
+    code = "import sys; from retinaface_tf.cli import main; main()"
+    weights = str(preset_weights(packaged.name, "keras"))
+    assert bare(code, "weights", "pull", packaged.name).strip() == weights
+    (row,) = (r for r in bare(code, "weights", "list").splitlines() if f" {packaged.name} " in r)
+    assert "in the package" in row
+    assert packaged.name in bare(code, "presets")
+
+
+def test_all_its_files_find_the_same_face(packaged, astronaut):
+    keras = RetinaFace.from_preset(packaged.name, runtime="keras").detect(astronaut)
+    litert = RetinaFace.from_preset(packaged.name).detect(astronaut)
+    assert len(keras) == len(litert) == 1
+    # Kernels of the stand-in's .tflite were not rounded to float16.
+    np.testing.assert_allclose(keras.boxes, litert.boxes, atol=1)
+    np.testing.assert_allclose(keras.scores, litert.scores, atol=0.01)
+    config = RetinaFace.from_preset(packaged.name).config
+    assert (
+        config == presets.get_preset(packaged.name).config == pull.load_preset(packaged.name).config
+    )
+
+
+def test_a_bulk_run_takes_the_file_in_the_package(packaged):
+    settings = {"threshold": 0.5, "iou": 0.4, "size": None, "max_faces": None, "large_faces": True}
+    for precision in shipped.PRECISIONS:
+        spec = describe_network(
+            packaged.name, None, None, precision=precision, threads=1, settings=settings
+        )
+        path = shipped.shipped_file(packaged.source, precision)
+        assert (spec.path, spec.runtime) == (str(path), "litert")
+        assert spec.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_results_of_an_evaluation_note_the_file(stand_in):
+    from retinaface_tf.cli.evaluation_run import DetectorOptions
+
+    def sha256(kind):
+        return hashlib.sha256(shipped.shipped_file(stand_in.source, kind).read_bytes()).hexdigest()
+
+    for precision, name in (("float32", "stand-in"), ("int8", "stand-in int8")):
+        options = DetectorOptions(
+            preset="stand-in", model=None, runtime=None, threshold=0.5, iou=0.4, precision=precision
+        )
+        _, settings = options.open()
+        assert (settings["weights"], settings["runtime"]) == (name, "litert")
+        assert settings["weights_sha256"] == sha256(precision)
+        assert settings["weights_source_sha256"] == sha256("weights")
+
+
+def test_figures_of_packaged_weights_are_listed(stand_in):
+    preset = presets.get_preset("stand-in")
+    assert shipped.measured_figures(preset) == (("AP, made up", "0.123"),)
+    public = presets.get_preset("mobilenet0.25")
+    assert shipped.measured_figures(public) == public.measured
+
+
+def test_precisions_that_are_not_there(stand_in):
+    with pytest.raises(ConfigError, match="'int4' must be float32 or int8"):
+        RetinaFace.from_preset("stand-in", precision="int4")
+    with pytest.raises(ConfigError, match="for the runtime litert, not 'keras'"):
+        RetinaFace.from_preset("stand-in", runtime="keras", precision="int8")
+    with pytest.raises(ConfigError, match="no int8 file; make one with"):
+        RetinaFace.from_preset("mobilenet0.25", precision="int8")
+    result = CliRunner().invoke(cli.app, ["detect", "x.png", "--model", "m", "--precision", "int8"])
+    assert result.exit_code == 1
+
+
+def test_missing_and_damaged_files_say_what_to_do(stand_in, stand_in_files, tmp_path, monkeypatch):
+    monkeypatch.setattr(shipped, "FOLDER", tmp_path)
+    for open_it in (RetinaFace.from_preset, pull.pull, pull.load_preset):
+        with pytest.raises(WeightsError, match="missing from this installation"):
+            open_it("stand-in")
+    for path in stand_in_files.iterdir():
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        (tmp_path / path.name).write_bytes(content)
+    with pytest.raises(WeightsError, match=r"standin\.tflite is truncated or damaged"):
+        RetinaFace.from_preset("stand-in")
+    with pytest.raises(WeightsError, match="install retinaface-tf again"):
+        pull.load_preset("stand-in")
+
+
+@pytest.mark.parametrize("name", packaged_presets())
+def test_the_package_has_what_its_facts_say(name):
+    source = presets.get_preset(name).source
+    if not shipped.is_shipped(source):
+        pytest.skip(f"{name} is not released yet: see training/release.py")
+    facts, names = shipped.shipped_facts(source), shipped.file_names(source.stem)
+    assert facts["preset"] == name and facts["figures"]
+    assert set(facts["files"]) == {names[kind] for kind in ("weights", "float32", "int8")}
+    for file, described in facts["files"].items():
+        content = (shipped.FOLDER / file).read_bytes()
+        assert hashlib.sha256(content).hexdigest() == described["sha256"]
+        assert len(content) == described["bytes"] < 3_000_000
+    for measured in facts["check"].values():
+        assert measured["faces"] >= 1 and measured["least_iou"] > 0.75

@@ -1,0 +1,53 @@
+"""The dense head that comes with the package."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from retinaface_tf.errors import WeightsError
+from retinaface_tf.mesh.landmarks import five_of_vertices
+from retinaface_tf.mesh.topology import load_topology
+from retinaface_tf.models import build_retinaface
+from retinaface_tf.presets import get_preset
+from retinaface_tf.weights.dense_head import fill_head, head_digest, packaged_head, save_head
+
+NAME = get_preset("mobilenet0.25-mesh").dense_head
+
+
+@pytest.fixture(scope="module")
+def network():
+    network = build_retinaface("mobilenet0.25-mesh")
+    fill_head(network, packaged_head(NAME), NAME)
+    return network
+
+
+def test_it_is_small_and_fits_its_preset(network):
+    assert len(packaged_head(NAME)) < 3_000_000
+    assert all(np.isfinite(w).all() for w in network.dense_head.get_weights())
+    assert len(head_digest(NAME)) == 12
+
+
+def test_a_frontal_face_stays_one(network):
+    """Without features the head moves the mean face that the points pose only a little."""
+    mean = load_topology().mean
+    points = five_of_vertices(mean)[:, :2].reshape(1, 10)
+    config = network.config.dense
+    samples = np.zeros((1, config.grid**2, 64), np.float32)
+    found = np.asarray(network.dense_head(samples, points, np.array([0])))[0]
+    assert np.linalg.norm(found - mean, axis=1).mean() < 0.3
+
+
+def test_saved_and_filled_again(network, tmp_path):
+    save_head(network, tmp_path / "head.npz", {})
+    other = build_retinaface("mobilenet0.25-mesh")
+    fill_head(other, (tmp_path / "head.npz").read_bytes(), "head.npz")
+    for one, two in zip(network.dense_head.get_weights(), other.dense_head.get_weights()):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_damage_and_misfits_are_said(network, tmp_path):
+    with pytest.raises(WeightsError, match="damaged"):
+        fill_head(network, packaged_head(NAME)[:-500], "cut.npz")
+    with pytest.raises(WeightsError, match="another network"):
+        fill_head(build_retinaface("mobilenet0.25"), packaged_head(NAME), "head.npz")

