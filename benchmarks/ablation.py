@@ -5,7 +5,7 @@
 
 Every row is the same training run with one or both of `network.cascade` and `network.deformable`
 set; it goes on from its last checkpoint when started again. Printed: average precision at IoU 0.5
-and its mean over 0.5:0.05:0.95 on the held-out pictures, parameters and seconds.
+and its mean over 0.5:0.05:0.95 on the held-out images, parameters and seconds.
 """
 
 from __future__ import annotations

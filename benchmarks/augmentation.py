@@ -3,7 +3,7 @@
     python benchmarks/augmentation.py PHOTOS [--limit 60]
 
 Turned photos: faces found upright are looked for again after a quarter, half and three-quarter
-turn. Small faces: photos shrunk to a third and laid side by side in one large picture, searched
+turn. Small faces: photos shrunk to a third and laid side by side in one large image, searched
 whole and in tiles; what is found in the single shrunk photos at twice their size is the truth.
 """
 
@@ -51,7 +51,7 @@ def turned(detector: RetinaFace, images: list[np.ndarray]) -> None:
 
 
 def rotate_boxes(boxes: np.ndarray, size: tuple[int, int], turns: int) -> np.ndarray:
-    """[N, 4] corners after `np.rot90(image, turns)` of a (height, width) picture."""
+    """[N, 4] corners after `np.rot90(image, turns)` of a (height, width) image."""
     height, width = size
     for _ in range(turns):
         x1, y1, x2, y2 = boxes.T
@@ -72,7 +72,7 @@ def tiled(detector: RetinaFace, images: list[np.ndarray]) -> None:
         canvas[y : y + CELL, x : x + CELL] = cells[place % len(cells)]
         boxes.append(truth[place % len(cells)] + np.array([x, y, x, y]))
     boxes = np.concatenate(boxes)
-    print(f"{len(boxes)} small faces in one picture of {canvas.shape[1]}x{canvas.shape[0]}")
+    print(f"{len(boxes)} small faces in one image of {canvas.shape[1]}x{canvas.shape[0]}")
     tiles = AugmentedDetector(detector, Augmentation(tile=1024))
     for name, searcher in (("plain", detector), ("tiles of 1024", tiles)):
         found = recalled([boxes], [searcher.detect(canvas).boxes])

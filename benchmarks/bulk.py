@@ -1,15 +1,15 @@
-"""Bulk runs of 5,000 pictures: speed of the engines side by side, memory, kills, and two nodes.
+"""Bulk runs of 5,000 images: speed of the engines side by side, memory, kills, and two nodes.
 
     python benchmarks/bulk.py prepare --data DATA --work WORK   # small copies, 50 of them corrupt
     python benchmarks/bulk.py speed --work WORK                 # plain loop, processes, Ray in turn
-    python benchmarks/bulk.py memory --work WORK                # all pictures four times over
+    python benchmarks/bulk.py memory --work WORK                # all images four times over
     python benchmarks/bulk.py kill --work WORK --engine ray     # the driver killed, then resumed
     python benchmarks/bulk.py worker --work WORK                # one worker process killed
     python benchmarks/bulk.py cluster --work WORK               # two nodes on loopback, one killed
 
-Pictures are real ones of DATA (`fddb`, `unlabelled`, `facepoint_crops_80px`), each once under a name
+Images are real ones of DATA (`fddb`, `unlabelled`, `facepoint_crops_80px`), each once under a name
 of its own, shrunk to a longest side of 320 so that a run takes a minute; half of them lie in files,
-a quarter in tars and a quarter in Parquet tables. Every check that counts pictures reads the Parquet
+a quarter in tars and a quarter in Parquet tables. Every check that counts images reads the Parquet
 files of the run. `cluster` starts and stops a Ray of its own, on 127.0.0.2 and 127.0.0.3.
 """
 
@@ -33,7 +33,7 @@ from pathlib import Path
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-PICTURES, CORRUPT, SIDE = 5000, 50, 320
+IMAGES, CORRUPT, SIDE = 5000, 50, 320
 SHARD = 125
 # What one would write without any of this.
 PLAIN = """
@@ -44,9 +44,9 @@ from retinaface_tf.errors import ImageError
 detector = RetinaFace.from_preset("mobilenet0.25")
 faces = 0
 for shard in list_shards([sys.argv[1]], rows=500):
-    for picture in shard.part.pictures():
+    for image in shard.part.pictures():
         try:
-            faces += len(detector.detect(picture.content))
+            faces += len(detector.detect(image.content))
         except ImageError:
             pass
 print(f"plain loop: {faces} faces")
@@ -65,7 +65,7 @@ def main() -> None:
     globals()[options.what](options)
 
 
-# --- pictures
+# --- images
 
 
 def prepare(options) -> None:
@@ -82,15 +82,15 @@ def prepare(options) -> None:
         sources += sorted(
             p for p in (options.data / name).rglob("*") if p.suffix.lower() in suffixes
         )
-    sources = sources[: PICTURES - CORRUPT]
-    assert len(set(sources)) == PICTURES - CORRUPT, len(sources)
+    sources = sources[: IMAGES - CORRUPT]
+    assert len(set(sources)) == IMAGES - CORRUPT, len(sources)
     contents = [shrunk(path) for path in sources]
     for number in range(CORRUPT):  # spread over the whole, and damaged in three ways
         victim = contents[number * 90]
-        damaged = [b"no picture", victim[: len(victim) // 3], b""][number % 3]
+        damaged = [b"no image", victim[: len(victim) // 3], b""][number % 3]
         contents.insert(number * 100 + 7, damaged)
     named = [(f"{number:05d}.jpg", content) for number, content in enumerate(contents)]
-    half, quarter = PICTURES // 2, PICTURES // 4
+    half, quarter = IMAGES // 2, IMAGES // 4
     for name, content in named[:half]:
         (folder / "files" / name).write_bytes(content)
     for part in range(2):
@@ -104,7 +104,7 @@ def prepare(options) -> None:
         rows = named[half + quarter + part * step : half + quarter + (part + 1) * step]
         table = pa.table({"id": [n for n, _ in rows], "image": [c for _, c in rows]})
         pq.write_table(table, folder / f"table-{part}.parquet", row_group_size=100)
-    print(f"{len(named)} pictures in {folder}, {CORRUPT} of them corrupt")
+    print(f"{len(named)} images in {folder}, {CORRUPT} of them corrupt")
 
 
 def shrunk(path: Path) -> bytes:
@@ -123,7 +123,7 @@ def shrunk(path: Path) -> bytes:
 
 
 def start(options, engine: str, *more: str, passes: int = 1) -> subprocess.Popen:
-    """`retinaface-tf detect` of all pictures with an engine, so many times over."""
+    """`retinaface-tf detect` of all images with an engine, so many times over."""
     pictures = [str(options.work / "pictures")] * passes
     arguments = ["detect", *pictures, "--preset", "mobilenet0.25", "--engine", engine]
     arguments += ["--name-column", "id"]
@@ -139,7 +139,7 @@ def out_of(options, engine: str) -> Path:
 
 
 def speed(options) -> None:
-    """A plain loop over `detect`, a picture at a time, and the engines (`loop` is batches from
+    """A plain loop over `detect`, an image at a time, and the engines (`loop` is batches from
     `stream`); each from the start of the command to its end."""
     reference = None
     print("engine     | seconds | images/s | exit | resident MiB of the workers at 10 ... 100 %")
@@ -151,7 +151,7 @@ def speed(options) -> None:
             code = process.wait()
         seconds = time.perf_counter() - begun
         print(
-            f"{engine:10s} | {seconds:7.1f} | {PICTURES / seconds:8.1f} | {code:4d} | "
+            f"{engine:10s} | {seconds:7.1f} | {IMAGES / seconds:8.1f} | {code:4d} | "
             f"{memory.at_tenths()}"
         )
         if engine == "plain":
@@ -169,7 +169,7 @@ def speed(options) -> None:
 
 
 def memory(options, passes: int = 4) -> None:
-    """A longer run, whose pictures all come again: what grows still in the last pass is a leak."""
+    """A longer run, whose images all come again: what grows still in the last pass is a leak."""
     out = out_of(options, options.engine)
     shutil.rmtree(out, ignore_errors=True)
     process = start(options, options.engine, passes=passes)
@@ -178,11 +178,11 @@ def memory(options, passes: int = 4) -> None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=10)
             done = len(files(out)) * SHARD
-            print(f"{done:6d} pictures, {samples.last()} MiB resident in workers", flush=True)
+            print(f"{done:6d} images, {samples.last()} MiB resident in workers", flush=True)
     code = process.returncode
     names = Counter(name for name, _, _ in summary(out))
     print(
-        f"{sum(names.values())} rows of {len(names)} pictures, {passes} times over, exit code {code}"
+        f"{sum(names.values())} rows of {len(names)} images, {passes} times over, exit code {code}"
     )
     print(f"resident MiB of the workers at 10 ... 100 %: {samples.at_tenths()}")
 
@@ -191,7 +191,7 @@ def kill(options) -> None:
     """SIGKILL of the driver in the middle, a second one later, then to the end."""
     out = out_of(options, options.engine)
     shutil.rmtree(out, ignore_errors=True)
-    total = -(-PICTURES // SHARD)
+    total = -(-IMAGES // SHARD)
     for share in (0.35, 0.7):
         process = start(options, options.engine)
         wait_for_files(process, out, int(total * share))
@@ -216,7 +216,7 @@ def worker(options) -> None:
     process = start(options, "processes")
     killed = []
     for share in (0.2, 0.5):
-        wait_for_files(process, out, int(PICTURES / SHARD * share))
+        wait_for_files(process, out, int(IMAGES / SHARD * share))
         victim = next(p for p in descendants(process.pid) if p not in killed)
         os.kill(victim, signal.SIGKILL)
         killed.append(victim)
@@ -253,7 +253,7 @@ def cluster(options) -> None:
             shutil.rmtree(out, ignore_errors=True)
             process = start(options, "ray", "--ray-address", f"{head}:6390")
             if share:
-                wait_for_files(process, out, int(PICTURES / SHARD * share))
+                wait_for_files(process, out, int(IMAGES / SHARD * share))
                 end_tree(nodes[1])
             print(f"{title}: exit code {process.wait()}; {check(summary(out))}")
             print(f"  files by node: {dict(workers_of(out, node=True))}")
@@ -292,21 +292,21 @@ def summary(out: Path) -> list[tuple[str, int, tuple]]:
 
 
 def steady(out: Path) -> float:
-    """Pictures a second between the second file and the last, without the start of the engine."""
+    """Images a second between the second file and the last, without the start of the engine."""
     moments = sorted(path.stat().st_mtime for path in files(out))
     return (len(moments) - 2) * SHARD / (moments[-1] - moments[1])
 
 
 def check(rows: list[tuple[str, int, tuple]]) -> str:
-    """Counts; ends the program where a picture is lost or there twice."""
+    """Counts; ends the program where an image is lost or there twice."""
     names = Counter(name for name, _, _ in rows)
-    lost = [f"{n:05d}.jpg" for n in range(PICTURES) if f"{n:05d}.jpg" not in names]
+    lost = [f"{n:05d}.jpg" for n in range(IMAGES) if f"{n:05d}.jpg" not in names]
     twice = [name for name, count in names.items() if count > 1]
-    numbers = sorted(index for _, index, _ in rows) == list(range(PICTURES))
+    numbers = sorted(index for _, index, _ in rows) == list(range(IMAGES))
     corrupt = sum(len(answer) == 1 for _, _, answer in rows)
     faces = sum(answer[-1] for _, _, answer in rows if len(answer) > 1)
     text = (
-        f"{len(rows)} rows: {len(lost)} pictures lost, {len(twice)} there twice, {corrupt} recorded "
+        f"{len(rows)} rows: {len(lost)} images lost, {len(twice)} there twice, {corrupt} recorded "
         f"as unreadable, {faces} faces"
     )
     if lost or twice or not numbers or corrupt != CORRUPT:

@@ -80,7 +80,7 @@ def measure_time(options) -> None:
 
 def measure_memory() -> None:
     plain = 102_300 * 1103 * 3 * 4
-    print(f"a plain convolution's output at {SIDE}x{SIDE}: {plain / 1e9:.2f} GB a picture")
+    print(f"a plain convolution's output at {SIDE}x{SIDE}: {plain / 1e9:.2f} GB an image")
     for case in CASES:
         output = subprocess.run(
             [sys.executable, __file__, "case", case], capture_output=True, text=True, check=True

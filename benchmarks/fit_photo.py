@@ -4,7 +4,7 @@
 
 The face is found by the detector, its box is the crop. 144 numbers start at zero (the mean face looking
 ahead) and descend L_pixel plus the distance to the detector's five points. Without a photo, NASA's portrait
-that scikit-image brings (public domain). The picture shows: the crop; the start, the result over the crop;
+that scikit-image brings (public domain). The image shows: the crop; the start, the result over the crop;
 the result alone, turned by 40 degrees, and in another light.
 """
 
@@ -34,7 +34,7 @@ def main() -> None:
     rows, text = fit(crop, points, options)
     print(text)
     write(options.out, rows)
-    print(f"picture: {options.out}")
+    print(f"image: {options.out}")
 
 
 def find_face(photo: Path | None, size: int):

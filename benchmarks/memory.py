@@ -1,4 +1,4 @@
-"""Memory of the process while it searches pictures of ever new sizes, as a curve.
+"""Memory of the process while it searches images of ever new sizes, as a curve.
 
     python benchmarks/memory.py [--images 500] [--folder DIR] [--runtime keras]
 

@@ -90,13 +90,13 @@ def exported(text: str, precision: str, size: int, folder: Path):
         from retinaface_tf.models import build_retinaface
 
         rng = np.random.default_rng(0)
-        pictures = [rng.integers(0, 256, (size, size, 3), np.uint8) for _ in range(2)]
+        images = [rng.integers(0, 256, (size, size, 3), np.uint8) for _ in range(2)]
         export_tflite(
             build_retinaface(read_network(text)),
             path,
             size=(size, size),
             precision=precision,
-            calibration=pictures if precision == "int8" else None,
+            calibration=images if precision == "int8" else None,
         )
     return runner(path.read_bytes(), size)
 

@@ -94,8 +94,8 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--ultra-light", type=Path, help=f"default: DATA/{ULTRA_LIGHT}")
     parser.add_argument("--work", type=Path, default=Path("runs/own-weights"))
     parser.add_argument("--out", type=Path, default=Path("docs"))
-    parser.add_argument("--limit", type=int, help="pictures of each set, for a quick look")
-    parser.add_argument("--fddb-step", type=int, default=1, help="take every n-th FDDB picture")
+    parser.add_argument("--limit", type=int, help="images of each set, for a quick look")
+    parser.add_argument("--fddb-step", type=int, default=1, help="take every n-th FDDB image")
     parser.add_argument("--minutes", type=float, help="stop the search after about so long")
     parser.add_argument("--rounds", type=int, default=20, help="of timing; 0 for none")
     parser.add_argument("--fresh", action="store_true", help="forget what was found earlier")
@@ -130,16 +130,16 @@ def search(rows, sets: dict, options: argparse.Namespace) -> None:
     """Everybody's results for every set, those that are not there yet."""
     begin, folder = time.monotonic(), options.work / "found"
     for detector in rows:
-        for pictures in sets.values():
-            for size in sizes_of(detector, pictures):
-                if found_file(folder, detector, pictures, size).is_file():
+        for images in sets.values():
+            for size in sizes_of(detector, images):
+                if found_file(folder, detector, images, size).is_file():
                     continue
                 if options.minutes and time.monotonic() - begin > 60 * options.minutes:
                     sys.exit("Stopped after --minutes; repeat the command to go on.")
-                words = f"{detector.name}: {pictures.title}, {size}"
+                words = f"{detector.name}: {images.title}, {size}"
                 find_all(
                     detector,
-                    pictures,
+                    images,
                     size,
                     folder,
                     lambda photos, words=words: track(photos, words, console=STDERR),
@@ -156,14 +156,14 @@ def row_of(detector, sets: dict, folder: Path) -> dict:
         "ap": {},
         "points": {},
     }
-    for key, pictures in sets.items():
-        for size in sizes_of(detector, pictures):
-            answers = find_all(detector, pictures, size, folder)
-            if pictures.points is None:
-                ap = precision(answers, pictures, range(len(pictures.photos)))
+    for key, images in sets.items():
+        for size in sizes_of(detector, images):
+            answers = find_all(detector, images, size, folder)
+            if images.points is None:
+                ap = precision(answers, images, range(len(images.photos)))
                 row["ap"].setdefault(key, {})[size] = ap
             else:
-                row["points"][key] = point_errors(answers, pictures, 0.5)
+                row["points"][key] = point_errors(answers, images, 0.5)
     return row
 
 

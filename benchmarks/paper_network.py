@@ -3,7 +3,7 @@
     python benchmarks/paper_network.py forward|step [--preset resnet152-paper] [--side 640]
         [--batch 2] [--rounds 2] [--limit 16]
 
-`forward` gives all outputs for one picture, `step` learns from a batch of made-up pictures with two
+`forward` gives all outputs for one image, `step` learns from a batch of made-up images with two
 faces each. Printed for each round: seconds (the first one traces) and the most resident memory of
 the process so far, everything included. Above --limit GiB it stops: no machine is driven into swap.
 """
@@ -85,13 +85,13 @@ def training_step(network, options):
     faces = np.float32([[100, 100, 300, 300], [20, 30, 50, 60]]) * side / 640
     points, ignored = np.full((2, 5, 2), np.nan, np.float32), np.zeros(2, bool)
     targets = encode_targets(faces, points, ignored, anchors, network.config, MatchConfig())
-    pictures = np.random.default_rng(0).integers(0, 256, (batch, side, side, 3)).astype(np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (batch, side, side, 3)).astype(np.uint8)
     entries = {name: tf.stack([value] * batch) for name, value in targets.items()}
     entries |= {
         "boxes": tf.stack([faces] * batch),
         "landmarks": tf.stack([points] * batch),
         "ignored": tf.stack([ignored] * batch),
-        "image": tf.constant(pictures),
+        "image": tf.constant(images),
         "image_id": tf.range(batch, dtype=tf.int64),
     }
     step = tf.function(training.train_step)

@@ -39,8 +39,8 @@ from benchmarks.peers import scores, table, timing
 from benchmarks.peers.answers import answers_file, policies, read_answers, search, wanted
 from benchmarks.peers.asking import Asked, PeerError
 from benchmarks.peers.environments import install, machine
+from benchmarks.peers.images import ImageSet, image_sets, scenes
 from benchmarks.peers.listing import ENVIRONMENTS, INT8_FRAMES, Peer, peers
-from benchmarks.peers.pictures import PictureSet, picture_sets, scenes
 from benchmarks.peers.plot import accuracy_latency_plot
 from retinaface_tf.evaluation.detections import write_whole
 from retinaface_tf.util.files import write_whole as write_bytes
@@ -64,7 +64,7 @@ def main() -> None:
         help="only these; one that failed before is tried again",
     )
     parser.add_argument("--minutes", type=float, help="end a part after about so long")
-    parser.add_argument("--limit", type=int, help="pictures of each set, for a quick look")
+    parser.add_argument("--limit", type=int, help="images of each set, for a quick look")
     parser.add_argument("--rounds", type=int, default=12, help="of timing")
     parser.add_argument("--cold-rounds", type=int, default=3)
     parser.add_argument("--fresh", action="store_true", help="throw earlier answers away")
@@ -84,7 +84,7 @@ class Run:
         for key in options.peers or []:
             if key not in known:
                 sys.exit(f"No peer is called {key!r}; there are {', '.join(sorted(known))}.")
-        self.sets = picture_sets(self.data, options.limit)
+        self.sets = image_sets(self.data, options.limit)
         self.installed = {}
         self.errors = self._kept("errors", {})
 
@@ -150,15 +150,13 @@ class Run:
                 left = self._left(peer)
                 if not left:
                     continue
-                total = sum(len(self._missing(peer, pictures, policy)) for pictures, policy in left)
+                total = sum(len(self._missing(peer, images, policy)) for images, policy in left)
                 task = bar.add_task(peer.key, total=total)
                 try:
                     with self._open(peer) as asked:
-                        for pictures, policy in left:
-                            file = self._answers(peer, pictures, policy)
-                            if not search(
-                                asked, pictures, policy, file, self.work / "pixels", go_on
-                            ):
+                        for images, policy in left:
+                            file = self._answers(peer, images, policy)
+                            if not search(asked, images, policy, file, self.work / "pixels", go_on):
                                 return False
                     self.errors.pop(peer.key, None)
                 except PeerError as error:
@@ -169,7 +167,7 @@ class Run:
     def cold(self) -> None:
         """Starts of processes, in turns."""
         time_left = self._clock()
-        (picture,) = scenes(self.data, self.work / "pixels", self.sets[0])["one face"]
+        (image,) = scenes(self.data, self.work / "pixels", self.sets[0])["one face"]
         core = timing.last_core()
         with contextlib.ExitStack() as stack:
             servers = self._servers(stack, core)
@@ -179,14 +177,14 @@ class Run:
 
             chosen = self._working()
             started = timing.cold_starts(
-                open_peer, chosen, picture, self.options.cold_rounds, time_left
+                open_peer, chosen, image, self.options.cold_rounds, time_left
             )
         self._keep("cold", {**self._kept("cold", {}), **started})
 
     def times(self) -> None:
         """Latencies and memory, everybody in turns."""
         time_left = self._clock()
-        pictures = scenes(self.data, self.work / "pixels", self.sets[0])
+        images = scenes(self.data, self.work / "pixels", self.sets[0])
         core = timing.last_core()
         with contextlib.ExitStack() as stack:
             servers = self._servers(stack, core)
@@ -194,7 +192,7 @@ class Run:
                 peer.key: stack.enter_context(self._asked(peer, core, servers))
                 for peer in self._working()
             }
-            measured = timing.rounds_in_turn(asked, pictures, self.options.rounds, say, time_left)
+            measured = timing.rounds_in_turn(asked, images, self.options.rounds, say, time_left)
             for key, server in servers.items():
                 if "state" in measured[key]:
                     measured[key]["state"]["peak_bytes"] += timing.peak_bytes(server.pid)
@@ -246,9 +244,9 @@ class Run:
         row["accuracy"] = None
         if peer.accurate:
             row["accuracy"] = scores.accuracy(
-                lambda pictures, policy: self._read(peer, pictures, policy),
+                lambda images, policy: self._read(peer, images, policy),
                 self.sets,
-                lambda pictures: policies(peer, pictures),
+                lambda images: policies(peer, images),
                 peer.threshold,
             )
         return {
@@ -279,30 +277,30 @@ class Run:
         names = {p.key for p in good}
         return [p for p in good if p.instead_of not in names]
 
-    def _left(self, peer: Peer) -> list[tuple[PictureSet, str]]:
+    def _left(self, peer: Peer) -> list[tuple[ImageSet, str]]:
         """Sets and policies a peer has not answered in whole; one that failed is not tried again."""
         if "error" in self.installed[peer.environment] or not peer.accurate:
             return []
         if peer.key in self.errors and not self.options.peers:
             return []
         return [
-            (pictures, policy)
-            for pictures in self.sets
-            for policy in policies(peer, pictures)
-            if self._missing(peer, pictures, policy)
+            (images, policy)
+            for images in self.sets
+            for policy in policies(peer, images)
+            if self._missing(peer, images, policy)
         ]
 
-    def _missing(self, peer: Peer, pictures: PictureSet, policy: str) -> set[int]:
+    def _missing(self, peer: Peer, images: ImageSet, policy: str) -> set[int]:
         """Indices a peer has no answer for yet."""
-        found = self._read(peer, pictures, policy).found
-        return set(wanted(peer, pictures, policy)) - set(found)
+        found = self._read(peer, images, policy).found
+        return set(wanted(peer, images, policy)) - set(found)
 
-    def _answers(self, peer: Peer, pictures: PictureSet, policy: str) -> Path:
+    def _answers(self, peer: Peer, images: ImageSet, policy: str) -> Path:
         mark = json.dumps(self.installed[peer.environment]["steps"])
-        return answers_file(peer, pictures, policy, self.work / "answers", mark)
+        return answers_file(peer, images, policy, self.work / "answers", mark)
 
-    def _read(self, peer: Peer, pictures: PictureSet, policy: str):
-        return read_answers(self._answers(peer, pictures, policy))
+    def _read(self, peer: Peer, images: ImageSet, policy: str):
+        return read_answers(self._answers(peer, images, policy))
 
     @contextlib.contextmanager
     def _open(self, peer: Peer):

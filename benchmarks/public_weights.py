@@ -1,4 +1,4 @@
-"""AP of public weights through this project, beside onnxruntime on the same pictures, in one run.
+"""AP of public weights through this project, beside onnxruntime on the same images, in one run.
 
     python benchmarks/public_weights.py --data ../shared/data [--checkpoints DIR] [--limit N]
 
@@ -41,7 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--checkpoints", type=Path)
-    parser.add_argument("--limit", type=int, help="pictures of each set, for a quick look")
+    parser.add_argument("--limit", type=int, help="images of each set, for a quick look")
     options = parser.parse_args()
 
     fddb = read_fddb_boxes(
@@ -80,7 +80,7 @@ def ours(detector: RetinaFace, columns) -> list[str]:
     row = []
     for name, (pictures, size) in columns.items():
         answers = detector.stream(
-            [picture.path for picture in pictures],
+            [image.path for image in pictures],
             threshold=THRESHOLD,
             size=size,
             large_faces=False,
@@ -94,8 +94,8 @@ def theirs(reference: OnnxReference, columns) -> list[str]:
     row = []
     for name, (pictures, size) in columns.items():
         found = []
-        for picture in track(pictures, name, console=STDERR):
-            pixels, (scale, _), _ = prepare(read_image(picture.path), size)
+        for image in track(pictures, name, console=STDERR):
+            pixels, (scale, _), _ = prepare(read_image(image.path), size)
             boxes, scores, _ = reference.detect(pixels, THRESHOLD)
             found.append((boxes / scale, scores))
         row.append(f"{average_precision(found, truth(pictures)):.4f}")
@@ -103,7 +103,7 @@ def theirs(reference: OnnxReference, columns) -> list[str]:
 
 
 def truth(pictures) -> list:
-    return [(picture.boxes, picture.ignored) for picture in pictures]
+    return [(image.boxes, image.ignored) for image in pictures]
 
 
 STDERR = Console(stderr=True)

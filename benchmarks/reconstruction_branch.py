@@ -158,7 +158,7 @@ def train(examples, held_out, network, options) -> None:
             unit = (1, 100)[k]
             print(f"{name + ', ' + part:36s}{unit * before[j][k]:8.3f}{unit * after[j][k]:10.3f}")
     write(options.out, rows)
-    print(f"picture: {options.out}")
+    print(f"image: {options.out}")
 
 
 def write(path: Path, rows) -> None:

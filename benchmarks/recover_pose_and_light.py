@@ -1,10 +1,10 @@
-"""Recovers a known pose and light from a picture by gradient descent through the renderer.
+"""Recovers a known pose and light from an image by gradient descent through the renderer.
 
     python benchmarks/recover_pose_and_light.py [--out recovered.png] [--steps 300] [--size 96]
 
 A made-up face is drawn with one camera and light; another camera (turned, moved, of other focal length)
-and light are then changed, by Adam on the mean absolute difference of the pictures alone, until they
-agree. Prints errors before and after, and writes the pictures side by side: target, start, and result
+and light are then changed, by Adam on the mean absolute difference of the images alone, until they
+agree. Prints errors before and after, and writes the images side by side: target, start, and result
 for each of several faces.
 """
 
@@ -38,8 +38,8 @@ def main() -> None:
     print(f"{'':26s}{'before':>10s}{'after':>10s}")
     for name, before, after in result["errors"]:
         print(f"{name:26s}{before:10.4f}{after:10.4f}")
-    write_picture(options.out, result["pictures"])
-    print(f"picture: {options.out}")
+    write_image(options.out, result["pictures"])
+    print(f"image: {options.out}")
 
 
 def scene(faces: int, rng):
@@ -60,7 +60,7 @@ def scene(faces: int, rng):
 
 
 def recover(faces: int, size: int, steps: int, seed: int) -> dict:
-    """Runs the descent; errors before and after, and the pictures."""
+    """Runs the descent; errors before and after, and the images."""
     import keras
     import tensorflow as tf
 
@@ -133,7 +133,7 @@ def measure(numbers, image, truth, target) -> dict:
     }
 
 
-def write_picture(path: Path, rows) -> None:
+def write_image(path: Path, rows) -> None:
     """Columns target, start, result; a row for each face, twice as large."""
     from PIL import Image
 

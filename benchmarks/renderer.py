@@ -6,7 +6,7 @@
 1,103 vertices, 2,110 triangles, turned heads. `naive` computes every triangle's barycentric coordinates
 at every pixel and takes the nearest; what follows (interpolation, shading, gradients) is the same, but
 without silhouettes. Both run in turn, medians are printed. Peak memory is that of a process of its own,
-less what it took before its first picture. Naive is skipped where one of its arrays alone would take
+less what it took before its first image. Naive is skipped where one of its arrays alone would take
 more than --limit MB.
 """
 
@@ -91,7 +91,7 @@ def peak_memory(kind: str, mode: str, faces: int, size: int, threads: int) -> fl
     limit_threads(threads)
     values = scene(faces)
     function = compiled(kind, mode, size)
-    # The compiler's memory is not the pictures'.
+    # The compiler's memory is not the images'.
     function.prepare(values)
     with ResidentPeak() as resident:
         for _ in range(3):
@@ -117,7 +117,7 @@ def scene(faces: int):
 
 
 def compiled(kind: str, mode: str, size: int):
-    """The picture's mean square, or it with the gradients of all three inputs."""
+    """The image's mean square, or it with the gradients of all three inputs."""
     import keras
     from keras import ops
 

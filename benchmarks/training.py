@@ -1,8 +1,8 @@
-"""Training speed: the input pipeline alone, the step alone, and the encoding of a crowded picture.
+"""Training speed: the input pipeline alone, the step alone, and the encoding of a crowded image.
 
     python benchmarks/training.py [--root FDDB] [--json FILE]
 
-Pictures are drawn (or FDDB's), stored as JPEG. Pipeline and step are measured in turns in one run,
+Images are drawn (or FDDB's), stored as JPEG. Pipeline and step are measured in turns in one run,
 so that a busy machine slows both; compare their ratio. "VGA-size" is a square of 544 pixels, as many as 640 x 480 has, since
 training crops are square.
 """
@@ -51,7 +51,7 @@ def make_source(root: str | None, count: int, side: int):
 
 
 def measure_network(name: str, size: int, batch: int, source, steps: int) -> dict:
-    """Pictures a second of pipeline and step, in turns; medians of `ROUNDS`."""
+    """Images a second of pipeline and step, in turns; medians of `ROUNDS`."""
     import tensorflow as tf
 
     from retinaface_tf.data.pipeline import TrainingPipeline
@@ -129,7 +129,7 @@ def measure_network(name: str, size: int, batch: int, source, steps: int) -> dic
 
 
 def profile_pipeline(source, size: int) -> dict:
-    """Milliseconds a picture of the pipeline's parts, one thread, one after the other."""
+    """Milliseconds an image of the pipeline's parts, one thread, one after the other."""
     import tensorflow as tf
 
     from retinaface_tf.config import RetinaFaceConfig

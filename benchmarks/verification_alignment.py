@@ -5,7 +5,7 @@
 `--crops` is a folder of portraits, one a person, named as in LFW (`Name_0001.jpg`). Nobody appears
 in it twice, so a pair "of one person" is a portrait and a distorted copy of itself: turned by up to 35
 degrees, scaled, shifted, blurred, darkened and compressed. Pairs of two people are a portrait and a
-distorted copy of someone else's. That measures robustness to pose in the picture plane and quality,
+distorted copy of someone else's. That measures robustness to pose in the image plane and quality,
 not recognition across years: figures are not comparable with LFW's.
 
 Embedders: eigenfaces (128 whitened principal components, trained on other people's crops cut out
@@ -31,7 +31,7 @@ COMPONENTS = 128
 
 
 def main() -> None:
-    """Make the pictures, cut out faces three ways, embed, verify, print a table."""
+    """Make the images, cut out faces three ways, embed, verify, print a table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--crops", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
@@ -47,8 +47,8 @@ def main() -> None:
         portraits[: options.people],
         portraits[options.people : options.people + options.training],
     )
-    plain, distorted = make_pictures(people, options.out, rng)
-    training, _ = make_pictures(others, options.out / "training", rng)
+    plain, distorted = make_images(people, options.out, rng)
+    training, _ = make_images(others, options.out / "training", rng)
     detector = RetinaFace.from_preset(options.preset)
     shift = 1 + rng.integers(0, len(people) - 1, len(people))
     stranger = (np.arange(len(people)) + shift) % len(people)
@@ -75,7 +75,7 @@ def main() -> None:
             print(f"{name:12} {alignment:14} {found:5.1%} {accuracy:>14} {rate:17.2f}", flush=True)
 
 
-def make_pictures(
+def make_images(
     portraits: list[Path], folder: Path, rng: np.random.Generator
 ) -> tuple[list[Path], list[Path]]:
     """Each portrait in the middle of a canvas, and a distorted copy of that."""
@@ -83,32 +83,30 @@ def make_pictures(
     (folder / "plain").mkdir(parents=True, exist_ok=True)
     (folder / "distorted").mkdir(parents=True, exist_ok=True)
     for portrait in portraits:
-        picture = cv2.resize(cv2.imread(str(portrait)), (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
+        image = cv2.resize(cv2.imread(str(portrait)), (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
         border = (CANVAS - SIDE) // 2
-        picture = cv2.copyMakeBorder(picture, border, border, border, border, cv2.BORDER_REPLICATE)
-        for kind, pixels in (("plain", picture), ("distorted", distort(picture, rng))):
+        image = cv2.copyMakeBorder(image, border, border, border, border, cv2.BORDER_REPLICATE)
+        for kind, pixels in (("plain", image), ("distorted", distort(image, rng))):
             file = folder / kind / f"{portrait.stem}.png"
             cv2.imwrite(str(file), pixels)
             files[kind == "distorted"].append(file)
     return files
 
 
-def distort(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def distort(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Turn, scale, shift, blur, darken or brighten, compress."""
     middle = (CANVAS / 2, CANVAS / 2)
     matrix = cv2.getRotationMatrix2D(middle, rng.uniform(-35, 35), rng.uniform(0.75, 1.1))
     matrix[:, 2] += rng.uniform(-20, 20, 2)
-    picture = cv2.warpAffine(picture, matrix, (CANVAS, CANVAS), borderMode=cv2.BORDER_REPLICATE)
-    picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.5, 2.0))
-    picture = np.clip(picture * rng.uniform(0.6, 1.3) + rng.uniform(-20, 20), 0, 255)
+    image = cv2.warpAffine(image, matrix, (CANVAS, CANVAS), borderMode=cv2.BORDER_REPLICATE)
+    image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.5, 2.0))
+    image = np.clip(image * rng.uniform(0.6, 1.3) + rng.uniform(-20, 20), 0, 255)
     quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(30, 80))]
-    return cv2.imdecode(
-        cv2.imencode(".jpg", picture.astype(np.uint8), quality)[1], cv2.IMREAD_COLOR
-    )
+    return cv2.imdecode(cv2.imencode(".jpg", image.astype(np.uint8), quality)[1], cv2.IMREAD_COLOR)
 
 
 def cut_out(detector: RetinaFace, files: list[Path], alignment: str) -> tuple[np.ndarray, float]:
-    """Crops uint8 RGB [N, 112, 112, 3], and the share of pictures with a face."""
+    """Crops uint8 RGB [N, 112, 112, 3], and the share of images with a face."""
     pairs = list(face_crops(detector, files, alignment, 112, batch_size=16))
     return np.stack([crop for crop, _ in pairs]), float(np.mean([seen for _, seen in pairs]))
 

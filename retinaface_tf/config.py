@@ -73,7 +73,7 @@ class DenseConfig:
     """The dense branch of CVPR 2020: how a detection's vertices come out of the feature maps.
 
     The head runs on gathered features, of positives in training and of kept faces in inference: at
-    every anchor its output would be 1.35 GB for a 640x640 picture with 102,300 anchors.
+    every anchor its output would be 1.35 GB for a 640x640 image with 102,300 anchors.
 
     Attributes:
         vertices: number of vertices; 1,103 is the topology in `retinaface_tf.mesh`.

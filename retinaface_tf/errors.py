@@ -10,7 +10,7 @@ class ConfigError(RetinaFaceError):
 
 
 class ImageError(RetinaFaceError):
-    """A picture cannot be read or used."""
+    """An image cannot be read or used."""
 
 
 class DataError(RetinaFaceError):
@@ -26,11 +26,11 @@ class WeightsError(RetinaFaceError):
 
 
 class BatchError(RetinaFaceError):
-    """Some pictures of a batch failed; the others were answered.
+    """Some images of a batch failed; the others were answered.
 
     Attributes:
         results: list in the order of the input; each entry is a `Faces` or the `ImageError` of
-            that picture.
+            that image.
     """
 
     def __init__(self, results: list):

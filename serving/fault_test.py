@@ -3,7 +3,7 @@
 
     python serving/fault_test.py --model DIR [--requests 10000]
 
-Starts the local server on a free port, sends damaged pictures, wrong messages and huge bodies over
+Starts the local server on a free port, sends damaged images, wrong messages and huge bodies over
 gRPC and REST from several callers, kills a caller in the middle of a request, and stops the server
 by SIGTERM under load. Ends with 1 if one answer was not the right one.
 """
@@ -63,26 +63,26 @@ class Mutations:
 
     def next(self):
         kinds = [
-            self.good, self.truncated, self.flipped, self.bomb, self.not_a_picture, self.empty,
+            self.good, self.truncated, self.flipped, self.bomb, self.not_an_image, self.empty,
             self.wrong_dtype, self.wrong_shape, self.wrong_name, self.wrong_model, self.noise,
             self.broken_tensor,
         ]  # fmt: skip
         weights = np.array([2, 4, 4, 2, 1, 1, 1, 1, 0.5, 0.5, 1, 1])
         return kinds[self.rng.choice(len(kinds), p=weights / weights.sum())]()
 
-    def picture(self):
+    def image(self):
         return self.files[self.rng.choice(list(self.files))]
 
     def good(self):
-        return "good", predict({"image_bytes": [self.picture()]}), {"OK"}, {0}
+        return "good", predict({"image_bytes": [self.image()]}), {"OK"}, {0}
 
     def truncated(self):
         data = self.files[self.rng.choice(["jpg", "png", "bmp"])]
         cut = data[: self.rng.integers(0, len(data) - 200)]
-        return "truncated", predict({"image_bytes": [cut, self.picture()]}), {"OK"}, {1}
+        return "truncated", predict({"image_bytes": [cut, self.image()]}), {"OK"}, {1}
 
     def flipped(self):
-        data = bytearray(self.picture())
+        data = bytearray(self.image())
         for place in self.rng.integers(0, len(data), self.rng.integers(1, 40)):
             data[place] = self.rng.integers(256)
         return "flipped bytes", predict({"image_bytes": [bytes(data)]}), {"OK"}, {0, 1, 2}
@@ -103,12 +103,12 @@ class Mutations:
         gif = b"GIF89a" + struct.pack("<HHBBB", 1, 1, 0x80, 0, 0) + bytes(6) + frame * 500 + b";"
         return "bomb", predict({"image_bytes": [(png, gif)[side % 2]]}), {"OK"}, {2}
 
-    def not_a_picture(self):
+    def not_an_image(self):
         data = self.rng.bytes(self.rng.integers(1, 5000))
-        return "no picture", predict({"image_bytes": [data]}), {"OK"}, {1}
+        return "no image", predict({"image_bytes": [data]}), {"OK"}, {1}
 
     def empty(self):
-        return "empty string", predict({"image_bytes": [b"", self.picture()]}), {"OK"}, {1}
+        return "empty string", predict({"image_bytes": [b"", self.image()]}), {"OK"}, {1}
 
     def wrong_dtype(self):
         kind = self.rng.choice(["f4", "i8", "?", "f2"])
@@ -227,7 +227,7 @@ def mutated(target: str, options) -> list[str]:
                 bad = code not in codes
                 if code == "OK" and "status" in answer.outputs:
                     bad |= int(to_array(answer.outputs["status"])[0]) not in (statuses or ())
-                    # Neighbours in the same request are good pictures.
+                    # Neighbours in the same request are good images.
                     bad |= bool((to_array(answer.outputs["status"])[1:] != 0).any())
                 with lock:
                     counts[kind, code] += 1

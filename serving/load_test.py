@@ -41,7 +41,7 @@ from retinaface_tf.protocol.client import EndpointOptions, connect
 
 def main() -> None:
     options = read_options()
-    pictures = load_pictures(options.images)
+    pictures = load_images(options.images)
     results = []
     if options.target:
         results.append(measure(options.target, options.model_name, pictures, options, pid=None))
@@ -83,8 +83,8 @@ def read_options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def load_pictures(folder: Path | None) -> list[bytes]:
-    """Up to 64 files of a folder, or pictures made here."""
+def load_images(folder: Path | None) -> list[bytes]:
+    """Up to 64 files of a folder, or images made here."""
     if folder is not None:
         files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg"))
         if not files:

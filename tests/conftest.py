@@ -1,4 +1,4 @@
-"""Fixtures: where pictures and public weights come from, and when a test has to do without them."""
+"""Fixtures: where images and public weights come from, and when a test has to do without them."""
 
 from __future__ import annotations
 
@@ -70,5 +70,5 @@ def decoder_vectors(public_weights, tmp_path_factory) -> Path:
     spec.loader.exec_module(module)
     module.write_drawn(folder)
     module.export_models(folder / "models")
-    module.write_photos(folder, module.sample_pictures())
+    module.write_photos(folder, module.sample_images())
     return folder

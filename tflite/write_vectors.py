@@ -6,19 +6,19 @@ Decoders in other languages read them and must find the same faces. OUT gets
 
     drawn/NAME.json    invented outputs, for the corners: ties, wild codes, padding, other anchors
     photos/NAME.json   what .tflite files gave for photos, as JSON with the tensors in base64
-    pictures/*.png     those photos
+    images/*.png     those photos
     models/*.tflite    those files (float32 and int8 at 640x480, float32 at 320x256)
 
 The photos are scikit-image's portrait of an astronaut alone, as a crowd, large, small and turned
 away; `--photos` adds those of a folder. The weights are those of the preset mobilenet0.25. int8 is
-calibrated on scikit-image's pictures, enough for a test and no more.
+calibrated on scikit-image's images, enough for a test and no more.
 
 A vector, where sizes are [height, width] and tensors are little-endian float32:
 
-    model, picture     files under OUT, null in drawn ones
+    model, image     files under OUT, null in drawn ones
     metadata           the JSON block of the file
-    original_size      of the picture
-    content_size       of the picture as the network saw it, without padding
+    original_size      of the image
+    content_size       of the image as the network saw it, without padding
     network_size       of the network's input: content in the upper left, mean pixel around it
     scale              x and y from original to content pixels
     threshold, iou, max_faces
@@ -64,7 +64,7 @@ def main() -> None:
     print(f"{write_drawn(options.out)} drawn vectors in {options.out / 'drawn'}")
     if not options.drawn_only:
         export_models(options.out / "models")
-        pictures = sample_pictures() | (read_folder(options.photos) if options.photos else {})
+        pictures = sample_images() | (read_folder(options.photos) if options.photos else {})
         print(f"{write_photos(options.out, pictures)} vectors in {options.out / 'photos'}")
 
 
@@ -148,7 +148,7 @@ def export_models(folder: Path) -> None:
         if precision == "int8":
             photos = [
                 stack_padded([prepare(image, frame=size).pixels], size, mean)[0]
-                for image in _calibration_pictures()
+                for image in _calibration_images()
             ]
         export_tflite(
             network,
@@ -160,8 +160,8 @@ def export_models(folder: Path) -> None:
         )
 
 
-def sample_pictures() -> dict[str, np.ndarray]:
-    """uint8 RGB pictures [H, W, 3] of various sizes, by name."""
+def sample_images() -> dict[str, np.ndarray]:
+    """uint8 RGB images [H, W, 3] of various sizes, by name."""
     import cv2
     from skimage import data
 
@@ -185,21 +185,21 @@ def sample_pictures() -> dict[str, np.ndarray]:
 
 
 def read_folder(folder: Path) -> dict[str, np.ndarray]:
-    """The pictures of a folder by their names."""
+    """The images of a folder by their names."""
     from retinaface_tf.images.read import list_images, read_image
 
     return {Path(path).stem: read_image(path) for path, _ in list_images([str(folder)])}
 
 
-def _calibration_pictures() -> list[np.ndarray]:
+def _calibration_images() -> list[np.ndarray]:
     from skimage import data
 
-    samples = [*sample_pictures().values(), data.chelsea(), data.rocket(), data.retina()]
+    samples = [*sample_images().values(), data.chelsea(), data.rocket(), data.retina()]
     return samples + [np.ascontiguousarray(image[:, ::-1]) for image in samples]
 
 
 def write_photos(out: Path, pictures: dict[str, np.ndarray]) -> int:
-    """Vectors of every picture through every file of `MODELS`; how many were written."""
+    """Vectors of every image through every file of `MODELS`; how many were written."""
     import cv2
 
     from retinaface_tf.inference.runtimes.litert import LiteRTRuntime

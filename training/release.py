@@ -4,7 +4,7 @@
         --figure "AP, 106 FDDB images=0.996" --fact "hours=9 on two cores"
 
 Writes NAME.weights.npz (float16), NAME.tflite, NAME-int8.tflite and NAME.json into
-`retinaface_tf/sources/files`, once all of them find the same faces in a picture.
+`retinaface_tf/sources/files`, once all of them find the same faces in an image.
 """
 
 import os
@@ -29,7 +29,7 @@ def main(
     stem: Annotated[
         str | None, typer.Option(help="what the files' names begin with; the preset's unless told")
     ] = None,
-    picture: Annotated[
+    image: Annotated[
         Path | None, typer.Option(help="looked at for the check; a portrait by NASA unless told")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="folder, instead of the package's")] = None,
@@ -44,21 +44,21 @@ def main(
     from retinaface_tf.export.release import release
     from retinaface_tf.sources.packaged import FOLDER
 
-    if picture is None:
+    if image is None:
         try:
             import skimage
         except ImportError:
             raise ConfigError(
-                "The portrait comes with scikit-image, which is not installed: give --picture, or "
+                "The portrait comes with scikit-image, which is not installed: give --image, or "
                 "pip install scikit-image."
             ) from None
-        picture = Path(skimage.__file__).parent / "data" / "astronaut.png"
+        image = Path(skimage.__file__).parent / "data" / "astronaut.png"
     out = FOLDER if out is None else out
     facts = release(
         weights,
         preset,
         calibration,
-        picture,
+        image,
         stem=stem,
         out=out,
         figures=_pairs("--figure", figure),

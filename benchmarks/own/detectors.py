@@ -18,7 +18,7 @@ from retinaface_tf.weights.pull import resolve
 IOU = 0.4
 PUBLIC = "mobilenet0.25"
 
-# (picture uint8 RGB, size as `target_size` takes it, least score) -> boxes, scores, points or None.
+# (image uint8 RGB, size as `target_size` takes it, least score) -> boxes, scores, points or None.
 Find = Callable[[np.ndarray, object, float], tuple[np.ndarray, np.ndarray, np.ndarray | None]]
 
 
@@ -30,7 +30,7 @@ class Detector:
         key: for files and for what is looked up: "public", "yunet", "ultra-light", "float32", "int8".
         name: in the table.
         mark: digest of the weights, so that kept results belong to them.
-        find: searches a picture.
+        find: searches an image.
         network: its .tflite, whose time is measured alone; None where there is none.
         points: whether it gives five points.
         any_size: False where the input has one size only.
@@ -83,9 +83,9 @@ def ultra_light(path: Path) -> Detector:
 
 
 def _search(detector: RetinaFace) -> Find:
-    def find(picture, size, threshold):
+    def find(image, size, threshold):
         # The network alone: no second look at a smaller copy for close-ups.
-        faces = detector.detect(picture, threshold=threshold, iou=IOU, size=size, large_faces=False)
+        faces = detector.detect(image, threshold=threshold, iou=IOU, size=size, large_faces=False)
         return faces.boxes, faces.scores, faces.landmarks
 
     return find
@@ -109,15 +109,15 @@ class UltraLight:
         entry = self._session.get_inputs()[0]
         self._name, (self._height, self._width) = entry.name, entry.shape[2:]
 
-    def __call__(self, picture: np.ndarray, size, threshold: float):
+    def __call__(self, image: np.ndarray, size, threshold: float):
         import cv2
 
-        height, width = picture.shape[:2]
+        height, width = image.shape[:2]
         scale = min(self._height / height, self._width / width)
         inner = max(1, round(width * scale)), max(1, round(height * scale))
         method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
         frame = np.full((self._height, self._width, 3), 127, np.float32)
-        frame[: inner[1], : inner[0]] = cv2.resize(picture, inner, interpolation=method)
+        frame[: inner[1], : inner[0]] = cv2.resize(image, inner, interpolation=method)
         feed = ((frame - 127) / 128).transpose(2, 0, 1)[None].astype(np.float32)
         scores, boxes = self._session.run(None, {self._name: feed})
         scores, boxes = scores[0, :, 1], boxes[0]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.peers.answers import Answers
-from benchmarks.peers.pictures import PictureSet
+from benchmarks.peers.images import ImageSet
 from retinaface_tf.evaluation.average_precision import (
     RIGHT,
     WRONG,
@@ -55,7 +55,7 @@ def judge(found: tuple, boxes: np.ndarray, ignored: np.ndarray) -> Judged:
 
 def worst_failures(
     found: dict[str, Answers],
-    sets: dict[str, PictureSet],
+    sets: dict[str, ImageSet],
     rival: dict[str, Answers] | None = None,
     count: int = 6,
 ) -> list[str]:
@@ -73,13 +73,13 @@ def worst_failures(
     """
     misses, alarms, near, shared = [], [], 0, 0
     for key, answers in found.items():
-        pictures = sets[key]
-        for i, photo in enumerate(pictures.photos):
+        images = sets[key]
+        for i, photo in enumerate(images.photos):
             boxes, scores = answers.found[i][:2]
-            seen = judge(answers.found[i], pictures.boxes[i], pictures.ignored[i])
-            name = f"{pictures.title}, {photo.name}"
+            seen = judge(answers.found[i], images.boxes[i], images.ignored[i])
+            name = f"{images.title}, {photo.name}"
             if seen.missed.any():
-                faces = pictures.boxes[i][seen.missed]
+                faces = images.boxes[i][seen.missed]
                 height = np.median(faces[:, 3] - faces[:, 1])
                 line = (
                     f"{name}: {len(faces)} of {seen.valid.sum()} faces missed, half of these below "

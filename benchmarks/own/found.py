@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks.own.detectors import Detector
 from benchmarks.peers.answers import Answers
-from benchmarks.peers.pictures import FRAME, PictureSet, picture_sets
+from benchmarks.peers.images import FRAME, ImageSet, image_sets
 from retinaface_tf.images.read import read_image
 from retinaface_tf.util.files import write_whole
 
@@ -22,23 +22,23 @@ THRESHOLD = 0.02
 SIZES = {"640": (FRAME, FRAME), "own": "original"}
 
 
-def sets_of(data: Path, fddb_step: int = 1, limit: int | None = None) -> dict[str, PictureSet]:
+def sets_of(data: Path, fddb_step: int = 1, limit: int | None = None) -> dict[str, ImageSet]:
     """The sets of the figures by key, of FDDB every n-th photo."""
-    sets = {pictures.key: pictures for pictures in picture_sets(data, limit)}
+    sets = {pictures.key: pictures for pictures in image_sets(data, limit)}
     fddb = sets["fddb"]
     every = {name: getattr(fddb, name)[::fddb_step] for name in ("photos", "boxes", "ignored")}
     sets["fddb"] = dataclasses.replace(fddb, **every, subset=np.arange(len(every["photos"])))
     return sets
 
 
-def sizes_of(detector: Detector, pictures: PictureSet) -> list[str]:
-    """How a detector searches a set; points are looked for at the pictures' own size alone."""
+def sizes_of(detector: Detector, pictures: ImageSet) -> list[str]:
+    """How a detector searches a set; points are looked for at the images' own size alone."""
     if pictures.points is not None:
         return ["own"] if detector.points else []
     return ["640", "own"] if detector.any_size else ["640"]
 
 
-def found_file(folder: Path, detector: Detector, pictures: PictureSet, size: str) -> Path:
+def found_file(folder: Path, detector: Detector, pictures: ImageSet, size: str) -> Path:
     """Where results lie: other weights or photos make another file."""
     names = "\n".join(str(Path(*photo.parts[-3:])) for photo in pictures.photos)
     mark = hashlib.sha256(names.encode()).hexdigest()[:8]
@@ -47,7 +47,7 @@ def found_file(folder: Path, detector: Detector, pictures: PictureSet, size: str
 
 def find_all(
     detector: Detector,
-    pictures: PictureSet,
+    pictures: ImageSet,
     size: str,
     folder: Path,
     progress: Callable[[Iterable], Iterable] = iter,
@@ -55,7 +55,7 @@ def find_all(
     """What a detector finds in a set, from its file if that is there.
 
     Args:
-        detector, pictures: who searches what.
+        detector, images: who searches what.
         size: of `SIZES`.
         folder: of the files.
         progress: is given the photos and gives them back, one at a time.
@@ -71,7 +71,7 @@ def find_all(
 
 
 def pack(found: list[tuple]) -> bytes:
-    """Boxes [N, 4], scores [N] and points [N, 5, 2] or None of each picture, as a .npz."""
+    """Boxes [N, 4], scores [N] and points [N, 5, 2] or None of each image, as a .npz."""
     buffer = io.BytesIO()
     points = [np.full((len(scores), 5, 2), np.nan) if p is None else p for _, scores, p in found]
     np.savez_compressed(

@@ -1,4 +1,4 @@
-"""A picture of photos with two detectors' faces side by side, to be looked at."""
+"""An image of photos with two detectors' faces side by side, to be looked at."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.own.failures import THRESHOLD, judge
 from benchmarks.peers.answers import Answers
-from benchmarks.peers.pictures import PictureSet
+from benchmarks.peers.images import ImageSet
 from retinaface_tf.faces.faces import Faces
 from retinaface_tf.images.read import read_image
 from retinaface_tf.util.files import write_whole
@@ -55,7 +55,7 @@ def choose_photos(
 
 
 def draw_sheet(
-    found: Sequence[tuple[str, Mapping[str, Answers]]], sets: Mapping[str, PictureSet], count: int
+    found: Sequence[tuple[str, Mapping[str, Answers]]], sets: Mapping[str, ImageSet], count: int
 ) -> np.ndarray:
     """uint8 RGB: three pairs a row, each photo once for each detector; missed faces are red.
 
@@ -76,13 +76,13 @@ def draw_sheet(
     for start in range(0, len(tiles), PAIRS):
         part = tiles[start : start + PAIRS]
         row = np.full((max(map(len, part)) + GAP, PAIRS * width, 3), 255, np.uint8)
-        for place, picture in enumerate(part):
-            row[: len(picture), place * width : place * width + picture.shape[1]] = picture
+        for place, image in enumerate(part):
+            row[: len(image), place * width : place * width + image.shape[1]] = image
         rows.append(row)
     return np.vstack(rows)
 
 
-def tile(pictures: PictureSet, index: int, who: str, answers: Answers) -> np.ndarray:
+def tile(pictures: ImageSet, index: int, who: str, answers: Answers) -> np.ndarray:
     """uint8 RGB [H, 404, 3]: a photo with what one detector found, under a line that counts it."""
     import cv2
 
@@ -109,13 +109,13 @@ def tile(pictures: PictureSet, index: int, who: str, answers: Answers) -> np.nda
     return result
 
 
-def write_sheet(path: Path, picture: np.ndarray, most_bytes: int = 1_500_000) -> int:
+def write_sheet(path: Path, image: np.ndarray, most_bytes: int = 1_500_000) -> int:
     """Writes a JPEG of at most so many bytes, as good as that allows; returns its quality."""
     from PIL import Image
 
     for quality in (88, 80, 72, 64, 56, 48, 40):
         buffer = io.BytesIO()
-        Image.fromarray(picture).save(buffer, "JPEG", quality=quality, optimize=True)
+        Image.fromarray(image).save(buffer, "JPEG", quality=quality, optimize=True)
         if buffer.tell() <= most_bytes:
             break
     write_whole(path, buffer.getvalue())

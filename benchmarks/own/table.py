@@ -16,7 +16,7 @@ def figures(run: dict) -> str:
     """All tables of a run.
 
     Args:
-        run: {"date", "machine", "command", "sets": {key: {"title", "pictures", "faces"}},
+        run: {"date", "machine", "command", "sets": {key: {"title", "images", "faces"}},
             "rows": [{"key", "name", "bytes", "ap": {set: {size: AP}}, "points": {set: {"faces",
             "found", "nme", "failures"}}, "network_ms", "end_to_end_ms"}], "failures": [lines]} as
             `own-weights.json` has it; the first row is the public network's.
@@ -43,7 +43,7 @@ def precision_table(run: dict) -> str:
     head = ["AP at IoU 0.5"]
     for key, size in columns:
         entry = run["sets"][key]
-        head.append(f"{entry['title']} ({entry['pictures']}), {SIZES[size]}")
+        head.append(f"{entry['title']} ({entry['images']}), {SIZES[size]}")
     rows = [
         [row["name"], *(share(row["ap"].get(key, {}).get(size)) for key, size in columns)]
         for row in run["rows"]

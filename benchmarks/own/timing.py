@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.network_latency import runner, times
 from benchmarks.own.detectors import Detector
-from benchmarks.peers.pictures import FRAME, PictureSet, letterbox
+from benchmarks.peers.images import FRAME, ImageSet, letterbox
 from retinaface_tf.images.read import read_image
 
 # Score of a face, as in daily use.
@@ -29,13 +29,13 @@ def network_times(detectors: list[Detector], rounds: int) -> dict[str, float]:
 
 
 def end_to_end_times(
-    detectors: list[Detector], sets: dict[str, PictureSet], rounds: int
+    detectors: list[Detector], sets: dict[str, ImageSet], rounds: int
 ) -> dict[str, float]:
-    """Median milliseconds a picture, by key: letterboxed photos of 640x640, two sets' alike."""
+    """Median milliseconds an image, by key: letterboxed photos of 640x640, two sets' alike."""
     import cv2
 
     cv2.setNumThreads(1)
-    squares = timed_pictures(sets)
+    squares = timed_images(sets)
 
     def timed(detector: Detector):
         def run() -> float:
@@ -50,7 +50,7 @@ def end_to_end_times(
     return times({detector.key: timed(detector) for detector in detectors}, rounds)
 
 
-def timed_pictures(sets: dict[str, PictureSet]) -> list[np.ndarray]:
+def timed_images(sets: dict[str, ImageSet]) -> list[np.ndarray]:
     """Four photos drawn by a fixed seed, two of WIDER and two of FDDB, each uint8 [640, 640, 3]."""
     chosen = []
     for key in ("wider", "fddb"):

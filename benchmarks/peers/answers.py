@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.peers.asking import Asked, PeerError
+from benchmarks.peers.images import ImageSet, decoded
 from benchmarks.peers.listing import Peer
-from benchmarks.peers.pictures import PictureSet, decoded
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,9 +20,9 @@ class Answers:
     """What a peer found in a set.
 
     Attributes:
-        found: picture's index -> (boxes [N, 4], scores [N], points [N, 5, 2] or None), in the
-            original picture's pixels.
-        errors: what went wrong, a sentence a picture; those count as without detections.
+        found: image's index -> (boxes [N, 4], scores [N], points [N, 5, 2] or None), in the
+            original image's pixels.
+        errors: what went wrong, a sentence an image; those count as without detections.
     """
 
     found: dict[int, tuple]
@@ -30,30 +30,30 @@ class Answers:
 
 
 def answers_file(
-    peer: Peer, pictures: PictureSet, policy: str, folder: Path, installed: str = ""
+    peer: Peer, images: ImageSet, policy: str, folder: Path, installed: str = ""
 ) -> Path:
     """Where answers lie: another adapter, options, installation or set make another file."""
     from benchmarks.peers.asking import ADAPTERS
 
     code = (ADAPTERS / peer.adapter).read_bytes() + (json.dumps(peer.options) + installed).encode()
-    code += "".join(photo.name for photo in pictures.photos).encode()
+    code += "".join(photo.name for photo in images.photos).encode()
     mark = hashlib.sha256(code).hexdigest()[:8]
-    return folder / peer.key / f"{pictures.key}-{policy}-{mark}.jsonl"
+    return folder / peer.key / f"{images.key}-{policy}-{mark}.jsonl"
 
 
-def wanted(peer: Peer, pictures: PictureSet, policy: str) -> list[int]:
-    """Indices of the pictures a peer searches, those that everybody searches first."""
-    first = [int(i) for i in pictures.subset]
+def wanted(peer: Peer, images: ImageSet, policy: str) -> list[int]:
+    """Indices of the images a peer searches, those that everybody searches first."""
+    first = [int(i) for i in images.subset]
     if peer.subset or policy == "letterbox":
         return first
-    return first + sorted(set(range(len(pictures.photos))) - set(first))
+    return first + sorted(set(range(len(images.photos))) - set(first))
 
 
-def policies(peer: Peer, pictures: PictureSet) -> tuple[str, ...]:
+def policies(peer: Peer, images: ImageSet) -> tuple[str, ...]:
     """How a peer searches a set."""
-    if pictures.points is not None and not peer.points:
+    if images.points is not None and not peer.points:
         return ()
-    return ("original",) if peer.slow else pictures.policies
+    return ("original",) if peer.slow else images.policies
 
 
 def read_answers(file: Path) -> Answers:
@@ -77,27 +77,27 @@ def read_answers(file: Path) -> Answers:
 
 def search(
     asked: Asked,
-    pictures: PictureSet,
+    images: ImageSet,
     policy: str,
     file: Path,
     pixels: Path,
     go_on: Callable[[], bool],
 ) -> bool:
-    """Asks for every picture of a set that has no answer yet.
+    """Asks for every image of a set that has no answer yet.
 
     Args:
         asked: the running peer.
-        pictures: what to search.
+        images: what to search.
         policy: as they are or letterboxed.
         file: of answers, appended to.
-        pixels: folder of decoded pictures.
-        go_on: asked before each picture; False stops.
+        pixels: folder of decoded images.
+        go_on: asked before each image; False stops.
 
     Returns:
         whether all are answered.
 
     Raises:
-        PeerError: the very first picture failed, so nothing can be hoped for.
+        PeerError: the very first image failed, so nothing can be hoped for.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     before = read_answers(file)
@@ -105,17 +105,17 @@ def search(
         text = file.read_text()
         file.write_text(text[: text.rfind("\n") + 1])
     with file.open("a") as stream:
-        for index in wanted(asked.peer, pictures, policy):
+        for index in wanted(asked.peer, images, policy):
             if index in before.found:
                 continue
             if not go_on():
                 return False
-            path, scale = decoded(pictures, index, policy, pixels)
+            path, scale = decoded(images, index, policy, pixels)
             entry = {"index": index, "scale": scale}
             try:
-                entry |= asked.ask("detect", picture=str(path), lowest=True)
+                entry |= asked.ask("detect", image=str(path), lowest=True)
             except PeerError as error:
-                if not before.found and index == wanted(asked.peer, pictures, policy)[0]:
+                if not before.found and index == wanted(asked.peer, images, policy)[0]:
                     raise
                 entry["error"] = str(error)
             stream.write(json.dumps(entry) + "\n")

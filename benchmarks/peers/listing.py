@@ -37,7 +37,7 @@ class Peer:
         points: whether it gives the five points.
         accurate: False where it has no trained weights, so that only times mean anything.
         subset: searches a subset of FDDB only.
-        slow: timed in fewer rounds, and not asked for letterboxed pictures.
+        slow: timed in fewer rounds, and not asked for letterboxed images.
         ours: of this project.
         serves: a model folder that has to be served while it is asked.
         instead_of: key of a peer without which this one takes part.
@@ -264,5 +264,5 @@ def peers(data: Path, work: Path) -> tuple[Peer, ...]:
     )
 
 
-# Frames of the int8 files: a webcam's, and the one that holds the letterboxed pictures.
+# Frames of the int8 files: a webcam's, and the one that holds the letterboxed images.
 INT8_FRAMES = ((640, 480), (640, 640))

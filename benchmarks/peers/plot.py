@@ -13,7 +13,7 @@ PANELS = (
 
 
 def accuracy_latency_plot(run: dict) -> bytes:
-    """PNG: AP of the pictures as they are over the time of a VGA picture with one face.
+    """PNG: AP of the images as they are over the time of a VGA image with one face.
 
     Args:
         run: as `table.figures` takes it. Peers without a figure of the panel's set, or without a
@@ -37,7 +37,7 @@ def accuracy_latency_plot(run: dict) -> bytes:
         ticks = [t for t in TICKS if points and _within(t, [p[1] for p in points])]
         axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axis.minorticks_off()
-        axis.set(xlabel="ms a VGA picture, one core (log scale)", ylabel=label.format(**run))
+        axis.set(xlabel="ms a VGA image, one core (log scale)", ylabel=label.format(**run))
         axis.grid(True, color="#dddddd", linewidth=0.6)
         axis.set_axisbelow(True)
         axis.spines[["top", "right"]].set_visible(False)

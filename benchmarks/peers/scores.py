@@ -7,37 +7,37 @@ from collections.abc import Iterable
 import numpy as np
 
 from benchmarks.peers.answers import Answers
-from benchmarks.peers.pictures import PictureSet
+from benchmarks.peers.images import ImageSet
 from retinaface_tf.evaluation.average_precision import average_precision, best_overlap
 from retinaface_tf.evaluation.landmarks import box_size, landmark_errors, match_landmarks
 
 
 def precision(
-    answers: Answers, pictures: PictureSet, indices: Iterable[int], iou: float = 0.5
+    answers: Answers, images: ImageSet, indices: Iterable[int], iou: float = 0.5
 ) -> float | None:
-    """AP over some of a set's pictures; None where the answers do not hold all of them."""
+    """AP over some of a set's images; None where the answers do not hold all of them."""
     indices = list(indices)
     if not set(indices) <= set(answers.found):
         return None
     return average_precision(
         [answers.found[i][:2] for i in indices],
-        [(pictures.boxes[i], pictures.ignored[i]) for i in indices],
+        [(images.boxes[i], images.ignored[i]) for i in indices],
         iou,
     )
 
 
-def fit_of_boxes(answers: Answers, pictures: PictureSet, threshold: float) -> dict:
+def fit_of_boxes(answers: Answers, images: ImageSet, threshold: float) -> dict:
     """How a detector's boxes lie on the annotated ones, of the faces it found (IoU >= 0.3) in
-    the pictures that everybody searched.
+    the images that everybody searched.
 
     Returns:
         medians: iou; width and height over the annotated; above, how far the upper edge lies below
             the annotated one, over the annotated height; and faces, how many.
     """
     rows = []
-    for index in sorted(set(answers.found) & set(pictures.subset.tolist())):
+    for index in sorted(set(answers.found) & set(images.subset.tolist())):
         boxes, scores, _ = answers.found[index]
-        truth = pictures.boxes[index]
+        truth = images.boxes[index]
         boxes = boxes[scores >= threshold]
         if not len(boxes) or not len(truth):
             continue
@@ -59,17 +59,17 @@ def fit_of_boxes(answers: Answers, pictures: PictureSet, threshold: float) -> di
     return {**dict(zip(names, np.median(rows, axis=0).tolist())), "faces": len(rows)}
 
 
-def point_errors(answers: Answers, pictures: PictureSet, threshold: float) -> dict | None:
+def point_errors(answers: Answers, images: ImageSet, threshold: float) -> dict | None:
     """NME of the faces found and share of all faces that failed, as `evaluate landmarks` has it."""
-    if set(answers.found) != set(range(len(pictures.photos))):
+    if set(answers.found) != set(range(len(images.photos))):
         return None
     predicted, truth, sizes = [], [], []
     for index, (boxes, scores, points) in answers.found.items():
         keep = scores >= threshold
         points = np.zeros((0, 5, 2)) if points is None else points[keep]
-        predicted.append(match_landmarks(pictures.boxes[index], boxes[keep], points))
-        truth.append(pictures.points[index])
-        sizes.append(box_size(pictures.boxes[index]))
+        predicted.append(match_landmarks(images.boxes[index], boxes[keep], points))
+        truth.append(images.points[index])
+        sizes.append(box_size(images.boxes[index]))
     errors = landmark_errors(*map(np.concatenate, (predicted, truth, sizes)))
     return {
         "faces": errors.num_faces,
@@ -79,31 +79,31 @@ def point_errors(answers: Answers, pictures: PictureSet, threshold: float) -> di
     }
 
 
-def accuracy(read, sets: list[PictureSet], policies, threshold: float) -> dict[str, dict]:
+def accuracy(read, sets: list[ImageSet], policies, threshold: float) -> dict[str, dict]:
     """All figures of a peer.
 
     Args:
         read: (set, policy) -> its `Answers`.
-        sets: of `picture_sets`.
+        sets: of `image_sets`.
         policies: set -> how the peer searched it.
         threshold: score from which a detection is a face.
 
     Returns:
-        set's key -> policy -> figures; "subset" ones are of the pictures that everybody searched.
+        set's key -> policy -> figures; "subset" ones are of the images that everybody searched.
     """
     figures: dict[str, dict] = {}
-    for pictures in sets:
-        for policy in policies(pictures):
-            answers = read(pictures, policy)
+    for images in sets:
+        for policy in policies(images):
+            answers = read(images, policy)
             row: dict = {"errors": len(answers.errors), "pictures": len(answers.found)}
-            if pictures.points is None:
-                everything = range(len(pictures.photos))
-                row["ap"] = precision(answers, pictures, everything)
-                row["subset"] = precision(answers, pictures, pictures.subset)
-                row["ap30"] = precision(answers, pictures, pictures.subset, 0.3)
-                if pictures.key == "fddb":
-                    row["fit"] = fit_of_boxes(answers, pictures, threshold)
+            if images.points is None:
+                everything = range(len(images.photos))
+                row["ap"] = precision(answers, images, everything)
+                row["subset"] = precision(answers, images, images.subset)
+                row["ap30"] = precision(answers, images, images.subset, 0.3)
+                if images.key == "fddb":
+                    row["fit"] = fit_of_boxes(answers, images, threshold)
             else:
-                row |= point_errors(answers, pictures, threshold) or {}
-            figures.setdefault(pictures.key, {})[policy] = row
+                row |= point_errors(answers, images, threshold) or {}
+            figures.setdefault(images.key, {})[policy] = row
     return figures

@@ -61,7 +61,7 @@ def figures(run: dict) -> str:
 def accuracy_table(run: dict, rows: list[dict]) -> str:
     """AP and landmark errors."""
     sets = run["sets"]
-    faces = {key: f"{value['title']} ({value['pictures']})" for key, value in sets.items()}
+    faces = {key: f"{value['title']} ({value['images']})" for key, value in sets.items()}
     head = [
         "AP at IoU 0.5, %",
         f"{faces['fddb']}, as they are",
@@ -155,7 +155,7 @@ def cost_table(run: dict, rows: list[dict]) -> str:
 
 
 def convention_table(rows: list[dict]) -> str:
-    """What FDDB's tall boxes do to each, on the pictures that everybody searched."""
+    """What FDDB's tall boxes do to each, on the images that everybody searched."""
     head = [
         "medians over faces found",
         "IoU",

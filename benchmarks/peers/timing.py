@@ -71,7 +71,7 @@ def _port(process, log) -> int:
 def cold_starts(
     open_peer: Callable[[Peer], Asked],
     peers: list[Peer],
-    picture: Path,
+    image: Path,
     rounds: int,
     go_on: Callable[[], bool] = lambda: True,
 ) -> dict[str, dict]:
@@ -93,7 +93,7 @@ def cold_starts(
                 continue
             try:
                 with open_peer(peer) as asked:
-                    asked.ask("time", pictures=[str(picture)])
+                    asked.ask("time", images=[str(image)])
                     seconds = time.perf_counter() - asked.started
                     if number:
                         entry["seconds"].append(seconds)
@@ -113,28 +113,28 @@ def rounds_in_turn(
 
     Args:
         asked: key -> running peer.
-        scenes: name -> pictures.
+        scenes: name -> images.
         rounds: how many; slow peers take part in every sixth. One more comes before, to
             warm up.
         tell: called with a line a round.
         go_on: asked before every round from the second measured one on; False ends it.
 
     Returns:
-        key -> {"scenes": {name: {"seconds": [[of each picture] a round], "faces": [...]}}, "state"}
+        key -> {"scenes": {name: {"seconds": [[of each image] a round], "faces": [...]}}, "state"}
         or {"error"}.
     """
     result: dict[str, dict] = {key: {"scenes": {}} for key in asked}
     for number in range(-1, rounds):
         if number > 0 and not go_on():
             break
-        for name, pictures in scenes.items():
+        for name, images in scenes.items():
             for key, peer in asked.items():
                 slow = peer.peer.slow
                 if "error" in result[key] or (slow and number > 0 and number % SLOW_EVERY):
                     continue
-                chosen = pictures[:SLOW_PHOTOS] if slow else pictures
+                chosen = images[:SLOW_PHOTOS] if slow else images
                 try:
-                    answer = peer.ask("time", pictures=[str(path) for path in chosen])
+                    answer = peer.ask("time", images=[str(path) for path in chosen])
                 except PeerError as error:
                     result[key] = {"error": str(error)}
                     continue
@@ -158,7 +158,7 @@ def peak_bytes(pid: int) -> int:
 
 
 def summary(scene: dict) -> dict:
-    """Median and 90th percentile in ms, pictures a second, and faces answered, of a scene."""
+    """Median and 90th percentile in ms, images a second, and faces answered, of a scene."""
     seconds = np.concatenate([np.asarray(one) for one in scene["seconds"]])
     rates = [len(one) / sum(one) for one in scene["seconds"]]
     return {

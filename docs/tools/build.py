@@ -62,7 +62,7 @@ def keep_worker_here() -> None:
 
 
 def write_tutorial(source: Path, *, reuse: bool) -> None:
-    """Runs a tutorial; its page, pictures and executed notebook go to the gathered pages."""
+    """Runs a tutorial; its page, images and executed notebook go to the gathered pages."""
     import nbformat
 
     digest = hashlib.sha256(source.read_bytes()).hexdigest()

@@ -1,4 +1,4 @@
-"""Draws docs/data-flow.svg, the architecture page's picture: python docs/tools/data_flow.py"""
+"""Draws docs/data-flow.svg, the architecture page's image: python docs/tools/data_flow.py"""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ ROWS = (
 
 
 def draw() -> str:
-    """The picture as SVG, with nothing fetched from anywhere."""
+    """The image as SVG, with nothing fetched from anywhere."""
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
         'font-family="sans-serif" font-size="13">',

@@ -87,7 +87,7 @@ def _command(folder: Path) -> Path:
 
 
 def to_page(notebook, name: str, folder: Path) -> str:
-    """An executed notebook as Markdown; its pictures are written beside it.
+    """An executed notebook as Markdown; its images are written beside it.
 
     Args:
         notebook: what `execute` returned.
@@ -95,9 +95,9 @@ def to_page(notebook, name: str, folder: Path) -> str:
         folder: of the page.
 
     Returns:
-        Markdown. A picture's text is its cell's metadata "alt".
+        Markdown. An image's text is its cell's metadata "alt".
     """
-    parts, pictures = [], 0
+    parts, images = [], 0
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             parts.append(cell.source)
@@ -107,10 +107,10 @@ def to_page(notebook, name: str, folder: Path) -> str:
         printed = _LIBRARY_LOG.sub("", _STYLE.sub("", streams))
         for output in cell.outputs:
             if output.output_type in _RESULTS and "image/png" in output.data:
-                pictures += 1
-                picture = folder / f"{name}-{pictures}.png"
-                picture.write_bytes(base64.b64decode(output.data["image/png"]))
-                parts.append(f"![{cell.metadata.get('alt', 'picture')}]({picture.name})")
+                images += 1
+                image = folder / f"{name}-{images}.png"
+                image.write_bytes(base64.b64decode(output.data["image/png"]))
+                parts.append(f"![{cell.metadata.get('alt', 'image')}]({image.name})")
             elif output.output_type in _RESULTS:
                 printed += output.data["text/plain"] + "\n"
         if printed.strip():

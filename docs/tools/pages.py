@@ -26,13 +26,13 @@ PRESETS_MARK = "<!-- The table of presets stands here on the site. -->"
 
 # What the reference says of each page, in the order in which a reader meets them.
 API_PAGES = {
-    "detector": "`RetinaFace`: pictures in, faces out.",
+    "detector": "`RetinaFace`: images in, faces out.",
     "faces": "`Faces` and `Face`: what a detection is and what people do with it.",
     "presets": "Named networks and where their weights come from.",
     "config": "The typed, frozen description of a network.",
     "errors": "What can go wrong, by class.",
     "inference": "From pixels to faces: preparing, running, decoding, several scales.",
-    "bulk": "Folders, tars and tables of pictures, by processes or on Ray.",
+    "bulk": "Folders, tars and tables of images, by processes or on Ray.",
     "geometry": "Boxes, anchors and their codes: pure functions.",
     "layers": "Building blocks of the network.",
     "models": "The networks, as Keras functional models.",
@@ -72,9 +72,9 @@ def gather(repository: Path, out: Path, *, presets_table: str) -> None:
         text = (repository / page).read_text(encoding="utf-8")
         text = rewrite_links(text, page, repository, sources)
         write(out / site_path(page), text.replace(PRESETS_MARK, presets_table))
-    for picture in sorted((repository / "docs").glob("*.*")):
-        if picture.suffix in (".png", ".svg"):
-            shutil.copy(picture, out / picture.name)
+    for image in sorted((repository / "docs").glob("*.*")):
+        if image.suffix in (".png", ".svg"):
+            shutil.copy(image, out / image.name)
     shutil.copy(Path(__file__).with_name("site.css"), out / "site.css")
     for name, text in api_pages(repository).items():
         write(out / name, text)

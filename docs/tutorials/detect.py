@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Detect
 #
-# One call finds every face in a picture. This page runs as it stands, on NASA's portrait of Eileen
+# One call finds every face in an image. This page runs as it stands, on NASA's portrait of Eileen
 # Collins that scikit-image ships (`pip install -e ".[demo]"`). The network is the preset `lite`, whose
 # weights lie in the package: nothing is downloaded.
 
@@ -19,8 +19,8 @@ Image.fromarray(faces.draw(image))
 # %% [markdown]
 # ## What a detection is
 #
-# `Faces` holds arrays, best score first. Boxes are x1, y1, x2, y2 in pixels of your picture; left and
-# right of the five points are the picture's.
+# `Faces` holds arrays, best score first. Boxes are x1, y1, x2, y2 in pixels of your image; left and
+# right of the five points are the image's.
 
 # %%
 import numpy as np
@@ -47,22 +47,22 @@ sure[0].to_dict()
 Image.fromarray(faces.align(image, size=112)[0])
 
 # %% [markdown]
-# ## Many pictures, any sizes
+# ## Many images, any sizes
 #
-# A list in, a list out: pictures of one shape go through the network together. A bad one does not cost
-# you the others: with `on_error="return"` its error stands in its place. For more pictures than fit
+# A list in, a list out: images of one shape go through the network together. A bad one does not cost
+# you the others: with `on_error="return"` its error stands in its place. For more images than fit
 # into memory there is `detector.stream(paths)`.
 
 # %%
 wide = np.concatenate([image, image[:, ::-1], image], axis=1)
 small = image[:300, 100:400]
-for result in detector.detect([image, wide, b"not a picture", small], on_error="return"):
+for result in detector.detect([image, wide, b"not an image", small], on_error="return"):
     print(repr(result)[:70] if isinstance(result, Exception) else f"{len(result)} faces")
 
 # %% [markdown]
 # ## Size
 #
-# The size of the search decides how small a face may be. `size` is the short edge at which pictures
+# The size of the search decides how small a face may be. `size` is the short edge at which images
 # are searched: here each face of the sheet is 6 pixels wide, which is too small at its own size.
 
 # %% alt="A sheet of 64 small portraits with the faces found"
@@ -74,7 +74,7 @@ for size in (None, 512):
 Image.fromarray(found.draw(sheet))
 
 # %% [markdown]
-# ## Turned pictures
+# ## Turned images
 #
 # Upside-down faces are found by searching turned copies too. What several searches find is joined by
 # score-weighted voting.
@@ -103,5 +103,5 @@ Image.fromarray(image).save("portrait.png")
 # ls drawn crops
 
 # %% [markdown]
-# Next: [train on your own pictures](fine_tune.py), [export and serve](export_and_serve.py),
+# Next: [train on your own images](fine_tune.py), [export and serve](export_and_serve.py),
 # [phones and browsers](mobile.py), [meshes](mesh.py).

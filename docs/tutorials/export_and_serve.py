@@ -11,7 +11,7 @@
 # find models -type f | sort
 
 # %% [markdown]
-# Decoding, scaling, the network, suppression and the way back to the picture's own pixels are all in the
+# Decoding, scaling, the network, suppression and the way back to the image's own pixels are all in the
 # graph: [serving](../serving.md) has the signatures.
 #
 # ## Start a server
@@ -58,7 +58,7 @@ print("here  ", here.boxes.round(2), here.scores.round(4))
 # %% [markdown]
 # ## Ask it from anything else
 #
-# REST takes base64 of a picture file, as TF-Serving does. Lists have a fixed length; `num_faces` says how
+# REST takes base64 of an image file, as TF-Serving does. Lists have a fixed length; `num_faces` says how
 # many of it are faces.
 
 # %%
@@ -69,11 +69,11 @@ from pathlib import Path
 
 address = f"http://127.0.0.1:{rest_port}/v1/models/retinaface:predict"
 picture = base64.b64encode(Path("portrait.png").read_bytes()).decode()
-request = {"instances": [{"b64": picture}, {"b64": base64.b64encode(b"no picture").decode()}]}
+request = {"instances": [{"b64": picture}, {"b64": base64.b64encode(b"no image").decode()}]}
 with urllib.request.urlopen(address, json.dumps(request).encode()) as answer:
     found, bad = json.load(answer)["predictions"]
 print("faces", found["num_faces"], "box", [round(v, 1) for v in found["boxes"][0]])
-print("status of the picture", found["status"], "and of the bytes that are none", bad["status"])
+print("status of the image", found["status"], "and of the bytes that are none", bad["status"])
 
 # %% [markdown]
 # One caller's bad bytes do not fail the batch: the second answer has status 1 and no face.

@@ -1,9 +1,9 @@
 # %% [markdown]
-# # Train on your own pictures
+# # Train on your own images
 #
-# You have pictures that look different from press photos: another camera, another light, paintings.
-# This page starts from the public weights and trains them further for a minute on one's own pictures
-# and labels. So that it runs anywhere, the "own" pictures are drawn here: heads of a procedural model,
+# You have images that look different from press photos: another camera, another light, paintings.
+# This page starts from the public weights and trains them further for a minute on one's own images
+# and labels. So that it runs anywhere, the "own" images are drawn here: heads of a procedural model,
 # which the public network has never seen. 160 are to learn from and 40 to judge by.
 
 # %% language="bash"
@@ -22,7 +22,7 @@
 # head -n 3 train/label.txt
 # retinaface-tf data check retinaface train/label.txt train/images --quiet
 
-# %% alt="Six drawn pictures with their labelled faces"
+# %% alt="Six drawn images with their labelled faces"
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +35,7 @@ labelled = read_retinaface_labels(Path("train/label.txt"), Path("train/images"))
 
 
 def draw_labels(entry):
-    """The picture with its labels drawn like detections of score 1."""
+    """The image with its labels drawn like detections of score 1."""
     pixels = np.asarray(Image.open(entry.path))
     ones = np.ones(len(entry.boxes), np.float32)
     return Faces(entry.boxes, ones, entry.landmarks, pixels.shape[:2]).draw(pixels)
@@ -46,7 +46,7 @@ Image.fromarray(np.concatenate([draw_labels(entry) for entry in labelled[:6]], a
 # %% [markdown]
 # ## The run
 #
-# A run is a TOML file. The backbone stays as it is: 160 pictures are too few to teach it anything that it
+# A run is a TOML file. The backbone stays as it is: 160 images are too few to teach it anything that it
 # would not pay for elsewhere. `retinaface-tf train` checks the labels first, judges before the first
 # step and at the end, and goes on where it was if it is interrupted.
 
@@ -88,9 +88,9 @@ clip_norm = 10.0
 # retinaface-tf train --config own.toml --out run --quiet
 
 # %% [markdown]
-# The run's folder has the curves and the held-out pictures: labels white, detections in colour.
+# The run's folder has the curves and the held-out images: labels white, detections in colour.
 
-# %% alt="Held-out pictures with labels in white and detections in colour"
+# %% alt="Held-out images with labels in white and detections in colour"
 Image.open("run/detections.png")
 
 # %% alt="Curves of the losses and of the average precision"
@@ -101,20 +101,20 @@ Image.open("run/learning.png")
 #
 # The weights work wherever a preset's name does: in Python, for `detect --model`, for `export`.
 
-# %% alt="A held-out picture with the faces that the new weights find"
+# %% alt="A held-out image with the faces that the new weights find"
 from retinaface_tf import RetinaFace
 
 held = read_retinaface_labels(Path("held/label.txt"), Path("held/images"))
-picture = np.asarray(Image.open(held[3].path))
-before = RetinaFace.from_preset("mobilenet0.25").detect(picture)
-mine = RetinaFace.from_file("run/last.weights.h5").detect(picture)
+image = np.asarray(Image.open(held[3].path))
+before = RetinaFace.from_preset("mobilenet0.25").detect(image)
+mine = RetinaFace.from_file("run/last.weights.h5").detect(image)
 print(f"{len(held[3].boxes)} labelled; public weights find {len(before)}, these find {len(mine)}")
-Image.fromarray(mine.draw(picture)).resize((384, 384))
+Image.fromarray(mine.draw(image)).resize((384, 384))
 
 # %% [markdown]
 # ## Does it still find photographed faces?
 #
-# Training on one kind of picture costs something on others. Look before you ship: keep photos of the
+# Training on one kind of image costs something on others. Look before you ship: keep photos of the
 # old kind among the new ones if both matter.
 
 # %%

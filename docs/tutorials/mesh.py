@@ -18,8 +18,8 @@ x1, y1, x2, y2 = faces.boxes[0].astype(int)
 Image.fromarray(faces.draw(image)).crop((x1 - 50, y1 - 50, x2 + 50, y2 + 50)).resize((390, 440))
 
 # %% [markdown]
-# x and y are pixels of the picture, z points away from the viewer with the nose tip near 0. The first 68
-# vertices are the iBUG points. Yaw, pitch and roll are in degrees: positive yaw looks to the picture's
+# x and y are pixels of the image, z points away from the viewer with the nose tip near 0. The first 68
+# vertices are the iBUG points. Yaw, pitch and roll are in degrees: positive yaw looks to the image's
 # left, positive pitch up, positive roll is tilted clockwise.
 
 # %%
@@ -54,7 +54,7 @@ plt.show()
 # %% [markdown]
 # ## Files for other programs
 #
-# `--mesh` writes an OBJ a face, with texture coordinates; `--mesh-format ply` a PLY with the picture's
+# `--mesh` writes an OBJ a face, with texture coordinates; `--mesh-format ply` a PLY with the image's
 # colours at the vertices. `faces.to_dict()` and `--json` have the vertices too.
 
 # %%

@@ -80,4 +80,4 @@ print(json.dumps({key: note[key] for key in list(note)[:8]}, indent=1)[:900])
 # - [The Android app and its library](../../tflite/README.md): `python tflite/android/build.py apk` builds it
 #   without Android Studio.
 # - [The web page](../../tflite/web/README.md): `python tflite/web/serve.py`, then open
-#   `http://localhost:8000`. Pictures never leave the device.
+#   `http://localhost:8000`. Images never leave the device.

@@ -1,4 +1,4 @@
-"""Bulk inference: any number of pictures, by processes or a Ray cluster, into Parquet files.
+"""Bulk inference: any number of images, by processes or a Ray cluster, into Parquet files.
 
     from retinaface_tf.bulk import detect_bulk, read_results
 

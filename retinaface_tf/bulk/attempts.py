@@ -1,4 +1,4 @@
-"""What is known of a shard whose workers died: how often, and over which picture."""
+"""What is known of a shard whose workers died: how often, and over which image."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from retinaface_tf.errors import DataError, WorkerError
 
 ATTEMPTS_FOLDER = "_attempts"
 
-# A worker that dies twice over the same picture dies of it.
-DEATHS_OF_A_PICTURE = 2
+# A worker that dies twice over the same image dies of it.
+DEATHS_OF_A_IMAGE = 2
 
 
 @dataclass
 class Attempts:
     """The attempts at one shard, kept in a file, as whoever makes them may be killed at any time.
 
-    The first goes at full speed. Where that ended in a death, the next takes one picture after the
-    other and notes each before it begins; a picture over which two workers died is left out.
+    The first goes at full speed. Where that ended in a death, the next takes one image after the
+    other and notes each before it begins; an image over which two workers died is left out.
 
     Args:
         out: folder of the run.
         shard: number of the shard.
         run: a name of this run; attempts of an earlier one, which the user may have killed, do not
             count.
-        retries: deaths allowed beside those that found their picture.
+        retries: deaths allowed beside those that found their image.
     """
 
     out: str | Path
@@ -48,7 +48,7 @@ class Attempts:
             DataError: the folder cannot be written.
         """
         deaths, over = self._read()
-        self.deadly = {i for i in over if over.count(i) >= DEATHS_OF_A_PICTURE}
+        self.deadly = {i for i in over if over.count(i) >= DEATHS_OF_A_IMAGE}
         self.careful = deaths > 0
         unexplained = deaths - sum(over.count(i) for i in self.deadly)
         if unexplained > self.retries:
@@ -59,9 +59,9 @@ class Attempts:
             )
         self._note({"run": self.run}, new_line=True)
 
-    def at(self, picture: int) -> None:
-        """Notes the picture that comes next, by its place in the shard."""
-        self._note({"at": picture})
+    def at(self, image: int) -> None:
+        """Notes the image that comes next, by its place in the shard."""
+        self._note({"at": image})
 
     def finish(self) -> None:
         """Forgets them: the shard is done, or stopped for a reason that is told otherwise."""
@@ -78,7 +78,7 @@ class Attempts:
             raise DataError(f"Cannot write {self._path}: {reason}.") from None
 
     def _read(self) -> tuple[int, list[int]]:
-        """How many attempts of this run there were, and the last picture of each that noted one."""
+        """How many attempts of this run there were, and the last image of each that noted one."""
         attempts: list[int | None] = []
         ours = False
         try:

@@ -1,4 +1,4 @@
-"""One picture of a bulk run, before it is searched."""
+"""One image of a bulk run, before it is searched."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import NamedTuple
 from retinaface_tf.images.read import NamedBytes
 
 
-class Picture(NamedTuple):
-    """Where a picture comes from, and what `RetinaFace.detect` takes for it.
+class BulkImage(NamedTuple):
+    """Where an image comes from, and what `RetinaFace.detect` takes for it.
 
     Attributes:
         source: path of the tar or table it lies in; None for a file of its own.

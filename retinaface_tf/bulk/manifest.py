@@ -70,7 +70,7 @@ def _difference(out: Path, name: str, old: Any, run: dict[str, Any]) -> str:
         counts = f"{old} then, {run[name]} now" if name != "inputs" else "as many, but not the same"
         return (
             f"{out} was begun with other inputs or another --shard-size ("
-            f"{'pictures' if name == 'inputs' else name}: {counts}); {remedy}"
+            f"{'images' if name == 'inputs' else name}: {counts}); {remedy}"
         )
     if name == "weights":
         return f"{out} was begun with other weights (SHA-256 {str(old)[:12]}...); {remedy}"
@@ -84,6 +84,6 @@ def finished_shards(out: Path, shards: list[Shard]) -> dict[int, Any]:
     for shard in shards:
         if shard_name(shard.number) in there:
             report = read_report(out / shard_name(shard.number))
-            if report is not None and report.pictures == shard.part.count:
+            if report is not None and report.images == shard.part.count:
                 reports[shard.number] = report
     return reports

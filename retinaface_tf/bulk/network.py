@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """What a worker needs to know to search pictures as all others do.
+    """What a worker needs to know to search images as all others do.
 
     Attributes:
         path: of the file that the runtime reads.
@@ -79,7 +79,7 @@ def describe_network(
         runtime, threads: as in `RetinaFace.from_file`.
         precision: of a preset, as in `RetinaFace.from_preset`.
         settings: of `RetinaFace`, all five.
-        augmentation: also search each picture in these forms.
+        augmentation: also search each image in these forms.
         notify: is told of fetching and conversion.
 
     Raises:

@@ -40,7 +40,7 @@ def run_on_ray(
     An actor that dies, alone or with its machine, is replaced, and its shard done again.
 
     Args:
-        job: of the run; its folder and the pictures must have the same paths on all machines.
+        job: of the run; its folder and the images must have the same paths on all machines.
         shards: what is to be done.
         workers: how many actors; None for one a processor (or for each share of a GPU).
         address: "ray://host:10001", "host:6379", "auto", or "local"; None takes $RAY_ADDRESS, and

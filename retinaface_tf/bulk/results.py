@@ -1,4 +1,4 @@
-"""The results of a shard: one Parquet file, a row a picture."""
+"""The results of a shard: one Parquet file, a row an image."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from retinaface_tf.bulk.bulk_image import Picture
+from retinaface_tf.bulk.bulk_image import BulkImage
 from retinaface_tf.errors import DataError, ImageError
 from retinaface_tf.faces.faces import Faces
 
@@ -29,14 +29,14 @@ class ShardReport:
 
     Attributes:
         number: of the shard.
-        pictures: how many it has, readable or not.
+        images: how many it has, readable or not.
         faces: found in them all.
-        errors: pictures that could not be read or searched.
+        errors: images that could not be read or searched.
         worker: who did it: machine or Ray node, and process.
     """
 
     number: int
-    pictures: int
+    images: int
     faces: int
     errors: int
     worker: str
@@ -44,10 +44,10 @@ class ShardReport:
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a picture.
+    """What became of an image.
 
     Attributes:
-        index: number of the picture in the run, from 0.
+        index: number of the image in the run, from 0.
         source: path of the tar or table it lies in, or None.
         image: path, member's name, or row's name.
         answer: its faces, or why there are none.
@@ -69,7 +69,7 @@ def result_schema(num_vertices: int | None = None) -> pa.Schema:
 
     index int64, source string, image string, width int32, height int32; and for each face in lists,
     best first, boxes [4] (x1, y1, x2, y2), scores, landmarks [5, 2], vertices [V, 3] where the
-    network has them, float32, all in pixels of the picture as in `Faces`; error string. Of a picture
+    network has them, float32, all in pixels of the image as in `Faces`; error string. Of an image
     that failed only the first three and error are there, of any other error is null.
     """
     import pyarrow as pa
@@ -97,18 +97,18 @@ class ResultRows:
     """Collects the rows of a shard, and becomes a Parquet file.
 
     Attributes:
-        first: number of the shard's first picture in the run.
+        first: number of the shard's first image in the run.
         num_vertices: of each face; None where the network gives none.
     """
 
     first: int
     num_vertices: int | None = None
-    pictures: list[Picture] = field(default_factory=list)
+    images: list[BulkImage] = field(default_factory=list)
     answers: list[Faces | str] = field(default_factory=list)
 
-    def add(self, picture: Picture, answer: Faces | ImageError | str) -> None:
-        """The next picture's faces, or what is wrong with it."""
-        self.pictures.append(picture)
+    def add(self, picture: BulkImage, answer: Faces | ImageError | str) -> None:
+        """The next image's faces, or what is wrong with it."""
+        self.images.append(picture)
         self.answers.append(answer if isinstance(answer, Faces) else str(answer))
 
     def report(self, number: int, worker: str) -> ShardReport:
@@ -124,7 +124,7 @@ class ResultRows:
         import pyarrow.parquet as pq
 
         schema = result_schema(self.num_vertices)
-        # What failed has a null in every list; an empty picture has an empty list.
+        # What failed has a null in every list; an empty image has an empty list.
         failed = np.array([not isinstance(answer, Faces) for answer in self.answers], bool)
         size = (0, 0)
         empty = Faces.empty(size, self.num_vertices)
@@ -132,8 +132,8 @@ class ResultRows:
         numbers = np.arange(self.first, self.first + len(found))
         columns = {
             "index": pa.array(numbers, pa.int64()),
-            "source": pa.array([_text(p.source) for p in self.pictures], pa.string()),
-            "image": pa.array([_text(p.name) for p in self.pictures], pa.string()),
+            "source": pa.array([_text(p.source) for p in self.images], pa.string()),
+            "image": pa.array([_text(p.name) for p in self.images], pa.string()),
             "width": pa.array([f.image_size[1] for f in found], pa.int32(), mask=failed),
             "height": pa.array([f.image_size[0] for f in found], pa.int32(), mask=failed),
             "boxes": _lists([f.boxes for f in found], (4,), failed),
@@ -163,11 +163,11 @@ def read_report(path: str | os.PathLike) -> ShardReport | None:
         report = ShardReport(**json.loads(metadata.metadata[_REPORT]))
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
         return None
-    return report if report.pictures == metadata.num_rows else None
+    return report if report.images == metadata.num_rows else None
 
 
 def read_results(out: str | os.PathLike) -> Iterator[Result]:
-    """The results of a bulk run, in the order of its pictures, a shard in memory at a time.
+    """The results of a bulk run, in the order of its images, a shard in memory at a time.
 
     Args:
         out: folder of the run.
@@ -220,7 +220,7 @@ def _lists(values: list[np.ndarray], shape: tuple[int, ...], failed: np.ndarray)
 
 
 def _arrays(column: pa.ChunkedArray, shape: tuple[int, ...]) -> list[np.ndarray]:
-    """The inverse of `_lists`; an empty array where a picture failed."""
+    """The inverse of `_lists`; an empty array where an image failed."""
     arrays = []
     for chunk in column.chunks:
         lengths = np.diff(chunk.offsets.to_numpy())

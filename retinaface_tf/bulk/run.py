@@ -33,12 +33,12 @@ class BulkReport:
     """What a bulk run has in its folder when it is done.
 
     Attributes:
-        pictures, faces, errors: of all shards.
+        images, faces, errors: of all shards.
         shards: files of results.
         resumed: of these, how many were there before.
     """
 
-    pictures: int
+    images: int
     faces: int
     errors: int
     shards: int
@@ -71,33 +71,33 @@ def detect_bulk(
     gpus_per_worker: float = 0,
     progress: bool | None = None,
 ) -> BulkReport:
-    """Finds the faces of any number of pictures and writes them to Parquet files.
+    """Finds the faces of any number of images and writes them to Parquet files.
 
     A shard's results are one file `faces-NNNNNN.parquet` in `out`, there whole or not at all, with
     the columns of `results.result_schema`. Called again with the same arguments after whatever
-    stopped it, only what is missing is done. A picture that cannot be read or searched has a row
+    stopped it, only what is missing is done. An image that cannot be read or searched has a row
     that says why.
 
     Args:
-        inputs: pictures, tars, Parquet tables, folders of these, and patterns; see `list_shards`.
+        inputs: images, tars, Parquet tables, folders of these, and patterns; see `list_shards`.
         out: folder of the results; new, empty, or that of the run to resume.
         engine: "processes" on this machine; "ray", here or on a cluster; "loop", in this process.
         preset, model, runtime, precision: the network, as in `RetinaFace.from_preset` and `from_file`.
         threshold, iou, size, max_faces, large_faces: as in `RetinaFace`.
-        augmentation: search each picture in several forms.
-        shard_size: pictures in a shard.
+        augmentation: search each image in several forms.
+        shard_size: images in a shard.
         image_column, name_column: of Parquet tables; without, the one column of bytes there is, and
             the number of the row.
         workers: processes or actors; None for one each processor (with ray, of the cluster).
         threads: cores each worker uses; None for one, and for all in a loop.
-        batch_size: pictures given to the network at once.
+        batch_size: images given to the network at once.
         retries: how often a shard's workers may die before the run stops; see `Attempts`.
         ray_address, gpus_per_worker: see `run_on_ray`.
         progress: show a bar on stderr; None where that is a terminal.
 
     Raises:
         ConfigError: an option cannot be, or `out` is another run's.
-        ImageError: an input is not there, or holds no picture.
+        ImageError: an input is not there, or holds no image.
         WeightsError: the network cannot be read or fetched.
         DataError: results cannot be written.
         WorkerError: workers cannot start or die too often, or the Ray cluster is away.
@@ -137,7 +137,7 @@ def detect_bulk(
             reports[report.number] = report
     _tidy(out)
     return BulkReport(
-        pictures=sum(report.pictures for report in reports.values()),
+        images=sum(report.images for report in reports.values()),
         faces=sum(report.faces for report in reports.values()),
         errors=sum(report.errors for report in reports.values()),
         shards=len(reports),
@@ -177,10 +177,10 @@ def _show(
     hidden = not (sys.stderr.isatty() if progress is None else progress)
     total = sum(shard.part.count for shard in shards)
     with progress_bar(transient=True, disable=hidden) as bar:
-        done = sum(report.pictures for report in before.values())
+        done = sum(report.images for report in before.values())
         task = bar.add_task("images", total=total, completed=done)
         for report in answers:
-            bar.advance(task, report.pictures)
+            bar.advance(task, report.images)
             yield report
 
 

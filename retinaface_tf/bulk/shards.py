@@ -1,4 +1,4 @@
-"""The shards of a bulk run: each a few hundred pictures, and one file of results."""
+"""The shards of a bulk run: each a few hundred images, and one file of results."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from retinaface_tf.bulk.bulk_image import Picture
+from retinaface_tf.bulk.bulk_image import BulkImage
 from retinaface_tf.bulk.table import TABLE_SUFFIXES, TablePart, list_table
 from retinaface_tf.bulk.tar import TAR_SUFFIXES, TarPart, list_tar
 from retinaface_tf.errors import ConfigError, ImageError
@@ -20,7 +20,7 @@ from retinaface_tf.images.listing import IMAGE_SUFFIXES, list_images
 
 @dataclass(frozen=True)
 class FilesPart:
-    """Pictures that are files of their own.
+    """Images that are files of their own.
 
     Attributes:
         names: their paths.
@@ -31,12 +31,12 @@ class FilesPart:
 
     @property
     def count(self) -> int:
-        """Number of pictures."""
+        """Number of images."""
         return len(self.names)
 
-    def pictures(self) -> Iterator[Picture]:
+    def images(self) -> Iterator[BulkImage]:
         """Each path."""
-        return (Picture(None, name, name) for name in self.names)
+        return (BulkImage(None, name, name) for name in self.names)
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,9 @@ class DamagedPart:
     problem: str
     count: ClassVar[int] = 1
 
-    def pictures(self) -> Iterator[Picture]:
+    def images(self) -> Iterator[BulkImage]:
         """The one problem."""
-        yield Picture(self.path, "", None, self.problem)
+        yield BulkImage(self.path, "", None, self.problem)
 
 
 Part = FilesPart | TarPart | TablePart | DamagedPart
@@ -68,8 +68,8 @@ class Shard:
 
     Attributes:
         number: of the shard, from 0.
-        first: number, in the whole run, of its first picture.
-        part: its pictures.
+        first: number, in the whole run, of its first image.
+        part: its images.
     """
 
     number: int
@@ -102,13 +102,13 @@ def list_shards(
     """Expands folders, patterns, tars and tables into shards, always the same for the same files.
 
     Args:
-        inputs: as for `list_images`, and tars and Parquet tables; a folder stands for the pictures,
+        inputs: as for `list_images`, and tars and Parquet tables; a folder stands for the images,
             tars and tables in it and its subfolders.
-        rows: at most so many pictures a shard; a compressed tar is one shard whatever it holds.
+        rows: at most so many images a shard; a compressed tar is one shard whatever it holds.
         image_column, name_column: of tables, see `list_table`.
 
     Raises:
-        ImageError: nothing there, or no picture in it all.
+        ImageError: nothing there, or no image in it all.
         ConfigError: rows is not positive, or a column of a table is not understood.
     """
     if not isinstance(rows, int) or rows < 1:
@@ -137,18 +137,18 @@ def list_shards(
     flush()
     if not parts:
         given = ", ".join(map(str, inputs))
-        raise ImageError(f"Cannot read {given}: there is no picture in it.")
+        raise ImageError(f"Cannot read {given}: there is no image in it.")
     return list(_number(parts))
 
 
 def is_packed(path: str | os.PathLike) -> bool:
-    """Whether a name is that of a tar or table rather than a picture."""
+    """Whether a name is that of a tar or table rather than an image."""
     name = Path(path).name.lower()
     return name.endswith(tuple(TAR_SUFFIXES | TABLE_SUFFIXES))
 
 
 def digest_shards(shards: Iterable[Shard]) -> str:
-    """SHA-256 of what is to be done: changes when a picture comes, goes or moves."""
+    """SHA-256 of what is to be done: changes when an image comes, goes or moves."""
     digest = hashlib.sha256()
     for shard in shards:
         digest.update(shard.to_json().encode() + b"\n")

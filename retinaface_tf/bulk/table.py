@@ -1,4 +1,4 @@
-"""The pictures of a Parquet table: a column of encoded bytes, as Hugging Face and others keep them."""
+"""The images of a Parquet table: a column of encoded bytes, as Hugging Face and others keep them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from retinaface_tf.bulk.bulk_image import Picture
+from retinaface_tf.bulk.bulk_image import BulkImage
 from retinaface_tf.errors import ConfigError, ImageError
 from retinaface_tf.images.read import NamedBytes
 
@@ -28,7 +28,7 @@ class TablePart:
         first: number of the first row.
         rows: how many.
         image_column: binary, or a struct with a binary field "bytes".
-        name_column: names the pictures; None numbers them by row.
+        name_column: names the images; None numbers them by row.
     """
 
     kind: ClassVar[str] = "table"
@@ -40,10 +40,10 @@ class TablePart:
 
     @property
     def count(self) -> int:
-        """Number of pictures."""
+        """Number of images."""
         return self.rows
 
-    def pictures(self) -> Iterator[Picture]:
+    def images(self) -> Iterator[BulkImage]:
         """Each row's bytes.
 
         Raises:
@@ -57,13 +57,13 @@ class TablePart:
                 for name, content in self._read(batch, self.first + done):
                     # Counted before it is handed out: nothing may be handed out twice.
                     done += 1
-                    yield self._picture(name, content)
+                    yield self._image(name, content)
         except FileNotFoundError:
             raise ImageError(f"Cannot read {self.path}: there is no such file.") from None
         except (pa.ArrowException, OSError):
             for row in range(self.first + done, self.first + self.rows):
                 problem = f"Cannot read {self.path}/{row}: the table is damaged here."
-                yield Picture(self.path, str(row), None, problem)
+                yield BulkImage(self.path, str(row), None, problem)
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
         """Just these rows, out of the row groups they lie in."""
@@ -99,11 +99,11 @@ class TablePart:
         for name, content in zip(names, contents):
             yield name, content.get("bytes") if isinstance(content, dict) else content
 
-    def _picture(self, name: str, content: bytes | None) -> Picture:
+    def _image(self, name: str, content: bytes | None) -> BulkImage:
         full = f"{self.path}/{name}"
         if content is None:
-            return Picture(self.path, name, None, f"Cannot read {full}: its row holds no bytes.")
-        return Picture(self.path, name, NamedBytes(content, full))
+            return BulkImage(self.path, name, None, f"Cannot read {full}: its row holds no bytes.")
+        return BulkImage(self.path, name, NamedBytes(content, full))
 
 
 def list_table(
@@ -114,8 +114,8 @@ def list_table(
     Args:
         path: of the table.
         rows: see above.
-        image_column: holds the encoded pictures; None where only one column can.
-        name_column: names the pictures; None numbers them by row.
+        image_column: holds the encoded images; None where only one column can.
+        name_column: names the images; None numbers them by row.
 
     Returns:
         The parts, and a sentence on what is wrong where the table cannot be read.
@@ -155,11 +155,11 @@ def _choose_column(path: str, schema: pa.Schema, wanted: str | None) -> str:
     if wanted is None and fitting:
         raise ConfigError(
             f"{path} has several columns of bytes ({', '.join(fitting)}); say which holds the "
-            "pictures with --image-column."
+            "images with --image-column."
         )
     column = "no column" if wanted is None else f"no column {wanted!r}"
     raise ConfigError(
-        f"{path} has {column} of encoded pictures; a column is binary, or a struct with a binary "
+        f"{path} has {column} of encoded images; a column is binary, or a struct with a binary "
         f"field 'bytes', and there are {', '.join(schema.names)}."
     )
 

@@ -1,4 +1,4 @@
-"""The pictures of a tar file, plain or compressed, as WebDataset and others keep them."""
+"""The images of a tar file, plain or compressed, as WebDataset and others keep them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
-from retinaface_tf.bulk.bulk_image import Picture
+from retinaface_tf.bulk.bulk_image import BulkImage
 from retinaface_tf.errors import ImageError
 from retinaface_tf.images.read import IMAGE_SUFFIXES, NamedBytes
 
@@ -20,7 +20,7 @@ MAX_MEMBER_BYTES = 512 * 1024**2
 
 @dataclass(frozen=True)
 class TarPart:
-    """Pictures of one tar that follow each other.
+    """Images of one tar that follow each other.
 
     Attributes:
         path: of the tar.
@@ -36,11 +36,11 @@ class TarPart:
 
     @property
     def count(self) -> int:
-        """Number of pictures."""
+        """Number of images."""
         return len(self.names)
 
-    def pictures(self) -> Iterator[Picture]:
-        """Each picture's bytes.
+    def images(self) -> Iterator[BulkImage]:
+        """Each image's bytes.
 
         Raises:
             ImageError: the tar is gone.
@@ -50,22 +50,22 @@ class TarPart:
         except FileNotFoundError:
             raise ImageError(f"Cannot read {self.path}: there is no such file.") from None
 
-    def _seek(self) -> Iterator[Picture]:
+    def _seek(self) -> Iterator[BulkImage]:
         with Path(self.path).open("rb") as file:
             for name, (start, size) in zip(self.names, self.extents):
                 if size > MAX_MEMBER_BYTES:
-                    yield self._picture(name, None, "it is larger than 512 MiB")
+                    yield self._image(name, None, "it is larger than 512 MiB")
                     continue
                 file.seek(start)
                 content = file.read(size)
                 problem = None if len(content) == size else "the tar ends within it"
-                yield self._picture(name, content, problem)
+                yield self._image(name, content, problem)
 
-    def _decompress(self) -> Iterator[Picture]:
+    def _decompress(self) -> Iterator[BulkImage]:
         done = 0
         try:
             with tarfile.open(self.path, "r|*") as tar:
-                for member in filter(is_picture, tar):
+                for member in filter(is_image, tar):
                     content = problem = None
                     if member.size > MAX_MEMBER_BYTES:
                         problem = "it is larger than 512 MiB"
@@ -73,7 +73,7 @@ class TarPart:
                         content = tar.extractfile(member).read()
                     # Counted before it is handed out: nothing may be handed out twice.
                     done += 1
-                    yield self._picture(member.name, content, problem)
+                    yield self._image(member.name, content, problem)
                     if done == self.count:
                         return
         except FileNotFoundError:
@@ -81,17 +81,17 @@ class TarPart:
         except (tarfile.TarError, OSError, EOFError):
             pass
         for name in self.names[done:]:
-            yield self._picture(name, None, "the tar is damaged here")
+            yield self._image(name, None, "the tar is damaged here")
 
-    def _picture(self, name: str, content: bytes | None, problem: str | None) -> Picture:
+    def _image(self, name: str, content: bytes | None, problem: str | None) -> BulkImage:
         full = f"{self.path}/{name}"
         if problem:
-            return Picture(self.path, name, None, f"Cannot read {full}: {problem}.")
-        return Picture(self.path, name, NamedBytes(content, full))
+            return BulkImage(self.path, name, None, f"Cannot read {full}: {problem}.")
+        return BulkImage(self.path, name, NamedBytes(content, full))
 
 
-def is_picture(member: tarfile.TarInfo) -> bool:
-    """Whether a member is a file with a picture's suffix, and not hidden."""
+def is_image(member: tarfile.TarInfo) -> bool:
+    """Whether a member is a file with an image's suffix, and not hidden."""
     name = PurePosixPath(member.name)
     return (
         member.isreg() and name.suffix.lower() in IMAGE_SUFFIXES and not name.name.startswith(".")
@@ -99,7 +99,7 @@ def is_picture(member: tarfile.TarInfo) -> bool:
 
 
 def list_tar(path: str, rows: int) -> tuple[list[TarPart], str | None]:
-    """The pictures of a tar in parts of at most `rows`; a compressed tar is one part.
+    """The images of a tar in parts of at most `rows`; a compressed tar is one part.
 
     Reads the headers of a plain tar, and all of a compressed one.
 
@@ -118,7 +118,7 @@ def list_tar(path: str, rows: int) -> tuple[list[TarPart], str | None]:
         with tarfile.open(path, "r:" if plain else "r:*") as tar:
             try:
                 for member in tar:
-                    if is_picture(member):
+                    if is_image(member):
                         names.append(member.name)
                         extents.append((member.offset_data, member.size))
                     tar.members = []  # tarfile would keep every header in memory
@@ -131,9 +131,7 @@ def list_tar(path: str, rows: int) -> tuple[list[TarPart], str | None]:
     except (tarfile.TarError, OSError, EOFError):
         return [], f"Cannot read {path}: it is not a tar, or damaged."
     if problem:
-        problem = (
-            f"Cannot read {path} to its end: {problem} behind its first {len(names)} pictures."
-        )
+        problem = f"Cannot read {path} to its end: {problem} behind its first {len(names)} images."
     if not plain:
         return ([TarPart(path, tuple(names), ())] if names else []), problem
     parts = [

@@ -1,4 +1,4 @@
-"""The work itself: the pictures of a shard searched, and their results written."""
+"""The work itself: the images of a shard searched, and their results written."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Job:
     Attributes:
         network: what searches.
         out: folder of the results.
-        batch_size: pictures given to the network at once.
+        batch_size: images given to the network at once.
         retries: see `Attempts`.
         run: name of this run, another one each time.
         version: of this package where the run was started.
@@ -65,13 +65,13 @@ def detect_shard(
     attempts: Attempts | None = None,
     worker: str | None = None,
 ) -> ShardReport:
-    """Searches a shard's pictures and writes their results.
+    """Searches a shard's images and writes their results.
 
     Args:
         detector: has `stream`.
-        shard: the pictures.
+        shard: the images.
         out: folder of the results.
-        batch_size: pictures given to the network at once.
+        batch_size: images given to the network at once.
         attempts: those before, begun; None where a death ends the run.
         worker: who says so in the report.
 
@@ -93,10 +93,10 @@ def _all_at_once(detector: Any, shard: Shard, rows: ResultRows, batch_size: int)
     waiting: deque = deque()
 
     def contents() -> Iterator[Any]:
-        for picture in shard.part.pictures():
-            waiting.append(picture)
-            if picture.problem is None:
-                yield picture.content
+        for image in shard.part.images():
+            waiting.append(image)
+            if image.problem is None:
+                yield image.content
 
     for answer in detector.stream(contents(), batch_size=batch_size):
         _add_problems(waiting, rows)
@@ -106,18 +106,18 @@ def _all_at_once(detector: Any, shard: Shard, rows: ResultRows, batch_size: int)
 
 def _add_problems(waiting: deque, rows: ResultRows) -> None:
     while waiting and waiting[0].problem is not None:
-        picture = waiting.popleft()
-        rows.add(picture, picture.problem)
+        image = waiting.popleft()
+        rows.add(image, image.problem)
 
 
 def _one_by_one(detector: Any, shard: Shard, rows: ResultRows, attempts: Attempts) -> None:
-    for place, picture in enumerate(shard.part.pictures()):
-        if picture.problem is not None:
-            answer = picture.problem
+    for place, image in enumerate(shard.part.images()):
+        if image.problem is not None:
+            answer = image.problem
         elif place in attempts.deadly:
-            full = "/".join(filter(None, [picture.source, picture.name]))
+            full = "/".join(filter(None, [image.source, image.name]))
             answer = f"Cannot search {full}: every worker that tried died."
         else:
             attempts.at(place)
-            (answer,) = detector.stream([picture.content], batch_size=1)
-        rows.add(picture._replace(content=None), answer)
+            (answer,) = detector.stream([image.content], batch_size=1)
+        rows.add(image._replace(content=None), answer)

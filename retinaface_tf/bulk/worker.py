@@ -51,7 +51,7 @@ class Worker:
             except RetinaFaceError:
                 attempts.finish()
                 raise
-            except Exception as error:  # as good as a death: find the picture, and leave it out
+            except Exception as error:  # as good as a death: find the image, and leave it out
                 last = error
                 continue
             attempts.finish()

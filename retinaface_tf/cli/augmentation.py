@@ -22,12 +22,12 @@ Vote = Annotated[
     bool, typer.Option("--vote", help="Average overlapping detections of all passes by score.")
 ]
 Rotations = Annotated[
-    bool, typer.Option("--rotations", help="Search the picture turned by right angles too.")
+    bool, typer.Option("--rotations", help="Search the image turned by right angles too.")
 ]
 Tiles = Annotated[
     int | None,
     typer.Option(
-        metavar="SIDE", help="Search larger pictures in overlapping tiles of this many pixels too."
+        metavar="SIDE", help="Search larger images in overlapping tiles of this many pixels too."
     ),
 ]
 

@@ -23,16 +23,16 @@ def benchmark(
     preset: Annotated[
         str, typer.Option(help="Whose weights a runtime's name means.")
     ] = DEFAULT_PRESET,
-    sizes: Annotated[str, typer.Option(help="WIDTHxHEIGHT,... of the pictures.")] = "640x480",
+    sizes: Annotated[str, typer.Option(help="WIDTHxHEIGHT,... of the images.")] = "640x480",
     threads: Annotated[str, typer.Option(help="Numbers of threads, such as 1,2.")] = "1",
-    rounds: Annotated[int, typer.Option(help="Timed pictures of each model at each size.")] = 30,
+    rounds: Annotated[int, typer.Option(help="Timed images of each model at each size.")] = 30,
     photo: Annotated[
         Path | None, typer.Option(help="Photo that is timed; without it a portrait by NASA.")
     ] = None,
     gt: Annotated[
         Path | None, typer.Option(help="Boxes in WIDER FACE's list format, for accuracy.")
     ] = None,
-    images: Annotated[Path | None, typer.Option(help="Folder of the pictures in --gt.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of the images in --gt.")] = None,
     limit: Annotated[int | None, typer.Option(help="Use so many of them, evenly spread.")] = None,
     json: Annotated[Path | None, typer.Option(help="Write every time and figure here.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Write accuracy against latency, .png.")] = None,
@@ -40,7 +40,7 @@ def benchmark(
     """Compare models and runtimes in one run: latency, memory, size, load time, accuracy.
 
     Times are end to end, pixels in and faces out, post-processing included. The models take turns
-    picture by picture.
+    image by image.
     """
     from retinaface_tf.cli.export import parse_shape
     from retinaface_tf.errors import ConfigError

@@ -12,7 +12,7 @@ Engine = Annotated[
     str | None,
     typer.Option(
         metavar="processes|ray|loop",
-        help="Search many pictures, tars and Parquet tables into Parquet files; see --out.",
+        help="Search many images, tars and Parquet tables into Parquet files; see --out.",
     ),
 ]
 Out = Annotated[
@@ -26,16 +26,16 @@ Workers = Annotated[
 ]
 ShardSize = Annotated[
     int | None,
-    typer.Option(help="Pictures in each file of results, done whole or again. [default: 500]"),
+    typer.Option(help="Images in each file of results, done whole or again. [default: 500]"),
 ]
 Retries = Annotated[
     int | None,
     typer.Option(help="How often a shard's workers may die before the run stops. [default: 3]"),
 ]
 ImageColumn = Annotated[
-    str | None, typer.Option(help="Of Parquet tables: holds the pictures' bytes.")
+    str | None, typer.Option(help="Of Parquet tables: holds the images' bytes.")
 ]
-NameColumn = Annotated[str | None, typer.Option(help="Of Parquet tables: names the pictures.")]
+NameColumn = Annotated[str | None, typer.Option(help="Of Parquet tables: names the images.")]
 RayAddress = Annotated[
     str | None,
     typer.Option(help="Of a Ray cluster: ray://HOST:10001, HOST:6379 or auto; local starts one."),
@@ -75,11 +75,11 @@ class BulkOptions:
         for given in inputs:
             if is_packed(given):
                 raise ConfigError(
-                    f"{given} holds many pictures: read it with --engine processes --out DIR."
+                    f"{given} holds many images: read it with --engine processes --out DIR."
                 )
 
     def run(self, inputs: list[str], refused: dict[str, Any], **options: Any) -> None:
-        """The bulk run; prints what was found, and exits with 1 where a picture failed.
+        """The bulk run; prints what was found, and exits with 1 where an image failed.
 
         Args:
             inputs: of the command.
@@ -107,8 +107,8 @@ class BulkOptions:
         before = f" ({report.resumed} were there already)" if report.resumed else ""
         failed = f", {report.errors} unreadable" if report.errors else ""
         print(
-            f"{report.faces} face{'s' * (report.faces != 1)} in {report.pictures - report.errors} "
-            f"image{'s' * (report.pictures - report.errors != 1)}{failed}; "
+            f"{report.faces} face{'s' * (report.faces != 1)} in {report.images - report.errors} "
+            f"image{'s' * (report.images - report.errors != 1)}{failed}; "
             f"{report.shards} file{'s' * (report.shards != 1)} in {self.out}{before}"
         )
         if report.errors:

@@ -22,7 +22,7 @@ Kind = Annotated[
     typer.Argument(help="layout of the labels: wider, retinaface, fddb, fddb-boxes, coco or json"),
 ]
 Labels = Annotated[Path, typer.Argument(help="the label file")]
-Images = Annotated[Path, typer.Argument(help="folder of the pictures")]
+Images = Annotated[Path, typer.Argument(help="folder of the images")]
 
 
 def _check(kind: str, labels: Path, images: Path, headers: bool, quiet: bool):
@@ -40,14 +40,14 @@ def check(
     labels: Labels,
     images: Images,
     headers: Annotated[
-        bool, typer.Option("--headers", help="read sizes only, do not decode the pictures")
+        bool, typer.Option("--headers", help="read sizes only, do not decode the images")
     ] = False,
     json_: Annotated[
         str | None, typer.Option("--json", metavar="FILE|-", help="one line a problem as JSON")
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress bar")] = False,
 ) -> None:
-    """Report every bad label and picture; the exit code is 1 when there is one."""
+    """Report every bad label and image; the exit code is 1 when there is one."""
     result = _check(kind, labels, images, headers, quiet)
     if json_:
         lines = [
@@ -77,11 +77,11 @@ def pack(
     labels: Labels,
     images: Images,
     out: Annotated[Path, typer.Argument(help="folder for the shards")],
-    per_shard: Annotated[int, typer.Option(min=1, help="pictures in a shard")] = 500,
+    per_shard: Annotated[int, typer.Option(min=1, help="images in a shard")] = 500,
     threads: Annotated[int, typer.Option(min=1, help="shards written side by side")] = 4,
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress bar")] = False,
 ) -> None:
-    """Write pictures and labels into TFRecord shards; bad ones are left out.
+    """Write images and labels into TFRecord shards; bad ones are left out.
 
     The same command goes on where an interrupted one stopped.
     """
@@ -95,7 +95,7 @@ def pack(
             result.images, out, per_shard=per_shard, threads=threads, progress=advance
         )
     print(
-        f"{packed.images} pictures with {packed.faces} faces in {packed.shards} shards "
+        f"{packed.images} images with {packed.faces} faces in {packed.shards} shards "
         f"({packed.written} written, {packed.reused} were there)"
     )
 
@@ -115,15 +115,15 @@ def verify(folder: Annotated[Path, typer.Argument(help="what `data pack` wrote")
 
 @app.command()
 def synth(
-    out: Annotated[Path, typer.Argument(help="folder for pictures and label.txt")],
-    count: Annotated[int, typer.Option(min=1, help="number of pictures")] = 100,
-    size: Annotated[int, typer.Option(min=64, help="side of the square pictures")] = 256,
-    max_faces: Annotated[int, typer.Option(min=1, help="most faces in a picture")] = 24,
+    out: Annotated[Path, typer.Argument(help="folder for images and label.txt")],
+    count: Annotated[int, typer.Option(min=1, help="number of images")] = 100,
+    size: Annotated[int, typer.Option(min=64, help="side of the square images")] = 256,
+    max_faces: Annotated[int, typer.Option(min=1, help="most faces in an image")] = 24,
     min_face: Annotated[float, typer.Option(help="smallest face in pixels")] = 10.0,
-    seed: Annotated[int, typer.Option(help="the same seed draws the same pictures")] = 0,
+    seed: Annotated[int, typer.Option(help="the same seed draws the same images")] = 0,
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress bar")] = False,
 ) -> None:
-    """Draw pictures with faces, exact boxes and five landmarks, labelled as RetinaFace's label.txt."""
+    """Draw images with faces, exact boxes and five landmarks, labelled as RetinaFace's label.txt."""
     from retinaface_tf.data.synthetic.scene import SyntheticConfig, draw_images
     from retinaface_tf.util.track import no_progress, rich_progress
 
@@ -147,7 +147,7 @@ def synth(
     partial = out / ".label.txt"
     partial.write_text("\n".join(lines) + "\n")
     partial.replace(out / "label.txt")
-    print(f"{count} pictures with {faces} faces in {out}")
+    print(f"{count} images with {faces} faces in {out}")
 
 
 @app.command("label-mesh")
@@ -182,7 +182,7 @@ def label_mesh(
     from retinaface_tf.data.readers.mesh_labels import MeshLabelConfig, read_mesh_labels
     from retinaface_tf.images.read import list_images
     from retinaface_tf.inference.detector import RetinaFace
-    from retinaface_tf.labelling.mesh_labels import label_pictures
+    from retinaface_tf.labelling.mesh_labels import label_images
     from retinaface_tf.mesh.landmark_model import FaceLandmarkModel
     from retinaface_tf.mesh.topology import load_topology
     from retinaface_tf.util.track import no_progress, rich_progress
@@ -201,7 +201,7 @@ def label_mesh(
     detector = RetinaFace.from_preset(preset)
     track = no_progress if quiet else rich_progress
     with track("labelling", len(paths)) as advance:
-        label_pictures(paths, out, detector, landmarks, load_topology(), config, advance)
+        label_images(paths, out, detector, landmarks, load_topology(), config, advance)
     every = read_mesh_labels(out)
     good = every.good(config)
     kept = every.keep(good)
@@ -214,4 +214,4 @@ def label_mesh(
         from retinaface_tf.data.records import pack_images
 
         packed = pack_images(every.annotated(good), records)
-        print(f"{packed.images} pictures with {packed.faces} faces in {packed.shards} shards")
+        print(f"{packed.images} images with {packed.faces} faces in {packed.shards} shards")

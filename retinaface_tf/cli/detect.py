@@ -32,7 +32,7 @@ Size = Annotated[
     str | None,
     typer.Option(
         help="Scale the short edge to this many pixels (SHORT or SHORTxMAX), or 'original'. "
-        "Without it pictures are searched as they are, larger ones shrunk to 2048 pixels."
+        "Without it images are searched as they are, larger ones shrunk to 2048 pixels."
     ),
 ]
 
@@ -61,14 +61,14 @@ def detect(
             help="Also search a small copy for close-ups, where that costs under 10 %.",
         ),
     ] = True,
-    max_faces: Annotated[int | None, typer.Option(help="Keep the best so many a picture.")] = None,
-    batch_size: Annotated[int, typer.Option(help="Pictures given to the network at once.")] = 8,
+    max_faces: Annotated[int | None, typer.Option(help="Keep the best so many an image.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Images given to the network at once.")] = 8,
     threads: Annotated[int | None, typer.Option(help="Cores to use; without it, all.")] = None,
     json: Annotated[
-        str | None, typer.Option(metavar="FILE|-", help="Write a JSON line for each picture.")
+        str | None, typer.Option(metavar="FILE|-", help="Write a JSON line for each image.")
     ] = None,
     draw: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write pictures with the faces drawn.")
+        Path | None, typer.Option(metavar="DIR", help="Write images with the faces drawn.")
     ] = None,
     crops: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write each face aligned to 112x112.")
@@ -108,9 +108,9 @@ def detect(
 ) -> None:
     """Find faces in photos, folders of photos, videos or the webcam.
 
-    Prints a table, or with --json one JSON object for each picture. A picture that cannot be read
+    Prints a table, or with --json one JSON object for each image. An image that cannot be read
     is reported and the run goes on; the exit code is then 1. With --engine also tars and Parquet
-    tables of pictures, any number of them, into Parquet files; a run that was stopped is resumed.
+    tables of images, any number of them, into Parquet files; a run that was stopped is resumed.
     """
     from retinaface_tf.cli.augmentation import read_augmentation
     from retinaface_tf.images.read import list_images
@@ -177,7 +177,7 @@ def detect(
         _require_mesh(detector, augmentation, mesh_format)
     run = _Run(detector, batch_size, draw, crops, mesh, mesh_format)
     with run.open(json):
-        run.search_pictures(pictures)
+        run.search_images(pictures)
         for video in videos:
             run.search_video(video, frames)
     if json != "-":
@@ -190,12 +190,12 @@ def demo(
     images: Annotated[
         list[Path] | None, typer.Argument(help="Photos; without any, a portrait by NASA.")
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for the pictures with faces drawn.")] = Path(
+    out: Annotated[Path, typer.Option(help="Folder for the images with faces drawn.")] = Path(
         "faces"
     ),
     preset: Preset = DEFAULT_PRESET,
 ) -> None:
-    """Find the faces of a photo, print them and write the picture with the faces drawn."""
+    """Find the faces of a photo, print them and write the image with the faces drawn."""
     from retinaface_tf.errors import RetinaFaceError
 
     if not images:
@@ -219,7 +219,7 @@ def _require_mesh(detector, augmentation, mesh_format: str) -> None:
     if mesh_format not in ("obj", "ply"):
         raise ConfigError(f"--mesh-format {mesh_format!r} must be obj or ply.")
     if augmentation is not None:
-        raise ConfigError("--mesh goes with one search a picture: leave out --scales and the like.")
+        raise ConfigError("--mesh goes with one search an image: leave out --scales and the like.")
     if isinstance(detector._finder, NetworkFinder) and detector.config.dense is None:
         raise ConfigError(
             "--mesh needs a network with a dense branch: choose --preset mobilenet0.25-mesh."
@@ -320,7 +320,7 @@ class _Run:
         )
         return stack
 
-    def search_pictures(self, pictures: list[tuple[Path, Path]]) -> None:
+    def search_images(self, pictures: list[tuple[Path, Path]]) -> None:
         """Each of (file, name under the output folders)."""
         from retinaface_tf.images.read import read_image
 
@@ -378,10 +378,10 @@ class _Run:
         return isinstance(answer, Faces)
 
     def _save(self, name: Path, image, faces) -> None:
-        from retinaface_tf.images.save import save_picture
+        from retinaface_tf.images.save import save_image
 
         if self.draw:
-            save_picture(self.draw / name, faces.draw(image))
+            save_image(self.draw / name, faces.draw(image))
         if self.crops:
             self._save_crops(name, image, faces)
         self._save_meshes(name, image, faces)

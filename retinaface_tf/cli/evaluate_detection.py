@@ -55,7 +55,7 @@ def widerface(
     partial: Partial = False,
     boxes: Annotated[
         Path | None,
-        typer.Option(help="bbx_gt.txt with the same faces in pictures that were resized."),
+        typer.Option(help="bbx_gt.txt with the same faces in images that were resized."),
     ] = None,
     save: Save = None,
     submission: Annotated[
@@ -68,13 +68,13 @@ def widerface(
 ) -> None:
     """Average precision on WIDER FACE, easy, medium and hard, by the official protocol.
 
-    Give detections with --pred, or pictures with --images to run a detector now. With both, the
-    pictures only serve the report's crops.
+    Give detections with --pred, or images with --images to run a detector now. With both, the
+    images only serve the report's crops.
     """
     from retinaface_tf.evaluation.detections import read_detections, write_text_folder
     from retinaface_tf.evaluation.report import Gallery
     from retinaface_tf.evaluation.results import provenance, widerface_json
-    from retinaface_tf.evaluation.runner import find_pictures
+    from retinaface_tf.evaluation.runner import find_images
     from retinaface_tf.evaluation.widerface import (
         SUBSETS,
         evaluate_widerface,
@@ -87,7 +87,7 @@ def widerface(
     whole = len(truth.images)
     if boxes is not None:
         truth = truth.with_boxes(read_box_list(boxes, truth.images))
-    pictures = find_pictures(images, truth.images) if images is not None else {}
+    pictures = find_images(images, truth.images) if images is not None else {}
     if pred is not None:
         found, settings = read_detections(pred, truth.images), {"detections": str(pred)}
         there = set(found)
@@ -168,7 +168,7 @@ def fddb(
     from retinaface_tf.evaluation.detections import NOTHING, read_detections
     from retinaface_tf.evaluation.fddb import evaluate_fddb, read_ellipses, read_image_list
     from retinaface_tf.evaluation.results import FALSE_POSITIVES, fddb_json, provenance
-    from retinaface_tf.evaluation.runner import find_pictures
+    from retinaface_tf.evaluation.runner import find_images
 
     need_one(pred, images)
     ellipses = read_ellipses(gt)
@@ -177,7 +177,7 @@ def fddb(
         found, settings = read_detections(pred, ellipses), {"detections": str(pred)}
         there = set(found)
     else:
-        pictures = {k: v for k, v in find_pictures(images, ellipses).items() if k in set(chosen)}
+        pictures = {k: v for k, v in find_images(images, ellipses).items() if k in set(chosen)}
         need_all(len(pictures), len(chosen), images, partial)
         there = set(pictures)
         found, settings = search(DetectorOptions.of(locals()), pictures, save)

@@ -38,7 +38,7 @@ def landmarks(
         Path,
         typer.Option(
             help="Annotated points: a list of crops (.txt), dlib's .xml, .jsonl, or a folder of .mat "
-            "or .pts files beside their pictures."
+            "or .pts files beside their images."
         ),
     ],
     pred: Pred = None,
@@ -125,7 +125,7 @@ def verification(
         Path,
         typer.Option(help="LFW's pairs.txt, a CSV `first,second,0|1[,fold]`, or template pairs."),
     ],
-    images: Annotated[Path, typer.Option(help="Folder the pairs' pictures are named in.")],
+    images: Annotated[Path, typer.Option(help="Folder the pairs' images are named in.")],
     embedder: Annotated[Path, typer.Option(help="Embedder: .onnx, .tflite or .keras.")],
     templates: Annotated[
         Path | None,
@@ -189,7 +189,7 @@ def verification(
     )
     if align != "none" and found < len(paths):
         print(
-            f"No face was found in {len(paths) - found} of {len(paths)} pictures: "
+            f"No face was found in {len(paths) - found} of {len(paths)} images: "
             "their central square was taken.",
             file=sys.stderr,
         )
@@ -208,7 +208,7 @@ def verification(
 
 
 def _pair_scorer(pairs: Path, templates: Path | None):
-    """Pictures to embed, and a function from their embeddings to (scores, same, folds, units)."""
+    """Images to embed, and a function from their embeddings to (scores, same, folds, units)."""
     import numpy as np
 
     from retinaface_tf.evaluation.faces_of_pairs import read_template_pairs, read_templates

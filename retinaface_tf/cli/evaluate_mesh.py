@@ -15,7 +15,7 @@ def mesh(
     gt: Annotated[
         Path,
         typer.Option(
-            help="Truth: a folder of AFLW2000-3D's .mat files and pictures, or of the labels "
+            help="Truth: a folder of AFLW2000-3D's .mat files and images, or of the labels "
             "`data label-mesh` wrote."
         ),
     ],

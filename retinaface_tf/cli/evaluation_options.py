@@ -8,12 +8,12 @@ from typing import Annotated
 import typer
 
 Threshold = Annotated[float, typer.Option(help="Least score of a detection.")]
-BatchSize = Annotated[int, typer.Option(help="Pictures given to the network at once.")]
+BatchSize = Annotated[int, typer.Option(help="Images given to the network at once.")]
 Pred = Annotated[
     Path | None,
     typer.Option(help="Detections: a folder of EVENT/IMAGE.txt, or JSON lines of `detect --json`."),
 ]
-Images = Annotated[Path | None, typer.Option(help="Folder of the pictures.")]
+Images = Annotated[Path | None, typer.Option(help="Folder of the images.")]
 Json = Annotated[Path | None, typer.Option(help="Write figures, curves and samples as JSON.")]
 Report = Annotated[Path | None, typer.Option(metavar="DIR", help="Write an HTML report and PNGs.")]
 With = Annotated[

@@ -88,7 +88,7 @@ class DetectorOptions:
 def search(
     options: DetectorOptions, pictures: dict[str, Path], save: Path | None
 ) -> tuple[dict, dict[str, Any]]:
-    """Detections of every picture, and the detector's settings; a progress bar on stderr."""
+    """Detections of every image, and the detector's settings; a progress bar on stderr."""
     from retinaface_tf.evaluation.runner import run_detector
 
     detector, settings = options.open()
@@ -162,9 +162,9 @@ def percent(value: float | None) -> str:
 
 
 def need_one(pred: Path | None, images: Path | None) -> None:
-    """Refuse a call that names neither detections nor pictures."""
+    """Refuse a call that names neither detections nor images."""
     if pred is None and images is None:
-        raise ConfigError("Give detections with --pred, or pictures to search with --images.")
+        raise ConfigError("Give detections with --pred, or images to search with --images.")
 
 
 def need_all(there: int, whole: int, folder: Path, partial: bool) -> None:

@@ -20,7 +20,7 @@ Preset = Annotated[str, typer.Option(help="Named network; `retinaface-tf presets
 Model = Annotated[Path | None, typer.Option(help="A network of your own: .weights.h5 or .keras.")]
 Threshold = Annotated[float, typer.Option(help="Least score of a face, 0 to 1.")]
 Iou = Annotated[float, typer.Option(help="Overlap above which the worse detection is dropped.")]
-MaxFaces = Annotated[int, typer.Option(help="Most faces of a picture.")]
+MaxFaces = Annotated[int, typer.Option(help="Most faces of an image.")]
 
 
 def load_source(preset: str, model: Path | None) -> RetinaFaceNetwork:
@@ -42,7 +42,7 @@ def export_savedmodel(
         str | None,
         typer.Option(
             metavar="WIDTHxHEIGHT",
-            help="Scale every picture into this and search them together; without it each is "
+            help="Scale every image into this and search them together; without it each is "
             "searched at its own size, as `detect` does.",
         ),
     ] = None,
@@ -50,7 +50,7 @@ def export_savedmodel(
     iou: Iou = 0.4,
     max_faces: MaxFaces = 100,
     max_pixels: Annotated[
-        int, typer.Option(help="Pictures with more pixels are refused by their header.")
+        int, typer.Option(help="Images with more pixels are refused by their header.")
     ] = 100_000_000,
     quantize: Annotated[
         str, typer.Option(help="Number type of weights and network: none, float16 or bfloat16.")
@@ -62,7 +62,7 @@ def export_savedmodel(
         int | None, typer.Option(help="Number of the version; without it the next free one.")
     ] = None,
 ) -> None:
-    """Write a SavedModel that TF-Serving runs as it is: picture files in, faces out."""
+    """Write a SavedModel that TF-Serving runs as it is: image files in, faces out."""
     from retinaface_tf.export.savedmodel import SavedModelOptions, parse_frame
     from retinaface_tf.export.savedmodel import export_savedmodel as write
 
@@ -161,7 +161,7 @@ def export_onnx_file(
         bool, typer.Option("--with-nms", help="End in faces, by NonMaxSuppression.")
     ] = False,
 ) -> None:
-    """Write an ONNX file for any batch and any size of pictures."""
+    """Write an ONNX file for any batch and any size of images."""
     from retinaface_tf.export.onnx import export_onnx
 
     require_suffix(out, ".onnx")

@@ -1,4 +1,4 @@
-"""What `detect` leaves behind: JSON lines, pictures with boxes, aligned crops, a table."""
+"""What `detect` leaves behind: JSON lines, images with boxes, aligned crops, a table."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from retinaface_tf.errors import RetinaFaceError
 from retinaface_tf.faces.faces import Faces
-from retinaface_tf.images.save import _open_for_writing, save_picture
+from retinaface_tf.images.save import _open_for_writing, save_image
 
 
 class JsonLines:
@@ -48,7 +48,7 @@ class JsonLines:
 def save_crops(folder: Path, name: Path, image: np.ndarray, faces: Faces) -> None:
     """Writes each face, aligned to 112x112, as `folder/NAME_INDEX.png`; best score first."""
     for i, crop in enumerate(faces.align(image)):
-        save_picture(folder / name.with_name(f"{name.stem}_{i:03d}.png"), crop)
+        save_image(folder / name.with_name(f"{name.stem}_{i:03d}.png"), crop)
 
 
 def save_meshes(folder: Path, name: Path, image: np.ndarray, faces: Faces, suffix: str) -> None:
@@ -85,7 +85,7 @@ class Summary:
         self._rows: list[tuple[str, ...]] = []
 
     def add(self, name: str, faces: Faces) -> None:
-        """Notes the faces of a picture."""
+        """Notes the faces of an image."""
         self.images += 1
         self.faces += len(faces)
         for number, face in enumerate(faces, start=1):

@@ -11,7 +11,7 @@ def presets(
     name: Annotated[
         str | None, typer.Argument(help="Print this network's anchors and cost instead.")
     ] = None,
-    size: Annotated[int, typer.Option(help="Side of the picture the cost is of.")] = 640,
+    size: Annotated[int, typer.Option(help="Side of the image the cost is of.")] = 640,
 ) -> None:
     """List the named networks, where their weights come from and what was measured with them."""
     if name is not None:

@@ -25,7 +25,7 @@ def train(
         "runs/train"
     ),
     epochs: Annotated[int | None, typer.Option(help="passes through the training set")] = None,
-    batch: Annotated[int | None, typer.Option(help="pictures in a step, all devices")] = None,
+    batch: Annotated[int | None, typer.Option(help="images in a step, all devices")] = None,
     devices: Annotated[int | None, typer.Option(help="devices to use; 0 for every GPU")] = None,
     set_: Annotated[
         list[str] | None,

@@ -35,7 +35,7 @@ def train_mesh(
     """Train the dense head of a frozen detector on labelled photos.
 
     First the detector's features of every face are written to OUT/examples (an interrupted run goes
-    on), then the head learns from those, which takes no pictures.
+    on), then the head learns from those, which takes no images.
     """
     import dataclasses
 

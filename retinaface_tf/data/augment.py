@@ -1,6 +1,6 @@
 """Augmentation as TensorFlow graph code; every random draw is a pure function of a given seed.
 
-A `scene` here is a picture and its faces: `image` [H, W, 3], `boxes` float32 [F, 4] corners in
+A `scene` here is an image and its faces: `image` [H, W, 3], `boxes` float32 [F, 4] corners in
 pixels, `landmarks` float32 [F, 5, 2] in pixels with NaN where unlabelled, `ignored` bool [F],
 `vertices` float32 [F, V, 3] meshes in pixels with NaN for a face without one, V may be 0, `scores`
 float32 [F] with NaN for a face without one.
@@ -27,13 +27,13 @@ MAX_ENLARGEMENT = 4
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
-    """What is done to a picture before the network sees it (1905.00641, section 4.2).
+    """What is done to an image before the network sees it (1905.00641, section 4.2).
 
     Attributes:
-        crop_scale: smallest and largest side of the square crop, in short edges of the picture;
-            (0.3, 1) in the papers. Above 1 the crop reaches over the picture, up to 2 in SCRFD,
+        crop_scale: smallest and largest side of the square crop, in short edges of the image;
+            (0.3, 1) in the papers. Above 1 the crop reaches over the image, up to 2 in SCRFD,
             which makes more small faces.
-        face_sampling: probability that the crop is chosen for one face of the picture instead: it
+        face_sampling: probability that the crop is chosen for one face of the image instead: it
             gets a side drawn from `face_sizes`, each octave alike, so that rare sizes are seen as often
             as common ones (data-anchor-sampling, Tang et al. 2018, PyramidBox, section 3.3).
         face_sizes: smallest and largest such side in pixels of the network's input.
@@ -64,7 +64,7 @@ class AugmentConfig:
                 raise ConfigError(f"augment.{name}={getattr(self, name)} must be in 0..1.")
 
     def enlarged(self, factor: float) -> AugmentConfig:
-        """The same for pictures so many times larger: sizes in pixels grow with them."""
+        """The same for images so many times larger: sizes in pixels grow with them."""
         return dataclasses.replace(
             self,
             face_sizes=tuple(size * factor for size in self.face_sizes),
@@ -74,7 +74,7 @@ class AugmentConfig:
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture with its faces inside a graph; see the module's text for the shapes."""
+    """An image with its faces inside a graph; see the module's text for the shapes."""
 
     image: tf.Tensor
     boxes: tf.Tensor
@@ -96,7 +96,7 @@ class Scene:
         return dataclasses.replace(self, **changes)
 
     def shrunk(self, factor: float) -> Scene:
-        """The faces in pixels of a picture so many times smaller; the picture itself stays."""
+        """The faces in pixels of an image so many times smaller; the image itself stays."""
         return self.replace(
             boxes=self.boxes / factor,
             landmarks=self.landmarks / factor,
@@ -104,7 +104,7 @@ class Scene:
         )
 
     def where(self, kept) -> Scene:
-        """The same picture with the faces a bool [F] selects."""
+        """The same image with the faces a bool [F] selects."""
         return self.replace(
             boxes=tf.boolean_mask(self.boxes, kept),
             landmarks=tf.boolean_mask(self.landmarks, kept),
@@ -127,11 +127,11 @@ def load_and_augment(
     mirror=(),
     scores=None,
 ):
-    """From an encoded picture to a square, augmented one.
+    """From an encoded image to a square, augmented one.
 
     Args:
         encoded: scalar string, JPEG, PNG, BMP or GIF.
-        boxes, landmarks, ignored: of the picture's faces, see `Scene`.
+        boxes, landmarks, ignored: of the image's faces, see `Scene`.
         seed: int32 or int64 [2].
         size: side of the result in pixels.
         config: what is done.
@@ -144,7 +144,7 @@ def load_and_augment(
         `Scene` with a uint8 image [size, size, 3].
     """
     seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 4))
-    shape = picture_shape(encoded)
+    shape = image_shape(encoded)
     window = choose_crop(shape, boxes, seeds[0], config.crop_scale)
     if config.face_sampling:
         window = tf.cond(
@@ -169,7 +169,7 @@ def load_and_augment(
 
 
 def load_and_fit(encoded, size: int):
-    """A whole picture, scaled into the left top corner of a square.
+    """A whole image, scaled into the left top corner of a square.
 
     Args:
         encoded: scalar string.
@@ -177,7 +177,7 @@ def load_and_fit(encoded, size: int):
 
     Returns:
         uint8 [size, size, 3], filled with the mean pixel, and the float32 factor from the
-        picture's pixels to the square's.
+        image's pixels to the square's.
     """
     image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
     shape = tf.shape(image)[:2]
@@ -194,7 +194,7 @@ def _is_jpeg(encoded):
     return tf.equal(tf.strings.substr(encoded, 0, 3), b"\xff\xd8\xff")
 
 
-def picture_shape(encoded):
+def image_shape(encoded):
     """int32 [2] height and width; JPEG tells them without being decoded."""
     return tf.cond(
         _is_jpeg(encoded),
@@ -207,14 +207,14 @@ def choose_crop(shape, boxes, seed, scale_range):
     """A square window holding at least one face's centre, if one of `CROP_TRIALS` does.
 
     Args:
-        shape: int32 [2] height, width of the picture.
+        shape: int32 [2] height, width of the image.
         boxes: [F, 4] corners.
         seed: [2].
         scale_range: of the side, in short edges.
 
     Returns:
-        float32 [3]: left, top and side in pixels, whole numbers. A side above the picture's puts
-        the picture somewhere inside the window; left or top are then negative.
+        float32 [3]: left, top and side in pixels, whole numbers. A side above the image's puts
+        the image somewhere inside the window; left or top are then negative.
     """
     seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
     height, width = tf.cast(shape[0], tf.float32), tf.cast(shape[1], tf.float32)
@@ -234,7 +234,7 @@ def choose_face_crop(shape, boxes, ignored, seed, sizes, size: int):
     """A square window in which one face, drawn by lot, has a side drawn from a range of sizes.
 
     Args:
-        shape: int32 [2] height, width of the picture.
+        shape: int32 [2] height, width of the image.
         boxes: [F, 4] corners.
         ignored: bool [F], at least one False: an ignored face is not drawn.
         seed: [2].
@@ -242,7 +242,7 @@ def choose_face_crop(shape, boxes, ignored, seed, sizes, size: int):
         size: side of that input.
 
     Returns:
-        float32 [3] as `choose_crop`; the picture is enlarged at most `MAX_ENLARGEMENT` times, and the
+        float32 [3] as `choose_crop`; the image is enlarged at most `MAX_ENLARGEMENT` times, and the
         window's side is at most twice the short edge.
     """
     seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 3))
@@ -269,7 +269,7 @@ def _inside(points, corner, side):
 
 
 def decode_crop(encoded, shape, window):
-    """The part of the window that lies in the picture, uint8 [h, w, 3]; decodes no more of a JPEG."""
+    """The part of the window that lies in the image, uint8 [h, w, 3]; decodes no more of a JPEG."""
     left, top, bottom, right = _visible(shape, window)
     return tf.cond(
         _is_jpeg(encoded),
@@ -293,7 +293,7 @@ def fit_crop(image, shape, window, size: int):
     left, top, side = tf.unstack(window)
 
     def fill():
-        # Scaled before it is padded: the window may be twice the picture.
+        # Scaled before it is padded: the window may be twice the image.
         scale = size / side
         inner = tf.cast(tf.round(tf.cast(tf.shape(image)[:2], tf.float32) * scale), tf.int32)
         inner = tf.clip_by_value(inner, 1, size)
@@ -363,7 +363,7 @@ def flip(scene: Scene, mirror=()) -> Scene:
 
 
 def random_rotation(scene: Scene, seed, probability: float) -> Scene:
-    """Turns a square picture by 90, 180 or 270 degrees with the given probability."""
+    """Turns a square image by 90, 180 or 270 degrees with the given probability."""
     if probability == 0:
         return scene
     seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
@@ -372,7 +372,7 @@ def random_rotation(scene: Scene, seed, probability: float) -> Scene:
 
 
 def rotate(scene: Scene, turns) -> Scene:
-    """Turns a square picture `turns` times by 90 degrees against the clock.
+    """Turns a square image `turns` times by 90 degrees against the clock.
 
     A point stays the same part of the face: the order of the five is that of the upright face.
     """

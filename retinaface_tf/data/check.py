@@ -1,4 +1,4 @@
-"""Finds bad labels and pictures before training meets them."""
+"""Finds bad labels and images before training meets them."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from retinaface_tf.data.readers.annotation import AnnotatedImage
 # annotators' boxes are tight and mouth corners of turned heads reach over their edge.
 LANDMARK_MARGIN = 0.2
 
-PICTURE_PROBLEMS = ("missing file", "undecodable picture")
+IMAGE_PROBLEMS = ("missing file", "undecodable image")
 FACE_PROBLEMS = ("NaN in box", "negative size", "zero size", "outside the image")
 LANDMARK_PROBLEMS = ("landmarks outside the box",)
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing wrong with a picture or a face.
+    """One thing wrong with an image or a face.
 
     Attributes:
         kind: one of `PICTURE_PROBLEMS`, `FACE_PROBLEMS`, `LANDMARK_PROBLEMS`.
-        path: of the picture, as text.
-        face: index of the face in its picture, None for the picture.
+        path: of the image, as text.
+        face: index of the face in its image, None for the image.
         detail: numbers or message.
     """
 
@@ -43,9 +43,9 @@ class CheckResult:
     """What `check_images` found.
 
     Attributes:
-        images: the pictures that can be used, without their unusable faces and landmarks.
-        problems: everything found, in the pictures' order.
-        checked: number of pictures looked at.
+        images: the images that can be used, without their unusable faces and landmarks.
+        problems: everything found, in the images' order.
+        checked: number of images looked at.
     """
 
     images: list[AnnotatedImage]
@@ -59,16 +59,16 @@ class CheckResult:
     def summary(self) -> str:
         """One line: how much was checked, what is left out of training."""
         if not self.problems:
-            return f"checked {self.checked} pictures: no problem"
+            return f"checked {self.checked} images: no problem"
         counts = ", ".join(f"{count} {kind}" for kind, count in self.counts().items())
         return (
-            f"checked {self.checked} pictures: {counts}; {self.checked - len(self.images)} pictures "
+            f"checked {self.checked} images: {counts}; {self.checked - len(self.images)} images "
             f"and {sum(p.kind in FACE_PROBLEMS for p in self.problems)} faces are skipped"
         )
 
 
 def check_faces(image: AnnotatedImage, width: int, height: int) -> list[Problem]:
-    """Problems of the labels of one picture of `width` x `height` pixels."""
+    """Problems of the labels of one image of `width` x `height` pixels."""
     problems = []
     for number, (box, points) in enumerate(zip(image.boxes, image.landmarks)):
         kind = _box_problem(box, width, height)
@@ -97,7 +97,7 @@ def _box_problem(box: np.ndarray, width: int, height: int) -> str | None:
 
 def _points_outside(box: np.ndarray, points: np.ndarray, width: int, height: int) -> bool:
     margin = LANDMARK_MARGIN * (box[2:] - box[:2])
-    # A box at the picture's edge may have been cut off there; its points were not.
+    # A box at the image's edge may have been cut off there; its points were not.
     low = np.where(box[:2] <= 0, -np.inf, box[:2] - margin)
     high = np.where(box[2:] >= (width, height), np.inf, box[2:] + margin)
     # Comparisons with NaN are false, so unlabelled points never count.
@@ -111,14 +111,14 @@ def check_images(
     threads: int = 8,
     progress: Callable[[int], object] | None = None,
 ) -> CheckResult:
-    """Looks at every label and, with TensorFlow's own decoder, at every picture.
+    """Looks at every label and, with TensorFlow's own decoder, at every image.
 
     Args:
         images: what a reader returned.
-        decode: decode each picture as training does; False reads only the size in its header and
+        decode: decode each image as training does; False reads only the size in its header and
             so misses damage further on.
-        threads: pictures looked at side by side.
-        progress: called with 1 after each picture.
+        threads: images looked at side by side.
+        progress: called with 1 after each image.
     """
     images = list(images)
     measure = _decoded_size if decode else _header_size
@@ -131,7 +131,7 @@ def check_images(
                 width, height = measure(image.path)
             except Exception as error:
                 message = str(error).split("\n")[0][:120]
-                return None, [Problem("undecodable picture", str(image.path), None, message)]
+                return None, [Problem("undecodable image", str(image.path), None, message)]
             problems = check_faces(image, width, height)
             return _without(image, problems), problems
         finally:
@@ -148,7 +148,7 @@ def check_images(
 
 
 def _without(image: AnnotatedImage, problems: list[Problem]) -> AnnotatedImage:
-    """The picture without its bad faces, and with bad landmarks as unlabelled."""
+    """The image without its bad faces, and with bad landmarks as unlabelled."""
     if not problems:
         return image
     landmarks = image.landmarks.copy()
@@ -161,7 +161,7 @@ def _without(image: AnnotatedImage, problems: list[Problem]) -> AnnotatedImage:
 def _decoded_size(path) -> tuple[int, int]:
     import tensorflow as tf
 
-    # On the CPU whatever the machine has: hundreds of pictures of different sizes.
+    # On the CPU whatever the machine has: hundreds of images of different sizes.
     with tf.device("CPU"):
         picture = tf.io.decode_image(
             tf.io.read_file(str(path)), channels=3, expand_animations=False

@@ -14,21 +14,21 @@ from retinaface_tf.mesh.topology import MeshTopology
 
 
 class TrainingPipeline:
-    """Batches of pictures and anchor targets, each a pure function of (seed, epoch, step).
+    """Batches of images and anchor targets, each a pure function of (seed, epoch, step).
 
     Order, crops, flips and colours come from stateless random numbers, so a run that stops can go
     on from its step, and two runs with one seed see the same pixels on any number of devices.
 
     Args:
-        source: pictures and labels.
+        source: images and labels.
         network: whose anchors and variances the targets have.
         size: side of the square input in pixels.
-        batch: pictures in a global batch.
+        batch: images in a global batch.
         augment, match: see there.
         seed: of everything random.
         topology: of the faces' meshes, which the batches then carry; None leaves them out.
         score_targets: batches carry what `loss.score_targets` needs of the faces' scores.
-        enlarged: pictures have so many times the side; labels and targets are those of `size`.
+        enlarged: images have so many times the side; labels and targets are those of `size`.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class TrainingPipeline:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Whole global batches in an epoch; at least one, small sets then repeat pictures."""
+        """Whole global batches in an epoch; at least one, small sets then repeat images."""
         return max(1, self.source.count // self.batch)
 
     def epoch(
@@ -75,9 +75,9 @@ class TrainingPipeline:
 
         Args:
             epoch: number, from 0.
-            first_step: steps before this one are left out, without reading their pictures.
+            first_step: steps before this one are left out, without reading their images.
             worker, workers: which equal share of every global batch, of how many.
-            batch: pictures in each element; the worker's share unless given. It has to divide
+            batch: images in each element; the worker's share unless given. It has to divide
                 that share, for workers that feed several devices.
 
         Returns:
@@ -92,7 +92,7 @@ class TrainingPipeline:
         """
         if self.batch % workers:
             raise ConfigError(
-                f"A global batch of {self.batch} pictures cannot be shared by {workers} workers "
+                f"A global batch of {self.batch} images cannot be shared by {workers} workers "
                 "equally; choose a multiple."
             )
         share = self.batch // workers

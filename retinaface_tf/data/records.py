@@ -1,8 +1,8 @@
-"""TFRecord shards of pictures and labels: few large files instead of many small ones.
+"""TFRecord shards of images and labels: few large files instead of many small ones.
 
-A folder holds `shard-NNNNN-of-NNNNN.tfrecord`, beside each a `.json` with its pictures' names and
+A folder holds `shard-NNNNN-of-NNNNN.tfrecord`, beside each a `.json` with its images' names and
 its sha256, and a `manifest.json` once all are there. Each record is a tf.train.Example: "encoded"
-(the picture's own bytes, unchanged), "name", "boxes" (4 numbers a face: x1 y1 x2 y2), "landmarks"
+(the image's own bytes, unchanged), "name", "boxes" (4 numbers a face: x1 y1 x2 y2), "landmarks"
 (10 numbers a face, NaN where unlabelled), "ignored" (0 or 1 a face); where faces have scores,
 "scores" (1 number a face, NaN where unknown); and where they have meshes, "vertices" (3 numbers a
 vertex, x y z) with their number a face, "num_vertices".
@@ -26,7 +26,7 @@ from retinaface_tf.errors import DataError
 
 MANIFEST = "manifest.json"
 _FORMAT = 1
-# Pictures kept in memory to be shuffled, besides the shuffled order of the shards.
+# Images kept in memory to be shuffled, besides the shuffled order of the shards.
 _SHUFFLE_BUFFER = 2048
 
 
@@ -55,24 +55,24 @@ def pack_images(
     threads: int = 4,
     progress: Callable[[int], object] | None = None,
 ) -> PackResult:
-    """Writes pictures and labels into shards; a run that was stopped goes on where it was.
+    """Writes images and labels into shards; a run that was stopped goes on where it was.
 
-    A shard that is there already is kept when its note says it holds the same pictures and labels
+    A shard that is there already is kept when its note says it holds the same images and labels
     and its bytes still have the sha256 of the note. Every new shard is read back before it counts.
 
     Args:
-        images: usable pictures, see `data.check`.
+        images: usable images, see `data.check`.
         folder: to write into; made when needed.
-        per_shard: pictures in a shard.
+        per_shard: images in a shard.
         threads: shards written side by side.
-        progress: called with the number of pictures done since.
+        progress: called with the number of images done since.
 
     Raises:
-        DataError: there is no picture, one cannot be read, meshes are of different topologies, or
+        DataError: there is no image, one cannot be read, meshes are of different topologies, or
             the folder cannot be written.
     """
     if not images:
-        raise DataError("There is no usable picture to pack.")
+        raise DataError("There is no usable image to pack.")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MANIFEST).unlink(missing_ok=True)
@@ -124,9 +124,9 @@ def verify_shards(folder: Path | str) -> list[str]:
 
 
 class RecordSource:
-    """Shards as a source of training pictures.
+    """Shards as a source of training images.
 
-    An epoch shuffles the shards and, within a buffer of 2,048 pictures, their contents.
+    An epoch shuffles the shards and, within a buffer of 2,048 images, their contents.
 
     Args:
         folder: what `pack_images` wrote.
@@ -191,7 +191,7 @@ class RecordSource:
 def read_record_images(
     folder: Path, limit: int | None = None
 ) -> tuple[list[AnnotatedImage], list[bytes]]:
-    """The first `limit` pictures of packed shards with their bytes, for evaluation."""
+    """The first `limit` images of packed shards with their bytes, for evaluation."""
     import tensorflow as tf
 
     images, encoded = [], []
@@ -295,7 +295,7 @@ def _write_shard(path: Path, images: Sequence[AnnotatedImage]) -> dict:
         # TFRecord has a checksum for each record; reading checks them.
         read_back = sum(1 for _ in tf.data.TFRecordDataset(str(partial)))
         if read_back != len(images):
-            raise DataError(f"Shard {path} reads back {read_back} of {len(images)} pictures.")
+            raise DataError(f"Shard {path} reads back {read_back} of {len(images)} images.")
         note = {
             "names": [str(image.path) for image in images],
             "faces": sum(len(image.boxes) for image in images),

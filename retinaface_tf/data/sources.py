@@ -1,4 +1,4 @@
-"""Where training pictures come from; each source streams an epoch as a pure function of a seed."""
+"""Where training images come from; each source streams an epoch as a pure function of a seed."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from retinaface_tf.errors import DataError
 class EpochSlice:
     """The part of one epoch that one worker has to read.
 
-    An epoch is a shuffled sequence of pictures cut into global batches.
+    An epoch is a shuffled sequence of images cut into global batches.
 
     Attributes:
         seed, epoch: what the order is a function of.
         steps: global batches in the epoch.
         first_step: batches before this one are left out (they were done before a restart).
-        batch: pictures in a global batch.
+        batch: images in a global batch.
         begin, end: this worker's places within each global batch.
     """
 
@@ -45,10 +45,10 @@ class EpochSlice:
 
 
 class ImageSource(Protocol):
-    """A set of pictures with labels.
+    """A set of images with labels.
 
     Attributes:
-        count: of pictures.
+        count: of images.
         vertices: of each face's mesh; 0 where no face has one.
     """
 
@@ -56,7 +56,7 @@ class ImageSource(Protocol):
     vertices: int
 
     def name(self, image_id: int) -> str:
-        """What to call a picture in a message."""
+        """What to call an image in a message."""
         ...
 
     def digest(self) -> str:
@@ -80,21 +80,19 @@ def shuffled_order(count: int, seed: int, epoch: int) -> np.ndarray:
 
 
 class LabelledSource:
-    """Pictures whose labels are in memory; the pixels are in files, or in memory too.
+    """Images whose labels are in memory; the pixels are in files, or in memory too.
 
     Args:
-        images: pictures and labels, as a reader or `data.check` gives them.
-        encoded: the files' bytes, one a picture; None reads `AnnotatedImage.path`.
+        images: images and labels, as a reader or `data.check` gives them.
+        encoded: the files' bytes, one an image; None reads `AnnotatedImage.path`.
 
     Raises:
-        DataError: there is no picture, or faces have meshes of different topologies.
+        DataError: there is no image, or faces have meshes of different topologies.
     """
 
     def __init__(self, images: Sequence[AnnotatedImage], encoded: Sequence[bytes] | None = None):
         if not images:
-            raise DataError(
-                "The training set has no usable picture; see `retinaface-tf data check`."
-            )
+            raise DataError("The training set has no usable image; see `retinaface-tf data check`.")
         self.count = len(images)
         self._paths = [str(image.path) for image in images]
         self._starts = np.cumsum([0] + [len(image.boxes) for image in images])

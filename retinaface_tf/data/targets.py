@@ -1,4 +1,4 @@
-"""From the faces of a picture to what every anchor shall predict, in the graph."""
+"""From the faces of an image to what every anchor shall predict, in the graph."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def encode_targets(
     *,
     scores=None,
 ) -> dict[str, tf.Tensor]:
-    """Anchor targets of one picture.
+    """Anchor targets of one image.
 
     Args:
         boxes: float32 [F, 4] corners in pixels.

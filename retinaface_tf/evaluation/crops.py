@@ -1,4 +1,4 @@
-"""Where a detector went wrong, cut out of the pictures: the worst misses and false alarms."""
+"""Where a detector went wrong, cut out of the images: the worst misses and false alarms."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SIDE = 168
 
 @dataclass(frozen=True)
 class Crop:
-    """A picture and what it shows.
+    """An image and what it shows.
 
     Attributes:
         pixels: uint8 RGB [168, 168, 3].
@@ -104,13 +104,13 @@ def cut_out(
     """A square around a box, three times its longer side, with the box drawn.
 
     Args:
-        picture: uint8 RGB [H, W, 3].
+        image: uint8 RGB [H, W, 3].
         box: [4] x1, y1, x2, y2.
         color: of the box, RGB.
         others: [M, 4] boxes drawn in green.
 
     Returns:
-        uint8 RGB [168, 168, 3]; dark where the square leaves the picture.
+        uint8 RGB [168, 168, 3]; dark where the square leaves the image.
     """
     import cv2
 

@@ -91,7 +91,7 @@ def open_embedder(path: Path | str, input: EmbedderInput | None = None) -> Embed
 
     Raises:
         WeightsError: the file is missing, of another kind, or its input is not a batch of colour
-            pictures.
+            images.
     """
     path = Path(path)
     openers = {
@@ -125,7 +125,7 @@ def _channels_first(path: Path, shape) -> bool:
         return False
     if len(shape) == 4 and shape[1] == 3:
         return True
-    raise WeightsError(f"{path}: its input {list(shape)} is not a batch of colour pictures.")
+    raise WeightsError(f"{path}: its input {list(shape)} is not a batch of colour images.")
 
 
 def _open_onnx(path: Path):

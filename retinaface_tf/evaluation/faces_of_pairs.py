@@ -1,4 +1,4 @@
-"""From pictures to embeddings: the face of each picture found, cut out or aligned, and embedded."""
+"""From images to embeddings: the face of each image found, cut out or aligned, and embedded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ALIGNMENTS = ("points", "box", "none")
 def central_face(faces: Faces) -> int | None:
     """Index of the face a portrait is of: large and near the middle; None without faces.
 
-    Area less twice the squared distance to the picture's centre, as insightface picks it.
+    Area less twice the squared distance to the image's centre, as insightface picks it.
     """
     if not len(faces):
         return None
@@ -28,16 +28,16 @@ def central_face(faces: Faces) -> int | None:
     return int(np.argmax(area - 2 * np.sum(offset**2, axis=1)))
 
 
-def square_crop(picture: np.ndarray, box: np.ndarray, size: int) -> np.ndarray:
+def square_crop(image: np.ndarray, box: np.ndarray, size: int) -> np.ndarray:
     """The square of a box's longer side around its middle, scaled.
 
     Args:
-        picture: uint8 RGB [H, W, 3].
+        image: uint8 RGB [H, W, 3].
         box: [4] x1, y1, x2, y2.
         size: side of the result.
 
     Returns:
-        uint8 RGB [size, size, 3]; black where the square leaves the picture.
+        uint8 RGB [size, size, 3]; black where the square leaves the image.
     """
     import cv2
 
@@ -46,28 +46,28 @@ def square_crop(picture: np.ndarray, box: np.ndarray, size: int) -> np.ndarray:
     scale = size / side
     shift = size / 2 - scale * center
     matrix = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
-    return cv2.warpAffine(picture, matrix, (size, size), flags=cv2.INTER_LINEAR)
+    return cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR)
 
 
 def face_crops(
     detector, paths: Iterable[Path], alignment: str, size: int, batch_size: int = 8
 ) -> Iterator[tuple[np.ndarray, bool]]:
-    """The face of each picture.
+    """The face of each image.
 
     Args:
         detector: a `RetinaFace`; not used when `alignment` is "none".
-        paths: of the pictures.
+        paths: of the images.
         alignment: "points" turns and scales the five points onto the ArcFace template, "box" cuts
-            out the detected box, "none" takes the whole picture.
+            out the detected box, "none" takes the whole image.
         size: side of the crops.
-        batch_size: pictures at a time.
+        batch_size: images at a time.
 
     Yields:
-        uint8 RGB [size, size, 3], and whether a face was found; without one, the whole picture's
+        uint8 RGB [size, size, 3], and whether a face was found; without one, the whole image's
         central square.
 
     Raises:
-        DetectionsError: a picture cannot be read.
+        DetectionsError: an image cannot be read.
     """
     from retinaface_tf.images.read import read_image
 
@@ -76,33 +76,33 @@ def face_crops(
         try:
             pictures = [read_image(path) for path in window]
         except ImageError as error:
-            raise DetectionsError(f"A picture of the pairs cannot be used: {error}") from None
+            raise DetectionsError(f"An image of the pairs cannot be used: {error}") from None
         answers = (
             detector.stream(pictures, batch_size=batch_size)
             if alignment != "none"
-            else [Faces.empty(picture.shape[:2]) for picture in pictures]
+            else [Faces.empty(image.shape[:2]) for image in pictures]
         )
-        for picture, faces in zip(pictures, answers):
+        for image, faces in zip(pictures, answers):
             if isinstance(faces, ImageError):
-                raise DetectionsError(f"A picture of the pairs cannot be used: {faces}")
+                raise DetectionsError(f"An image of the pairs cannot be used: {faces}")
             index = central_face(faces)
             if index is None:
-                height, width = picture.shape[:2]
+                height, width = image.shape[:2]
                 side = min(height, width)
                 left, top = (width - side) / 2, (height - side) / 2
                 whole = np.array([left, top, left + side, top + side])
-                yield square_crop(picture, whole, size), False
+                yield square_crop(image, whole, size), False
             elif alignment == "points":
-                yield faces[index : index + 1].align(picture, size)[0], True
+                yield faces[index : index + 1].align(image, size)[0], True
             else:
-                yield square_crop(picture, faces.boxes[index], size), True
+                yield square_crop(image, faces.boxes[index], size), True
 
 
 def read_templates(file: Path | str) -> tuple[list[str], np.ndarray, np.ndarray]:
     """Read IJB-C's `ijbc_face_tid_mid.txt`: lines `PICTURE TEMPLATE MEDIUM`.
 
     Returns:
-        pictures; template ids int64 [N]; media ids int64 [N].
+        images; template ids int64 [N]; media ids int64 [N].
 
     Raises:
         DetectionsError: with file and line.

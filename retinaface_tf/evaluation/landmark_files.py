@@ -1,7 +1,7 @@
 """Annotated points as the field's data sets keep them, read into the library's five.
 
 Known: lists of "image five-x five-y" (Sun et al.'s facial point set), dlib's XML with 68 parts,
-AFLW2000-3D's `.mat`, `.pts` files beside their pictures, and this project's JSON lines.
+AFLW2000-3D's `.mat`, `.pts` files beside their images, and this project's JSON lines.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class AnnotatedImage:
     """One image's faces.
 
     Attributes:
-        image: path of the picture.
+        image: path of the image.
         points: float64 [M, 5, 2] pixels in the library's order, NaN where not annotated.
         boxes: float64 [M, 4] x1, y1, x2, y2; errors are normalised by sqrt(W * H) of these.
     """
@@ -37,7 +37,7 @@ def read_landmark_truth(path: Path | str) -> list[AnnotatedImage]:
 
     Args:
         path: a `.txt` list, dlib's `.xml`, a `.jsonl`, or a folder of `.mat` or `.pts` files with
-            their pictures.
+            their images.
 
     Raises:
         DetectionsError: nothing of a known kind, with the file and, where there are lines, the line.
@@ -77,7 +77,7 @@ def read_point_list(file: Path) -> list[AnnotatedImage]:
         image = file.parent / words[0]
         pixels = cv2.imread(str(image))
         if pixels is None:
-            raise DetectionsError(f"{file} line {number}: {image} cannot be read as a picture.")
+            raise DetectionsError(f"{file} line {number}: {image} cannot be read as an image.")
         box = [[0.0, 0.0, pixels.shape[1], pixels.shape[0]]]
         images.append(AnnotatedImage(image, x_then_y.T[None], np.array(box)))
     return images
@@ -110,7 +110,7 @@ def read_dlib_xml(file: Path) -> list[AnnotatedImage]:
 
 
 def read_points_json(file: Path) -> list[AnnotatedImage]:
-    """Lines of `detect --json`, taken as truth; relative pictures lie beside the file."""
+    """Lines of `detect --json`, taken as truth; relative images lie beside the file."""
     images = []
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
         if not line.strip():
@@ -133,7 +133,7 @@ def _read_mat(file: Path) -> AnnotatedImage:
 
     try:
         points = np.asarray(loadmat(file)["pt3d_68"], float)[:2].T
-        return AnnotatedImage(_picture_of(file), five_of_68(points)[None], points_box(points)[None])
+        return AnnotatedImage(_image_of(file), five_of_68(points)[None], points_box(points)[None])
     except (KeyError, ValueError, IndexError, OSError) as error:
         raise DetectionsError(f"{file} holds no pt3d_68 [3, 68]: {error}.") from None
 
@@ -144,13 +144,13 @@ def _read_pts(file: Path) -> AnnotatedImage:
         text = file.read_text(encoding="utf-8")
         body = text[text.index("{") + 1 : text.index("}")].split()
         points = np.array(body, float).reshape(68, 2) - 1
-        return AnnotatedImage(_picture_of(file), five_of_68(points)[None], points_box(points)[None])
+        return AnnotatedImage(_image_of(file), five_of_68(points)[None], points_box(points)[None])
     except (ValueError, IndexError) as error:
         raise DetectionsError(f"{file} is not a .pts file of 68 points: {error}.") from None
 
 
-def _picture_of(file: Path) -> Path:
+def _image_of(file: Path) -> Path:
     for extension in IMAGE_EXTENSIONS:
         if file.with_suffix(extension).is_file():
             return file.with_suffix(extension)
-    raise DetectionsError(f"No picture lies beside {file}.")
+    raise DetectionsError(f"No image lies beside {file}.")

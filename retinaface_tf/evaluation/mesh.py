@@ -29,7 +29,7 @@ from retinaface_tf.mesh.pose import (
 from retinaface_tf.mesh.topology import IBUG_POINTS, MeshTopology
 
 MEAN_IN_BOX = "mean face in the box"
-MEAN_BY_SIMILARITY = "mean face by five points, turned in the picture"
+MEAN_BY_SIMILARITY = "mean face by five points, turned in the image"
 MEAN_BY_POSE = "mean face by five points, turned in space"
 DENSE = "dense head"
 MEDIAPIPE = "MediaPipe"
@@ -68,7 +68,7 @@ class PosedFace:
     """An AFLW2000-3D face.
 
     Attributes:
-        image: the picture.
+        image: the image.
         points: float64 [68, 3] pixels, z away from the viewer.
         angles: float64 [3] yaw, pitch, roll in degrees.
     """
@@ -79,7 +79,7 @@ class PosedFace:
 
 
 def read_aflw2000(folder: Path) -> list[PosedFace]:
-    """The faces of a folder of AFLW2000-3D's `.mat` files beside their pictures.
+    """The faces of a folder of AFLW2000-3D's `.mat` files beside their images.
 
     Raises:
         DataError: there are none, or one has no points or pose.

@@ -1,4 +1,4 @@
-"""The report's pictures, drawn by matplotlib into PNG bytes. Several runs share each picture."""
+"""The report's images, drawn by matplotlib into PNG bytes. Several runs share each image."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def verification_plot(runs: Sequence[dict[str, Any]]) -> bytes:
 
 
 def _figure(width: float, height: float, columns: int = 1):
-    # Without pyplot: no window system, no state between pictures.
+    # Without pyplot: no window system, no state between images.
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")

@@ -1,4 +1,4 @@
-"""Reports: one HTML page that needs nothing else, the same pictures as PNG files, the JSON."""
+"""Reports: one HTML page that needs nothing else, the same images as PNG files, the JSON."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Picture:
+class ReportImage:
     """A PNG with the file name it gets, without extension."""
 
     title: str
@@ -60,12 +60,12 @@ class Gallery:
 
 @dataclass(frozen=True)
 class Page:
-    """What a report shows, in this order: tables, pictures, folded tables, galleries, provenance."""
+    """What a report shows, in this order: tables, images, folded tables, galleries, provenance."""
 
     title: str
     summary: str
     tables: list[Table] = field(default_factory=list)
-    pictures: list[Picture] = field(default_factory=list)
+    images: list[ReportImage] = field(default_factory=list)
     galleries: list[Gallery] = field(default_factory=list)
     runs: Sequence[dict[str, Any]] = ()
 
@@ -73,7 +73,7 @@ class Page:
 def write_report(
     folder: Path | str, runs: Sequence[dict[str, Any]], galleries: Sequence[Gallery] = ()
 ) -> Path:
-    """Write `report.html`, `results.json` (of the first run), and a PNG of every picture.
+    """Write `report.html`, `results.json` (of the first run), and a PNG of every image.
 
     Args:
         folder: made if need be.
@@ -99,8 +99,8 @@ def write_report(
     page.galleries.extend(gallery for gallery in galleries if gallery.crops)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    for picture in page.pictures:
-        _write_bytes(folder / f"{picture.name}.png", picture.png)
+    for image in page.images:
+        _write_bytes(folder / f"{image.name}.png", image.png)
     for gallery in page.galleries:
         for number, crop in enumerate(gallery.crops):
             _write_bytes(folder / gallery.name / f"{number:02d}.png", encode_png(crop.pixels))
@@ -110,7 +110,7 @@ def write_report(
 
 
 def render(page: Page) -> str:
-    """The page as HTML with every picture inside it."""
+    """The page as HTML with every image inside it."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -178,11 +178,11 @@ def _widerface(runs: Sequence[dict[str, Any]]) -> Page:
             "By event", ["event", "faces", *names], _rows(runs, "by_event"), "Hard subset.", True
         ),
     ]
-    pictures = [
-        Picture("Precision and recall", "precision_recall", plots.precision_recall_plot(runs)),
-        Picture("Face height", "by_height", plots.height_plot(runs)),
+    images = [
+        ReportImage("Precision and recall", "precision_recall", plots.precision_recall_plot(runs)),
+        ReportImage("Face height", "by_height", plots.height_plot(runs)),
     ]
-    return Page(_title(runs), summary, tables, pictures, [], runs)
+    return Page(_title(runs), summary, tables, images, [], runs)
 
 
 def _fddb(runs: Sequence[dict[str, Any]]) -> Page:
@@ -205,9 +205,9 @@ def _fddb(runs: Sequence[dict[str, Any]]) -> Page:
         )
         for score in ("discrete", "continuous")
     ]
-    pictures = [Picture("ROC", "roc", plots.fddb_plot(runs))]
+    images = [ReportImage("ROC", "roc", plots.fddb_plot(runs))]
     summary = f"{first['images']} images, {first['faces']} faces"
-    return Page(_title(runs), summary, tables, pictures, [], runs)
+    return Page(_title(runs), summary, tables, images, [], runs)
 
 
 def _landmarks(runs: Sequence[dict[str, Any]]) -> Page:
@@ -239,9 +239,9 @@ def _landmarks(runs: Sequence[dict[str, Any]]) -> Page:
             [[r["name"], *(_percent(r["nme_by_point"][p]) for p in points)] for r in runs],
         ),
     ]
-    pictures = [Picture("Cumulative error", "cumulative_error", plots.error_plot(runs))]
+    images = [ReportImage("Cumulative error", "cumulative_error", plots.error_plot(runs))]
     summary = f"{first['faces']} faces, {first['found']} found"
-    return Page(_title(runs), summary, tables, pictures, [], runs)
+    return Page(_title(runs), summary, tables, images, [], runs)
 
 
 def _verification(runs: Sequence[dict[str, Any]]) -> Page:
@@ -265,9 +265,9 @@ def _verification(runs: Sequence[dict[str, Any]]) -> Page:
             "cannot show is left out.",
         )
     ]
-    pictures = [Picture("ROC", "roc", plots.verification_plot(runs))]
+    images = [ReportImage("ROC", "roc", plots.verification_plot(runs))]
     summary = f"{first['pairs']} pairs, {first['pairs_same']} of them of one person"
-    return Page(_title(runs), summary, tables, pictures, [], runs)
+    return Page(_title(runs), summary, tables, images, [], runs)
 
 
 def _title(runs: Sequence[dict[str, Any]]) -> str:

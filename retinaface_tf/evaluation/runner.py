@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from retinaface_tf.inference.test_time_augmentation import AugmentedDetector
 
 
-def find_pictures(folder: Path | str, known: Iterable[str]) -> dict[str, Path]:
-    """Pictures under a folder that belong to a data set: image key -> file.
+def find_images(folder: Path | str, known: Iterable[str]) -> dict[str, Path]:
+    """Images under a folder that belong to a data set: image key -> file.
 
     Raises:
         ConfigError: the folder holds none of them.
@@ -41,7 +41,7 @@ def find_pictures(folder: Path | str, known: Iterable[str]) -> dict[str, Path]:
             found.setdefault(key, path)
     if not found:
         raise ConfigError(
-            f"No picture under {folder} is one of the data set's, such as {min(known)}.jpg; give the "
+            f"No image under {folder} is one of the data set's, such as {min(known)}.jpg; give the "
             "folder above those names."
         )
     return found
@@ -57,17 +57,17 @@ def run_detector(
     advance: Callable[[int], None] = lambda done: None,
     report: Callable[[str], None] = lambda message: None,
 ) -> dict[str, ImageDetections]:
-    """Answers for every picture.
+    """Answers for every image.
 
     Args:
         detector: a `RetinaFace` or `AugmentedDetector` with its settings made.
-        pictures: image key -> file.
+        images: image key -> file.
         settings: what the answers depend on; kept beside `save`, and compared when a run goes on.
-        batch_size: pictures at a time.
-        save: JSON lines, one a picture, written as they come. If the file exists, pictures in it
+        batch_size: images at a time.
+        save: JSON lines, one an image, written as they come. If the file exists, images in it
             are not searched again.
-        advance: called with the number of pictures done.
-        report: called with a sentence for each picture that cannot be read; it has no detections.
+        advance: called with the number of images done.
+        report: called with a sentence for each image that cannot be read; it has no detections.
 
     Raises:
         ConfigError: `save` was begun with other settings.

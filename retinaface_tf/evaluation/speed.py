@@ -1,7 +1,7 @@
 """Models and runtimes side by side: latency, memory, size, load time, accuracy.
 
 Each candidate lives in a process of its own, so that memory and load time are its own too; the
-processes are asked for one picture each in turn, so that a change of the machine's speed meets all.
+processes are asked for one image each in turn, so that a change of the machine's speed meets all.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Measurement:
         load_seconds: of that, opening the model.
         seconds: by size "WIDTHxHEIGHT", one end-to-end time for each round: pixels in, faces out.
         peak_bytes: most memory the process ever held, Python and libraries included.
-        average_precision: by IoU 0.5 on the labelled pictures, if any were given.
+        average_precision: by IoU 0.5 on the labelled images, if any were given.
     """
 
     name: str
@@ -94,8 +94,8 @@ def measure(
 
     Args:
         candidates: what to measure.
-        photo: picture that is fitted into every size for timing.
-        sizes: (height, width) of the timed pictures.
+        photo: image that is fitted into every size for timing.
+        sizes: (height, width) of the timed images.
         rounds: timed answers of each candidate at each size, after three to warm up.
         labelled: `data.annotation.AnnotatedImage`s for average precision.
         notify: is told what is going on.
@@ -122,7 +122,7 @@ def measure(
             worker.result.peak_bytes = worker.ask("memory")["bytes"]
         truth = [(image.boxes, image.ignored) for image in labelled]
         for worker in workers if labelled else ():
-            notify(f"searching {len(labelled)} labelled pictures with {worker.candidate.name}")
+            notify(f"searching {len(labelled)} labelled images with {worker.candidate.name}")
             answers = [worker.ask("detect", path=str(image.path)) for image in labelled]
             found = [(np.array(a["boxes"]), np.array(a["scores"])) for a in answers]
             worker.result.average_precision = average_precision(found, truth)
@@ -133,7 +133,7 @@ def measure(
 
 
 def draw(results: Sequence[Measurement], size: str, path: Path) -> None:
-    """Writes a picture of accuracy against latency at one size."""
+    """Writes an image of accuracy against latency at one size."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -151,7 +151,7 @@ def draw(results: Sequence[Measurement], size: str, path: Path) -> None:
             textcoords="offset points",
             fontsize=8,
         )
-    axes.set_xlabel(f"milliseconds a picture at {size}, end to end (dot: median, line: to p90)")
+    axes.set_xlabel(f"milliseconds an image at {size}, end to end (dot: median, line: to p90)")
     axes.set_ylabel("average precision at IoU 0.5, %")
     axes.set_xlim(left=0)
     axes.margins(0.15)

@@ -158,7 +158,7 @@ def pool_templates(
 
 @dataclass(frozen=True)
 class Pairs:
-    """Which pictures to compare.
+    """Which images to compare.
 
     Attributes:
         first, second: relative paths, P each.

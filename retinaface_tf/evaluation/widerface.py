@@ -78,7 +78,7 @@ class WiderFaceTruth:
         )
 
     def with_boxes(self, boxes: Mapping[str, np.ndarray]) -> WiderFaceTruth:
-        """The same faces at other places, as for pictures that were resized.
+        """The same faces at other places, as for images that were resized.
 
         Args:
             boxes: image key -> float [M, 4] x1, y1, x2, y2, the image's faces in the same order.

@@ -25,7 +25,7 @@ class CalibrationPhotos:
         fill: RGB of the padding.
 
     Raises:
-        ConfigError: the folder is missing or holds fewer than `MIN_PHOTOS` pictures.
+        ConfigError: the folder is missing or holds fewer than `MIN_PHOTOS` images.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class CalibrationPhotos:
             raise ConfigError(f"{folder} cannot be used for calibration: {error}") from None
         if len(paths) < MIN_PHOTOS:
             raise ConfigError(
-                f"{folder} holds {len(paths)} pictures and calibration needs {MIN_PHOTOS} at least, "
+                f"{folder} holds {len(paths)} images and calibration needs {MIN_PHOTOS} at least, "
                 "better 100: photos like those the network will see."
             )
         step = max(1.0, len(paths) / limit)

@@ -1,4 +1,4 @@
-"""The whole search as one TensorFlow graph: pictures in, faces in the pictures' own pixels out.
+"""The whole search as one TensorFlow graph: images in, faces in the images' own pixels out.
 
 What `RetinaFace` does in numpy around the network is done here by TensorFlow: scaling, padding,
 reading the heads, suppression, the way back. A test holds the two equal on real photos.
@@ -27,16 +27,16 @@ TOP_K = 5000
 
 
 class SearchSettings(NamedTuple):
-    """How pictures are searched.
+    """How images are searched.
 
     Attributes:
-        size: (width, height) every picture is scaled into, its shape kept, and padded to; None
+        size: (width, height) every image is scaled into, its shape kept, and padded to; None
             searches each at its own size, larger ones shrunk to a longest side of 2048, as
             `RetinaFace.detect` does.
         threshold: least score of a face.
         iou: overlap above which the worse of two detections is dropped.
-        max_faces: K, the best so many of a picture.
-        max_pixels: encoded pictures with more are refused by their header.
+        max_faces: K, the best so many of an image.
+        max_pixels: encoded images with more are refused by their header.
         dense_weights: of the dense head, where the network has one.
     """
 
@@ -49,12 +49,12 @@ class SearchSettings(NamedTuple):
 
 
 class Scaled(NamedTuple):
-    """Pictures as the network sees them.
+    """Images as the network sees them.
 
     Attributes:
         pixels: uint8 [B, h, w, 3], scaled, and padded where the size is fixed.
-        sizes: int32 [B, 2] height and width of the scaled picture within it.
-        originals: int32 [B, 2] height and width of the picture as it came.
+        sizes: int32 [B, 2] height and width of the scaled image within it.
+        originals: int32 [B, 2] height and width of the image as it came.
     """
 
     pixels: tf.Tensor
@@ -69,7 +69,7 @@ Network = Callable[[tf.Tensor], tuple[tf.Tensor, ...]]
 def search_encoded(
     network: Network, data: tf.Tensor, config: RetinaFaceConfig, settings: SearchSettings
 ) -> dict[str, tf.Tensor]:
-    """Searches encoded pictures of any format, size and state.
+    """Searches encoded images of any format, size and state.
 
     Args:
         network: uint8 [B, h, w, 3] -> scores [B, N], box deltas [B, N, 4], landmark deltas
@@ -80,7 +80,7 @@ def search_encoded(
 
     Returns:
         boxes float32 [B, K, 4], scores [B, K], landmarks [B, K, 5, 2], num_faces int32 [B],
-        status int32 [B] (see `picture_decoding`), and vertices [B, K, V, 3] of a network with a
+        status int32 [B] (see `image_decoding`), and vertices [B, K, V, 3] of a network with a
         dense branch; zeros behind the last face.
     """
 
@@ -90,7 +90,7 @@ def search_encoded(
         return *(values[0] for values in scaled), status
 
     def search(part):
-        # Pictures of their own sizes have shapes of their own, so they go one by one.
+        # Images of their own sizes have shapes of their own, so they go one by one.
         if settings.size is None:
             *scaled, status = (values[None] for values in load(part[0]))
         else:
@@ -105,10 +105,10 @@ def search_encoded(
 
 
 def _load_into_frame(data, config: RetinaFaceConfig, settings: SearchSettings):
-    """Decodes and scales pictures into the frame of a fixed size.
+    """Decodes and scales images into the frame of a fixed size.
 
     One dataset for all of them: a dataset of its own for each, as `decode_upright` has, takes 2 ms
-    of processor time more a picture. What fails is missing from the dataset's end; numbers tell
+    of processor time more an image. What fails is missing from the dataset's end; numbers tell
     which that is, and a stand-in takes its place.
 
     Returns:
@@ -132,7 +132,7 @@ def _load_into_frame(data, config: RetinaFaceConfig, settings: SearchSettings):
     pictures = pictures.map(load, num_parallel_calls=4, deterministic=False).ignore_errors()
     pictures = tf.data.Dataset.from_tensors((count, *stand_in)).concatenate(pictures)
     numbers, *loaded = pictures.batch(tf.cast(count + 1, tf.int64)).get_single_element()
-    # Row of each picture among what was loaded; row 0 is the stand-in.
+    # Row of each image among what was loaded; row 0 is the stand-in.
     rows = tf.scatter_nd(numbers[1:, None], tf.range(1, tf.size(numbers)), [count])
     return tuple(tf.gather(values, rows) for values in loaded)
 
@@ -140,10 +140,10 @@ def _load_into_frame(data, config: RetinaFaceConfig, settings: SearchSettings):
 def search_pixels(
     network: Network, images: tf.Tensor, config: RetinaFaceConfig, settings: SearchSettings
 ) -> dict[str, tf.Tensor]:
-    """Searches pictures of one size, uint8 RGB [B, H, W, 3]; returns as `search_encoded`."""
+    """Searches images of one size, uint8 RGB [B, H, W, 3]; returns as `search_encoded`."""
 
     def search(part):
-        # A picture without pixels is an undecodable one; padding makes it harmless.
+        # An image without pixels is an undecodable one; padding makes it harmless.
         scaled = _scale(part, config, settings.size)
         status = tf.fill([tf.shape(part)[0]], GOOD)
         return _answer(network, scaled, status, config, settings)
@@ -244,7 +244,7 @@ def _read_faces(
     config,
     settings,
 ):
-    """`inference.postprocess.read_faces` of one picture, the answer padded to `max_faces`.
+    """`inference.postprocess.read_faces` of one image, the answer padded to `max_faces`.
 
     `inference.postprocess_in_graph` needs nothing but `keras.ops` and compares all pairs; on a
     server's processor TensorFlow's own suppression is many times faster.
@@ -316,7 +316,7 @@ def _target_size(height, width, size: tuple[int, int] | None):
 
 
 def _scale(images, config: RetinaFaceConfig, size: tuple[int, int] | None) -> Scaled:
-    """Pictures [B, H, W, 3] of one size scaled as `inference.preprocess.prepare`,
+    """Images [B, H, W, 3] of one size scaled as `inference.preprocess.prepare`,
     and padded where the network's size is fixed."""
     batch, height, width = (tf.shape(images)[axis] for axis in range(3))
     new_height, new_width = _target_size(height, width, size)

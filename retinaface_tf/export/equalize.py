@@ -30,7 +30,7 @@ def equalize(network: RetinaFaceNetwork, images: Iterable[np.ndarray]) -> Retina
 
     Args:
         network: unchanged.
-        images: pictures like those it will see, uint8 RGB [H, W, 3] of one size.
+        images: images like those it will see, uint8 RGB [H, W, 3] of one size.
     """
     from retinaface_tf.models import build_retinaface
 

@@ -1,7 +1,7 @@
-"""Encoded pictures decoded inside a TensorFlow graph, so that damage costs one picture, not a batch.
+"""Encoded images decoded inside a TensorFlow graph, so that damage costs one image, not a batch.
 
 TensorFlow's decoders end the whole step when bytes are damaged, and a graph has no "try". But a
-`tf.data` dataset can drop elements that fail: each picture goes through a dataset of its own, with
+`tf.data` dataset can drop elements that fail: each image goes through a dataset of its own, with
 a stand-in behind it for the case that nothing came out. These are plain built-in operators.
 """
 
@@ -19,18 +19,18 @@ _ORIENTATION_TAG = 0x0112
 
 
 def decode_upright(data: tf.Tensor, max_pixels: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """A JPEG, PNG, BMP or GIF (first frame) as RGB pixels, the way the picture is to be seen.
+    """A JPEG, PNG, BMP or GIF (first frame) as RGB pixels, the way the image is to be seen.
 
     The same pixels as `inference.images.read_image`: EXIF orientation applied, transparency of PNG
     laid on white, 16 bits reduced to their high byte.
 
     Args:
         data: string scalar, the file's bytes.
-        max_pixels: larger pictures are refused by their header, before any pixel is decoded.
+        max_pixels: larger images are refused by their header, before any pixel is decoded.
 
     Returns:
         uint8 [H, W, 3], and int32 scalar status: `GOOD`, `UNDECODABLE` or `TOO_LARGE`. Where it is
-        not good the picture is a black one of 32x32 pixels.
+        not good the image is a black one of 32x32 pixels.
     """
     answer = tf.data.Dataset.from_tensors(data).map(lambda one: decode_or_fail(one, max_pixels))
     otherwise = tf.data.Dataset.from_tensors((_stand_in(), tf.constant(UNDECODABLE)))

@@ -22,7 +22,7 @@ def mark(x, kernel, offsets, mask=None, *, strides, padding, dilation_rate, grou
     """Stands for `deformable_conv2d` while the network is traced.
 
     Raises:
-        ConfigError: "same" padding of a strided convolution depends on the size of the picture,
+        ConfigError: "same" padding of a strided convolution depends on the size of the image,
             which the operator cannot express.
     """
     import tensorflow as tf

@@ -77,7 +77,7 @@ def append_suppression(
     sizes = n.add("Slice", anchors, ints(2), ints(4), ints(1))
     boxes = _boxes(n, config, centers, sizes, (height, width), ints, floats)
 
-    # Nothing is left of a box that lay outside the picture.
+    # Nothing is left of a box that lay outside the image.
     extent = n.add(
         "Sub",
         n.add("Slice", boxes, ints(2), ints(4), ints(2)),
@@ -97,7 +97,7 @@ def append_suppression(
     image_of = n.add("Squeeze", n.add("Slice", kept, ints(0), ints(1), ints(1)), ints(1))
     anchor_of = n.add("Squeeze", n.add("Slice", kept, ints(2), ints(3), ints(1)), ints(1))
 
-    # Row of each face in its picture's table: faces come picture by picture, best first.
+    # Row of each face in its image's table: faces come image by image, best first.
     images = n.add(
         "Range", n.constant(0, np.int64), n.add("Squeeze", batch, ints(0)), n.constant(1, np.int64)
     )
@@ -157,7 +157,7 @@ def append_suppression(
         vertices = append_dense_head(
             model,
             network,
-            picture=image_of,
+            image=image_of,
             anchors=anchor_of,
             boxes=face_boxes,
             landmarks=points,
@@ -207,7 +207,7 @@ def _anchors(n: _Nodes, config: RetinaFaceConfig, height: str, width: str, ints,
 
 
 def _boxes(n: _Nodes, config: RetinaFaceConfig, centers: str, sizes: str, sides, ints, floats):
-    """[B, N, 4] corners inside the picture: `geometry.coding.decode_boxes`, then clipped."""
+    """[B, N, 4] corners inside the image: `geometry.coding.decode_boxes`, then clipped."""
     shift = n.add("Slice", "box_deltas", ints(0), ints(2), ints(2))
     growth = n.add("Slice", "box_deltas", ints(2), ints(4), ints(2))
     center = n.add(

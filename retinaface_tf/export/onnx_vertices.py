@@ -15,7 +15,7 @@ def append_dense_head(
     model,
     network: RetinaFaceNetwork,
     *,
-    picture: str,
+    image: str,
     anchors: str,
     boxes: str,
     landmarks: str,
@@ -28,7 +28,7 @@ def append_dense_head(
     Args:
         model: changed in place; has the feature maps and "image".
         network: with a dense head.
-        picture: name of the int64 [M] tensor with each face's picture.
+        image: name of the int64 [M] tensor with each face's image.
         anchors: of the int64 [M] anchors' numbers.
         boxes, landmarks: of the decoded [M, 4] and [M, 5, 2], in pixels.
         opset: of the model.
@@ -37,7 +37,7 @@ def append_dense_head(
         Name of the float32 [M, V, 3] tensor.
     """
     tail = _convert(network, opset)
-    names = {"picture": picture, "anchors": anchors, "boxes": boxes, "landmarks": landmarks}
+    names = {"picture": image, "anchors": anchors, "boxes": boxes, "landmarks": landmarks}
     names |= {"pixels": "image", _OUTPUT: _OUTPUT}
     for level in network.config.dense_levels:
         names[f"features_{level.stride}"] = f"features_{level.stride}"
@@ -68,16 +68,16 @@ def _convert(network, opset: int):
     config, weights = network.config, dense_weights(network)
     levels = config.dense_levels
 
-    def forward(pixels, picture, anchors, boxes, landmarks, *maps):
+    def forward(pixels, image, anchors, boxes, landmarks, *maps):
         shape = tf.shape(pixels)
         height, width = shape[1], shape[2]
-        numbers, picture = tf.cast(anchors, tf.int32), tf.cast(picture, tf.int32)
+        numbers, image = tf.cast(anchors, tf.int32), tf.cast(image, tf.int32)
         rows = [tf.reshape(m, [shape[0], -1, config.channels]) for m in maps]
         features = tf.reshape(tf.concat(rows, axis=1), [-1, config.channels])
         table = generate_anchors_in_graph(config.levels, height, width)
         vertices = dense_vertices(
             features,
-            picture,
+            image,
             tf.gather(table, numbers),
             slots_of_anchors(config, height, width, numbers),
             boxes,

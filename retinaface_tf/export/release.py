@@ -19,7 +19,7 @@ from retinaface_tf.faces.faces import Faces
 from retinaface_tf.sources.packaged import FOLDER, file_names
 
 FORMAT = 1
-# (height, width) of the pictures int8 is measured on, and the input that the files begin with: any
+# (height, width) of the images int8 is measured on, and the input that the files begin with: any
 # other size that is a multiple of the coarsest stride may be fed after resizing.
 SIZE = (640, 640)
 # Two answers are the same face from this overlap on; int8 rounds.
@@ -29,7 +29,7 @@ MOST_SCORE_CHANGE = {"float32": 0.02, "int8": 0.2}
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """How far a file's answer on the picture is from that of the network it was made of.
+    """How far a file's answer on the image is from that of the network it was made of.
 
     Attributes:
         faces: found by both.
@@ -60,13 +60,13 @@ def release(
     """Writes the files of a packaged network: all of them, or none.
 
     First the weights are rounded to float16, then both .tflite files are made of the rounded ones.
-    Each is asked for the faces of a picture and has to find those that `weights` finds.
+    Each is asked for the faces of an image and has to find those that `weights` finds.
 
     Args:
         weights: `.weights.h5` of the trained network.
         preset: whose network it is; noted in the files.
         calibration: folder of photos like those int8 will see, 100 are enough.
-        picture: with at least one face; see `inference.images.read_image`.
+        image: with at least one face; see `inference.images.read_image`.
         stem: what the files' names begin with; the preset's name unless told.
         out: folder of the files.
         figures: what was measured with these weights, by what it is.
@@ -79,7 +79,7 @@ def release(
 
     Raises:
         ConfigError: no preset has that name, or there are too few photos.
-        ImageError: the picture cannot be read.
+        ImageError: the image cannot be read.
         WeightsError: the weights are damaged or of another network, float16 cannot hold them, an
             answer differs, or the folder cannot be written.
     """
@@ -100,7 +100,7 @@ def release(
     notify(f"{weights}: {network.count_params():,} numbers")
     expected = RetinaFace(KerasRuntime(network)).detect(image, threshold=threshold)
     if not len(expected):
-        raise WeightsError(f"{weights} finds no face in the picture: there is nothing to compare.")
+        raise WeightsError(f"{weights} finds no face in the image: there is nothing to compare.")
     names = file_names(stem or preset)
     out.mkdir(parents=True, exist_ok=True)
     # In the same folder, so that renaming moves nothing.
@@ -155,7 +155,7 @@ def release(
 
 
 def compare_faces(expected: Faces, found: Faces, kind: str, name: str) -> Agreement:
-    """How far two answers on one picture are apart.
+    """How far two answers on one image are apart.
 
     Args:
         expected, found: the answers.

@@ -1,4 +1,4 @@
-"""A SavedModel that TF-Serving runs as it is: picture files in, faces out, all in the graph."""
+"""A SavedModel that TF-Serving runs as it is: image files in, faces out, all in the graph."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class SavedModelOptions:
     """What is decided at export and fixed in the graph.
 
     Attributes:
-        size: (width, height) that every picture is scaled into, its shape kept, and padded to:
-            pictures then go through the network together. None searches each picture at its own
+        size: (width, height) that every image is scaled into, its shape kept, and padded to:
+            images then go through the network together. None searches each image at its own
             size, larger ones shrunk to a longest side of 2048, as `RetinaFace.detect` does.
         threshold: least score of a face, 0..1.
         iou: overlap above which the worse of two detections is dropped, 0..1.
-        max_faces: K, the best so many faces of a picture.
-        max_pixels: encoded pictures with more are refused by their header (status 2).
+        max_faces: K, the best so many faces of an image.
+        max_pixels: encoded images with more are refused by their header (status 2).
         precision: number type of weights and network. Half the size on disk and, on GPUs, faster;
             on most CPUs slower. Boxes are decoded in float32 always.
         freeze: weights as constants of the graph, which TensorFlow folds and runs faster; False
@@ -87,7 +87,7 @@ def export_savedmodel(
     The version appears whole or not at all: it is written under a name that servers do not look
     at, then renamed. Two signatures: `serving_default` takes `image_bytes`, string [B] (JPEG, PNG,
     BMP, first frame of GIF); `image_tensor` takes `images`, uint8 RGB [B, H, W, 3]. Both give
-    `boxes` [B, K, 4] x1, y1, x2, y2 in pixels of the original picture, `scores` [B, K]
+    `boxes` [B, K, 4] x1, y1, x2, y2 in pixels of the original image, `scores` [B, K]
     descending, `landmarks` [B, K, 5, 2], `num_faces` int32 [B] and `status` int32 [B]: 0 good, 1
     undecodable, 2 more pixels than `max_pixels`; of a network with a dense branch also `vertices`
     [B, K, V, 3]. Entries behind the last face are zero.
@@ -240,7 +240,7 @@ def _write_metadata(
         "network": config.to_dict(),
         "options": dataclasses.asdict(options),
         "outputs": {
-            "boxes": "float32 [B, K, 4] x1, y1, x2, y2 in pixels of the original picture",
+            "boxes": "float32 [B, K, 4] x1, y1, x2, y2 in pixels of the original image",
             "scores": "float32 [B, K] descending, 0 behind the last face",
             "landmarks": "float32 [B, K, 5, 2] x, y: the image's left eye, right eye, nose, "
             "left mouth corner, right mouth corner",

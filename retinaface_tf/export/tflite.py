@@ -25,7 +25,7 @@ Precision = Literal["float32", "float16", "dynamic", "int8"]
 PRECISIONS = ("float32", "float16", "dynamic", "int8")
 
 # What int8 leaves in float: the largest maps, where rounding enters everything behind them. It is
-# also quicker so, since XNNPACK takes no map of bytes that a float picture was turned into.
+# also quicker so, since XNNPACK takes no map of bytes that a float image was turned into.
 _FLOAT_LAYERS = re.compile(r"/(normalize|stem|block[12])_")
 
 
@@ -57,7 +57,7 @@ def export_tflite(
             weights and float activations; "int8", int8 weights (one scale a channel) and
             activations, with the stem and the first two blocks of a MobileNet, and scores and
             codes at the end, in float.
-        calibration: for int8: pictures like those it will see, uint8 RGB [H, W, 3] of that size.
+        calibration: for int8: images like those it will see, uint8 RGB [H, W, 3] of that size.
         input_dtype: "float32", or "uint8" (the default of int8).
         suppression: end the graph in faces instead: decoded, suppressed, a fixed number.
         preset, threshold, iou: noted in the file.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-# (width, height) of the pictures asked for where the model takes each at its own size.
+# (width, height) of the images asked for where the model takes each at its own size.
 _COMMON_SIZES = ((640, 480), (480, 640), (1024, 768))
 _BATCHES = (1, 2, 8)
 
@@ -16,7 +16,7 @@ def write_warmup_requests(path: Path, size: tuple[int, int] | None) -> int:
 
     Args:
         path: of the file.
-        size: (width, height) of the network's input, None if it is the picture's own.
+        size: (width, height) of the network's input, None if it is the image's own.
 
     Returns:
         How many requests there are; TF-Serving takes at most 1,000.

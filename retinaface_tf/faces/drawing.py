@@ -1,4 +1,4 @@
-"""Drawing detections on a picture."""
+"""Drawing detections on an image."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ POINT_COLORS = ((255, 82, 82), (64, 156, 255), (255, 235, 59), (255, 145, 0), (2
 
 
 def draw_faces(image: np.ndarray, faces: Faces) -> np.ndarray:
-    """See `Faces.draw`. Lines and letters scale with each face and with the picture."""
+    """See `Faces.draw`. Lines and letters scale with each face and with the image."""
     import cv2
 
     canvas = np.ascontiguousarray(image).copy()

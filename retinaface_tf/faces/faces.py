@@ -1,4 +1,4 @@
-"""What a detection is: the faces of one picture as arrays, and what people do with them."""
+"""What a detection is: the faces of one image as arrays, and what people do with them."""
 
 from __future__ import annotations
 
@@ -68,14 +68,14 @@ class Face:
 
 @dataclass(frozen=True, eq=False)
 class Faces:
-    """All faces of one picture, best score first.
+    """All faces of one image, best score first.
 
     Attributes:
         boxes: float32 [N, 4] x1, y1, x2, y2 in pixels of the original image, inside it.
         scores: float32 [N], descending, 0..1.
         landmarks: float32 [N, 5, 2] x, y in image pixels: the image's left eye, right eye, nose,
             left mouth corner, right mouth corner. A point of a cut-off face may lie outside.
-        image_size: (height, width) of the picture.
+        image_size: (height, width) of the image.
         vertices: float32 [N, V, 3] in image pixels, z away from the viewer with the nose tip near
             0, or None where the model has no dense branch.
     """
@@ -103,7 +103,7 @@ class Faces:
 
     @classmethod
     def empty(cls, image_size: tuple[int, int], num_vertices: int | None = None) -> Faces:
-        """No face in a picture of (height, width), with no mesh of so many vertices."""
+        """No face in an image of (height, width), with no mesh of so many vertices."""
         none = np.zeros((0, 4), np.float32)
         vertices = np.zeros((0, num_vertices, 3), np.float32) if num_vertices else None
         return cls(none, none[:, 0], np.zeros((0, 5, 2), np.float32), image_size, vertices)
@@ -123,10 +123,10 @@ class Faces:
         return {"width": width, "height": height, "faces": [face.to_dict() for face in self]}
 
     def draw(self, image: np.ndarray) -> np.ndarray:
-        """A copy of the picture with boxes, scores, points and meshes drawn on it.
+        """A copy of the image with boxes, scores, points and meshes drawn on it.
 
         Args:
-            image: uint8 RGB [H, W, 3], the picture that was searched.
+            image: uint8 RGB [H, W, 3], the image that was searched.
 
         Returns:
             uint8 RGB [H, W, 3].
@@ -139,11 +139,11 @@ class Faces:
         """Crops turned and scaled so that the five points meet the ArcFace template.
 
         Args:
-            image: uint8 RGB [H, W, 3], the picture that was searched.
+            image: uint8 RGB [H, W, 3], the image that was searched.
             size: side of the crops in pixels.
 
         Returns:
-            uint8 RGB [N, size, size, 3]; black where a crop reaches outside the picture.
+            uint8 RGB [N, size, size, 3]; black where a crop reaches outside the image.
         """
         import cv2
 

@@ -1,23 +1,23 @@
-"""Square crops of pictures, resized: what a face's own losses look at."""
+"""Square crops of images, resized: what a face's own losses look at."""
 
 from __future__ import annotations
 
 from keras import ops
 
 
-def crop_squares(images, picture, squares, size: int, samples: int = 2):
+def crop_squares(images, image, squares, size: int, samples: int = 2):
     """The content of squares, each averaged down or interpolated up to `size` pixels.
 
     Args:
         images: [B, H, W, C], any number type.
-        picture: int32 [N], which picture each square is in.
-        squares: [N, 4] cx, cy, w, h in pixels, such as anchors; they may leave the picture, whose
+        image: int32 [N], which image each square is in.
+        squares: [N, 4] cx, cy, w, h in pixels, such as anchors; they may leave the image, whose
             border then goes on.
         size: S, side of the crops.
         samples: along each side of a pixel; more of them for crops much smaller than their squares.
 
     Returns:
-        float32 [N, S, S, C], in the pictures' units.
+        float32 [N, S, S, C], in the images' units.
     """
     batch, height, width = (ops.shape(images)[i] for i in range(3))
     channels = images.shape[-1]
@@ -33,7 +33,7 @@ def crop_squares(images, picture, squares, size: int, samples: int = 2):
     right_share, lower_share = (x - left)[..., None], (y - top)[..., None]
     left, top = ops.cast(left, "int32"), ops.cast(top, "int32")
     right, bottom = ops.minimum(left + 1, width - 1), ops.minimum(top + 1, height - 1)
-    first = ops.cast(picture, "int32")[:, None, None] * (height * width)
+    first = ops.cast(image, "int32")[:, None, None] * (height * width)
 
     def taken(row, column):
         return ops.cast(ops.take(rows, first + row * width + column, axis=0), "float32")

@@ -1,6 +1,6 @@
 """Which anchor learns which face (arXiv 1905.00641, section 3.2; CVPR 2020 for the two stages).
 
-The overlap of every anchor with every face would be 102,300 x 500 numbers for one crowded picture,
+The overlap of every anchor with every face would be 102,300 x 500 numbers for one crowded image,
 so anchors are taken in chunks: memory is bounded by `chunk` x faces, whatever the table's length.
 """
 
@@ -36,7 +36,7 @@ def match_anchors(
     negative_threshold: float = 0.3,
     chunk: int = 2048,
 ) -> AnchorMatch:
-    """Labels anchors by their overlap with the faces of one picture.
+    """Labels anchors by their overlap with the faces of one image.
 
     - An anchor is positive for the face it overlaps most when that IoU is above
       `positive_threshold`, negative when it is below `negative_threshold`, ignored between.

@@ -1,4 +1,4 @@
-"""From an encoded picture to RGB pixels: which decoder reads what, and what is refused.
+"""From an encoded image to RGB pixels: which decoder reads what, and what is refused.
 
 Pillow reads every format. Ordinary JPEG files, most of what people have, are decoded by OpenCV
 after Pillow has read their header: both use libjpeg-turbo and give the same pixels, but OpenCV
@@ -29,7 +29,7 @@ from retinaface_tf.errors import ImageError
 HEADER_BYTES = 512
 
 # The plugin classes are called directly: Image.open() would try formats that nobody asked for
-# (some start other programs) and warns of, or refuses, large pictures by a limit of its own.
+# (some start other programs) and warns of, or refuses, large images by a limit of its own.
 _PILLOW_READERS = {
     "JPEG": JpegImagePlugin.JpegImageFile,
     "PNG": PngImagePlugin.PngImageFile,
@@ -68,12 +68,12 @@ def sniff_format(header: bytes) -> str | None:
 
 
 def decode(stream: BinaryIO, name: str, max_pixels: int) -> np.ndarray:
-    """The first picture of an encoded file.
+    """The first image of an encoded file.
 
     Args:
         stream: open, seekable, at its start.
         name: what messages call it.
-        max_pixels: larger pictures are refused by their header, before any pixel is decoded.
+        max_pixels: larger images are refused by their header, before any pixel is decoded.
 
     Returns:
         RGB uint8 [H, W, 3], upright (EXIF orientation applied), see `rgb_pixels`.
@@ -87,9 +87,9 @@ def decode(stream: BinaryIO, name: str, max_pixels: int) -> np.ndarray:
         raise ImageError(f"Cannot read {name}: it is empty.")
     kind = sniff_format(header)
     if kind not in _PILLOW_READERS:
-        found = f"its format is {kind}" if kind else "it is not a picture"
+        found = f"its format is {kind}" if kind else "it is not an image"
         raise ImageError(
-            f"Cannot read {name}: {found}; give a JPEG, PNG, WebP, BMP, TIFF or GIF picture."
+            f"Cannot read {name}: {found}; give a JPEG, PNG, WebP, BMP, TIFF or GIF image."
         )
     if kind == "JPEG":
         stream = BytesIO(stream.read())
@@ -125,7 +125,7 @@ def decode(stream: BinaryIO, name: str, max_pixels: int) -> np.ndarray:
 
 
 def check_size(width: int, height: int, name: str, max_pixels: int) -> None:
-    """ImageError unless the picture has pixels, and no more than max_pixels."""
+    """ImageError unless the image has pixels, and no more than max_pixels."""
     if width < 1 or height < 1:
         raise ImageError(f"Cannot read {name}: it is {width} x {height} pixels, so it is empty.")
     if width * height > max_pixels:
@@ -138,13 +138,13 @@ def check_size(width: int, height: int, name: str, max_pixels: int) -> None:
 def rgb_pixels(image: Image.Image, name: str, white_level: int | None = None) -> np.ndarray:
     """Any loaded Pillow image as RGB uint8 [H, W, 3], not rotated.
 
-    Transparent pictures are laid on white, as a viewer shows them (what lies under a transparent
+    Transparent images are laid on white, as a viewer shows them (what lies under a transparent
     pixel is arbitrary). 16 bit values keep their high byte. Colour profiles are not applied.
 
     Args:
         image: loaded.
         name: what messages call it.
-        white_level: value of white in a 16 bit grey picture; None for 65535.
+        white_level: value of white in a 16 bit grey image; None for 65535.
 
     Raises:
         ImageError: pixels that have no fixed black and white (32 bit, floating point).
@@ -181,7 +181,7 @@ def orientation(image: Image.Image) -> int:
     """EXIF orientation 1..8 (1 where there is none, or an unreadable one)."""
     try:
         value = image.getexif().get(_ORIENTATION_TAG, 1)
-    except Exception:  # a damaged EXIF block must not cost the picture
+    except Exception:  # a damaged EXIF block must not cost the image
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
@@ -284,7 +284,7 @@ def _has_colour_key(image: Image.Image) -> bool:
     key = image.info.get("transparency")
     if key is None or image.mode not in ("1", "L", "P", "RGB"):
         return False
-    # The key of a 16 bit RGB picture cannot be found among pixels already reduced to 8 bits.
+    # The key of a 16 bit RGB image cannot be found among pixels already reduced to 8 bits.
     return not (isinstance(key, tuple) and max(key) > 255)
 
 

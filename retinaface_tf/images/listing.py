@@ -1,4 +1,4 @@
-"""Which pictures a command line means: files, folders and patterns."""
+"""Which images a command line means: files, folders and patterns."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ def list_images(
 
     Args:
         inputs: a file is kept whatever it is called, even if it does not exist (reading it then
-            reports that); a folder stands for the pictures in it and its subfolders, sorted by
+            reports that); a folder stands for the images in it and its subfolders, sorted by
             path (names beginning with a dot are left out); a pattern (`*`, `?`, `[...]`, `**`)
             that the shell has not expanded stands for what it matches.
         suffixes: of the files that are looked for in folders, in lower case.
 
     Returns:
-        (file, name) for each picture: the name is relative and unique, for results written to
-        another folder; pictures of a folder keep their place under it.
+        (file, name) for each image: the name is relative and unique, for results written to
+        another folder; images of a folder keep their place under it.
 
     Raises:
-        ImageError: a folder without pictures, or a pattern that matches nothing.
+        ImageError: a folder without images, or a pattern that matches nothing.
     """
     listed: list[tuple[Path, Path]] = []
     for given in inputs:
@@ -69,7 +69,7 @@ def _in_folder(folder: Path, suffixes: frozenset[str]) -> list[tuple[Path, Path]
         )
     if not found:
         raise ImageError(
-            f"Cannot read {folder}: the folder holds no pictures ({', '.join(sorted(suffixes))})."
+            f"Cannot read {folder}: the folder holds no images ({', '.join(sorted(suffixes))})."
         )
     return [(path, path.relative_to(folder)) for path in sorted(found)]
 

@@ -1,4 +1,4 @@
-"""Reading a picture, whatever it is given as, into RGB pixels."""
+"""Reading an image, whatever it is given as, into RGB pixels."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MAX_PIXELS = 100_000_000
 
 
 class NamedBytes(bytes):
-    """An encoded picture that messages call by a name.
+    """An encoded image that messages call by a name.
 
     Args:
         content: of the file.
@@ -46,7 +46,7 @@ ImageSource = str | os.PathLike | bytes | bytearray | memoryview | np.ndarray | 
 
 
 def read_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """The pixels of a picture, upright.
+    """The pixels of an image, upright.
 
     Files may be JPEG, PNG, WebP, BMP, TIFF or GIF (the first frame or page of several), with 8 or
     16 bits (the high byte is kept), grey, RGB, palette, CMYK or YCCK (without colour management).
@@ -56,7 +56,7 @@ def read_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> np.ndarr
     Args:
         source: path, encoded bytes, a uint8 array or a Pillow image. Arrays are RGB [H, W, 3]
             (returned as they are, not copied), RGBA [H, W, 4] or grey [H, W] or [H, W, 1].
-        max_pixels: larger pictures are refused; files by their header, before decoding.
+        max_pixels: larger images are refused; files by their header, before decoding.
 
     Returns:
         RGB uint8 [H, W, 3]. May be read-only; do not write into it.
@@ -74,13 +74,13 @@ def read_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> np.ndarr
     if isinstance(source, (str, os.PathLike)):
         return _from_path(source, name, max_pixels)
     raise ImageError(
-        f"Cannot read {name}: a picture is a path, bytes, a numpy array (np.asarray(...)) "
+        f"Cannot read {name}: an image is a path, bytes, a numpy array (np.asarray(...)) "
         "or a Pillow image."
     )
 
 
 def describe_source(source: object) -> str:
-    """What messages call a picture: its path, or "the array given" and the like."""
+    """What messages call an image: its path, or "the array given" and the like."""
     if isinstance(source, (str, os.PathLike)):
         # A name that is not UTF-8 must not break the printing of its message.
         return os.fsencode(source).decode(errors="replace") or "''"
@@ -99,9 +99,9 @@ def _from_path(path: str | os.PathLike, name: str, max_pixels: int) -> np.ndarra
     try:
         mode = Path(path).stat().st_mode
         if stat.S_ISDIR(mode):
-            raise ImageError(f"Cannot read {name}: it is a folder, not a picture.")
+            raise ImageError(f"Cannot read {name}: it is a folder, not an image.")
         if not stat.S_ISREG(mode) and not stat.S_ISFIFO(mode):
-            raise ImageError(f"Cannot read {name}: it is a device, not a picture.")
+            raise ImageError(f"Cannot read {name}: it is a device, not an image.")
         with Path(path).open("rb") as file:
             stream = file if stat.S_ISREG(mode) else BytesIO(file.read())
             return decoding.decode(stream, name, max_pixels)
@@ -130,11 +130,11 @@ def _from_pillow(image: Image.Image, name: str, max_pixels: int) -> np.ndarray:
 
 def _from_array(array: np.ndarray, name: str, max_pixels: int) -> np.ndarray:
     shape = f"its shape is {array.shape}"
-    wanted = "a picture is uint8 [H, W, 3] RGB"
+    wanted = "an image is uint8 [H, W, 3] RGB"
     if array.size == 0:
         raise ImageError(f"Cannot read {name}: {shape}, so it holds no pixels.")
     if array.ndim == 4:
-        raise ImageError(f"Cannot read {name}: {shape}, a batch; give a list of pictures instead.")
+        raise ImageError(f"Cannot read {name}: {shape}, a batch; give a list of images instead.")
     if array.ndim not in (2, 3):
         raise ImageError(f"Cannot read {name}: {shape}; {wanted}.")
     channels = array.shape[2] if array.ndim == 3 else 1

@@ -18,15 +18,15 @@ def _open_for_writing(path: Path) -> TextIO:
         raise RetinaFaceError(f"Cannot write {path}: {error.strerror}.") from error
 
 
-def save_picture(path: Path, image: np.ndarray) -> None:
+def save_image(path: Path, image: np.ndarray) -> None:
     """Writes uint8 RGB [H, W, 3] under a temporary name, then renames; the suffix is the format."""
     from PIL import Image
 
     temporary = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        picture_format = Image.registered_extensions().get(path.suffix.lower(), "PNG")
-        Image.fromarray(image).save(temporary, picture_format, quality=92)
+        image_format = Image.registered_extensions().get(path.suffix.lower(), "PNG")
+        Image.fromarray(image).save(temporary, image_format, quality=92)
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)

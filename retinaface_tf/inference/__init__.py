@@ -1,1 +1,1 @@
-"""From a picture to faces: preparing pixels, running the network, reading its outputs."""
+"""From an image to faces: preparing pixels, running the network, reading its outputs."""

@@ -12,26 +12,26 @@ from retinaface_tf.inference.postprocess import read_faces
 from retinaface_tf.inference.preprocess import Prepared, prepare, stack_padded
 from retinaface_tf.inference.runtimes.runtime import Runtime
 
-# A batch never holds more pixels than this, whatever batch_size says: large pictures go in
+# A batch never holds more pixels than this, whatever batch_size says: large images go in
 # smaller batches, so memory stays bounded.
 MAX_BATCH_PIXELS = 8_000_000
 
 
 @runtime_checkable
 class FaceFinder(Protocol):
-    """Turns pictures into faces, in two steps: the first runs in reader threads."""
+    """Turns images into faces, in two steps: the first runs in reader threads."""
 
     def load(self, source: Any, settings: dict) -> Any | ImageError:
-        """A picture made ready for `find`, or what is wrong with it."""
+        """An image made ready for `find`, or what is wrong with it."""
         ...
 
     def find(self, loaded: list, batch_size: int, settings: dict) -> list[Faces | ImageError]:
-        """The faces of loaded pictures, in order; an `ImageError` stays in its place."""
+        """The faces of loaded images, in order; an `ImageError` stays in its place."""
         ...
 
 
 class NetworkFinder:
-    """Runs a network in this process: scales, pads and groups pictures, reads the outputs.
+    """Runs a network in this process: scales, pads and groups images, reads the outputs.
 
     Args:
         runtime: what runs the network.
@@ -42,16 +42,16 @@ class NetworkFinder:
         self._frame = getattr(runtime, "fixed_shape", None)
 
     def load(self, source: Any, settings: dict) -> Prepared | ImageError:
-        """The picture's pixels at the size searched."""
+        """The image's pixels at the size searched."""
         try:
             return prepare(read_image(source), settings["size"], self._frame)
         except ImageError as error:
             return error
 
     def find(self, loaded: list, batch_size: int, settings: dict) -> list[Faces | ImageError]:
-        """Pictures of one input shape share a batch, as far as memory allows."""
+        """Images of one input shape share a batch, as far as memory allows."""
         input_shape = self.runtime.input_shape
-        # Each picture is searched itself, and perhaps in a smaller copy.
+        # Each image is searched itself, and perhaps in a smaller copy.
         searches: list[list[Prepared]] = []
         for entry in loaded:
             searches.append([] if isinstance(entry, ImageError) else [entry])
@@ -95,12 +95,12 @@ class NetworkFinder:
                 outputs,
                 i,
                 shape,
-                picture,
+                image,
                 config,
                 threshold=settings["threshold"],
                 iou=settings["iou"],
                 max_faces=settings["max_faces"],
                 dense_weights=getattr(self.runtime, "dense_weights", None),
             )
-            for i, picture in enumerate(prepared)
+            for i, image in enumerate(prepared)
         ]

@@ -1,4 +1,4 @@
-"""`RetinaFace`: pictures in, faces out."""
+"""`RetinaFace`: images in, faces out."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from retinaface_tf.inference.runtimes.open import open_preset, open_runtime
 from retinaface_tf.inference.runtimes.runtime import Runtime
 from retinaface_tf.presets import DEFAULT_PRESET
 
-# Pictures read ahead and sorted by shape, in batches.
+# Images read ahead and sorted by shape, in batches.
 WINDOW_BATCHES = 4
 
 Source = Any  # str, Path, bytes, uint8 array [H, W, 3] RGB, or PIL image
 
 
 class RetinaFace:
-    """Finds faces in pictures.
+    """Finds faces in images.
 
     Args:
         runtime: what runs the network; or a `FaceFinder`, such as a model server.
         threshold: least score of a face, 0..1.
         iou: overlap above which the worse of two detections is dropped.
-        size: at which pictures are searched, see `inference.preprocess.target_size`.
-        max_faces: keep the best so many of a picture; None keeps all.
+        size: at which images are searched, see `inference.preprocess.target_size`.
+        max_faces: keep the best so many of an image; None keeps all.
         large_faces: also search a copy a quarter as wide where that costs under 10 %, for close-ups
             beyond the network's largest anchor; a model server decides for itself.
 
@@ -126,15 +126,15 @@ class RetinaFace:
     ) -> RetinaFace:
         """The detector around a model server (TF-Serving, or `retinaface-tf serve`).
 
-        Pictures are sent as the files they are. Nothing is asked of the server until the first
-        picture.
+        Images are sent as the files they are. Nothing is asked of the server until the first
+        image.
 
         Args:
             target: "host:port", 8500 for gRPC or 8501 for REST where nothing else was chosen.
             model: its name on the server.
             version, label: which version; without, the newest.
             threshold: least score of a face; below the exported model's own it changes nothing.
-            max_faces: keep the best so many of a picture.
+            max_faces: keep the best so many of an image.
             options: of `serving.client.EndpointOptions`: protocol, timeout, retries, tls, ...
 
         Raises:
@@ -171,24 +171,24 @@ class RetinaFace:
         on_error: Literal["raise", "return"] = "raise",
         **settings,
     ) -> Faces | list[Faces]:
-        """All faces of a picture, or of each picture of a list.
+        """All faces of an image, or of each image of a list.
 
         Args:
             images: a path, encoded bytes, an RGB uint8 array [H, W, 3] or a PIL image; or a list
                 or tuple of these, of any sizes.
-            batch_size: pictures given to the network at once, where their padded shapes agree.
-            on_error: what to do with unreadable pictures of a list. "raise" answers all others
+            batch_size: images given to the network at once, where their padded shapes agree.
+            on_error: what to do with unreadable images of a list. "raise" answers all others
                 first, then raises `BatchError`, which carries the answers; "return" puts the
-                `ImageError` in that picture's place.
+                `ImageError` in that image's place.
             settings: threshold, iou, size, max_faces, large_faces.
 
         Returns:
             `Faces`, or a list of them in the order of the input.
 
         Raises:
-            ImageError: the (single) picture cannot be read or searched.
+            ImageError: the (single) image cannot be read or searched.
             ServingError: the model is on a server that is away or refuses.
-            BatchError: pictures of a list cannot.
+            BatchError: images of a list cannot.
             ConfigError: a setting is out of range.
         """
         if not isinstance(images, list | tuple):
@@ -204,13 +204,13 @@ class RetinaFace:
     def stream(
         self, images: Iterable[Source], *, batch_size: int = 8, **settings
     ) -> Iterator[Faces | ImageError]:
-        """Answers for any number of pictures, in order, with bounded memory.
+        """Answers for any number of images, in order, with bounded memory.
 
-        Reads a window of pictures ahead in threads while the network runs, sorts it by shape and
+        Reads a window of images ahead in threads while the network runs, sorts it by shape and
         answers it in batches.
 
         Yields:
-            `Faces`, or the `ImageError` of a picture that cannot be read or searched.
+            `Faces`, or the `ImageError` of an image that cannot be read or searched.
         """
         settings = self._settings(settings)
         if not isinstance(batch_size, int) or batch_size < 1:

@@ -1,8 +1,8 @@
 """Close-ups: faces larger than the largest anchor, found in a copy a quarter as wide.
 
-A network answers for faces up to about its largest anchor; a face that fills a 1080-pixel picture
+A network answers for faces up to about its largest anchor; a face that fills a 1080-pixel image
 is beyond that. The copy has a sixteenth of the pixels, so searching it too costs little, and what
-it can see begins where the picture itself ends.
+it can see begins where the image itself ends.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _CELL_REACH = 16
 # A face up to so many times the largest anchor still overlaps it well enough to be found.
 _REACH = 1.25
 # Of the copies only faces from this share of the largest anchor count: both searches find those,
-# and the picture's own answers below stay as they were.
+# and the image's own answers below stay as they were.
 _LEAST = 0.75
 # A detection with this share of its area in a close-up is part of it.
 _INSIDE = 0.9
-# Copies are searched where they cost at most this share of the picture's own search.
+# Copies are searched where they cost at most this share of the image's own search.
 MAX_COST = 0.1
 
 
@@ -37,15 +37,15 @@ def shrink_for_large_faces(
     config: RetinaFaceConfig,
     input_shape: Callable[[int, int], tuple[int, int]],
 ) -> list[Prepared]:
-    """Smaller copies of a picture to be searched for faces beyond the largest anchor.
+    """Smaller copies of an image to be searched for faces beyond the largest anchor.
 
     Args:
-        prepared: the picture as it is searched itself.
+        prepared: the image as it is searched itself.
         config: the network's anchors.
         input_shape: of the runtime; one that always runs at one size makes copies too dear.
 
     Returns:
-        No copy of a picture whose short edge the largest anchor nearly fills, one of most others.
+        No copy of an image whose short edge the largest anchor nearly fills, one of most others.
     """
     largest = _REACH * _largest_anchor(config)
     rows, columns = input_shape(*prepared.pixels.shape[:2])
@@ -71,12 +71,12 @@ def join_large_faces(
     iou: float,
     max_faces: int | None = None,
 ) -> Faces:
-    """A picture's own faces and the large ones of its copies.
+    """An image's own faces and the large ones of its copies.
 
     Args:
-        own: of the picture itself.
+        own: of the image itself.
         found: of its copies, all in the original's pixels.
-        prepared: the picture as it was searched itself.
+        prepared: the image as it was searched itself.
         config: the network's anchors.
         iou, max_faces: of the suppression between them.
     """
@@ -95,7 +95,7 @@ def join_large_faces(
 
 
 def _sides(faces: Faces, prepared: Prepared) -> np.ndarray:
-    """[N] the longer sides in pixels of the picture as it was searched itself."""
+    """[N] the longer sides in pixels of the image as it was searched itself."""
     sides = (faces.boxes[:, 2:] - faces.boxes[:, :2]) * np.asarray(prepared.scale)
     return sides.max(axis=1, initial=0)
 

@@ -33,16 +33,16 @@ def read_faces(
     max_faces: int | None = None,
     dense_weights: dict[str, np.ndarray] | None = None,
 ) -> Faces:
-    """The faces of one picture of a batch.
+    """The faces of one image of a batch.
 
     Only anchors at or above the threshold are decoded, so the cost follows the number of faces,
     not of anchors.
 
     Args:
         outputs: of the network.
-        index: the picture's place in the batch.
+        index: the image's place in the batch.
         network_size: (height, width) the network was given, padding included.
-        prepared: the picture's scale and original size.
+        prepared: the image's scale and original size.
         config: the network's anchors and variances.
         threshold: least score, 0..1.
         iou: suppression threshold.
@@ -50,7 +50,7 @@ def read_faces(
         dense_weights: of the dense head, whose vertices the kept faces then get.
 
     Returns:
-        `Faces` in pixels of the original picture, boxes inside it.
+        `Faces` in pixels of the original image, boxes inside it.
 
     Raises:
         WeightsError: the network's scores are not numbers.
@@ -65,7 +65,7 @@ def read_faces(
         return Faces.empty(prepared.original_size, config.dense and config.dense.vertices)
     anchors = generate_anchors(config.levels, *network_size)[candidates]
     scores = scores[candidates]
-    # A wild code may overflow to infinity; clipping then makes it the picture's edge.
+    # A wild code may overflow to infinity; clipping then makes it the image's edge.
     with np.errstate(over="ignore"):
         boxes = decode_boxes(
             outputs.box_deltas[index][candidates],
@@ -100,7 +100,7 @@ def read_faces(
             config,
             dense_weights,
         )
-        # Depth has no scale of its own: the picture's, which its two sides share but for rounding.
+        # Depth has no scale of its own: the image's, which its two sides share but for rounding.
         vertices = vertices / np.append(scale, scale.mean())
     boxes = boxes / np.tile(scale, 2)
     return Faces(

@@ -47,15 +47,15 @@ def read_faces_in_graph(
     max_faces: int = 100,
     top_k: int = 1000,
 ) -> FaceTensors:
-    """Decodes, clips and suppresses, each picture by itself.
+    """Decodes, clips and suppresses, each image by itself.
 
-    Equal to `postprocess.read_faces` as long as no more than `top_k` anchors of a picture reach
+    Equal to `postprocess.read_faces` as long as no more than `top_k` anchors of an image reach
     the threshold; beyond that the weakest of them take no part.
 
     Args:
         scores, box_deltas, landmark_deltas: the network's outputs, [B, N], [B, N, 4], [B, N, 10].
         anchors: float32 [N, 4] of `generate_anchors` or `generate_anchors_in_graph`.
-        sizes: float32 [B, 2] (height, width) of each picture within the network's input.
+        sizes: float32 [B, 2] (height, width) of each image within the network's input.
         config: variances.
         threshold: least score.
         iou: suppression threshold.
@@ -69,7 +69,7 @@ def read_faces_in_graph(
 
     top_k = max(top_k, max_faces)
     batch = ops.shape(scores)[0]
-    # Filling, so that small pictures have top_k candidates too; its score is never above zero.
+    # Filling, so that small images have top_k candidates too; its score is never above zero.
     scores = ops.concatenate([scores, ops.zeros((batch, top_k), scores.dtype)], axis=1)
     scores = ops.where(scores >= threshold, scores, ops.zeros_like(scores))
     best, picked = ops.top_k(scores, k=top_k, sorted=True)
@@ -126,10 +126,10 @@ def read_vertices_in_graph(faces: FaceTensors, outputs: dict, network, anchors, 
     batch = ops.shape(maps[0])[0]
     count = faces.anchors.shape[1]
     numbers = ops.reshape(faces.anchors, (-1,))
-    picture = ops.repeat(ops.arange(batch, dtype="int32"), count)
+    image = ops.repeat(ops.arange(batch, dtype="int32"), count)
     vertices = dense_vertices(
         stacked_cells(maps),
-        picture,
+        image,
         ops.take(ops.convert_to_tensor(anchors), numbers, axis=0),
         slots_of_anchors(config, height, width, numbers),
         ops.reshape(faces.boxes, (-1, 4)),

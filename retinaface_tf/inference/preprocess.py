@@ -1,4 +1,4 @@
-"""Pictures of any size made ready for the network: scaled, then padded to one of few shapes."""
+"""Images of any size made ready for the network: scaled, then padded to one of few shapes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from retinaface_tf.errors import ConfigError, ImageError
 
-# How large a picture is searched: see `target_size`.
+# How large an image is searched: see `target_size`.
 Size = int | tuple[int, int] | Literal["original"] | None
 
 # Longest side searched when nothing is said: a phone's 4000-pixel photo is halved, a screen's is
@@ -17,17 +17,17 @@ DEFAULT_MAX_SIDE = 2048
 # A short edge alone leaves the long side free up to this multiple of it, so that a panorama does
 # not become gigantic.
 MAX_ASPECT = 3
-# Largest picture given to the network, in pixels; the MobileNet takes about 90 bytes for each.
+# Largest image given to the network, in pixels; the MobileNet takes about 90 bytes for each.
 MAX_NETWORK_PIXELS = 40_000_000
 
 
 class Prepared(NamedTuple):
-    """A picture as the network sees it, and the way back.
+    """An image as the network sees it, and the way back.
 
     Attributes:
         pixels: uint8 RGB [h, w, 3], scaled, not yet padded.
         scale: (x, y) factors from original to scaled pixels.
-        original_size: (height, width) of the picture as read.
+        original_size: (height, width) of the image as read.
     """
 
     pixels: np.ndarray
@@ -54,11 +54,11 @@ def parse_size(text: str | None) -> Size:
 
 
 def target_size(height: int, width: int, size: Size = None) -> tuple[int, int]:
-    """Height and width at which a picture is searched, its shape kept.
+    """Height and width at which an image is searched, its shape kept.
 
     Args:
-        height, width: of the picture in pixels.
-        size: None keeps the picture up to a longest side of 2048 and shrinks larger ones;
+        height, width: of the image in pixels.
+        size: None keeps the image up to a longest side of 2048 and shrinks larger ones;
             "original" never scales; a number scales the short edge to it (long side at most three
             times that); a pair (short, longest) scales the short edge to the first unless the
             long side would pass the second.
@@ -86,14 +86,14 @@ def target_size(height: int, width: int, size: Size = None) -> tuple[int, int]:
     result = max(1, round(height * scale)), max(1, round(width * scale))
     if result[0] * result[1] > MAX_NETWORK_PIXELS:
         raise ImageError(
-            f"A picture of {result[1]}x{result[0]} pixels is too large to search at once "
+            f"An image of {result[1]}x{result[0]} pixels is too large to search at once "
             f"(limit {MAX_NETWORK_PIXELS / 1e6:.0f} million): give a smaller size, such as 1600."
         )
     return result
 
 
 def prepare(image: np.ndarray, size: Size = None, frame: tuple[int, int] | None = None) -> Prepared:
-    """Scales a picture (uint8 RGB [H, W, 3]) to `target_size`; area averaging when it shrinks.
+    """Scales an image (uint8 RGB [H, W, 3]) to `target_size`; area averaging when it shrinks.
 
     `frame` is the (height, width) of a network that takes no other: what is larger is shrunk to
     fit into it.
@@ -134,7 +134,7 @@ def bucket_shape(height: int, width: int, stride: int = 32) -> tuple[int, int]:
 def stack_padded(
     images: list[np.ndarray], shape: tuple[int, int], fill: tuple[float, float, float]
 ) -> np.ndarray:
-    """Pictures of one bucket in one array: each in the upper left, the rest the mean pixel.
+    """Images of one bucket in one array: each in the upper left, the rest the mean pixel.
 
     Args:
         images: uint8 RGB [h, w, 3], none larger than `shape`.

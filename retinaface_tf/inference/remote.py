@@ -1,4 +1,4 @@
-"""Faces found by a model server: pictures go out as files, faces come back."""
+"""Faces found by a model server: images go out as files, faces come back."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _SERVER_FORMATS = ("JPEG", "PNG", "BMP", "GIF")
 _OUTPUTS = ("boxes", "scores", "landmarks", "num_faces", "status")
 
 
-class EncodedPicture(NamedTuple):
-    """A picture on its way to the server.
+class EncodedImage(NamedTuple):
+    """An image on its way to the server.
 
     Attributes:
         data: the file.
@@ -41,7 +41,7 @@ class RemoteFinder:
 
     Args:
         client: see `serving.client.connect`.
-        max_request_bytes: pictures are sent in smaller batches where they are larger together.
+        max_request_bytes: images are sent in smaller batches where they are larger together.
     """
 
     name = "grpc"
@@ -49,8 +49,8 @@ class RemoteFinder:
     def __init__(self, client: Client, max_request_bytes: int = 32 << 20):
         self.client, self._max_request_bytes = client, max_request_bytes
 
-    def load(self, source: Any, settings: dict) -> EncodedPicture | ImageError:
-        """Reads a picture's file as it is; decodes and packs only what the server could not.
+    def load(self, source: Any, settings: dict) -> EncodedImage | ImageError:
+        """Reads an image's file as it is; decodes and packs only what the server could not.
 
         Raises:
             ConfigError: a setting is decided on the server.
@@ -66,7 +66,7 @@ class RemoteFinder:
             return error
 
     def find(self, loaded: list, batch_size: int, settings: dict) -> list[Faces | ImageError]:
-        """The faces of loaded pictures, in order.
+        """The faces of loaded images, in order.
 
         Raises:
             ServingError: the server is away or refuses.
@@ -89,7 +89,7 @@ class RemoteFinder:
         """Hangs up."""
         self.client.close()
 
-    def _ask(self, pictures: list[EncodedPicture], settings: dict) -> list[Faces | ImageError]:
+    def _ask(self, pictures: list[EncodedImage], settings: dict) -> list[Faces | ImageError]:
         answer = self.client.predict({"image_bytes": [p.data for p in pictures]})
         missing = [name for name in _OUTPUTS if name not in answer]
         if missing or any(len(answer[name]) != len(pictures) for name in _OUTPUTS):
@@ -100,7 +100,7 @@ class RemoteFinder:
         return [_read(answer, i, picture, settings) for i, picture in enumerate(pictures)]
 
 
-def _read(answer: dict, i: int, picture: EncodedPicture, settings: dict) -> Faces | ImageError:
+def _read(answer: dict, i: int, picture: EncodedImage, settings: dict) -> Faces | ImageError:
     if answer["status"][i] == 2:
         return ImageError(f"Cannot read {picture.name}: it has more pixels than the server takes.")
     if answer["status"][i] != 0:
@@ -120,7 +120,7 @@ def _read(answer: dict, i: int, picture: EncodedPicture, settings: dict) -> Face
     )
 
 
-def _encode(source: Any) -> EncodedPicture:
+def _encode(source: Any) -> EncodedImage:
     name = describe_source(source)
     data = None
     if isinstance(source, bytes | bytearray | memoryview):
@@ -134,7 +134,7 @@ def _encode(source: Any) -> EncodedPicture:
                 raise ImageError(f"Cannot read {name}: {error.strerror}.") from error
     size = None if data is None else _upright_size(data)
     if size is not None:
-        return EncodedPicture(data, size, name)
+        return EncodedImage(data, size, name)
     return _pack(source, name)
 
 
@@ -156,7 +156,7 @@ def _upright_size(data: bytes) -> tuple[int, int] | None:
     return (width, height) if turned else (height, width)
 
 
-def _pack(source: Any, name: str) -> EncodedPicture:
+def _pack(source: Any, name: str) -> EncodedImage:
     import cv2
 
     from retinaface_tf.images.read import read_image
@@ -168,4 +168,4 @@ def _pack(source: Any, name: str) -> EncodedPicture:
     )
     if not done:
         raise ImageError(f"Cannot send {name}: it cannot be packed as PNG.")
-    return EncodedPicture(data.tobytes(), image.shape[:2], name)
+    return EncodedImage(data.tobytes(), image.shape[:2], name)

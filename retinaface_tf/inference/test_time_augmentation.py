@@ -1,4 +1,4 @@
-"""Test-time augmentation: a picture searched at several scales, mirrored, turned and in tiles.
+"""Test-time augmentation: an image searched at several scales, mirrored, turned and in tiles.
 
 The papers' test protocol is five short edges with flip and box voting (arXiv 1905.00641, section
 4.3). What all passes found is joined by voting: of every group that overlaps the best one, boxes
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from retinaface_tf.inference.detector import RetinaFace
 
 PAPER_SCALES = (500, 800, 1100, 1400, 1700)
-# Points of a mirrored picture, put back in the order left, right.
+# Points of a mirrored image, put back in the order left, right.
 MIRRORED_POINTS = [1, 0, 2, 4, 3]
 # A detection this near to a tile's inner edge, in shares of its size, is taken for a cut face.
 CUT_MARGIN = 0.05
@@ -32,7 +32,7 @@ CUT_MARGIN = 0.05
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """What a picture is searched as.
+    """What an image is searched as.
 
     Attributes:
         scales: sizes as `preprocess.target_size` takes them: short edges in pixels, (short, longest)
@@ -40,13 +40,13 @@ class Augmentation:
         flip: search the mirror image too.
         rotations: quarter turns, anticlockwise, of 0, 1, 2, 3. Points of a face found upside down
             keep their names as seen with the face upright.
-        tile: pictures with a side above so many pixels are also searched in square tiles of that
+        tile: images with a side above so many pixels are also searched in square tiles of that
             side at their original size, for small faces; None for no tiles.
         tile_overlap: share of a tile that its neighbour sees too; a face wider than that is left to
-            the passes over the whole picture.
+            the passes over the whole image.
         vote: average what overlaps, instead of keeping the best alone.
         vote_iou: least overlap with the best detection of a group for a vote in it.
-        enlarged_limit: what a pass other than a picture's smallest finds wider or higher than so many
+        enlarged_limit: what a pass other than an image's smallest finds wider or higher than so many
             of its own pixels is left to the smaller passes; enlarged close-ups are found in parts,
             noses as faces. None keeps everything.
     """
@@ -83,14 +83,14 @@ PAPER_AUGMENTATION = Augmentation(scales=PAPER_SCALES, flip=True)
 
 
 class View(NamedTuple):
-    """One form of a picture.
+    """One form of an image.
 
     Attributes:
         pixels: uint8 RGB [h, w, 3].
-        matrix: float64 [2, 3], from pixels of the view to pixels of the picture.
+        matrix: float64 [2, 3], from pixels of the view to pixels of the image.
         flipped: left and right points change names.
         rotation: quarter turns.
-        cut: bool [4], which edges (left, top, right, bottom) cut through the picture.
+        cut: bool [4], which edges (left, top, right, bottom) cut through the image.
     """
 
     pixels: np.ndarray
@@ -110,9 +110,9 @@ def stream_augmented(
     iou: float = 0.4,
     max_faces: int | None = None,
 ) -> Iterator[Faces | ImageError]:
-    """Faces of any number of pictures, each searched in every form.
+    """Faces of any number of images, each searched in every form.
 
-    Pictures are taken `batch_size` at a time; at each scale all their forms go to the detector
+    Images are taken `batch_size` at a time; at each scale all their forms go to the detector
     together, in batches of `batch_size`.
 
     Args:
@@ -123,7 +123,7 @@ def stream_augmented(
         iou: of the suppression that takes voting's place when `augmentation.vote` is off.
 
     Yields:
-        `Faces` in pixels of the original picture, or the `ImageError` of one that cannot be used.
+        `Faces` in pixels of the original image, or the `ImageError` of one that cannot be used.
     """
     from retinaface_tf.images.read import read_image
 
@@ -141,7 +141,7 @@ def stream_augmented(
 def detect_augmented(
     detector: RetinaFace, image: Any, augmentation: Augmentation, **settings
 ) -> Faces:
-    """`stream_augmented` of one picture.
+    """`stream_augmented` of one image.
 
     Raises:
         ImageError: it cannot be read or searched.
@@ -172,7 +172,7 @@ def _search(detector, pictures, augmentation, batch_size, threshold, iou, max_fa
                 errors[owner] = errors[owner] or answer
             else:
                 answer = _left_to_smaller(answer, view, scale, augmentation)
-                passes[owner].append(_to_picture(answer, view))
+                passes[owner].append(_to_image(answer, view))
     for picture, error, found in zip(pictures, errors, passes):
         if error is not None:
             yield error
@@ -181,7 +181,7 @@ def _search(detector, pictures, augmentation, batch_size, threshold, iou, max_fa
 
 
 def _left_to_smaller(faces: Faces, view: View, scale: Size, augmentation: Augmentation) -> Faces:
-    """Without what is too large for a pass that is not the picture's smallest."""
+    """Without what is too large for a pass that is not the image's smallest."""
     if augmentation.enlarged_limit is None:
         return faces
     height = view.pixels.shape[0]
@@ -194,7 +194,7 @@ def _left_to_smaller(faces: Faces, view: View, scale: Size, augmentation: Augmen
 
 
 def _rounds(pictures, augmentation) -> Iterator[tuple[Size, list[int], list[View]]]:
-    """(scale, index of each view's picture, views) for each scale, and for the tiles."""
+    """(scale, index of each view's image, views) for each scale, and for the tiles."""
     usable = [i for i, picture in enumerate(pictures) if not isinstance(picture, ImageError)]
     for number, scale in enumerate((*augmentation.scales, "tiles")):
         owners, views = [], []
@@ -256,10 +256,10 @@ def rotate(view: View, turns: int) -> View:
 
 
 def tiles(picture: np.ndarray, side: int, overlap: float) -> Iterator[View]:
-    """Square parts of a picture that overlap and together cover it; the last ones end at its edge.
+    """Square parts of an image that overlap and together cover it; the last ones end at its edge.
 
     Args:
-        picture: uint8 RGB [H, W, 3].
+        image: uint8 RGB [H, W, 3].
         side: of a tile in pixels.
         overlap: least share of a tile that its neighbour sees too.
     """
@@ -291,7 +291,7 @@ class _Pass(NamedTuple):
     rotation: np.ndarray
 
 
-def _to_picture(faces: Faces, view: View) -> _Pass:
+def _to_image(faces: Faces, view: View) -> _Pass:
     boxes, scores, landmarks = faces.boxes, faces.scores, faces.landmarks
     if any(view.cut) and len(scores):
         height, width = view.pixels.shape[:2]
@@ -389,7 +389,7 @@ def vote(
 
 
 class AugmentedDetector:
-    """A detector that searches every picture in the forms of an `Augmentation`.
+    """A detector that searches every image in the forms of an `Augmentation`.
 
     Args:
         detector: a `RetinaFace`.

@@ -39,14 +39,14 @@ class YuNetFinder:
             raise WeightsError(f"OpenCV cannot read {self.path} as YuNet: {error.err}.") from None
 
     def load(self, source: Any, settings: dict) -> Prepared | ImageError:
-        """The picture's pixels at the size searched."""
+        """The image's pixels at the size searched."""
         try:
             return prepare(read_image(source), settings["size"])
         except ImageError as error:
             return error
 
     def find(self, loaded: list, batch_size: int, settings: dict) -> list[Faces | ImageError]:
-        """One picture at a time: OpenCV takes no batch."""
+        """One image at a time: OpenCV takes no batch."""
         return [
             entry if isinstance(entry, ImageError) else self._find(entry, settings)
             for entry in loaded

@@ -1,4 +1,4 @@
-"""A picture sheet of labels, to be looked at: learnt faces green, ignored ones orange."""
+"""An image sheet of labels, to be looked at: learnt faces green, ignored ones orange."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def draw_label_sheet(
         columns, rows: of photos.
         seed: of the lot.
     """
-    from retinaface_tf.images.save import save_picture
+    from retinaface_tf.images.save import save_image
 
     weight = np.array([1.0 + len(image.boxes) for image in images])
     count = min(columns * rows, len(images))
@@ -41,7 +41,7 @@ def draw_label_sheet(
     tiles = [draw_labels(images[i]) for i in chosen]
     tiles += [np.full((_TILE, _TILE, 3), 255, np.uint8)] * (-count % columns)
     lines = [np.hstack(tiles[i : i + columns]) for i in range(0, len(tiles), columns)]
-    save_picture(Path(path), np.vstack(lines))
+    save_image(Path(path), np.vstack(lines))
 
 
 def draw_labels(image: AnnotatedImage) -> np.ndarray:

@@ -26,11 +26,11 @@ from retinaface_tf.inference.detector import RetinaFace
 from retinaface_tf.mesh.landmark_model import FaceLandmarkModel, roi_of_face
 from retinaface_tf.mesh.topology import MeshTopology
 
-# Pictures with a shorter side than this are searched at twice their size: crops cut tightly.
-_SMALL_PICTURE = 160
+# Images with a shorter side than this are searched at twice their size: crops cut tightly.
+_SMALL_IMAGE = 160
 
 
-def label_pictures(
+def label_images(
     paths: Sequence[Path],
     folder: Path,
     detector: RetinaFace,
@@ -39,23 +39,23 @@ def label_pictures(
     config: MeshLabelConfig,
     progress: Callable[[int], object] | None = None,
 ) -> None:
-    """Labels the faces of pictures; a run that was stopped goes on where it was.
+    """Labels the faces of images; a run that was stopped goes on where it was.
 
-    Every `config.per_part` pictures one file is written; one that is there and was made of the same
-    pictures and settings is kept. The filters are applied on reading, so changing them costs nothing.
+    Every `config.per_part` images one file is written; one that is there and was made of the same
+    images and settings is kept. The filters are applied on reading, so changing them costs nothing.
 
     Args:
-        paths: the pictures; unreadable ones have no faces.
+        paths: the images; unreadable ones have no faces.
         folder: of the parts.
         detector, model, topology: what looks.
         config: which faces.
-        progress: called with the number of pictures done since.
+        progress: called with the number of images done since.
 
     Raises:
-        DataError: there is no picture, or the folder cannot be written.
+        DataError: there is no image, or the folder cannot be written.
     """
     if not paths:
-        raise DataError("There is no picture to label; check the folder.")
+        raise DataError("There is no image to label; check the folder.")
     folder.mkdir(parents=True, exist_ok=True)
     step = config.per_part
     starts = range(0, len(paths), step)
@@ -84,7 +84,7 @@ def _label_part(paths, detector, model, topology, config) -> MeshLabels:
         try:
             image = read_image(path)
             short = min(image.shape[:2])
-            size = 2 * short if short < _SMALL_PICTURE else None
+            size = 2 * short if short < _SMALL_IMAGE else None
             faces = detector.detect(image, threshold=config.threshold, size=size)
         except ImageError:
             continue

@@ -1,4 +1,4 @@
-"""A picture sheet of mesh labels, to be looked at: kept faces, then refused ones."""
+"""An image sheet of mesh labels, to be looked at: kept faces, then refused ones."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def draw_sheet(
         part += [np.full((_TILE, _TILE, 3), 255, np.uint8)] * (count - len(part))
         tiles += part
     lines = [np.hstack(tiles[i : i + columns]) for i in range(0, len(tiles), columns)]
-    from retinaface_tf.images.save import save_picture
+    from retinaface_tf.images.save import save_image
 
-    save_picture(Path(path), np.vstack(lines))
+    save_image(Path(path), np.vstack(lines))
 
 
 def draw_label(labels: MeshLabels, face: int, color: tuple[int, int, int]) -> np.ndarray:

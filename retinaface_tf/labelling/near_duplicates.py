@@ -1,6 +1,6 @@
-"""Which photos are the same picture, scaled, stretched, mirrored or saved again.
+"""Which photos are the same image, scaled, stretched, mirrored or saved again.
 
-A photo's hash is the difference hash: of the grey picture reduced to 17x16 and 16x17 pixels, whether
+A photo's hash is the difference hash: of the grey image reduced to 17x16 and 16x17 pixels, whether
 each pixel is brighter than its neighbour to the right, and below. What is compared is the number of
 bits that differ, out of 512; unrelated photos differ in about half of them.
 """
@@ -36,7 +36,7 @@ class Duplicate(NamedTuple):
 
 
 def photo_hash(image: np.ndarray) -> np.ndarray:
-    """bool [512] of an RGB uint8 picture [H, W, 3]."""
+    """bool [512] of an RGB uint8 image [H, W, 3]."""
     import cv2
 
     grey = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY)

@@ -14,7 +14,7 @@ from retinaface_tf.config import RetinaFaceConfig
 from retinaface_tf.geometry.namespace import array_namespace
 
 # Where the five points of an upright face lie about their centre, to measure how far it is turned
-# in the picture (the ArcFace template of `faces`, centred).
+# in the image (the ArcFace template of `faces`, centred).
 _UPRIGHT = np.array(
     [[-17.9, -20.0], [17.3, -20.2], [-0.2, 0.0], [-14.6, 20.6], [14.5, 20.5]], np.float32
 )
@@ -108,8 +108,8 @@ class SamplingTable(NamedTuple):
         slots: anchors of a network differ by level and size; int [S], for each the level sampled.
         strides: float [L] of the levels sampled.
         widths, heights: int [L], cells.
-        starts: int [L], the level's first row among all cells of a picture, level by level.
-        cells: rows of a picture.
+        starts: int [L], the level's first row among all cells of an image, level by level.
+        cells: rows of an image.
     """
 
     slots: np.ndarray
@@ -177,26 +177,26 @@ def stacked_cells(maps):
     return ops.reshape(rows, (-1, channels))
 
 
-def sample_features(features, picture, frames: Frames, slots, table: SamplingTable, config):
+def sample_features(features, image, frames: Frames, slots, table: SamplingTable, config):
     """Features on a grid over each face, interpolated between the four nearest cells.
 
     Args:
-        features: [B * cells, C], the pictures' levels one behind the other, row by row.
-        picture: int [K] which picture a face is in.
+        features: [B * cells, C], the images' levels one behind the other, row by row.
+        image: int [K] which image a face is in.
         frames: of the faces.
         slots: int [K], see `slots_of_anchors`.
         table: of the input's size.
         config: the network's `DenseConfig`.
 
     Returns:
-        [K, grid * grid, C]; beyond the picture's edge the nearest cell's.
+        [K, grid * grid, C]; beyond the image's edge the nearest cell's.
     """
     ops = array_namespace(features, slots)
     level = ops.take(table.slots, slots, axis=0)
     stride = _float(ops, ops.take(table.strides, level, axis=0), frames.size)[:, None]
     columns = ops.take(table.widths, level, axis=0)[:, None]
     rows = ops.take(table.heights, level, axis=0)[:, None]
-    first = (ops.take(table.starts, level, axis=0) + picture * table.cells)[:, None]
+    first = (ops.take(table.starts, level, axis=0) + image * table.cells)[:, None]
     steps = (np.arange(config.grid, dtype=np.float32) + 0.5) / config.grid - 0.5
     steps = np.float32(config.extent) * steps
     x, y = np.tile(steps, config.grid)[None], np.repeat(steps, config.grid)[None]
@@ -226,7 +226,7 @@ def sample_features(features, picture, frames: Frames, slots, table: SamplingTab
 def posed_shape(points, five, shape):
     """A mean face turned in space so that its five points meet detected ones: closed form.
 
-    The linear map from the mean's five points to the picture is made a scaled rotation by its
+    The linear map from the mean's five points to the image is made a scaled rotation by its
     polar decomposition, M = (M M^T)^(1/2) R, whose root of a 2x2 matrix needs no iteration.
 
     Args:
@@ -322,7 +322,7 @@ def regress(samples, points, slots, weights: dict, config, variance: float):
 
 def vertices_in_frames(
     features,
-    picture,
+    image,
     anchors,
     slots,
     boxes,
@@ -335,7 +335,7 @@ def vertices_in_frames(
 
     Args:
         features: [B * cells, C], see `sample_features`.
-        picture: int [K].
+        image: int [K].
         anchors: [K, 4] cx, cy, w, h of the anchors the faces came from.
         slots: int [K] of those anchors.
         boxes: [K, 4] decoded corners.
@@ -349,7 +349,7 @@ def vertices_in_frames(
     """
     dense = config.dense
     frames = face_frames(boxes, landmarks) if dense.frame == "face" else anchor_frames(anchors)
-    samples = sample_features(features, picture, frames, slots, table, dense)
+    samples = sample_features(features, image, frames, slots, table, dense)
     found = regress(samples, frames.points, slots, weights, dense, config.center_variance)
     return found, frames
 

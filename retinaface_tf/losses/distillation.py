@@ -1,7 +1,7 @@
-"""Learning from what a trained network sees in several looks at the same picture.
+"""Learning from what a trained network sees in several looks at the same image.
 
-A detector that looks at a picture more than once, mirrored and at other sizes, and votes, is much better than
-at one look: mostly in small faces, which it finds itself once the picture is enlarged, and in where boxes lie.
+A detector that looks at an image more than once, mirrored and at other sizes, and votes, is much better than
+at one look: mostly in small faces, which it finds itself once the image is enlarged, and in where boxes lie.
 So a teacher looks at each crop several times, and a student with one look learns what the votes came to:
 distillation with soft targets (Hinton et al. 2015) in which the teacher has more looks instead of more
 layers (test-time augmentation distilled, as in Radosavovic et al. 2018, "Data distillation").
@@ -29,7 +29,7 @@ from retinaface_tf.geometry.boxes import pairwise_iou
 from retinaface_tf.losses.multitask import iou_loss, smooth_l1
 from retinaface_tf.models import RetinaFaceNetwork
 
-# The side of the pictures that looks are made of over that of the student's.
+# The side of the images that looks are made of over that of the student's.
 ENLARGED = 2
 IMITATED_TERMS = ("imitated_class", "imitated_box", "imitated_landmark")
 # So many boxes of a look are compared, the surest ones.
@@ -92,7 +92,7 @@ class Imitation:
         teacher.trainable = False
         self.config = config
         self._size, self._described = size, teacher.config
-        self._ask: Callable = lambda pictures: teacher(pictures, training=False)
+        self._ask: Callable = lambda images: teacher(images, training=False)
         self._anchors = generate_anchors(teacher.config.levels, size, size)
 
     def check(self, student: RetinaFaceConfig) -> None:
@@ -104,18 +104,18 @@ class Imitation:
                     "imitation.source must be a network of the same anchors."
                 )
 
-    def targets(self, enlarged, pictures):
+    def targets(self, enlarged, images):
         """What the student should say.
 
         Args:
             enlarged: RGB [B, 2 S, 2 S, 3] in 0..255.
-            pictures: the same at [B, S, S, 3].
+            images: the same at [B, S, S, 3].
 
         Returns:
             [B, A, 15] for the A anchors of the student: score in 0..1, corner box and five points, x
-            before y, in pixels of `pictures`.
+            before y, in pixels of `images`.
         """
-        plain = self._opinion(self._ask(pictures), self._anchors)
+        plain = self._opinion(self._ask(images), self._anchors)
         own = plain[..., 0]
         overlap, faces = self._compare(plain, plain)
         # What the best cell of a face says of it now.
@@ -163,10 +163,10 @@ class Imitation:
         return pairwise_iou(plain[..., 1:5], faces[..., 1:5]), faces
 
     def sums(self, outputs: dict, targets) -> tuple[dict, object]:
-        """The loss of each picture, summed over cells.
+        """The loss of each image, summed over cells.
 
         Args:
-            outputs: the student's, for `pictures`.
+            outputs: the student's, for `images`.
             targets: of `targets`.
 
         Returns:
@@ -194,7 +194,7 @@ class Imitation:
         return terms, ops.sum(score, axis=1)
 
     def _opinion(self, outputs: dict, anchors: np.ndarray, logits: bool = False):
-        """[B, A, 15]: score or its logit, box and points in the picture's pixels."""
+        """[B, A, 15]: score or its logit, box and points in the image's pixels."""
         config = self._described
         outputs = {name: ops.cast(value, "float32") for name, value in outputs.items()}
         logit = outputs["class_logits"][..., 1] - outputs["class_logits"][..., 0]
@@ -208,12 +208,12 @@ class Imitation:
 
 
 def shrink(enlarged):
-    """Pictures [B, 2 S, 2 S, 3] -> float32 [B, S, S, 3], the means of 2x2 pixels."""
+    """Images [B, 2 S, 2 S, 3] -> float32 [B, S, S, 3], the means of 2x2 pixels."""
     return ops.average_pool(ops.cast(enlarged, "float32"), ENLARGED, ENLARGED)
 
 
 def _mirror(places, width: float):
-    """Boxes and points [..., 14] of a mirror image as they lie in the picture."""
+    """Boxes and points [..., 14] of a mirror image as they lie in the image."""
     x1, y1, x2, y2 = (places[..., i] for i in range(4))
     boxes = ops.stack([width - x2, y1, width - x1, y2], axis=-1)
     points = [places[..., 4 + 2 * i : 6 + 2 * i] for i in MIRRORED_POINTS]

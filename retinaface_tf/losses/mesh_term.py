@@ -52,7 +52,7 @@ class MeshTerm:
         self.triangles = topology.triangles
 
     def __call__(self, batch: dict, outputs: dict, targets: dict):
-        """The loss of each picture, summed over its positives: [B], float64 for such a network.
+        """The loss of each image, summed over its positives: [B], float64 for such a network.
 
         Args:
             batch: "image" [B, H, W, 3], "meshes" int32 [B, F], each face's row of "vertices"
@@ -79,7 +79,7 @@ class MeshTerm:
         weights = self.network.dense_head.named_weights
         found, frames = vertices_in_frames(
             tf.cast(stacked_cells(maps), dtype),
-            chosen.picture,
+            chosen.image,
             own,
             slots_of_anchors(config, height, width, chosen.anchor),
             decode_boxes(codes, own, *variances),
@@ -88,12 +88,12 @@ class MeshTerm:
             {name: tf.cast(weight.value, dtype) for name, weight in weights.items()},
             config,
         )
-        row = tf.stack([chosen.picture, chosen.take(rows)], axis=1)
+        row = tf.stack([chosen.image, chosen.take(rows)], axis=1)
         wanted = to_frames(tf.cast(tf.gather_nd(batch["vertices"], row), dtype), frames)
         losses = mesh_loss(
             found / variances[0], wanted / variances[0], self.triangles, self.config.edge_weight
         )
-        return chosen.sum_by_picture(losses)
+        return chosen.sum_by_image(losses)
 
 
 def rows_of_anchors(faces, meshes):

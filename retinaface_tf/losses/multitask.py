@@ -1,6 +1,6 @@
 """The detector's loss: L = L_class + 0.25 p* L_box + 0.1 p* L_landmark (1905.00641, equation 1).
 
-Everything here is a sum for each picture; the caller divides by the positives of the whole global
+Everything here is a sum for each image; the caller divides by the positives of the whole global
 batch, so that the loss does not depend on how a batch is spread over devices.
 """
 
@@ -31,7 +31,7 @@ class LossConfig:
         classification: "ohem" (softmax cross entropy of the positives and of the negatives with the
             highest loss) or "focal" (Lin et al. 2017, all anchors that are not ignored).
         negatives_per_positive: of OHEM; the papers say at least 3.
-        min_negatives: OHEM takes at least so many in a picture, so that pictures without a face
+        min_negatives: OHEM takes at least so many in an image, so that images without a face
             teach something.
         score_targets: the class loss takes a teacher's scores for what it is to predict, instead of 0
             or 1 (soft targets, Hinton et al. 2015, "Distilling the Knowledge in a Neural Network"):
@@ -47,7 +47,7 @@ class LossConfig:
         mesh_weight, pixel_weight: lambda 3, of L_mesh (CVPR 2020) and of L_pixel (1905.00641); 0.01
             in the papers, 0 leaves the term out.
         edge_weight: lambda 0, of L_edge in L_mesh.
-        mesh_positives, pixel_positives: at most so many anchors of a picture are looked at by these
+        mesh_positives, pixel_positives: at most so many anchors of an image are looked at by these
             terms; each then stands for several.
         pixel_size: side in pixels of the crops that faces are drawn into.
         pixel_points_weight, pixel_prior_weight: of what the L_pixel term may have beside the paper's
@@ -106,7 +106,7 @@ class LossConfig:
 
 
 class LossSums(NamedTuple):
-    """Unweighted sums of each picture, float32 [B] each (float64 for a network of that type).
+    """Unweighted sums of each image, float32 [B] each (float64 for a network of that type).
 
     Attributes:
         class_sum, box_sum, landmark_sum: of the three terms.
@@ -122,7 +122,7 @@ class LossSums(NamedTuple):
 def multitask_sums(
     outputs: dict, targets: dict, anchors, config: LossConfig, variances
 ) -> LossSums:
-    """The loss terms of each picture, summed over its anchors.
+    """The loss terms of each image, summed over its anchors.
 
     Args:
         outputs: the network's "class_logits" [B, A, 2], "box_deltas" [B, A, 4] and

@@ -1,4 +1,4 @@
-"""Which positive anchors a dense branch looks at: a few of each picture, gathered."""
+"""Which positive anchors a dense branch looks at: a few of each image, gathered."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ class Positives(NamedTuple):
     """K chosen anchors of a batch.
 
     Attributes:
-        picture: int32 [K], in rising order.
+        image: int32 [K], in rising order.
         anchor: int32 [K].
-        weight: float32 [K], how many of its picture's each stands for.
-        pictures: number of pictures in the batch.
+        weight: float32 [K], how many of its image's each stands for.
+        images: number of images in the batch.
     """
 
-    picture: tf.Tensor
+    image: tf.Tensor
     anchor: tf.Tensor
     weight: tf.Tensor
-    pictures: tf.Tensor
+    images: tf.Tensor
 
     def take(self, values):
         """The chosen anchors' entries [K, ...] of values [B, A, ...]."""
-        return tf.gather_nd(values, tf.stack([self.picture, self.anchor], axis=1))
+        return tf.gather_nd(values, tf.stack([self.image, self.anchor], axis=1))
 
-    def sum_by_picture(self, losses):
-        """What losses [K] sum up to in each picture, [B], as if all its anchors had been looked at."""
+    def sum_by_image(self, losses):
+        """What losses [K] sum up to in each image, [B], as if all its anchors had been looked at."""
         weighted = losses * tf.cast(self.weight, losses.dtype)
-        return tf.math.unsorted_segment_sum(weighted, self.picture, self.pictures)
+        return tf.math.unsorted_segment_sum(weighted, self.image, self.images)
 
 
 def choose_positives(candidates, most: int) -> Positives:
-    """At most so many anchors of each picture, evenly spread over its candidates.
+    """At most so many anchors of each image, evenly spread over its candidates.
 
-    The choice depends on the picture alone, so it is the same on any number of devices.
+    The choice depends on the image alone, so it is the same on any number of devices.
 
     Args:
         candidates: bool [B, A].
-        most: of one picture.
+        most: of one image.
     """
     places = tf.cast(tf.where(candidates), tf.int32)
     counts = tf.reduce_sum(tf.cast(candidates, tf.int32), axis=1)
@@ -49,6 +49,6 @@ def choose_positives(candidates, most: int) -> Positives:
     # The middles of so many equal parts of the candidates; all of them where they are few.
     rank = (2 * number + 1) * counts[:, None] // (2 * tf.maximum(taken, 1)[:, None])
     chosen = tf.boolean_mask(first[:, None] + rank, number < taken[:, None])
-    picture, anchor = tf.unstack(tf.gather(places, chosen), axis=1)
-    weight = tf.gather(counts / tf.maximum(taken, 1), picture)
-    return Positives(picture, anchor, tf.cast(weight, tf.float32), tf.shape(candidates)[0])
+    image, anchor = tf.unstack(tf.gather(places, chosen), axis=1)
+    weight = tf.gather(counts / tf.maximum(taken, 1), image)
+    return Positives(image, anchor, tf.cast(weight, tf.float32), tf.shape(candidates)[0])

@@ -116,7 +116,7 @@ def write_ply(
 
 
 def sample_colors(image: np.ndarray, vertices: np.ndarray) -> np.ndarray:
-    """RGB uint8 [V, 3] of a picture [H, W, 3] where vertices [V, 3] are; at its edge beyond it."""
+    """RGB uint8 [V, 3] of an image [H, W, 3] where vertices [V, 3] are; at its edge beyond it."""
     height, width = image.shape[:2]
     x = np.clip(np.floor(vertices[:, 0]), 0, width - 1).astype(int)
     y = np.clip(np.floor(vertices[:, 1]), 0, height - 1).astype(int)

@@ -1,4 +1,4 @@
-"""MediaPipe's 468-point face landmark model on pictures, through LiteRT.
+"""MediaPipe's 468-point face landmark model on images, through LiteRT.
 
 The model (Kartynnik et al. 2019, "Real-time facial surface geometry from monocular video on mobile
 GPUs"; Apache-2.0) looks at a square crop with level eyes and answers with x, y, z in the crop's
@@ -25,7 +25,7 @@ _EYES = (33, 263)
 
 
 class Roi(NamedTuple):
-    """A turned square of a picture.
+    """A turned square of an image.
 
     Attributes:
         center: (x, y) in pixels.
@@ -63,7 +63,7 @@ def roi_of_points(points: np.ndarray) -> Roi:
 
 
 class FaceLandmarkModel:
-    """The model in a file, ready for pictures; may be called from any thread.
+    """The model in a file, ready for images; may be called from any thread.
 
     Args:
         path: of `face_landmark.tflite`.
@@ -98,7 +98,7 @@ class FaceLandmarkModel:
     def __call__(
         self, image: np.ndarray, rois: list[Roi], passes: int = 2
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Points of the faces in some squares of a picture.
+        """Points of the faces in some squares of an image.
 
         Args:
             image: RGB uint8 [H, W, 3].
@@ -106,7 +106,7 @@ class FaceLandmarkModel:
             passes: the second looks again at the square that the first one's points make.
 
         Returns:
-            float32 [N, 468, 3] x, y, z in the picture's pixels, z away from the viewer; float32
+            float32 [N, 468, 3] x, y, z in the image's pixels, z away from the viewer; float32
             [N] probability that there is a face.
         """
         answers = list(self._pool.map(lambda roi: self._look(image, roi, passes), rois))
@@ -117,7 +117,7 @@ class FaceLandmarkModel:
         for _ in range(passes):
             scale = roi.side / self._side
             turn = scale * _rotation(roi.angle)
-            # From crop pixel centres to the picture's.
+            # From crop pixel centres to the image's.
             shift = np.asarray(roi.center) - turn @ np.full(2, self._side / 2)
             matrix = np.concatenate([turn, shift[:, None]], axis=1)
             sampled = matrix.copy()
@@ -151,7 +151,7 @@ def _rotation(angle: float) -> np.ndarray:
 
 
 def _sample(image: np.ndarray, matrix: np.ndarray, side: int, scale: float) -> np.ndarray:
-    """The crop; a picture that would be shrunk by more than two is blurred to that size first."""
+    """The crop; an image that would be shrunk by more than two is blurred to that size first."""
     if scale > 2:
         factor = 1 / int(scale)
         image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)

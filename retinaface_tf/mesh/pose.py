@@ -26,7 +26,7 @@ def head_pose(vertices: np.ndarray, mean: np.ndarray) -> np.ndarray:
 
     The angles of 300W-LP and AFLW2000-3D: the face is turned by pitch about x, after yaw about y,
     after roll about z. Positive yaw looks to the image's left, positive pitch up, positive roll is
-    tilted clockwise in the picture. All are 0 for the mean face [V, 3] as it stands.
+    tilted clockwise in the image. All are 0 for the mean face [V, 3] as it stands.
     """
     if not len(vertices):
         return np.zeros((0, 3))
@@ -61,7 +61,7 @@ def mean_face_in_box(mean: np.ndarray, box: np.ndarray) -> np.ndarray:
 def mean_face_by_similarity(
     mean: np.ndarray, five: np.ndarray, landmarks: np.ndarray
 ) -> np.ndarray:
-    """A mean face [V, 3] moved, scaled and turned in the picture so that its five points [5, 2]
+    """A mean face [V, 3] moved, scaled and turned in the image so that its five points [5, 2]
     meet detected ones [5, 2] best: [V, 3]."""
     if np.ptp(landmarks, axis=0).max() < 1e-3:
         landmarks = landmarks + five / 100

@@ -81,7 +81,7 @@ class MeshTopology:
         return np.einsum("...vkd,vk->...vd", corners, self.source_weights).astype(np.float32)
 
     def flip(self, vertices: np.ndarray) -> np.ndarray:
-        """[..., V, D] reordered as the mirrored picture has them; x itself is left to the caller.
+        """[..., V, D] reordered as the mirrored image has them; x itself is left to the caller.
 
         Raises:
             DataError: the mesh is not symmetric.

@@ -32,7 +32,7 @@ class Suppression:
     Attributes:
         threshold: least score of a face.
         iou: overlap above which the worse detection is dropped.
-        max_faces: rows of the outputs, most faces of a picture.
+        max_faces: rows of the outputs, most faces of an image.
     """
 
     threshold: float

@@ -26,7 +26,7 @@ def build_backbone(
 
     Args:
         name: one of `config.BACKBONES`.
-        image: normalised picture [B, H, W, 3].
+        image: normalised image [B, H, W, 3].
         negative_slope: of a MobileNet's and YuNet's activations; a ResNet's are ReLU.
 
     Returns:

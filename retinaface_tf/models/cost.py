@@ -20,7 +20,7 @@ class Cost:
 
     Attributes:
         parameters: of its layers, batch norm's statistics included.
-        flops: multiplications and additions of its convolutions for one picture.
+        flops: multiplications and additions of its convolutions for one image.
     """
 
     parameters: int = 0
@@ -33,7 +33,7 @@ def network_cost(config: RetinaFaceConfig, height: int, width: int) -> dict[tupl
 
     Args:
         config: the network.
-        height, width: of one picture in pixels; multiples of the coarsest stride.
+        height, width: of one image in pixels; multiples of the coarsest stride.
     """
     network = RetinaFaceNetwork(config, (height, width, 3))
     costs: dict[tuple[str, int], Cost] = {}

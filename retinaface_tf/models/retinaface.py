@@ -24,7 +24,7 @@ from retinaface_tf.models.backbones import build_backbone
 class RetinaFaceNetwork(keras.Model):
     """Functional model that carries its `config`, so a `.keras` file rebuilds itself.
 
-    Input: RGB pictures [B, H, W, 3] in 0..255, any number type, any batch and size.
+    Input: RGB images [B, H, W, 3] in 0..255, any number type, any batch and size.
     Outputs, for N = `geometry.anchors.count_anchors` anchors:
         "class_logits" [B, N, 2] background and face, before softmax.
         "box_deltas" [B, N, 4] and "landmark_deltas" [B, N, 10]: codes of `geometry.coding`.

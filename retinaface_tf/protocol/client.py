@@ -30,7 +30,7 @@ class EndpointOptions:
         protocol: "grpc" or "rest".
         timeout: seconds a request may take, tries and waits together.
         retries: further tries when the server is away or turns requests away for now. Searching
-            a picture changes nothing, so trying again is safe; a request whose time ran out or
+            an image changes nothing, so trying again is safe; a request whose time ran out or
             that is wrong in itself is not sent again.
         backoff: seconds before the first new try; doubled each time, half of it left to chance.
         max_message_bytes: largest request and answer; gRPC's own limit for answers is 4 MiB.
@@ -351,14 +351,14 @@ def _away(target: str, details: str) -> str:
 
 def _late(target: str, seconds: float) -> str:
     return (
-        f"The server {target} did not answer within {seconds:g} s; send fewer or smaller pictures "
+        f"The server {target} did not answer within {seconds:g} s; send fewer or smaller images "
         "at once, or raise the timeout."
     )
 
 
 def _too_large(target: str, details: str) -> str:
     return (
-        f"A message between here and {target} is too large ({details}); send fewer pictures at "
+        f"A message between here and {target} is too large ({details}); send fewer images at "
         "once, or raise max_message_bytes here and the server's limit."
     )
 

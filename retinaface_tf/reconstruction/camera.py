@@ -3,7 +3,7 @@
 1905.00641, section 3.2: camera location, camera pose and focal length. A face is small beside its
 distance, so what is written here is the same camera seen from the face: the mesh turns about its own
 origin and is then moved, x_c = R(pose) x + position. The camera's location in the mesh's frame is
--R^T position. Written so, a wrong angle does not throw the face out of the picture.
+-R^T position. Written so, a wrong angle does not throw the face out of the image.
 
 Frames: x to the image's right, y down, z away from the viewer, for the mesh as for the camera. The
 crop is the square [-1, 1] x [-1, 1]: u = focal x_c / z_c, v = focal y_c / z_c.
@@ -69,7 +69,7 @@ def project(vertices, focal, size: int):
 
     Returns:
         [B, V, 3]: x and y in pixels (the first pixel's centre is at 0.5), and 1 / z, which is linear
-        over a triangle's picture and larger for what is nearer; 0 behind the camera.
+        over a triangle's image and larger for what is nearer; 0 behind the camera.
     """
     depth = vertices[..., 2:]
     inverse = 1 / ops.maximum(depth, NEAREST)

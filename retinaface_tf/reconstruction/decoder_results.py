@@ -1,4 +1,4 @@
-"""What goes into a pre-training of the mesh decoder, and what it leaves: labels, files, a picture."""
+"""What goes into a pre-training of the mesh decoder, and what it leaves: labels, files, an image."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def read_labelled(folders: Sequence[Path], topology: MeshTopology, track: Track)
 
     Raises:
         ConfigError: there is no folder.
-        DataError: the labels or their pictures cannot be read.
+        DataError: the labels or their images cannot be read.
     """
     from retinaface_tf.data.readers.mesh_labels import MeshLabelConfig, read_mesh_labels
 
@@ -65,7 +65,7 @@ def write_results(
 
 
 def draw_pairs(pairs: np.ndarray, topology: MeshTopology, size: int = 112) -> np.ndarray:
-    """A picture of meshes, each column one face as it is and as it was decoded.
+    """An image of meshes, each column one face as it is and as it was decoded.
 
     Args:
         pairs: [2, N, V, 6] meshes in the topology's frame.

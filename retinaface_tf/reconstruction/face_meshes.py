@@ -31,18 +31,18 @@ class FaceMeshes:
     Attributes:
         shapes: float32 [N, V, 3] in the topology's frame.
         albedos: float32 [N, V, 3] RGB 0..1.
-        pictures: str [N], which picture a face is from; "" for made-up ones.
+        images: str [N], which image a face is from; "" for made-up ones.
     """
 
     shapes: np.ndarray
     albedos: np.ndarray
-    pictures: np.ndarray
+    images: np.ndarray
 
     def __len__(self) -> int:
         return len(self.shapes)
 
     def __getitem__(self, chosen) -> FaceMeshes:
-        return FaceMeshes(self.shapes[chosen], self.albedos[chosen], self.pictures[chosen])
+        return FaceMeshes(self.shapes[chosen], self.albedos[chosen], self.images[chosen])
 
     def joined(self) -> np.ndarray:
         """float32 [N, V, 6] x, y, z, r, g, b, as the decoder gives them."""
@@ -64,7 +64,7 @@ def unposed(vertices: np.ndarray, topology: MeshTopology) -> tuple[np.ndarray, n
 
     Returns:
         shapes: float32 [N, V, 3] in the topology's frame.
-        rotation: float64 [N, 3, 3], from the mean face's axes to the picture's.
+        rotation: float64 [N, 3, 3], from the mean face's axes to the image's.
     """
     vertices = np.asarray(vertices, np.float64)
     mean = topology.mean.astype(np.float64)
@@ -86,7 +86,7 @@ def read_face_meshes(
     topology: MeshTopology,
     progress: Callable[[int], object] | None = None,
 ) -> FaceMeshes:
-    """Shapes and skins of labelled faces; faces of pictures that cannot be read are left out.
+    """Shapes and skins of labelled faces; faces of images that cannot be read are left out.
 
     A vertex that is turned away takes the colour of its mirror image, and where that is too, the mean
     of the skin that is seen. Shading that is linear in the normal, fitted to brightness against the
@@ -118,7 +118,7 @@ def read_face_meshes(
         if progress:
             progress(len(mine))
     if not readable.any():
-        raise DataError("No picture of the labelled faces could be read; check their folder.")
+        raise DataError("No image of the labelled faces could be read; check their folder.")
     seen = normals[..., 2] < -_FACING
     albedos = _unlit(colors[readable], normals[readable], seen[readable])
     albedos = _filled(albedos, seen[readable], topology.mirror)
@@ -127,9 +127,9 @@ def read_face_meshes(
 
 
 def sample_colors(image: np.ndarray, vertices: np.ndarray) -> np.ndarray:
-    """RGB 0..1 float32 [V, 3] of the picture under each vertex, bilinear.
+    """RGB 0..1 float32 [V, 3] of the image under each vertex, bilinear.
 
-    Of a picture much finer than the mesh, over a vertex' share of it, so that no pore stands for a
+    Of an image much finer than the mesh, over a vertex' share of it, so that no pore stands for a
     cheek.
     """
     import cv2

@@ -1,7 +1,7 @@
 """The arXiv paper's dense branch: 144 numbers a face, decoded, posed, lit and drawn.
 
 1905.00641, section 3.2: a 1x1 convolution predicts P_ST (128, shape and texture), P_cam (7) and
-P_ill (9) for each anchor; the mesh decoder and the renderer turn them into a picture, which L_pixel
+P_ill (9) for each anchor; the mesh decoder and the renderer turn them into an image, which L_pixel
 compares with the anchor's crop. Detection needs none of it: the branch reads the detector's features
 and gives nothing back, so it is left out by not building it.
 """
@@ -119,7 +119,7 @@ def gather_cells(outputs: dict, config: RetinaFaceConfig, picture, anchors, anch
     Args:
         outputs: of a network with `config.dense`, for its feature maps "features_8", ...
         config: of the network.
-        picture: int32 [N], which picture of the batch.
+        image: int32 [N], which image of the batch.
         anchors: [N, 4] cx, cy, w, h.
         anchor_numbers: int32 [N], in the order of `geometry.generate_anchors`.
         shape: height and width of the network's input.
@@ -139,7 +139,7 @@ def gather_cells(outputs: dict, config: RetinaFaceConfig, picture, anchors, anch
 
 
 class FaceReconstruction:
-    """Decoder and renderer: numbers to meshes, pictures and L_pixel.
+    """Decoder and renderer: numbers to meshes, images and L_pixel.
 
     Args:
         decoder: pre-trained, usually not trained further.

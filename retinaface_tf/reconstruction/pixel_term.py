@@ -62,7 +62,7 @@ class PixelTerm:
         self.branch.build((None, network.channels))
 
     def __call__(self, batch: dict, outputs: dict, targets: dict):
-        """The loss of each picture, summed over its positives: float32 [B].
+        """The loss of each image, summed over its positives: float32 [B].
 
         Args:
             batch: "image" [B, H, W, 3].
@@ -76,17 +76,17 @@ class PixelTerm:
             lambda: self._losses(batch["image"], outputs, targets, chosen),
             lambda: tf.zeros([0]),
         )
-        return chosen.sum_by_picture(losses)
+        return chosen.sum_by_image(losses)
 
     def _losses(self, images, outputs: dict, targets: dict, chosen: Positives):
         squares = tf.gather(self.anchors, chosen.anchor)
         maps = {n: tf.cast(v, tf.float32) for n, v in outputs.items() if n.startswith("features_")}
         features, slots = gather_cells(
-            maps, self.network, chosen.picture, squares, chosen.anchor, images.shape[1:3]
+            maps, self.network, chosen.image, squares, chosen.anchor, images.shape[1:3]
         )
         parameters = interpret(tf.cast(self.branch(features, slots), tf.float32))
         mesh = self.faces.mesh(parameters)
-        crops = crop_squares(images, chosen.picture, squares, self.config.pixel_size) / _WHITE
+        crops = crop_squares(images, chosen.image, squares, self.config.pixel_size) / _WHITE
         losses = self.faces.loss(parameters, crops, mesh)
         if self.config.pixel_points_weight:
             gap = self._points_gap(parameters, mesh, targets, chosen)

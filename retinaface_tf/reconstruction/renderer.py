@@ -5,7 +5,7 @@ triangle's corners (barycentric, right in perspective), their colours, the camer
 silhouettes a choice alone has no gradient, so there the edge itself is drawn: where it crosses the
 line between two pixels' centres decides how much of the one pixel's colour the other gets (after
 Laine et al. 2020, section 3.5; here the crossings are found by scanning the silhouette's edges, so
-triangles narrower than a pixel lose none). Moving an edge thus changes the picture smoothly, and
+triangles narrower than a pixel lose none). Moving an edge thus changes the image smoothly, and
 the gradient says which way.
 
 Memory is a few dozen numbers a pixel and never pixels x triangles.
@@ -30,7 +30,7 @@ from retinaface_tf.reconstruction.tiles import PIECE
 
 
 class Rendering(NamedTuple):
-    """Pictures of B faces.
+    """Images of B faces.
 
     Attributes:
         image: [B, S, S, 3] RGB over the background, 1 is white, not clipped.

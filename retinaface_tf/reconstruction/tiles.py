@@ -2,7 +2,7 @@
 
 A triangle's bounding box holds anything from no pixel to thousands. All boxes' pixels are numbered
 one after another, and taken in pieces of a fixed length; memory is that of one piece, whatever the
-picture, and no pixel is looked at that is not in a box.
+image, and no pixel is looked at that is not in a box.
 """
 
 from __future__ import annotations

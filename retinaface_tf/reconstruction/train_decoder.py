@@ -42,7 +42,7 @@ class MeshDecoderTraining:
         learning_rate: Adam's, falling to zero along a cosine.
         synthetic: share of made-up faces among those learnt from; 1 needs no labels.
         made_up: how many made-up faces there are; 0 for as many as `synthetic` asks for.
-        held_out: share of the pictures whose faces are kept for the figures.
+        held_out: share of the images whose faces are kept for the figures.
         seed: of the split, the made-up faces, the weights and the order.
     """
 
@@ -154,7 +154,7 @@ def pretrain(
 
 
 def _split(config, topology, faces) -> tuple[FaceMeshes, FaceMeshes]:
-    """Faces to learn from and held-out ones; a picture's faces are on one side."""
+    """Faces to learn from and held-out ones; an image's faces are on one side."""
     rng = np.random.default_rng(config.seed)
     if config.synthetic < 1:
         if faces is None or len(faces) < 20:
@@ -162,7 +162,7 @@ def _split(config, topology, faces) -> tuple[FaceMeshes, FaceMeshes]:
                 "There are fewer than 20 labelled faces to learn from; give a folder of mesh labels "
                 "or set synthetic = 1."
             )
-        part = np.array([zlib.crc32(name.encode()) % 1000 for name in faces.pictures])
+        part = np.array([zlib.crc32(name.encode()) % 1000 for name in faces.images])
         aside = part < 1000 * config.held_out
         real, held_out = faces[~aside], faces[aside]
         count = config.made_up or round(len(real) * config.synthetic / (1 - config.synthetic))

@@ -167,7 +167,7 @@ class Batcher:
         if limit and rows > limit:
             raise Refusal(
                 "INVALID_ARGUMENT",
-                f"A request of {rows} pictures is larger than the server's max_batch_size {limit}; "
+                f"A request of {rows} images is larger than the server's max_batch_size {limit}; "
                 "send fewer at once.",
             )
         loop = asyncio.get_running_loop()

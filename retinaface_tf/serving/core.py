@@ -22,7 +22,7 @@ class Limits:
 
     Attributes:
         request_bytes: largest message or body.
-        request_pixels: pixels of an `images` tensor, all its pictures together. Encoded pictures
+        request_pixels: pixels of an `images` tensor, all its images together. Encoded images
             carry their own limit in the exported graph.
         pending_bytes: of all requests taken in and not yet answered.
         pending_requests: how many those may be.
@@ -131,7 +131,7 @@ class Core:
                     f"{self.limits.request_pixels:,}.",
                 )
             if rows != {0} and values.size == 0:
-                raise Refusal("INVALID_ARGUMENT", f"Input {name!r} has pictures without pixels.")
+                raise Refusal("INVALID_ARGUMENT", f"Input {name!r} has images without pixels.")
 
     def _run(self, key, inputs: Arrays) -> Arrays:
         model, signature, _ = key

@@ -213,9 +213,7 @@ def _read_inputs(body: dict, signature: Signature) -> dict[str, np.ndarray]:
     for name, values in columns.items():
         spec = signature.inputs[name]
         if not isinstance(values, list):
-            raise Refusal(
-                "INVALID_ARGUMENT", f"Input {name!r} must be a list, one entry a picture."
-            )
+            raise Refusal("INVALID_ARGUMENT", f"Input {name!r} must be a list, one entry an image.")
         array = _strings(name, values) if spec.dtype == STRING else _numbers(name, values, spec)
         signature.check_shape(name, array.shape)
         arrays[name] = array

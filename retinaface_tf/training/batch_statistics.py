@@ -1,4 +1,4 @@
-"""Batch norm's statistics: measured on pictures with the network's function kept, or fixed.
+"""Batch norm's statistics: measured on images with the network's function kept, or fixed.
 
 Weights that come with batch norm folded into the convolutions have statistics of the identity. Training
 normalises by the batch's own, which is another function: a network so begun would first have to
@@ -23,20 +23,20 @@ def measure_statistics(network: RetinaFaceNetwork, batches: Iterable[np.ndarray]
 
     Args:
         network: changed in place.
-        batches: RGB pictures [B, H, W, 3] in 0..255, all of one size.
+        batches: RGB images [B, H, W, 3] in 0..255, all of one size.
     """
     norms = _norms(network)
     inputs = keras.Model(network.input, {norm.name: norm.input for norm in norms})
 
     @_compiled
-    def moments(pictures):
-        found = inputs(pictures, training=False)
+    def moments(images):
+        found = inputs(images, training=False)
         return {name: ops.moments(x, axes=(0, 1, 2)) for name, x in found.items()}
 
     sums: dict[str, np.ndarray] = {}
     count = 0
-    for pictures in batches:
-        for name, (mean, variance) in moments(ops.cast(pictures, "float32")).items():
+    for images in batches:
+        for name, (mean, variance) in moments(ops.cast(images, "float32")).items():
             mean, variance = np.asarray(mean, np.float64), np.asarray(variance, np.float64)
             sums[name] = sums.get(name, 0) + np.stack([mean, variance + mean**2])
         count += 1
@@ -52,7 +52,7 @@ def measure_statistics(network: RetinaFaceNetwork, batches: Iterable[np.ndarray]
 def fix_statistics(network: RetinaFaceNetwork) -> int:
     """Lets batch norm use its stored statistics in training too; its scale and offset still learn.
 
-    Usual where a trained detector learns on from few pictures a step (torchvision's FrozenBatchNorm2d,
+    Usual where a trained detector learns on from few images a step (torchvision's FrozenBatchNorm2d,
     which fixes scale and offset too).
 
     Args:

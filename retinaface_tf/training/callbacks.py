@@ -15,7 +15,7 @@ class StopOnDivergence(keras.callbacks.Callback):
 
     Args:
         terms: names of the loss terms, see `DetectorTraining`.
-        name_of: picture id -> name.
+        name_of: image id -> name.
         steps_done: steps of this run so far.
         advice: what to go on with, as a sentence.
     """
@@ -44,7 +44,7 @@ class StopOnDivergence(keras.callbacks.Callback):
         shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
         raise TrainingDiverged(
             f"The {' and '.join(terms)} loss is not a finite number at step {self._steps_done()}, "
-            f"for {shown or 'no single picture'}; {self._advice}"
+            f"for {shown or 'no single image'}; {self._advice}"
         )
 
 

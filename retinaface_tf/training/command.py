@@ -100,4 +100,4 @@ def run(config: TrainingConfig, out: Path, *, restart: bool, quiet: bool, stream
     if result.after is not None:
         print(f"average precision before {result.before:.4f}, after {result.after:.4f}")
     print(f"weights: {result.folder / 'last.weights.h5'}")
-    print(f"pictures: {result.folder / 'detections.png'}, {result.folder / 'learning.png'}")
+    print(f"images: {result.folder / 'detections.png'}, {result.folder / 'learning.png'}")

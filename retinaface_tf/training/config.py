@@ -37,20 +37,20 @@ KINDS = (
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """Which pictures.
+    """Which images.
 
     Attributes:
         kind: one of `KINDS`.
         root: folder of the data set; for "mesh-labels" the one that `data label-mesh` wrote.
-        labels, images: its label file and picture folder where they are not found under `root`.
+        labels, images: its label file and image folder where they are not found under `root`.
         meshes: folder that `data label-mesh` wrote, whose meshes the faces of the set get.
         validation_labels, validation_images: the same of the set that is evaluated each epoch.
         validation_folds: FDDB's folds that are evaluated and not trained on.
-        max_validation: at most so many pictures are evaluated, evenly picked; 0 for none.
-        check: "full" decodes every picture beforehand, "headers" reads sizes only.
+        max_validation: at most so many images are evaluated, evenly picked; 0 for none.
+        check: "full" decodes every image beforehand, "headers" reads sizes only.
         size: side of the network's square input in pixels.
-        validation_size: short edge at which pictures are evaluated, None for their own size.
-        batch: pictures in a global batch, over all devices.
+        validation_size: short edge at which images are evaluated, None for their own size.
+        batch: images in a global batch, over all devices.
     """
 
     kind: str = "synthetic"

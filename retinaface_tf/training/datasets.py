@@ -38,7 +38,7 @@ _WIDER_IMAGES = ("WIDER_{part}/images", "{part}/images", "images")
 
 @dataclass(frozen=True, eq=False)
 class ValidationSet:
-    """Pictures that are evaluated.
+    """Images that are evaluated.
 
     Attributes:
         images: labels and files.
@@ -63,7 +63,7 @@ class DataSets:
 
 
 def open_data_sets(config: TrainingConfig, track: Track = no_progress) -> DataSets:
-    """The training and validation sets of a run; bad labels and pictures are left out.
+    """The training and validation sets of a run; bad labels and images are left out.
 
     Args:
         config: of the run.
@@ -92,7 +92,7 @@ def open_data_sets(config: TrainingConfig, track: Track = no_progress) -> DataSe
         ("training", train),
         ("validation", _thin(validation, data.max_validation)),
     ):
-        with track(f"checking {name} pictures", len(images)) as advance:
+        with track(f"checking {name} images", len(images)) as advance:
             result: CheckResult = check_images(
                 images, decode=data.check == "full", progress=advance
             )
@@ -118,7 +118,7 @@ def _synthetic(config: TrainingConfig, track: Track) -> DataSets:
     return DataSets(
         LabelledSource(images[: drawn.train], encoded[: drawn.train]),
         ValidationSet(images[drawn.train :], encoded[drawn.train :]),
-        (f"drew {drawn.train} training and {drawn.validation} held-out pictures, {faces} faces",),
+        (f"drew {drawn.train} training and {drawn.validation} held-out images, {faces} faces",),
     )
 
 
@@ -130,7 +130,7 @@ def _records(data: DataConfig) -> DataSets:
     if data.validation_labels:
         images, encoded = read_record_images(Path(data.validation_labels), data.max_validation)
         validation = ValidationSet(images, encoded)
-    note = f"training: {source.count} packed pictures"
+    note = f"training: {source.count} packed images"
     return DataSets(source, validation, (note,))
 
 
@@ -148,7 +148,7 @@ def _mesh_labels(data: DataConfig) -> tuple[list[AnnotatedImage], list[Annotated
 
 
 def _thin(images: list[AnnotatedImage], limit: int) -> list[AnnotatedImage]:
-    """At most `limit` pictures, evenly spread."""
+    """At most `limit` images, evenly spread."""
     if len(images) <= limit:
         return images
     return [images[i * len(images) // limit] for i in range(limit)]
@@ -171,7 +171,7 @@ def _labelled(data: DataConfig) -> tuple[list[AnnotatedImage], list[AnnotatedIma
     labels = _locate(data, "validation_labels", _WIDER_LABELS, "val", optional=True)
     if labels is None or data.max_validation == 0:
         return train, []
-    # RetinaFace's own list for the validation pictures has no landmarks and the same boxes.
+    # RetinaFace's own list for the validation images has no landmarks and the same boxes.
     reader = read_widerface if labels.name.endswith("bbx_gt.txt") else reader
     return train, reader(labels, _locate(data, "validation_images", _WIDER_IMAGES, "val"))
 

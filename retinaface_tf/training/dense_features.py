@@ -2,7 +2,7 @@
 
 Each labelled face is pasted at several sizes, turns and places, mirrored and recoloured; the
 detector looks once; what its feature maps hold on the anchors that found the face is kept, with the
-vertices in the frame of each. The head then trains on these without any picture.
+vertices in the frame of each. The head then trains on these without any image.
 """
 
 from __future__ import annotations
@@ -207,7 +207,7 @@ def _examples_of(labels, faces, apart, runtime, topology, config, rng) -> DenseE
     for side in CANVASES:
         flush(side)
     if not rows:
-        raise DataError("The detector found none of these faces; check the labels' pictures.")
+        raise DataError("The detector found none of these faces; check the labels' images.")
     kinds = {"samples": np.float16, "targets": np.float16, "slots": np.int32, "face": np.int32}
     kinds |= {"held_out": bool}
     stacked = {name: np.stack([row[name] for row in rows]) for name in rows[0]}

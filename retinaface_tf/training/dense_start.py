@@ -14,8 +14,8 @@ from retinaface_tf.mesh.landmarks import five_of_vertices
 from retinaface_tf.models import RetinaFaceNetwork
 from retinaface_tf.training.dense_head import begin_at_principal_directions
 
-# Positives that are looked at, and of each picture.
-_POSITIVES, _OF_PICTURE = 1000, 4
+# Positives that are looked at, and of each image.
+_POSITIVES, _OF_IMAGE = 1000, 4
 
 
 def begin_dense_head(network: RetinaFaceNetwork, pipeline: TrainingPipeline) -> None:
@@ -50,8 +50,8 @@ def _faces(batch, network: RetinaFaceNetwork, anchors: np.ndarray) -> tuple[Fram
     """The frames a perfect detector would give some positives, and their vertices in pixels."""
     config = network.config
     rows = rows_of_anchors(batch["faces"], batch["meshes"])
-    chosen = choose_positives(rows >= 0, _OF_PICTURE)
-    row = tf.stack([chosen.picture, chosen.take(rows)], axis=1)
+    chosen = choose_positives(rows >= 0, _OF_IMAGE)
+    row = tf.stack([chosen.image, chosen.take(rows)], axis=1)
     vertices = tf.gather_nd(batch["vertices"], row).numpy()
     own = anchors[chosen.anchor.numpy()]
     if config.dense.frame == "anchor":

@@ -25,7 +25,7 @@ class DenseTerm(Protocol):
     branch: keras.layers.Layer | None
 
     def __call__(self, batch: dict, outputs: dict, targets: dict):
-        """The loss of each picture of a batch, summed over its positives: [B].
+        """The loss of each image of a batch, summed over its positives: [B].
 
         Args:
             batch: of the pipeline.

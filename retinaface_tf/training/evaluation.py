@@ -1,4 +1,4 @@
-"""What a network finds in held-out pictures while it is trained."""
+"""What a network finds in held-out images while it is trained."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class LiveRuntime:
         self._forward = forward
 
     def input_shape(self, height: int, width: int) -> tuple[int, int]:
-        """One of few padded shapes, so that pictures share batches."""
+        """One of few padded shapes, so that images share batches."""
         return bucket_shape(height, width, self.config.max_stride)
 
     def __call__(self, images: np.ndarray) -> RawOutputs:
@@ -63,7 +63,7 @@ class Evaluation:
     Attributes:
         average_precision: at IoU 0.5 over all faces that are not ignored; NaN without faces.
         curve: precision and recall.
-        faces: the detections of each picture, score 0.02 and above.
+        faces: the detections of each image, score 0.02 and above.
     """
 
     average_precision: float
@@ -76,7 +76,7 @@ class Evaluator:
 
     Args:
         network: which.
-        validation: pictures and labels.
+        validation: images and labels.
         size: short edge at which they are searched, None for their own size.
     """
 
@@ -103,8 +103,8 @@ class Evaluator:
         curve = precision_recall_curve(matches, ignored)
         return Evaluation(curve.average_precision, curve, found)
 
-    def picture(self, index: int) -> np.ndarray:
-        """uint8 RGB [H, W, 3] of a validation picture."""
+    def image(self, index: int) -> np.ndarray:
+        """uint8 RGB [H, W, 3] of a validation image."""
         from retinaface_tf.images.read import read_image
 
         source = self.validation.pixels()[index]

@@ -2,7 +2,7 @@
 
 Their input scaling, biases and batch norm epsilon differ from this package's layers; all three are
 folded into kernels and batch norm statistics, so a unit computes the same before its activation
-(away from the picture's edge). The ResNets "-v1" are theirs to the last layer. MobileNet's
+(away from the image's edge). The ResNets "-v1" are theirs to the last layer. MobileNet's
 activations differ (ReLU6 there, LeakyReLU here), and in "resnet50" the stride of a stage is on
 another convolution, so there this is a start to train from, not a classifier.
 """

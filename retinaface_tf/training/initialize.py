@@ -16,7 +16,7 @@ from retinaface_tf.presets import list_presets
 from retinaface_tf.training.batch_statistics import measure_statistics
 from retinaface_tf.training.config import InitConfig
 
-# Batches of pictures that statistics are measured on.
+# Batches of images that statistics are measured on.
 _STATISTICS_BATCHES = 50
 
 
@@ -30,7 +30,7 @@ def initial_network(
     Args:
         config: of the network.
         init: what to start from.
-        batches: gives pictures [B, H, W, 3] in 0..255 such as it will be trained on.
+        batches: gives images [B, H, W, 3] in 0..255 such as it will be trained on.
 
     Raises:
         ConfigError: a part has another name.

@@ -66,8 +66,8 @@ class RunLog:
             for name, value in values.items():
                 tf.summary.scalar(prefix + name, value)
 
-    def picture(self, step: int, name: str, pixels) -> None:
-        """A picture uint8 [H, W, 3] for TensorBoard."""
+    def image(self, step: int, name: str, pixels) -> None:
+        """An image uint8 [H, W, 3] for TensorBoard."""
         import tensorflow as tf
 
         with self._writer.as_default(step=step):

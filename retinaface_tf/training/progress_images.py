@@ -1,4 +1,4 @@
-"""Pictures of a run: detections in a grid, the precision-recall curve, the learning curve."""
+"""Images of a run: detections in a grid, the precision-recall curve, the learning curve."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def detection_grid(
     side: int = 256,
     threshold: float = 0.5,
 ) -> np.ndarray:
-    """Held-out pictures with labelled faces in white and detections in colour.
+    """Held-out images with labelled faces in white and detections in colour.
 
     Args:
         evaluator, evaluation: what was evaluated and found.
-        count: number of pictures, evenly picked.
-        side: of each picture in the grid, in pixels.
+        count: number of images, evenly picked.
+        side: of each image in the grid, in pixels.
         threshold: least score of the detections that are drawn.
 
     Returns:
@@ -44,17 +44,17 @@ def detection_grid(
     for place in range(count):
         index = place * len(images) // count
         faces = evaluation.faces[index]
-        picture = evaluator.picture(index).copy()
+        image = evaluator.image(index).copy()
         for box in images[index].boxes:
             corners = [round(float(v)) for v in box]
-            cv2.rectangle(picture, corners[:2], corners[2:], TRUTH_COLOR, 1, cv2.LINE_AA)
-        picture = draw_faces(picture, faces[faces.scores >= threshold])
-        scale = side / max(picture.shape[:2])
-        width, height = (max(1, round(v * scale)) for v in picture.shape[1::-1])
+            cv2.rectangle(image, corners[:2], corners[2:], TRUTH_COLOR, 1, cv2.LINE_AA)
+        image = draw_faces(image, faces[faces.scores >= threshold])
+        scale = side / max(image.shape[:2])
+        width, height = (max(1, round(v * scale)) for v in image.shape[1::-1])
         method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-        picture = cv2.resize(picture, (width, height), interpolation=method)
+        image = cv2.resize(image, (width, height), interpolation=method)
         row, column = divmod(place, columns)
-        grid[row * side : row * side + height, column * side : column * side + width] = picture
+        grid[row * side : row * side + height, column * side : column * side + width] = image
     return grid
 
 
@@ -67,7 +67,7 @@ def write_png(path: Path, pixels: np.ndarray) -> None:
     partial.replace(path)
 
 
-def precision_recall_picture(evaluation: Evaluation) -> np.ndarray:
+def precision_recall_image(evaluation: Evaluation) -> np.ndarray:
     """The curve of an evaluation, uint8 RGB."""
     figure, axes = _figure()
     axes.plot(evaluation.curve.recall, evaluation.curve.precision)
@@ -76,7 +76,7 @@ def precision_recall_picture(evaluation: Evaluation) -> np.ndarray:
     return _pixels(figure)
 
 
-def learning_picture(rows: list[dict]) -> np.ndarray:
+def learning_image(rows: list[dict]) -> np.ndarray:
     """Loss and average precision over the epochs, uint8 RGB.
 
     Args:
@@ -94,7 +94,7 @@ def learning_picture(rows: list[dict]) -> np.ndarray:
     right = axes.twinx()
     points = [r["epoch"] for r in evaluated], [r["average_precision"] for r in evaluated]
     right.plot(*points, "k.-", label="average precision")
-    right.set(ylabel="average precision, held-out pictures", ylim=(0, 1.02))
+    right.set(ylabel="average precision, held-out images", ylim=(0, 1.02))
     lines = [*axes.get_lines(), *right.get_lines()]
     right.legend(lines, [line.get_label() for line in lines], loc="center right")
     return _pixels(figure)

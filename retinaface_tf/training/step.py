@@ -42,7 +42,7 @@ class DetectorTraining(keras.Model):
     """The network with its loss and its step.
 
     Every term is divided by the positives of the whole global batch. Each replica's gradient is
-    that of its own pictures; Keras' optimiser adds them up, which gives the global gradient.
+    that of its own images; Keras' optimiser adds them up, which gives the global gradient.
 
     Attributes:
         terms: names of the loss terms, in the order of `bad_images`' bits: with a cascade its first
@@ -55,7 +55,7 @@ class DetectorTraining(keras.Model):
         loss: terms and weights.
         optimizer_config: weight decay and clipping.
         match: thresholds of the cascade's second stage, or of dynamic matching.
-        imitation: the teacher to imitate; pictures then come enlarged.
+        imitation: the teacher to imitate; images then come enlarged.
 
     Raises:
         ConfigError: parts of the configuration do not go together.
@@ -131,9 +131,9 @@ class DetectorTraining(keras.Model):
 
         Returns:
             Scalars of the global batch, equal on every replica: "loss", a term each of `terms`
-            (weighted), "positives" a picture (the second stage's with a cascade; the sum of a teacher's
+            (weighted), "positives" an image (the second stage's with a cascade; the sum of a teacher's
             scores where labels teach nothing); and "bad_images"
-            int64 [global batch], -1 or, for a picture whose loss is not finite, its image_id times
+            int64 [global batch], -1 or, for an image whose loss is not finite, its image_id times
             2^len(terms) + a bit for each term.
         """
         context = tf.distribute.get_replica_context()
@@ -167,7 +167,7 @@ class DetectorTraining(keras.Model):
         }
 
     def _sums(self, batch) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-        """Each term's weighted sum of each picture [B], and the counts they are divided by.
+        """Each term's weighted sum of each image [B], and the counts they are divided by.
 
         These are the positives of each stage and, with a teacher, the sum of its scores.
         """
@@ -226,8 +226,8 @@ class DetectorTraining(keras.Model):
         )
         kind = {name: tf.float32 for name in names}
 
-        def encode(picture):
-            boxes, landmarks, ignored, anchors, *scores = picture
+        def encode(image):
+            boxes, landmarks, ignored, anchors, *scores = image
             return encode_targets(
                 boxes,
                 landmarks,

@@ -115,8 +115,8 @@ def train(
     for line in data.notes:
         notify(line)
     if devices.workers > 1:
-        facts = {"training pictures": f"{data.train.count} (digest {data.train.digest()})"}
-        check_agreement(devices, facts, "give every host the same labels and pictures")
+        facts = {"training images": f"{data.train.count} (digest {data.train.digest()})"}
+        check_agreement(devices, facts, "give every host the same labels and images")
         notify(f"{devices.workers} workers agree on code, configuration and data")
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(config.precision)
@@ -189,7 +189,7 @@ class _Run:
         )
         steps = self.pipeline.steps_per_epoch
         with devices.strategy.scope():
-            self.network, note = initial_network(config.network, config.init, self._first_pictures)
+            self.network, note = initial_network(config.network, config.init, self._first_images)
             freeze(self.network, config.init.freeze)
             kept = config.init.source != "random" and "dense" in config.init.keep
             if self.pipeline.topology is not None and not kept:
@@ -215,7 +215,7 @@ class _Run:
         self.average = None if momentum is None else MovingAverage(self.network.variables, momentum)
         notify(note)
         notify(
-            f"{data.train.count} training pictures, {steps} steps of {config.data.batch} an epoch, "
+            f"{data.train.count} training images, {steps} steps of {config.data.batch} an epoch, "
             f"{config.epochs} epochs on {devices.replicas} device(s)"
         )
         self.checkpoints = Checkpoints(folder / "checkpoints")
@@ -225,7 +225,7 @@ class _Run:
         self.before: float | None = None
         self.after: float | None = None
 
-    def _first_pictures(self) -> Iterator[np.ndarray]:
+    def _first_images(self) -> Iterator[np.ndarray]:
         pictures = (batch["image"] for batch in self.pipeline.epoch(0))
         return (np.asarray(shrink(p) if self.pipeline.enlarged > 1 else p) for p in pictures)
 
@@ -392,13 +392,13 @@ class _Run:
             evaluation = self.evaluator(advance)
         self.notify(f"epoch {done}: average precision {evaluation.average_precision:.4f}")
         grid = pictures.detection_grid(self.evaluator, evaluation)
-        curve = pictures.precision_recall_picture(evaluation)
+        curve = pictures.precision_recall_image(evaluation)
         pictures.write_png(self.folder / "detections.png", grid)
         pictures.write_png(self.folder / "precision_recall.png", curve)
-        self.log.picture(self.step, "detections", grid)
-        self.log.picture(self.step, "precision_recall", curve)
+        self.log.image(self.step, "detections", grid)
+        self.log.image(self.step, "precision_recall", curve)
         return evaluation
 
     def _finish(self) -> None:
-        pictures.write_png(self.folder / "learning.png", pictures.learning_picture(self.log.rows))
+        pictures.write_png(self.folder / "learning.png", pictures.learning_image(self.log.rows))
         self.log.close()

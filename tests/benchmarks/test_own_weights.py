@@ -11,7 +11,7 @@ from benchmarks.own.failures import judge, worst_failures
 from benchmarks.own.found import find_all, found_file, pack, sizes_of, unpack
 from benchmarks.own.sheet import choose_photos, draw_sheet, write_sheet
 from benchmarks.peers.answers import Answers
-from benchmarks.peers.pictures import POLICIES, PictureSet
+from benchmarks.peers.images import POLICIES, ImageSet
 from benchmarks.peers.table import put_between_marks
 
 FACE = np.array([[2.0, 2.0, 12.0, 12.0]])
@@ -26,8 +26,8 @@ def answer(*boxes, scores=None):
 
 
 @pytest.fixture
-def pictures(tmp_path) -> PictureSet:
-    """Four pictures of 40x20 pixels, a face in each, ignored in the last."""
+def images(tmp_path) -> ImageSet:
+    """Four images of 40x20 pixels, a face in each, ignored in the last."""
     from PIL import Image
 
     photos = []
@@ -35,22 +35,22 @@ def pictures(tmp_path) -> PictureSet:
         photos.append(tmp_path / f"photo{index}.png")
         Image.fromarray(np.full((20, 40, 3), 60 * index, np.uint8)).save(photos[-1])
     ignored = [np.zeros(1, bool)] * 3 + [np.ones(1, bool)]
-    return PictureSet("wider", "Canned", photos, [FACE] * 4, ignored, None, POLICIES, np.arange(4))
+    return ImageSet("wider", "Canned", photos, [FACE] * 4, ignored, None, POLICIES, np.arange(4))
 
 
-def test_what_was_found_comes_back_from_its_file_and_is_not_searched_again(pictures, tmp_path):
+def test_what_was_found_comes_back_from_its_file_and_is_not_searched_again(images, tmp_path):
     searched = []
 
-    def find(picture, size, threshold):
-        searched.append(int(picture[0, 0, 0]))
+    def find(image, size, threshold):
+        searched.append(int(image[0, 0, 0]))
         if searched[-1] == 60:
             return (*NOTHING[:2], None)
         return answer(FACE[0], FACE[0] + 1)
 
     detector = Detector("x", "X", "abc", find, None, True, False, 1)
-    assert sizes_of(detector, pictures) == ["640"]
-    first = find_all(detector, pictures, "640", tmp_path / "found")
-    again = find_all(detector, pictures, "640", tmp_path / "found")
+    assert sizes_of(detector, images) == ["640"]
+    first = find_all(detector, images, "640", tmp_path / "found")
+    again = find_all(detector, images, "640", tmp_path / "found")
     assert searched == [0, 60, 120, 180]
     assert len(again.found[1][0]) == 0
     for index in range(4):
@@ -59,7 +59,7 @@ def test_what_was_found_comes_back_from_its_file_and_is_not_searched_again(pictu
     np.testing.assert_array_equal(again.found[2][0][1], FACE[0] + 1)
     # Other weights are looked up elsewhere.
     other = Detector("x", "X", "def", find, None, True, False, 1)
-    assert not found_file(tmp_path / "found", other, pictures, "640").is_file()
+    assert not found_file(tmp_path / "found", other, images, "640").is_file()
 
 
 def test_nothing_at_all_is_kept_too():
@@ -78,11 +78,11 @@ def test_a_face_is_missed_a_detection_wrong_and_ignored_faces_count_for_neither(
     assert not ignored.wrong.any() and not ignored.missed.any() and not ignored.valid.any()
 
 
-def test_the_worst_failures_name_photos(pictures):
+def test_the_worst_failures_name_photos(images):
     off = answer(FACE[0], FACE[0] + [25, 0, 25, 0], scores=[0.9, 0.95])
     near = answer(FACE[0] + 4, scores=[0.7])
     answers = Answers({0: off, 1: NOTHING, 2: near, 3: NOTHING}, [])
-    lines = worst_failures({"wider": answers}, {"wider": pictures}, count=3)
+    lines = worst_failures({"wider": answers}, {"wider": images}, count=3)
     assert [line.split(":")[0] for line in lines[:2]] == [
         "Canned, photo1.png",
         "Canned, photo2.png",
@@ -91,7 +91,7 @@ def test_the_worst_failures_name_photos(pictures):
     assert lines[2] == "Canned, photo0.png: false with 0.95, 10x10 pixels at (27, 2)"
     assert lines[3] == "2 false detections in all: 1 badly placed on a face"
     # What the rival finds at the same place is not named, being most likely a face.
-    lines = worst_failures({"wider": answers}, {"wider": pictures}, {"wider": answers}, count=3)
+    lines = worst_failures({"wider": answers}, {"wider": images}, {"wider": answers}, count=3)
     assert lines[2] == (
         "2 false detections in all: 1 badly placed on a face, 1 that YuNet makes too, 0 others"
     )
@@ -107,14 +107,14 @@ def test_photos_for_the_sheet_are_drawn_from_every_set_and_none_twice():
     assert len(set(drawn)) == 12 and keys == sorted(keys)
 
 
-def test_the_sheet_shows_missed_faces_red_and_keeps_to_its_size(pictures, tmp_path):
+def test_the_sheet_shows_missed_faces_red_and_keeps_to_its_size(images, tmp_path):
     blind = Answers(dict.fromkeys(range(4), NOTHING), [])
     seeing = Answers({i: answer(FACE[0]) for i in range(4)}, [])
     sheet = draw_sheet(
-        [("blind", {"wider": blind}), ("seeing", {"wider": seeing})], {"wider": pictures}, 4
+        [("blind", {"wider": blind}), ("seeing", {"wider": seeing})], {"wider": images}, 4
     )
     red = (sheet == np.array([255, 40, 40])).all(axis=2)
-    # Three faces count, in the left picture of each pair.
+    # Three faces count, in the left image of each pair.
     assert sheet.shape == (2 * (222 + 12), 3 * 820, 3) and red.any()
     assert not red[:, 404:808].any()
     assert write_sheet(tmp_path / "sheet.jpg", sheet) == 88

@@ -21,8 +21,8 @@ from benchmarks.peers.answers import (
 )
 from benchmarks.peers.asking import Asked, PeerError
 from benchmarks.peers.environments import last_line, size_of
+from benchmarks.peers.images import ImageSet, decoded, letterbox
 from benchmarks.peers.listing import ENVIRONMENTS, Peer, peers
-from benchmarks.peers.pictures import PictureSet, decoded, letterbox
 from benchmarks.peers.plot import accuracy_latency_plot, plot_points
 from benchmarks.peers.scores import accuracy, fit_of_boxes, point_errors, precision
 
@@ -60,8 +60,8 @@ def peer(tmp_path, monkeypatch) -> Peer:
 
 
 @pytest.fixture
-def pictures(tmp_path) -> PictureSet:
-    """Four pictures of 20x10 pixels, each one face that fills it."""
+def images(tmp_path) -> ImageSet:
+    """Four images of 20x10 pixels, each one face that fills it."""
     from PIL import Image
 
     photos = []
@@ -69,7 +69,7 @@ def pictures(tmp_path) -> PictureSet:
         photos.append(tmp_path / f"{index}.png")
         Image.fromarray(np.full((10, 20, 3), index, np.uint8)).save(photos[-1])
     box = np.array([[0.0, 0.0, 20.0, 10.0]])
-    return PictureSet(
+    return ImageSet(
         "fddb",
         "Canned",
         photos,
@@ -85,10 +85,10 @@ def ask(peer: Peer, tmp_path: Path) -> Asked:
     return Asked(peer, sys.executable, tmp_path / "log", core=timing.last_core())
 
 
-def test_what_a_library_prints_does_not_reach_the_answers(peer, pictures, tmp_path):
-    path, _ = decoded(pictures, 0, "original", tmp_path / "pixels")
+def test_what_a_library_prints_does_not_reach_the_answers(peer, images, tmp_path):
+    path, _ = decoded(images, 0, "original", tmp_path / "pixels")
     with ask(peer, tmp_path) as asked:
-        answer = asked.ask("detect", picture=str(path), lowest=True)
+        answer = asked.ask("detect", image=str(path), lowest=True)
         state = asked.ask("state")
     assert answer["boxes"] == [[0, 0, 20, 10], [1, 1, 3, 3]]
     assert answer["scores"] == [0.9, 0.1] and np.shape(answer["landmarks"]) == (2, 5, 2)
@@ -97,65 +97,63 @@ def test_what_a_library_prints_does_not_reach_the_answers(peer, pictures, tmp_pa
     assert state["cores"] == 1 and state["peak_bytes"] > 1e6
 
 
-def test_answers_are_kept_and_come_back_in_the_original_pictures_pixels(peer, pictures, tmp_path):
-    pictures = replace(pictures, subset=np.arange(4))
-    file = answers_file(peer, pictures, "letterbox", tmp_path)
+def test_answers_are_kept_and_come_back_in_the_original_images_pixels(peer, images, tmp_path):
+    images = replace(images, subset=np.arange(4))
+    file = answers_file(peer, images, "letterbox", tmp_path)
     stop_after = iter([True, True, False])
     with ask(peer, tmp_path) as asked:
-        whole = search(
-            asked, pictures, "letterbox", file, tmp_path / "px", lambda: next(stop_after)
-        )
+        whole = search(asked, images, "letterbox", file, tmp_path / "px", lambda: next(stop_after))
         assert not whole and len(read_answers(file).found) == 2
         with file.open("a") as stream:
             stream.write('{"index": 2, "sca')  # A stop in the middle of a line.
-        assert search(asked, pictures, "letterbox", file, tmp_path / "px", lambda: True)
+        assert search(asked, images, "letterbox", file, tmp_path / "px", lambda: True)
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     assert [line["index"] for line in lines] == [0, 1, 2, 3]
     answers = read_answers(file)
-    # 640 / 20: the box of the whole square is 20 pixels high in the picture's own.
+    # 640 / 20: the box of the whole square is 20 pixels high in the image's own.
     np.testing.assert_allclose(answers.found[2][0][0], [0, 0, 20, 20])
     np.testing.assert_allclose(answers.found[2][2][0], 1 / 32, atol=1e-6)
 
 
-def test_a_picture_that_fails_is_without_detections_and_counted(peer, pictures, tmp_path):
+def test_an_image_that_fails_is_without_detections_and_counted(peer, images, tmp_path):
     peer = replace(peer, options={"fails": 2})
-    file = answers_file(peer, pictures, "original", tmp_path)
+    file = answers_file(peer, images, "original", tmp_path)
     with ask(peer, tmp_path) as asked:
-        assert search(asked, pictures, "original", file, tmp_path / "px", lambda: True)
+        assert search(asked, images, "original", file, tmp_path / "px", lambda: True)
     answers = read_answers(file)
     assert answers.errors == ["ValueError: cannot see"] and len(answers.found[2][0]) == 0
-    assert precision(answers, pictures, range(4)) == pytest.approx(0.75)
+    assert precision(answers, images, range(4)) == pytest.approx(0.75)
 
 
-def test_a_peer_whose_first_picture_fails_is_given_up(peer, pictures, tmp_path):
+def test_a_peer_whose_first_image_fails_is_given_up(peer, images, tmp_path):
     peer = replace(peer, options={"fails": 1})
     with ask(peer, tmp_path) as asked, pytest.raises(PeerError, match="cannot see"):
-        search(asked, pictures, "original", tmp_path / "a", tmp_path / "px", lambda: True)
+        search(asked, images, "original", tmp_path / "a", tmp_path / "px", lambda: True)
 
 
-def test_a_peer_that_dies_is_told_by_its_exit_code(peer, pictures, tmp_path):
-    path, _ = decoded(pictures, 0, "original", tmp_path / "pixels")
+def test_a_peer_that_dies_is_told_by_its_exit_code(peer, images, tmp_path):
+    path, _ = decoded(images, 0, "original", tmp_path / "pixels")
     peer = replace(peer, options={"dies": True})
     with ask(peer, tmp_path) as asked, pytest.raises(PeerError, match="ended with 7"):
-        asked.ask("detect", picture=str(path), lowest=False)
+        asked.ask("detect", image=str(path), lowest=False)
 
 
-def test_a_peer_that_does_not_answer_is_ended(peer, pictures, tmp_path, monkeypatch):
+def test_a_peer_that_does_not_answer_is_ended(peer, images, tmp_path, monkeypatch):
     monkeypatch.setattr(Asked, "patience", 0.5)
-    path, _ = decoded(pictures, 0, "original", tmp_path / "pixels")
+    path, _ = decoded(images, 0, "original", tmp_path / "pixels")
     peer = replace(peer, options={"hangs": True})
     with ask(peer, tmp_path) as asked, pytest.raises(PeerError, match=r"no answer in 0\.5"):
-        asked.ask("detect", picture=str(path), lowest=False)
+        asked.ask("detect", image=str(path), lowest=False)
 
 
-def test_some_peers_search_a_subset_and_others_are_judged_on_it_too(pictures):
+def test_some_peers_search_a_subset_and_others_are_judged_on_it_too(images):
     some_only = Peer("some", "Some", "none", "x", subset=True)
-    assert wanted(some_only, pictures, "original") == [1, 3]
+    assert wanted(some_only, images, "original") == [1, 3]
     everybody = replace(some_only, subset=False)
-    assert wanted(everybody, pictures, "letterbox") == [1, 3]
-    assert wanted(everybody, pictures, "original") == [1, 3, 0, 2]
-    assert policies(replace(some_only, slow=True), pictures) == ("original",)
-    with_points = replace(pictures, points=[np.zeros((1, 5, 2))] * 4)
+    assert wanted(everybody, images, "letterbox") == [1, 3]
+    assert wanted(everybody, images, "original") == [1, 3, 0, 2]
+    assert policies(replace(some_only, slow=True), images) == ("original",)
+    with_points = replace(images, points=[np.zeros((1, 5, 2))] * 4)
     assert policies(replace(some_only, points=False), with_points) == ()
 
     def once(_):
@@ -164,15 +162,15 @@ def test_some_peers_search_a_subset_and_others_are_judged_on_it_too(pictures):
     right = (np.array([[0.0, 0, 20, 10]]), np.array([0.9]), None)
     nothing = (np.zeros((0, 4)), np.zeros(0), None)
     some = Answers({1: right, 3: nothing}, [])
-    figures = accuracy(lambda *_: some, [pictures], once, 0.5)["fddb"]["original"]
+    figures = accuracy(lambda *_: some, [images], once, 0.5)["fddb"]["original"]
     assert figures["ap"] is None and figures["subset"] == pytest.approx(0.5)
     everything = Answers({0: right, 1: right, 2: nothing, 3: right}, [])
-    figures = accuracy(lambda *_: everything, [pictures], once, 0.5)["fddb"]["original"]
+    figures = accuracy(lambda *_: everything, [images], once, 0.5)["fddb"]["original"]
     assert figures["ap"] == pytest.approx(0.75) and figures["subset"] == pytest.approx(1.0)
 
 
-def test_the_fit_of_boxes_tells_a_square_in_the_lower_part_of_a_tall_box(pictures):
-    tall = replace(pictures, boxes=[np.array([[0.0, 0, 10, 15]])] * 4)
+def test_the_fit_of_boxes_tells_a_square_in_the_lower_part_of_a_tall_box(images):
+    tall = replace(images, boxes=[np.array([[0.0, 0, 10, 15]])] * 4)
     square = (np.array([[0.0, 5, 10, 15]]), np.array([0.9]), None)
     fit = fit_of_boxes(Answers({i: square for i in range(4)}, []), tall, 0.5)
     assert fit == pytest.approx(
@@ -181,9 +179,9 @@ def test_the_fit_of_boxes_tells_a_square_in_the_lower_part_of_a_tall_box(picture
     assert fit_of_boxes(Answers({1: square}, []), tall, 0.95)["faces"] == 0
 
 
-def test_points_are_judged_above_the_peers_own_threshold(pictures):
+def test_points_are_judged_above_the_peers_own_threshold(images):
     truth = np.arange(10, dtype=float).reshape(1, 5, 2)
-    faces = replace(pictures, points=[truth] * 4)
+    faces = replace(images, points=[truth] * 4)
     box = np.array([[0.0, 0, 20, 10]])
     found = {i: (box, np.array([0.9 if i else 0.3]), truth + np.array([3, 4])) for i in range(4)}
     errors = point_errors(Answers(found, []), faces, 0.5)
@@ -192,14 +190,14 @@ def test_points_are_judged_above_the_peers_own_threshold(pictures):
     assert errors["failures"] == 1.0
 
 
-def test_a_letterboxed_picture_keeps_its_shape_and_lies_in_the_upper_left():
+def test_a_letterboxed_image_keeps_its_shape_and_lies_in_the_upper_left():
     square, scale = letterbox(np.full((30, 60, 3), 200, np.uint8), 40)
     assert square.shape == (40, 40, 3) and scale == pytest.approx(2 / 3)
     assert (square[:20] == 200).all() and (square[20:] == 128).all()
 
 
-def test_rounds_go_in_turns_and_slow_peers_take_part_in_few(peer, pictures, tmp_path):
-    path, _ = decoded(pictures, 0, "original", tmp_path / "pixels")
+def test_rounds_go_in_turns_and_slow_peers_take_part_in_few(peer, images, tmp_path):
+    path, _ = decoded(images, 0, "original", tmp_path / "pixels")
     slow = replace(peer, key="slow", slow=True)
     with ask(peer, tmp_path) as first, ask(slow, tmp_path) as second:
         measured = timing.rounds_in_turn(

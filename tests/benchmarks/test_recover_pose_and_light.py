@@ -1,4 +1,4 @@
-"""Descent through the renderer finds the pose and the light a picture was made with."""
+"""Descent through the renderer finds the pose and the light an image was made with."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from benchmarks.recover_pose_and_light import recover
 
 
 @pytest.mark.slow
-def test_pose_and_light_come_back_from_a_picture():
+def test_pose_and_light_come_back_from_an_image():
     errors = {name: (before, after) for name, before, after in recover(2, 48, 150, 0)["errors"]}
     assert errors["pose, degrees"][0] > 10
     for name in ("L_pixel", "pose, degrees", "place, % of the crop", "size, %"):

@@ -1,4 +1,4 @@
-"""Pictures in files, tars and tables, and a detector whose answers are known."""
+"""Images in files, tars and tables, and a detector whose answers are known."""
 
 import io
 import tarfile
@@ -7,16 +7,16 @@ import pytest
 from PIL import Image
 
 from retinaface_tf import RetinaFace
-from tests.helpers.bright_pixel import BrightPixelRuntime, picture
+from tests.helpers.bright_pixel import BrightPixelRuntime, image
 
 pytest.importorskip("pyarrow")
 
 
 def encoded(number):
-    """A picture of 64x(64 + number) pixels with number % 3 faces."""
+    """An image of 64x(64 + number) pixels with number % 3 faces."""
     cells = [(2, 2), (2, 5)][: number % 3]
     stream = io.BytesIO()
-    Image.fromarray(picture(64, 64 + number, *cells)).save(stream, "PNG")
+    Image.fromarray(image(64, 64 + number, *cells)).save(stream, "PNG")
     return stream.getvalue()
 
 
@@ -27,11 +27,11 @@ def detector():
 
 @pytest.fixture
 def folder(tmp_path):
-    """Seven pictures, the fourth (3.png) damaged."""
+    """Seven images, the fourth (3.png) damaged."""
     folder = tmp_path / "photos"
     folder.mkdir()
     for number in range(7):
-        content = b"no picture" if number == 3 else encoded(number)
+        content = b"no image" if number == 3 else encoded(number)
         (folder / f"{number}.png").write_bytes(content)
     return folder
 

@@ -20,9 +20,9 @@ from tests.bulk.conftest import write_tar
 
 pytest.importorskip("pyarrow")
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
-PICTURES, CORRUPT, DEADLY, SHARD = 60, (7, 31), 23, 5
+IMAGES, CORRUPT, DEADLY, SHARD = 60, (7, 31), 23, 5
 
-# Python runs this in each process; in those that read pictures, one picture kills.
+# Python runs this in each process; in those that read images, one image kills.
 SITE = """
 import os, signal, sys
 if "--engine" not in sys.argv:
@@ -61,7 +61,7 @@ def photos(tmp_path_factory, astronaut, public_weights):
     """Sixty pieces of a portrait, of many sizes; two are damaged."""
     folder = tmp_path_factory.mktemp("bulk") / "photos"
     folder.mkdir()
-    for number in range(PICTURES):
+    for number in range(IMAGES):
         piece = astronaut[: 260 + 2 * number, 120 : 400 - number]
         piece = cv2.resize(piece, None, fx=0.8, fy=0.8 + number / 200)
         content = cv2.imencode(".png", np.ascontiguousarray(piece[..., ::-1]))[1].tobytes()
@@ -162,9 +162,9 @@ def alive(pid):
 
 
 def check(command, plain, photos):
-    """All pictures are there once, as the plain loop answers them; the deadly one is written down."""
+    """All images are there once, as the plain loop answers them; the deadly one is written down."""
     results = list(read_results(command.out))
-    assert [r.index for r in results] == list(range(PICTURES))
+    assert [r.index for r in results] == list(range(IMAGES))
     assert [r.image for r in results] == [str(photos / name) for name in sorted(plain)]
     for result in results:
         name = Path(result.image).name
@@ -179,7 +179,7 @@ def check(command, plain, photos):
     assert sum(isinstance(r.answer, ImageError) for r in results) == len(CORRUPT) + 1
     assert not command.note.exists(), "a worker of litert imported TensorFlow"
     assert sorted(p.name for p in command.out.iterdir())[0] == "_manifest.json"
-    assert len(list(command.out.iterdir())) == 1 + PICTURES // SHARD
+    assert len(list(command.out.iterdir())) == 1 + IMAGES // SHARD
 
 
 def kill_and_resume(command, plain, photos):
@@ -190,11 +190,11 @@ def kill_and_resume(command, plain, photos):
         assert time.monotonic() < deadline, "workers live on without their driver"
         time.sleep(0.1)
     before = {path.name: path.stat().st_mtime_ns for path in command.files()}
-    assert 2 <= len(before) < PICTURES // SHARD
+    assert 2 <= len(before) < IMAGES // SHARD
     process = command.start()
     out, err = process.communicate(timeout=300)
     assert process.returncode == 1, err
-    assert f"{PICTURES - len(CORRUPT) - 1} images, {len(CORRUPT) + 1} unreadable" in out
+    assert f"{IMAGES - len(CORRUPT) - 1} images, {len(CORRUPT) + 1} unreadable" in out
     assert f"({len(before)} were there already)" in out
     for name, moment in before.items():
         assert (command.out / name).stat().st_mtime_ns == moment
@@ -229,7 +229,7 @@ def test_a_worker_killed_from_outside_loses_nothing(photos, plain, tmp_path):
     process.communicate(timeout=120)
     assert process.returncode == 1
     results = list(read_results(command.out))
-    assert [r.index for r in results] == list(range(PICTURES))
+    assert [r.index for r in results] == list(range(IMAGES))
     assert sum(isinstance(r.answer, ImageError) for r in results) == len(CORRUPT)
 
 

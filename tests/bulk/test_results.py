@@ -6,7 +6,7 @@ import pytest
 
 from retinaface_tf import Faces
 from retinaface_tf.bulk import read_results
-from retinaface_tf.bulk.bulk_image import Picture
+from retinaface_tf.bulk.bulk_image import BulkImage
 from retinaface_tf.bulk.results import ResultRows, read_report, shard_name
 from retinaface_tf.errors import DataError, ImageError
 
@@ -36,7 +36,7 @@ def test_what_is_written_is_read_bit_for_bit(rng, tmp_path, num_vertices):
     answers += [Faces.empty((1, 2), num_vertices), ImageError("Cannot read f: no.")]
     rows = ResultRows(100, num_vertices)
     for name, answer in zip("abcdef", answers):
-        rows.add(Picture("x.tar" if name == "c" else None, name, None), answer)
+        rows.add(BulkImage("x.tar" if name == "c" else None, name, None), answer)
     report = rows.report(3, "here/1")
     (tmp_path / shard_name(3)).write_bytes(rows.encode(report))
     found = list(read_results(tmp_path))
@@ -48,15 +48,15 @@ def test_what_is_written_is_read_bit_for_bit(rng, tmp_path, num_vertices):
             same(result.answer, answer)
         else:
             assert str(result.answer) == str(answer)
-    assert (report.pictures, report.faces, report.errors) == (6, 7, 2)
+    assert (report.images, report.faces, report.errors) == (6, 7, 2)
     assert read_report(tmp_path / shard_name(3)) == report
 
 
 def test_any_reader_of_parquet_sees_plain_lists_and_nulls(rng, tmp_path):
     rows = ResultRows(0)
     faces = random_faces(rng, 1)
-    rows.add(Picture(None, "a", None), faces)
-    rows.add(Picture(None, "b", None), "Cannot read b: it is empty.")
+    rows.add(BulkImage(None, "a", None), faces)
+    rows.add(BulkImage(None, "b", None), "Cannot read b: it is empty.")
     (tmp_path / shard_name(0)).write_bytes(rows.encode(rows.report(0, "w")))
     (tmp_path / "_manifest.json").write_text("{}")  # readers of folders pass by underscores
     good, bad = pq.read_table(tmp_path).to_pylist()
@@ -69,7 +69,7 @@ def test_any_reader_of_parquet_sees_plain_lists_and_nulls(rng, tmp_path):
 
 def test_names_that_are_not_utf8(tmp_path):
     rows = ResultRows(0)
-    rows.add(Picture(None, "caf\udce9.jpg", None), Faces.empty((1, 1)))
+    rows.add(BulkImage(None, "caf\udce9.jpg", None), Faces.empty((1, 1)))
     (tmp_path / shard_name(0)).write_bytes(rows.encode(rows.report(0, "w")))
     (result,) = read_results(tmp_path)
     assert result.image == "caf�.jpg"
@@ -79,7 +79,7 @@ def test_a_damaged_file_is_no_result(tmp_path):
     with pytest.raises(DataError, match="no results"):
         list(read_results(tmp_path))
     rows = ResultRows(0)
-    rows.add(Picture(None, "a", None), Faces.empty((1, 1)))
+    rows.add(BulkImage(None, "a", None), Faces.empty((1, 1)))
     path = tmp_path / shard_name(0)
     path.write_bytes(rows.encode(rows.report(0, "w"))[:-20])
     assert read_report(path) is None

@@ -60,7 +60,7 @@ def test_only_what_is_missing_or_damaged_is_done_again(folder, tmp_path):
     (out / f".{shard_name(2)}.1234").write_bytes(b"a worker was killed over this")
     kept = (out / shard_name(1)).stat().st_mtime_ns
     report = run(folder, out, batch_size=1)  # no option that results depend on
-    assert report.resumed == 1 and report.pictures == 7 and report.errors == 1
+    assert report.resumed == 1 and report.images == 7 and report.errors == 1
     assert (out / shard_name(1)).stat().st_mtime_ns == kept
     assert sorted(before) == sorted(path.name for path in out.iterdir())
 
@@ -98,7 +98,7 @@ def test_resuming_with_other_inputs_is_refused(folder, tmp_path):
     with pytest.raises(ConfigError, match=r"other inputs .*as many, but not the same"):
         run(folder, tmp_path / "out")
     (folder / "9.png").write_bytes(encoded(1))
-    with pytest.raises(ConfigError, match="pictures: 7 then, 8 now"):
+    with pytest.raises(ConfigError, match="images: 7 then, 8 now"):
         run(folder, tmp_path / "out")
 
 
@@ -155,7 +155,7 @@ def command(*arguments):
     return CliRunner().invoke(cli.app, ["detect", *map(str, arguments)])
 
 
-def test_the_command_counts_and_exits_with_1_where_a_picture_failed(folder, tmp_path):
+def test_the_command_counts_and_exits_with_1_where_an_image_failed(folder, tmp_path):
     arguments = (folder, "--engine", "loop", "--out", tmp_path / "out", "--shard-size", 3)
     result = command(*arguments)
     assert result.exit_code == 1
@@ -177,8 +177,8 @@ def test_the_command_counts_and_exits_with_1_where_a_picture_failed(folder, tmp_
         (["a.mp4", "--engine", "loop", "--out", "o"], "a.mp4 is a video"),
         (["a.jpg", "--shard-size", "3"], "--shard-size goes with an engine"),
         (["a.jpg", "--out", "o"], "--out goes with an engine"),
-        (["a.tar"], "a.tar holds many pictures"),
-        (["a.parquet"], "a.parquet holds many pictures"),
+        (["a.tar"], "a.tar holds many images"),
+        (["a.parquet"], "a.parquet holds many images"),
     ],
 )
 def test_what_does_not_make_sense_together_is_one_sentence(arguments, message):

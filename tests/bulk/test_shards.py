@@ -1,4 +1,4 @@
-"""Which pictures a bulk run means, and in what pieces."""
+"""Which images a bulk run means, and in what pieces."""
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,12 +10,12 @@ from tests.bulk.conftest import encoded, write_tar
 
 
 def contents(shards):
-    """(name, bytes or problem) of each picture."""
-    pictures = [picture for shard in shards for picture in shard.part.pictures()]
+    """(name, bytes or problem) of each image."""
+    pictures = [picture for shard in shards for picture in shard.part.images()]
     return [(p.name, p.problem or p.content) for p in pictures]
 
 
-def test_a_folder_in_pieces_that_hold_each_picture_once(folder):
+def test_a_folder_in_pieces_that_hold_each_image_once(folder):
     shards = list_shards([folder], rows=3)
     assert [s.part.count for s in shards] == [3, 3, 1]
     assert [s.first for s in shards] == [0, 3, 6]
@@ -32,14 +32,14 @@ def test_shards_travel_as_json(folder, tmp_path):
 
 
 @pytest.mark.parametrize("suffix, mode, pieces", [("tar", "w", [2, 2]), ("tar.gz", "w:gz", [4])])
-def test_pictures_of_a_tar_and_nothing_else_in_it(tmp_path, suffix, mode, pieces):
+def test_images_of_a_tar_and_nothing_else_in_it(tmp_path, suffix, mode, pieces):
     names = ["1.png", "1.json", "2.png", "4.txt", "0.png", "5.png"]
     path = write_tar(tmp_path / f"a.{suffix}", names, mode)
     shards = list_shards([path], rows=2)
     assert [s.part.count for s in shards] == pieces
     wanted = [(name, encoded(int(name[0]))) for name in names if name.endswith(".png")]
     assert contents(shards) == wanted
-    (first, *_) = shards[0].part.pictures()
+    (first, *_) = shards[0].part.images()
     assert first.source == str(path) and first.content.name == f"{path}/1.png"
 
 
@@ -63,7 +63,7 @@ def test_a_header_damaged_in_the_middle_is_no_end(tmp_path):
     path.write_bytes(whole)
     found = contents(list_shards([path], rows=10))
     assert [name for name, _ in found] == ["0.png", "1.png", ""]
-    assert "damaged behind its first 2 pictures" in found[-1][1]
+    assert "damaged behind its first 2 images" in found[-1][1]
 
 
 def write_table(path, **columns):
@@ -96,7 +96,7 @@ def test_columns_that_cannot_be_meant(tmp_path):
     with pytest.raises(ConfigError, match="several columns of bytes \\(a, b\\)"):
         list_shards([path], rows=1)
     assert contents(list_shards([path], rows=1, image_column="b")) == [("0", images[0])]
-    with pytest.raises(ConfigError, match="no column 'c' of encoded pictures"):
+    with pytest.raises(ConfigError, match="no column 'c' of encoded images"):
         list_shards([path], rows=1, image_column="c")
     with pytest.raises(ConfigError, match="no column 'd'"):
         list_shards([path], rows=1, image_column="a", name_column="d")
@@ -113,13 +113,13 @@ def test_inputs_that_are_not_there(tmp_path):
         with pytest.raises(ImageError, match="no such file"):
             list_shards([tmp_path / name], rows=1)
     write_tar(tmp_path / "empty.tar", [])
-    with pytest.raises(ImageError, match="no picture"):
+    with pytest.raises(ImageError, match="no image"):
         list_shards([tmp_path / "empty.tar"], rows=1)
     with pytest.raises(ConfigError, match="shard_size=0"):
         list_shards([tmp_path], rows=0)
 
 
-def test_the_digest_changes_with_the_pictures(folder):
+def test_the_digest_changes_with_the_images(folder):
     before = digest_shards(list_shards([folder], rows=3))
     assert digest_shards(list_shards([folder], rows=3)) == before
     assert digest_shards(list_shards([folder], rows=4)) != before

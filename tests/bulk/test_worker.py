@@ -1,4 +1,4 @@
-"""A worker that fails or dies: the picture that did it is found, left out and written down."""
+"""A worker that fails or dies: the image that did it is found, left out and written down."""
 
 import dataclasses
 
@@ -21,7 +21,7 @@ class Death(BaseException):
 
 
 class DeadlyDetector:
-    """Dies of some pictures."""
+    """Dies of some images."""
 
     def __init__(self, detector, deadly, error=Death):
         self.detector, self.deadly, self.error, self.searched = detector, deadly, error, []
@@ -64,7 +64,7 @@ def test_a_job_travels_as_json(job):
     assert Augmentation(**Job.from_json(job.to_json()).network.augmentation) == augmentation
 
 
-def test_a_shard_with_a_damaged_picture(folder, detector, tmp_path):
+def test_a_shard_with_a_damaged_image(folder, detector, tmp_path):
     (shard,) = list_shards([folder], rows=10)
     report = detect_shard(detector, shard, tmp_path / "out", batch_size=4)
     found = list(read_results(tmp_path / "out"))
@@ -72,11 +72,11 @@ def test_a_shard_with_a_damaged_picture(folder, detector, tmp_path):
     for number, result in enumerate(found):
         assert result.image == str(folder / f"{number}.png")
         if number == 3:
-            assert "3.png: it is not a picture" in str(result.answer)
+            assert "3.png: it is not an image" in str(result.answer)
         else:
             assert len(result.answer) == number % 3
             assert result.answer.image_size == (64, 64 + number)
-    assert (report.pictures, report.errors, report.faces) == (7, 1, 6)
+    assert (report.images, report.errors, report.faces) == (7, 1, 6)
 
 
 def test_problems_keep_their_place_among_answers(detector, tmp_path):
@@ -91,7 +91,7 @@ def test_problems_keep_their_place_among_answers(detector, tmp_path):
     assert kinds == [image is not None for image in images]
 
 
-def test_two_deaths_over_a_picture_tell_which_it_is(folder, detector, job):
+def test_two_deaths_over_an_image_tell_which_it_is(folder, detector, job):
     (shard,) = list_shards([folder], rows=10)
     deaths = 0
     while True:
@@ -101,24 +101,24 @@ def test_two_deaths_over_a_picture_tell_which_it_is(folder, detector, job):
             break
         except Death:
             deaths += 1
-    # One at full speed, then two for each of the deadly pictures.
+    # One at full speed, then two for each of the deadly images.
     assert deaths == 5
     found = answers(job)
     for name in ("2.png", "5.png"):
         assert str(found.pop(name)).endswith(f"{name}: every worker that tried died.")
     assert isinstance(found.pop("3.png"), ImageError)
     assert all(len(faces) == int(name[0]) % 3 for name, faces in found.items())
-    assert report.errors == 3 and report.pictures == 7
+    assert report.errors == 3 and report.images == 7
     assert not list((folder.parent / "out" / ATTEMPTS_FOLDER).iterdir())
 
 
-def test_a_programming_error_over_one_picture_is_treated_alike(folder, detector, job):
+def test_a_programming_error_over_one_image_is_treated_alike(folder, detector, job):
     (shard,) = list_shards([folder], rows=10)
     report = worker_of(job, DeadlyDetector(detector, ["2.png"], ValueError))(shard)
     assert report.errors == 2 and "every worker" in str(answers(job)["2.png"])
 
 
-def test_deaths_that_no_picture_explains_end_the_run(folder, detector, job):
+def test_deaths_that_no_image_explains_end_the_run(folder, detector, job):
     (shard,) = list_shards([folder], rows=10)
     everywhere = ["0.png", "1.png", "2.png", "4.png", "5.png"]
     for name in everywhere[:4]:  # never twice over the same

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from retinaface_tf import RetinaFace, cli
 from retinaface_tf.cli import detect as command
-from tests.helpers.bright_pixel import BrightPixelRuntime, picture
+from tests.helpers.bright_pixel import BrightPixelRuntime, image
 
 cli._register_commands()
 
@@ -28,9 +28,9 @@ def run(monkeypatch):
 def folder(tmp_path):
     folder = tmp_path / "photos"
     (folder / "more").mkdir(parents=True)
-    Image.fromarray(picture(90, 70, (3, 3))).save(folder / "one.png")
-    Image.fromarray(picture(64, 96, (2, 2), (2, 8))).save(folder / "more" / "two.png")
-    (folder / "broken.jpg").write_text("this is no picture")
+    Image.fromarray(image(90, 70, (3, 3))).save(folder / "one.png")
+    Image.fromarray(image(64, 96, (2, 2), (2, 8))).save(folder / "more" / "two.png")
+    (folder / "broken.jpg").write_text("this is no image")
     return folder
 
 
@@ -44,7 +44,7 @@ def test_a_table_for_people(run, folder):
     assert "one.png" in result.stdout and "1 face in 1 image" in result.stdout
 
 
-def test_json_lines_of_a_folder_with_a_broken_picture(run, folder, tmp_path):
+def test_json_lines_of_a_folder_with_a_broken_image(run, folder, tmp_path):
     out = tmp_path / "faces.jsonl"
     result = run(folder, "--json", out)
     assert result.exit_code == 1
@@ -92,7 +92,7 @@ def test_a_video_frame_by_frame(run, tmp_path):
     path = tmp_path / "clip.avi"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (96, 64))
     for _ in range(5):
-        writer.write(picture(64, 96, (2, 2)))
+        writer.write(image(64, 96, (2, 2)))
     writer.release()
     out = tmp_path / "faces.jsonl"
     result = run(path, "--json", out, "--draw", tmp_path / "drawn", "--frames", 3)
@@ -127,7 +127,7 @@ def test_listing_presets_needs_no_tensorflow():
     assert "lite" in result.stdout and "mobilenet0.25" in result.stdout
 
 
-def test_augmentation_options_search_a_picture_in_several_forms(run, folder, tmp_path):
+def test_augmentation_options_search_an_image_in_several_forms(run, folder, tmp_path):
     out = tmp_path / "faces.jsonl"
     options = ("--flip", "--rotations", "--vote", "--tiles", "64")
     result = run(folder / "one.png", "--json", out, *options)

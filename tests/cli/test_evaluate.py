@@ -37,7 +37,7 @@ def run(monkeypatch, tmp_path):
 
 @pytest.fixture
 def wider(tmp_path):
-    """An event of two pictures, with the four .mat files in the official layout."""
+    """An event of two images, with the four .mat files in the official layout."""
     images, gt = tmp_path / "images" / "0--event", tmp_path / "gt"
     images.mkdir(parents=True)
     gt.mkdir()
@@ -194,7 +194,7 @@ def mean_colour_embedder(path):
 
 @pytest.fixture
 def people(tmp_path):
-    """Ten people of one colour each, two pictures of each, and an embedder that sees the colour."""
+    """Ten people of one colour each, two images of each, and an embedder that sees the colour."""
     rng = np.random.default_rng(0)
     colors = rng.permutation(np.linspace(20, 230, 10))
     for person, color in enumerate(colors):
@@ -228,7 +228,7 @@ def test_verification_tells_people_apart(run, people):
         "verification", "--pairs", people / "pairs.txt", "--images", people / "lfw", "--embedder",
         people / "mean.onnx",
     )  # fmt: skip
-    assert "No face was found in 20 of 20 pictures" in result.output
+    assert "No face was found in 20 of 20 images" in result.output
 
 
 def test_templates_are_verified_as_in_ijbc(run, people):

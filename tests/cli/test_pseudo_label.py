@@ -25,7 +25,7 @@ def photos(tmp_path, astronaut):
     (folder / "nasa").mkdir(parents=True)
     cv2.imwrite(str(folder / "nasa/one.png"), astronaut[..., ::-1])
     cv2.imwrite(str(folder / "nasa/two.png"), astronaut[:, ::-1, ::-1])
-    (folder / "bad.jpg").write_bytes(b"no picture")
+    (folder / "bad.jpg").write_bytes(b"no image")
     (tmp_path / "kept").mkdir()
     return folder
 

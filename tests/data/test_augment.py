@@ -15,8 +15,8 @@ BOX = np.float32([30, 20, 70, 64])
 COLORS = np.uint8([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 0], [255, 0, 255]])
 
 
-def marked_picture(width=120, height=90) -> np.ndarray:
-    """A grey picture with a coloured 5x5 square around each of `POINTS`."""
+def marked_image(width=120, height=90) -> np.ndarray:
+    """A grey image with a coloured 5x5 square around each of `POINTS`."""
     image = np.full((height, width, 3), 128, np.uint8)
     for (x, y), color in zip(POINTS.astype(int), COLORS):
         image[y - 2 : y + 3, x - 2 : x + 3] = color
@@ -30,7 +30,7 @@ def where(image: np.ndarray, color) -> np.ndarray:
 
 
 def scene(image=None) -> Scene:
-    image = marked_picture() if image is None else image
+    image = marked_image() if image is None else image
     boxes = tf.constant(BOX[None])
     return Scene(tf.constant(image), boxes, tf.constant(POINTS[None]), tf.constant([False]))
 
@@ -48,7 +48,7 @@ def test_flip_moves_pixels_and_swaps_left_and_right():
 
 @pytest.mark.parametrize("turns", [0, 1, 2, 3])
 def test_turning_moves_points_with_their_pixels(turns):
-    turned = augment.rotate(scene(marked_picture(90, 90)), tf.constant(turns))
+    turned = augment.rotate(scene(marked_image(90, 90)), tf.constant(turns))
     for place, color in enumerate(COLORS):
         found = where(turned.image.numpy(), color)
         np.testing.assert_allclose(found, turned.landmarks.numpy()[0, place], atol=1)
@@ -60,7 +60,7 @@ def test_turning_moves_points_with_their_pixels(turns):
 @pytest.mark.parametrize("scale", [(0.5, 1.0), (1.0, 1.0), (1.3, 2.0)])
 def test_crops_keep_points_on_their_pixels(scale):
     config = AugmentConfig(crop_scale=scale, flip=0, photometric=0)
-    encoded = tf.io.encode_png(marked_picture())
+    encoded = tf.io.encode_png(marked_image())
     seen = 0
     for seed in range(12):
         result = load_and_augment(
@@ -101,7 +101,7 @@ def test_small_faces_are_ignored_and_the_seed_decides_everything():
     config = AugmentConfig(rotate=0.5, min_face_size=50, crop_scale=(0.9, 1.0))
     boxes = np.float32([BOX, [70, 60, 76, 66]])
     arguments = (
-        tf.io.encode_jpeg(marked_picture()),
+        tf.io.encode_jpeg(marked_image()),
         boxes,
         np.full((2, 5, 2), np.nan, np.float32),
         np.array([False, False]),
@@ -139,7 +139,7 @@ def test_a_crop_for_a_face_holds_it_at_sizes_of_every_octave():
         ).numpy()
         left, top, side = window
         assert (window == np.floor(window)).all() and 320 / 4 <= side <= 600
-        # Beyond the picture only where the window is larger than it.
+        # Beyond the image only where the window is larger than it.
         assert min(0, 500 - side) <= left <= max(0, 500 - side)
         assert min(0, 300 - side) <= top <= max(0, 300 - side)
         inside = [
@@ -155,7 +155,7 @@ def test_a_crop_for_a_face_holds_it_at_sizes_of_every_octave():
     assert (octaves[2:4] > 15).all()
 
 
-def test_pictures_without_a_face_are_cropped_as_ever(astronaut):
+def test_images_without_a_face_are_cropped_as_ever(astronaut):
     encoded = tf.io.encode_jpeg(astronaut)
     none = tf.zeros([0, 4]), tf.zeros([0, 5, 2]), tf.zeros([0], tf.bool)
     plain, sampled = (
@@ -167,7 +167,7 @@ def test_pictures_without_a_face_are_cropped_as_ever(astronaut):
     np.testing.assert_array_equal(plain.image, sampled.image)
 
 
-def test_shrunk_pictures_are_averaged_as_at_inference():
+def test_shrunk_images_are_averaged_as_at_inference():
     """Stripes of one pixel become grey, they do not turn into wider stripes."""
     stripes = np.zeros((400, 400, 3), np.uint8)
     stripes[:, ::2] = 255

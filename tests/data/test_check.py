@@ -1,4 +1,4 @@
-"""Every kind of bad label and picture is found, named and left out."""
+"""Every kind of bad label and image is found, named and left out."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ def folder(tmp_path, rng):
     pixels = rng.integers(0, 255, (60, 80, 3), dtype=np.uint8)
     (tmp_path / "good.jpg").write_bytes(encode_jpeg(pixels))
     (tmp_path / "cut.jpg").write_bytes(encode_jpeg(pixels)[:3000])
-    (tmp_path / "text.jpg").write_text("not a picture")
+    (tmp_path / "text.jpg").write_text("not an image")
     return tmp_path
 
 
@@ -44,18 +44,18 @@ def test_all_problems_are_named_and_skipped(folder):
         ("NaN in box", "good.jpg", 3),
         ("outside the image", "good.jpg", 4),
         ("landmarks outside the box", "good.jpg", 5),
-        ("undecodable picture", "cut.jpg", None),
-        ("undecodable picture", "text.jpg", None),
+        ("undecodable image", "cut.jpg", None),
+        ("undecodable image", "text.jpg", None),
         ("missing file", "none.jpg", None),
     ]
     (kept,) = result.images
     np.testing.assert_array_equal(kept.boxes, np.float32(boxes)[[0, 5, 6]])
     assert np.isfinite(kept.landmarks[[0, 2]]).all() and np.isnan(kept.landmarks[1]).all()
-    assert "2 undecodable picture" in result.summary()
-    assert "3 pictures and 4 faces are skipped" in result.summary()
+    assert "2 undecodable image" in result.summary()
+    assert "3 images and 4 faces are skipped" in result.summary()
 
 
-def test_headers_alone_miss_a_cut_picture(folder):
+def test_headers_alone_miss_a_cut_image(folder):
     images = [AnnotatedImage(folder / "cut.jpg", []), AnnotatedImage(folder / "good.jpg", [])]
     assert not check_images(images, decode=False).problems
     assert len(check_images(images).problems) == 1

@@ -16,7 +16,7 @@ from retinaface_tf.data.sources import EpochSlice, LabelledSource
 from retinaface_tf.errors import DataError
 from retinaface_tf.mesh.landmarks import five_of_vertices
 from retinaface_tf.mesh.topology import load_topology
-from tests.helpers.meshed_faces import meshed_picture, write_mesh_labels
+from tests.helpers.meshed_faces import meshed_image, write_mesh_labels
 
 EVERYTHING = AugmentConfig(crop_scale=(0.6, 1.6), flip=0.5, rotate=0.5)
 PART = EpochSlice(seed=1, epoch=0, steps=1, batch=3, end=3)
@@ -25,7 +25,7 @@ PART = EpochSlice(seed=1, epoch=0, steps=1, batch=3, end=3)
 @pytest.fixture(scope="module")
 def pictures():
     """Two with a mesh on the first of two faces, one without any."""
-    pairs = [meshed_picture(number) for number in range(3)]
+    pairs = [meshed_image(number) for number in range(3)]
     bare = pairs[2][1]
     pairs[2] = pairs[2][0], AnnotatedImage(bare.path, bare.boxes, bare.landmarks)
     return pairs
@@ -105,7 +105,7 @@ def test_batches_carry_the_meshes_there_are(pictures):
 
 def test_mesh_labels_join_the_faces_at_their_places(tmp_path):
     labels = read_mesh_labels(write_mesh_labels(tmp_path, 2), MeshLabelConfig())
-    known = meshed_picture(1)[1]
+    known = meshed_image(1)[1]
     # Annotators' boxes go up to the crown, and the order of the faces is another.
     boxes = known.boxes[::-1] - np.float32([0, 8, 0, 0])
     images = [
@@ -115,7 +115,7 @@ def test_mesh_labels_join_the_faces_at_their_places(tmp_path):
     joined, other = join_meshes(images, labels)
     assert joined.has_mesh.tolist() == [False, True] and not other.has_mesh.any()
     np.testing.assert_array_equal(joined.vertices[1], known.vertices[0])
-    with pytest.raises(DataError, match="other pictures"):
+    with pytest.raises(DataError, match="other images"):
         join_meshes(images[1:], labels)
 
 

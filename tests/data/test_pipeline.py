@@ -95,16 +95,16 @@ def test_workers_and_devices_share_each_global_batch(source):
         make(source).epoch(0, workers=3)
 
 
-def test_small_sets_repeat_and_pictures_without_faces_are_background(rng):
+def test_small_sets_repeat_and_images_without_faces_are_background(rng):
     pixels = rng.integers(0, 255, (50, 70, 3), dtype=np.uint8)
     source = LabelledSource([AnnotatedImage("empty.jpg", [])], [encode_jpeg(pixels)])
     (batch,) = batches(make(source, augment=AugmentConfig(rotate=1.0)).epoch(0))
     assert not batch["labels"].any() and batch["image_id"].tolist() == [0] * 4
-    with pytest.raises(DataError, match="no usable picture"):
+    with pytest.raises(DataError, match="no usable image"):
         LabelledSource([])
 
 
-def test_packed_pictures_come_back(pictures, tmp_path):
+def test_packed_images_come_back(pictures, tmp_path):
     images = []
     for encoded, image in pictures:
         path = tmp_path / image.path.name
@@ -143,7 +143,7 @@ def test_packed_pictures_come_back(pictures, tmp_path):
     assert (result.written, result.reused) == (2, 1) and verify_shards(folder) == []
 
 
-def test_enlarged_pictures_have_the_labels_of_the_plain_ones(source):
+def test_enlarged_images_have_the_labels_of_the_plain_ones(source):
     augment = AugmentConfig(photometric=0, face_sampling=0.5, face_sizes=(20, 60))
     plain, large = (
         batches(make(source, augment=augment, enlarged=factor).epoch(0)) for factor in (1, 2)

@@ -118,7 +118,7 @@ def test_navigation_leads_to_pages():
     assert tutorials <= set(listed)
 
 
-def test_picture_of_the_data_flow_is_the_scripts():
+def test_image_of_the_data_flow_is_the_scripts():
     assert data_flow.OUT.read_text() == data_flow.draw()
 
 

@@ -234,7 +234,7 @@ def test_an_events_figure_is_that_of_its_images_alone(rng):
     assert whole["1--e"] == pytest.approx(expected)
 
 
-def test_truth_with_boxes_of_resized_pictures_keeps_its_lists():
+def test_truth_with_boxes_of_resized_images_keeps_its_lists():
     truth = truth_of([A, B], [A], masks=[[True, False], [True]])
     small = truth.with_boxes({"0--event/0": np.array([A, B]) / 2})
     assert small.images == ("0--event/0",)

@@ -31,7 +31,7 @@ def network():
 
 
 @pytest.fixture(scope="session")
-def pictures():
+def images():
     """uint8 [4, 96, 160, 3]: smooth noise of several contrasts."""
     import cv2
 
@@ -41,11 +41,11 @@ def pictures():
 
 
 @pytest.fixture(scope="session")
-def expected(network, pictures):
-    """What Keras answers on `pictures`, as the runtimes give it."""
+def expected(network, images):
+    """What Keras answers on `images`, as the runtimes give it."""
     from retinaface_tf.inference.runtimes.keras import KerasRuntime
 
-    return KerasRuntime(network)(pictures)
+    return KerasRuntime(network)(images)
 
 
 @pytest.fixture(scope="session")
@@ -62,11 +62,11 @@ def tflite(network, files):
 
 
 @pytest.fixture(scope="session")
-def tflite_int8(network, pictures, files):
+def tflite_int8(network, images, files):
     from retinaface_tf.export.tflite import export_tflite
 
     return export_tflite(
-        network, files / "int8.tflite", size=SIZE, precision="int8", calibration=pictures
+        network, files / "int8.tflite", size=SIZE, precision="int8", calibration=images
     )
 
 

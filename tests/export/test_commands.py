@@ -77,7 +77,7 @@ def test_calibration_needs_a_folder_with_photos(tmp_path, rng):
         pixels = rng.integers(0, 256, (40 + number, 90, 3)).astype(np.uint8)
         Image.fromarray(pixels).save(tmp_path / f"{number:02d}.png")
         if number == 3:
-            with pytest.raises(ConfigError, match="holds 4 pictures"):
+            with pytest.raises(ConfigError, match="holds 4 images"):
                 CalibrationPhotos(tmp_path, (64, 64), (0, 0, 0))
     photos = CalibrationPhotos(tmp_path, (64, 64), (1, 2, 3), limit=10)
     assert [path.stem for path in photos.paths] == [f"{n:02d}" for n in range(0, 20, 2)]
@@ -95,7 +95,7 @@ def test_a_runtime_that_cannot_run_a_file_is_refused(tflite):
 
 
 @pytest.mark.slow
-def test_weights_are_converted_once(network, tmp_path, monkeypatch, pictures, expected):
+def test_weights_are_converted_once(network, tmp_path, monkeypatch, images, expected):
     from retinaface_tf.inference.runtimes import compiled
     from retinaface_tf.weights.hdf5 import save_weights
 
@@ -104,7 +104,7 @@ def test_weights_are_converted_once(network, tmp_path, monkeypatch, pictures, ex
     said = []
     runtime = open_runtime(weights, notify=said.append)
     assert runtime.name == "litert" and len(said) == 1
-    for got, want in zip(runtime(pictures), expected):
+    for got, want in zip(runtime(images), expected):
         np.testing.assert_allclose(got, want, atol=1e-4)
     monkeypatch.setattr(compiled.subprocess, "run", None)
     open_runtime(weights, notify=said.append)

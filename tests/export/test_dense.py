@@ -141,7 +141,7 @@ def test_the_detector_answers_as_before_the_branch_was_added(network, dense_netw
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
 
 
-def test_a_picture_without_faces_has_no_meshes(dense_network):
+def test_an_image_without_faces_has_no_meshes(dense_network):
     from retinaface_tf.inference.runtimes.keras import KerasRuntime
 
     faces = RetinaFace(KerasRuntime(dense_network), threshold=1.0).detect(

@@ -6,7 +6,7 @@ from retinaface_tf.export.equalize import equalize
 from retinaface_tf.models import build_retinaface
 
 
-def test_the_function_stays_and_the_ranges_even_out(network, pictures, expected):
+def test_the_function_stays_and_the_ranges_even_out(network, images, expected):
     import keras
 
     from retinaface_tf.inference.runtimes.keras import KerasRuntime
@@ -21,13 +21,13 @@ def test_the_function_stays_and_the_ranges_even_out(network, pictures, expected)
     norm.beta.assign(np.asarray(norm.beta) * factors)
     depthwise.kernel.assign(np.asarray(depthwise.kernel) / factors[:, None])
 
-    level = equalize(stretched, pictures)
-    for got, want in zip(KerasRuntime(level)(pictures), expected):
+    level = equalize(stretched, images)
+    for got, want in zip(KerasRuntime(level)(images), expected):
         np.testing.assert_allclose(got, want, atol=2e-4)
 
     def widths(model):
         part = keras.Model(model.inputs, model.get_layer("block1_pointwise_bn").output)
-        values = np.asarray(part(pictures.astype(np.float32)))
+        values = np.asarray(part(images.astype(np.float32)))
         return np.abs(values).max(axis=(0, 1, 2))
 
     before, after = widths(stretched), widths(level)
@@ -35,7 +35,7 @@ def test_the_function_stays_and_the_ranges_even_out(network, pictures, expected)
     assert after.max() / after.min() < 1.01
 
 
-def test_the_given_network_is_not_touched(network, pictures):
+def test_the_given_network_is_not_touched(network, images):
     before = [np.array(w) for w in network.weights]
-    equalize(network, pictures[:1])
+    equalize(network, images[:1])
     assert all((a == np.asarray(b)).all() for a, b in zip(before, network.weights))

@@ -33,7 +33,7 @@ def test_faces_of_the_graph_are_those_of_numpy(onnx, network, pictures, tmp_path
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), providers=["CPUExecutionProvider"]
     )
-    # A black picture in between: one without faces must not shift its neighbours' rows.
+    # A black image in between: one without faces must not shift its neighbours' rows.
     batch = np.concatenate([pictures[:2], np.zeros_like(pictures[:1]), pictures[2:]])
     names = ["boxes", "scores", "landmarks", "num_faces"]
     outputs = session.run(names, {"image": batch.astype(np.float32)})

@@ -56,7 +56,7 @@ def test_the_operator_equals_the_layer(opset):
         np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
-def test_padding_that_follows_the_picture_is_refused():
+def test_padding_that_follows_the_image_is_refused():
     with pytest.raises(ConfigError, match="no form as DeformConv"):
         converted(network(padding="same"), 19)
 

@@ -57,7 +57,7 @@ def test_what_does_not_fit_is_left_alone(rng):
     nodes["Pad"].attribute.append(helper.make_attribute("mode", "reflect"))
     nodes["Concat"].input[3] = "other"
     model.graph.node.insert(5, helper.make_node("Neg", ["map"], ["other"]))
-    # The normalised picture is read twice, so it cannot be moved away.
+    # The normalised image is read twice, so it cannot be moved away.
     model.graph.output.append(helper.make_tensor_value_info("sum", TensorProto.FLOAT, []))
     model.graph.node.append(helper.make_node("ReduceSum", ["centred"], ["sum"]))
     kinds = [node.op_type for node in model.graph.node]

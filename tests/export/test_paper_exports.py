@@ -53,7 +53,7 @@ def five_levels():
 
 
 @pytest.fixture(scope="module")
-def pictures(rng_module):
+def images(rng_module):
     return rng_module.integers(0, 256, (2, *SIZE, 3)).astype(np.uint8)
 
 
@@ -62,49 +62,49 @@ def rng_module():
     return np.random.default_rng(9)
 
 
-def check_equal(runtime, network, pictures):
-    outputs, expected = runtime(pictures), KerasRuntime(network)(pictures)
+def check_equal(runtime, network, images):
+    outputs, expected = runtime(images), KerasRuntime(network)(images)
     for found, wanted in zip(outputs, expected):
         assert found.shape == wanted.shape and np.ptp(wanted) > 0.1
         np.testing.assert_allclose(found, wanted, atol=1e-4)
 
 
-def test_taps_are_displaced(network, pictures):
+def test_taps_are_displaced(network, images):
     layer = network.get_layer("p5_context_3x3_conv")
-    features = keras.Model(network.input, layer.input)(pictures)
+    features = keras.Model(network.input, layer.input)(images)
     offsets, _ = layer.predict_offsets(features)
     assert 0.3 < np.std(offsets) < 3
 
 
 @pytest.mark.slow
-def test_tflite_at_any_size(network, pictures, tmp_path, rng_module):
+def test_tflite_at_any_size(network, images, tmp_path, rng_module):
     from retinaface_tf.export.tflite import export_tflite
     from retinaface_tf.inference.runtimes.litert import LiteRTRuntime
 
     path = export_tflite(network, tmp_path / "all.tflite", size=SIZE)
     runtime = LiteRTRuntime(path, threads=1)
-    check_equal(runtime, network, pictures)
+    check_equal(runtime, network, images)
     # P5 of the second has 6x4 cells, whose clamped integers a converter once took for a ReLU6.
     for shape in ((64, 64), (192, 128)):
         check_equal(runtime, network, rng_module.integers(0, 256, (1, *shape, 3)).astype(np.uint8))
-    faces = RetinaFace(runtime, threshold=0.0).detect(pictures[0])
+    faces = RetinaFace(runtime, threshold=0.0).detect(images[0])
     assert len(faces) and np.isfinite(faces.boxes).all()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("opset", [17, 19])
-def test_onnx_at_any_size(network, pictures, opset, tmp_path, rng_module):
+def test_onnx_at_any_size(network, images, opset, tmp_path, rng_module):
     pytest.importorskip("tf2onnx")
     from retinaface_tf.export.onnx import export_onnx
     from retinaface_tf.inference.runtimes.onnx import OnnxRuntime
 
     runtime = OnnxRuntime(export_onnx(network, tmp_path / "all.onnx", opset=opset))
-    check_equal(runtime, network, pictures)
+    check_equal(runtime, network, images)
     check_equal(runtime, network, rng_module.integers(0, 256, (1, 75, 131, 3)).astype(np.uint8))
 
 
 @pytest.mark.slow
-def test_cascade_of_five_levels(five_levels, pictures, tmp_path):
+def test_cascade_of_five_levels(five_levels, images, tmp_path):
     from retinaface_tf.export.onnx import export_onnx
     from retinaface_tf.export.tflite import export_tflite
     from retinaface_tf.inference.runtimes.litert import LiteRTRuntime
@@ -113,6 +113,6 @@ def test_cascade_of_five_levels(five_levels, pictures, tmp_path):
     check_equal(
         LiteRTRuntime(export_tflite(five_levels, tmp_path / "x.tflite", size=SIZE)),
         five_levels,
-        pictures,
+        images,
     )
-    check_equal(OnnxRuntime(export_onnx(five_levels, tmp_path / "x.onnx")), five_levels, pictures)
+    check_equal(OnnxRuntime(export_onnx(five_levels, tmp_path / "x.onnx")), five_levels, images)

@@ -27,50 +27,50 @@ def lite():
     return network
 
 
-def check_equal(runtime, network, pictures, tolerance=1e-4):
-    for found, wanted in zip(runtime(pictures), KerasRuntime(network)(pictures)):
+def check_equal(runtime, network, images, tolerance=1e-4):
+    for found, wanted in zip(runtime(images), KerasRuntime(network)(images)):
         assert found.shape == wanted.shape and np.ptp(wanted) > 0.1
         np.testing.assert_allclose(found, wanted, atol=tolerance * max(1, np.abs(wanted).max()))
 
 
-def test_tflite_at_any_size(lite, pictures, tmp_path, rng):
+def test_tflite_at_any_size(lite, images, tmp_path, rng):
     from retinaface_tf.export.tflite import export_tflite
     from retinaface_tf.inference.runtimes.litert import LiteRTRuntime
 
     runtime = LiteRTRuntime(export_tflite(lite, tmp_path / "lite.tflite", size=SIZE), threads=1)
-    check_equal(runtime, lite, pictures)
+    check_equal(runtime, lite, images)
     check_equal(runtime, lite, rng.integers(0, 256, (1, 192, 64, 3)).astype(np.uint8))
 
 
-def test_int8_stays_near(lite, pictures, tmp_path):
+def test_int8_stays_near(lite, images, tmp_path):
     from retinaface_tf.export.tflite import export_tflite
     from retinaface_tf.inference.runtimes.litert import LiteRTRuntime
 
     path = tmp_path / "lite8.tflite"
-    export_tflite(lite, path, size=SIZE, precision="int8", calibration=pictures)
-    check_equal(LiteRTRuntime(path, threads=1), lite, pictures, tolerance=0.1)
+    export_tflite(lite, path, size=SIZE, precision="int8", calibration=images)
+    check_equal(LiteRTRuntime(path, threads=1), lite, images, tolerance=0.1)
 
 
-def test_onnx_at_any_size(lite, pictures, tmp_path, rng):
+def test_onnx_at_any_size(lite, images, tmp_path, rng):
     pytest.importorskip("tf2onnx")
     from retinaface_tf.export.onnx import export_onnx
     from retinaface_tf.inference.runtimes.onnx import OnnxRuntime
 
     runtime = OnnxRuntime(export_onnx(lite, tmp_path / "lite.onnx"))
-    check_equal(runtime, lite, pictures)
+    check_equal(runtime, lite, images)
     check_equal(runtime, lite, rng.integers(0, 256, (1, 75, 131, 3)).astype(np.uint8))
 
 
-def test_equalisation_keeps_the_function(lite, pictures):
+def test_equalisation_keeps_the_function(lite, images):
     from retinaface_tf.export.equalize import equalize
 
-    level = equalize(lite, pictures)
-    check_equal(KerasRuntime(level), lite, pictures, tolerance=2e-4)
+    level = equalize(lite, images)
+    check_equal(KerasRuntime(level), lite, images, tolerance=2e-4)
 
     # Nothing stands between a unit's two convolutions: each channel gets all of the range.
     def spread(network):
         part = keras.Model(network.input, network.get_layer("block3_1_pointwise").output)
-        ranges = np.abs(np.asarray(part(pictures.astype(np.float32)))).max(axis=(0, 1, 2))
+        ranges = np.abs(np.asarray(part(images.astype(np.float32)))).max(axis=(0, 1, 2))
         return ranges.max() / ranges.min()
 
     assert spread(lite) > 1.5 and spread(level) < 1.01

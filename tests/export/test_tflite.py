@@ -142,7 +142,7 @@ def test_smaller_weights(network, pictures, expected, tflite, tmp_path, precisio
 
 
 @pytest.mark.slow
-def test_a_size_that_is_no_multiple_is_fixed_and_pictures_are_fitted(network, tmp_path, astronaut):
+def test_a_size_that_is_no_multiple_is_fixed_and_images_are_fitted(network, tmp_path, astronaut):
     path = export_tflite(network, tmp_path / "x.tflite", size=(90, 120), input_dtype="uint8")
     runtime = LiteRTRuntime(path)
     assert runtime.fixed_shape == (90, 120) and runtime.metadata.input_dtype == "uint8"

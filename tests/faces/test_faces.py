@@ -34,7 +34,7 @@ def test_to_dict_is_the_line_of_the_contract(faces):
     assert np.shape(line["faces"][1]["landmarks"]) == (5, 2)
 
 
-def test_drawing_leaves_the_picture_alone(faces):
+def test_drawing_leaves_the_image_alone(faces):
     image = np.zeros((120, 160, 3), np.uint8)
     drawn = faces.draw(image)
     assert not image.any() and drawn[20, 40].any() and drawn.shape == image.shape
@@ -49,7 +49,7 @@ def test_unknown_points_are_not_drawn(faces):
 
 
 def test_aligned_crops_put_the_points_on_the_template(faces):
-    # A picture whose colour is its coordinate shows where each crop pixel came from.
+    # An image whose colour is its coordinate shows where each crop pixel came from.
     x, y = np.meshgrid(np.arange(160), np.arange(120))
     image = np.stack([x, y, np.zeros_like(x)], axis=-1).astype(np.uint8)
     crops = faces[:1].align(image)

@@ -63,7 +63,7 @@ def test_drawing_colours_the_mesh_and_nothing_far_from_it(faces):
     assert not changed[:, int(x2) + 3 : int(faces.boxes[1, 0]) - 3].any()
 
 
-def test_a_mesh_beyond_the_picture_is_cut_off(faces):
+def test_a_mesh_beyond_the_image_is_cut_off(faces):
     image = np.zeros((60, 60, 3), np.uint8)
     assert faces.draw(image).shape == image.shape
 

@@ -30,7 +30,7 @@ class BrightPixelRuntime:
 
 
 def picture(height, width, *spots):
-    """A black picture with white 8x8 cells at (row, column) of the stride-8 map."""
+    """A black image with white 8x8 cells at (row, column) of the stride-8 map."""
     image = np.zeros((height, width, 3), np.uint8)
     for row, column in spots:
         image[8 * row : 8 * row + 8, 8 * column : 8 * column + 8] = 255

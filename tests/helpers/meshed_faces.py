@@ -1,4 +1,4 @@
-"""Pictures with posed, coloured mean faces whose vertices are known: tiny data for the dense terms."""
+"""Images with posed, coloured mean faces whose vertices are known: tiny data for the dense terms."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from retinaface_tf.mesh.topology import load_topology
 from retinaface_tf.reconstruction.synthetic_meshes import random_shapes
 
 
-def meshed_picture(number: int, side: int = 96) -> tuple[bytes, AnnotatedImage]:
-    """A picture of two faces: the first one has a mesh, the second has boxes and points only."""
+def meshed_image(number: int, side: int = 96) -> tuple[bytes, AnnotatedImage]:
+    """An image of two faces: the first one has a mesh, the second has boxes and points only."""
     rng = np.random.default_rng((7, number))
     topology = load_topology()
     pixels = rng.integers(90, 120, (side, side, 3)).astype(np.uint8)
@@ -43,7 +43,7 @@ def meshed_picture(number: int, side: int = 96) -> tuple[bytes, AnnotatedImage]:
 
 
 def write_mesh_labels(folder: Path, count: int, side: int = 96) -> Path:
-    """Such pictures and labels of them, as `data label-mesh` writes them: the folder of the labels.
+    """Such images and labels of them, as `data label-mesh` writes them: the folder of the labels.
 
     The second face of each is one that the landmark model was not sure of.
     """
@@ -52,7 +52,7 @@ def write_mesh_labels(folder: Path, count: int, side: int = 96) -> Path:
     rows = {"image": [], "boxes": [], "landmarks": [], "vertices": []}
     paths = []
     for number in range(count):
-        encoded, image = meshed_picture(number, side)
+        encoded, image = meshed_image(number, side)
         paths.append(folder / image.path)
         paths[-1].write_bytes(encoded)
         rows["image"] += [number] * 2

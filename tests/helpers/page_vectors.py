@@ -37,8 +37,8 @@ def write(folder: Path) -> None:
         (folder / f"{name}.json").write_text(json.dumps(values))
 
 
-def write_pictures(folder: Path, astronaut: np.ndarray) -> None:
-    """Pictures that a page may read otherwise than Python: turned by EXIF, transparent, large."""
+def write_images(folder: Path, astronaut: np.ndarray) -> None:
+    """Images that a page may read otherwise than Python: turned by EXIF, transparent, large."""
     from PIL import Image
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -183,7 +183,7 @@ def shrinking() -> list[dict]:
 
 
 def placements() -> list[dict]:
-    """Sizes at which pictures of various shapes are searched, copies for close-ups included."""
+    """Sizes at which images of various shapes are searched, copies for close-ups included."""
     cases = []
     notes = {CONFIG: NOTE, YUNET: ModelMetadata(config=YUNET, input_size=(480, 640)).to_dict()}
     for height, width in [
@@ -206,7 +206,7 @@ def placements() -> list[dict]:
 
 
 def close_ups() -> list[dict]:
-    """Faces of a picture and of its copy, large ones among them, joined."""
+    """Faces of an image and of its copy, large ones among them, joined."""
     random = np.random.default_rng(4)
     cases = []
     for original, content in (((1500, 2000), (1500, 2000)), ((3000, 4000), (1536, 2048))):

@@ -40,7 +40,7 @@ class KnownTensors(dict):
 
 
 class Arithmetic:
-    """float64, one picture, [C, H, W]."""
+    """float64, one image, [C, H, W]."""
 
     def __init__(self, tensors):
         self.tensors = tensors
@@ -176,7 +176,7 @@ class OnnxWriter:
         return self._node("Concat", parts, sum(self.widths[p] for p in parts), axis=1)
 
     def upsample(self, x, like):
-        # For pictures whose sides are multiples of 32, where the scale is just two.
+        # For images whose sides are multiples of 32, where the scale is just two.
         scales = self._scalar_free(np.array([1, 1, 2, 2], np.float32))
         return self._node(
             "Resize",

@@ -1,4 +1,4 @@
-"""Pictures of every kind people have, checked against values chosen here or decoded by others."""
+"""Images of every kind people have, checked against values chosen here or decoded by others."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def colours() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def photo() -> np.ndarray:
-    """A smooth random picture, 48 x 64."""
+    """A smooth random image, 48 x 64."""
     small = np.random.default_rng(7).integers(0, 256, (6, 8, 3), dtype=np.uint8)
     return cv2.resize(small, (64, 48), interpolation=cv2.INTER_CUBIC)
 
@@ -258,7 +258,7 @@ def test_exif_orientation(kind, mode, orientation, photo):
     assert expected.shape == ((48, 64, 3) if orientation < 5 else (64, 48, 3))
 
 
-def test_damaged_exif_does_not_cost_the_picture(photo):
+def test_damaged_exif_does_not_cost_the_image(photo):
     data = encoded(Image.fromarray(photo), "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\x01\x12")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -320,12 +320,12 @@ def test_extreme_shapes_are_read(shape):
         (np.array(7, np.uint8), ["()"]),
     ],
 )
-def test_arrays_that_are_no_pictures(array, words):
+def test_arrays_that_are_no_images(array, words):
     message = refusal(array)
     assert all(word in message for word in words), message
 
 
-def test_things_that_are_no_pictures():
+def test_things_that_are_no_images():
     for thing in (None, 7, [1, 2], object()):
         assert "path" in refusal(thing)
     assert "empty" in refusal(Image.new("RGB", (0, 5)))
@@ -364,7 +364,7 @@ def test_unreadable_file(tmp_path, monkeypatch):
     ("name", "content", "word"),
     [
         ("empty.jpg", b"", "empty"),
-        ("text.jpg", b"This is no picture. Really.\n" * 40, "not a picture"),
+        ("text.jpg", b"This is no image. Really.\n" * 40, "not an image"),
         ("page.png", b"\n<!DOCTYPE html><html></html>", "HTML"),
         ("logo.png", b'<?xml version="1.0"?>\n<svg xmlns="x"></svg>', "SVG"),
         ("paper.jpg", b"%PDF-1.7\n", "PDF"),
@@ -380,7 +380,7 @@ def test_unreadable_file(tmp_path, monkeypatch):
         ("start.bmp", b"BM", "BMP"),
     ],
 )
-def test_files_that_are_no_pictures(tmp_path, name, content, word):
+def test_files_that_are_no_images(tmp_path, name, content, word):
     path = tmp_path / name
     path.write_bytes(content)
     message = refusal(path)
@@ -415,7 +415,7 @@ def test_png_with_a_wrong_checksum_is_refused(chunk, photo):
     assert "damaged" in refusal(bytes(data))
 
 
-def test_large_pictures_are_refused_by_their_header(photo):
+def test_large_images_are_refused_by_their_header(photo):
     assert read_image(photo, max_pixels=48 * 64) is photo
     for source in (
         photo,
@@ -553,7 +553,7 @@ def test_listing(tmp_path, monkeypatch):
         (Path("a.png"), Path("a_2.png")),
     ]
     (tmp_path / "none").mkdir()
-    with pytest.raises(ImageError, match="none: the folder holds no pictures"):
+    with pytest.raises(ImageError, match="none: the folder holds no images"):
         list_images(["none"])
     with pytest.raises(ImageError, match="no file matches"):
         list_images(["*.tiff"])

@@ -21,7 +21,7 @@ def detector(runtime):
     return RetinaFace(runtime)
 
 
-def test_one_picture_in_one_answer_out(detector):
+def test_one_image_in_one_answer_out(detector):
     faces = detector.detect(picture(100, 120, (5, 6)))
     np.testing.assert_array_equal(faces.boxes, [[36, 28, 68, 60]])
     np.testing.assert_array_equal(faces.landmarks[0], [[52, 44]] * 5)
@@ -36,12 +36,12 @@ def test_a_list_keeps_its_order_whatever_the_sizes(detector, rng):
     assert [a.image_size for a in answers] == [tuple(s) for s in sizes]
 
 
-def test_pictures_of_one_shape_share_a_batch(detector, runtime):
+def test_images_of_one_shape_share_a_batch(detector, runtime):
     detector.detect([picture(96, 96)] * 10, batch_size=8)
     assert [shape[0] for shape in runtime.shapes] == [8, 2]
 
 
-def test_large_pictures_go_in_smaller_batches(detector, runtime):
+def test_large_images_go_in_smaller_batches(detector, runtime):
     detector.detect([picture(1536, 2048)] * 5, batch_size=8)
     assert max(shape[0] for shape in runtime.shapes if shape[1] >= 1536) == 2
 
@@ -56,15 +56,15 @@ def test_paths_bytes_arrays_and_pil_images_agree(detector, tmp_path):
         np.testing.assert_array_equal(detector.detect(source).boxes, [[12, 12, 44, 44]])
 
 
-def test_one_bad_picture_costs_only_its_own_answer(detector):
-    images = [picture(64, 64, (2, 2)), b"not a picture", picture(64, 64)]
+def test_one_bad_image_costs_only_its_own_answer(detector):
+    images = [picture(64, 64, (2, 2)), b"not an image", picture(64, 64)]
     answers = detector.detect(images, on_error="return")
     assert len(answers[0]) == 1 and isinstance(answers[1], ImageError) and len(answers[2]) == 0
     with pytest.raises(BatchError, match="1 of 3") as caught:
         detector.detect(images)
     assert len(caught.value.results[0]) == 1
     with pytest.raises(ImageError):
-        detector.detect(b"not a picture")
+        detector.detect(b"not an image")
 
 
 def test_streams_are_lazy_and_bounded(detector):

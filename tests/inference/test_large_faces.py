@@ -16,7 +16,7 @@ from retinaface_tf.presets import YUNET
 
 
 class WhiteSquareRuntime:
-    """Finds the white square of a picture with the anchor that is nearest to it, if any is near.
+    """Finds the white square of an image with the anchor that is nearest to it, if any is near.
 
     As a network does, it answers for faces up to 1.3 times its largest anchor.
     """
@@ -111,7 +111,7 @@ def test_cells_without_anchors_of_chosen_sizes_reach_as_far(runtime, size, copie
     np.testing.assert_array_equal(joined.boxes, own.boxes)
 
 
-def test_huge_pictures_have_copies_of_copies(runtime):
+def test_huge_images_have_copies_of_copies(runtime):
     image = square(4000, 4000, 100, 100, 3800)
     faces = RetinaFace(runtime).detect(image, size="original")
     np.testing.assert_allclose(faces.boxes, [[100, 100, 3900, 3900]], atol=16)
@@ -131,7 +131,7 @@ def test_a_runtime_of_one_size_makes_no_copies(runtime):
     assert len(runtime.shapes) == 1
 
 
-def test_pictures_of_a_batch_keep_their_own_faces(runtime):
+def test_images_of_a_batch_keep_their_own_faces(runtime):
     images = [square(1080, 1080, 20 * i, 20 * i, 900) for i in range(4)]
     images[2:2] = [square(480, 640, 50, 60, 70)]
     answers = RetinaFace(runtime).detect(images)

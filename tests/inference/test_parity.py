@@ -28,7 +28,7 @@ def reference(detector):
 
 
 def crops(astronaut):
-    """Twenty pictures of different sizes, most not a multiple of any stride."""
+    """Twenty images of different sizes, most not a multiple of any stride."""
     rng = np.random.default_rng(5)
     for _ in range(20):
         size = (int(rng.integers(60, 700)), int(rng.integers(250, 900)))

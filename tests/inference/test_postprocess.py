@@ -35,7 +35,7 @@ def prepared(height, width, scale=1.0):
     return Prepared(pixels, (scale, scale), (round(height / scale), round(width / scale)))
 
 
-def test_a_face_comes_back_in_pixels_of_the_original_picture():
+def test_a_face_comes_back_in_pixels_of_the_original_image():
     box, marks = [10, 12, 40, 50], [[18, 25], [32, 25], [25, 33], [19, 42], [31, 42]]
     outputs = outputs_for([box], [marks], (64, 96))
     faces = read_faces(
@@ -53,7 +53,7 @@ def test_boxes_are_clipped_and_boxes_in_the_padding_are_dropped():
     np.testing.assert_allclose(faces.boxes, [[0, 0, 30, 30]], atol=1e-3)
 
 
-def test_wild_codes_stay_inside_the_picture(rng):
+def test_wild_codes_stay_inside_the_image(rng):
     shape = (len(generate_anchors(CONFIG.levels, 64, 64)),)
     outputs = RawOutputs(
         np.full((1, *shape), 0.9, np.float32),

@@ -37,7 +37,7 @@ def test_senseless_sizes_are_refused(size):
         target_size(100, 100, size)
 
 
-def test_a_picture_too_large_to_search_names_the_remedy():
+def test_an_image_too_large_to_search_names_the_remedy():
     with pytest.raises(ImageError, match="smaller size"):
         target_size(9000, 9000, "original")
 
@@ -56,7 +56,7 @@ def test_bad_size_on_the_command_line(text):
         parse_size(text)
 
 
-def test_buckets_hold_the_picture_and_are_few():
+def test_buckets_hold_the_image_and_are_few():
     sides = np.arange(1, 2049)
     padded = np.array([bucket_side(int(s)) for s in sides])
     assert (padded >= sides).all() and (padded % 32 == 0).all()

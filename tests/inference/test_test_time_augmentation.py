@@ -10,7 +10,7 @@ from retinaface_tf.inference.detector import RetinaFace
 from retinaface_tf.inference.test_time_augmentation import (
     Augmentation,
     View,
-    _to_picture,
+    _to_image,
     detect_augmented,
     flip,
     rotate,
@@ -20,7 +20,7 @@ from retinaface_tf.inference.test_time_augmentation import (
 )
 
 
-def marked_picture(height=40, width=60):
+def marked_image(height=40, width=60):
     """One bright pixel, and the continuous place of its centre."""
     picture = np.zeros((height, width, 3), np.uint8)
     picture[7, 22] = 255
@@ -30,7 +30,7 @@ def marked_picture(height=40, width=60):
 @pytest.mark.parametrize("turns", [0, 1, 2, 3])
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_a_pixel_of_a_view_maps_back_to_where_it_came_from(turns, mirrored):
-    picture, place = marked_picture()
+    picture, place = marked_image()
     view = rotate(View(picture, np.eye(2, 3), False, 0), turns)
     view = flip(view) if mirrored else view
     row, column = np.argwhere(view.pixels[..., 0])[0]
@@ -40,7 +40,7 @@ def test_a_pixel_of_a_view_maps_back_to_where_it_came_from(turns, mirrored):
     assert view.rotation == turns
 
 
-def test_tiles_cover_the_picture_and_overlap():
+def test_tiles_cover_the_image_and_overlap():
     picture = np.random.default_rng(0).integers(0, 255, (500, 1030, 3), np.uint8)
     seen = np.zeros(picture.shape[:2], int)
     for view in tiles(picture, 256, 0.25):
@@ -63,9 +63,9 @@ def faces_of(boxes, size=(40, 60)):
     return Faces(boxes, scores, np.stack([x, y], axis=-1), size)
 
 
-def test_points_found_in_the_mirror_are_named_as_in_the_picture():
+def test_points_found_in_the_mirror_are_named_as_in_the_image():
     view = flip(View(np.zeros((40, 60, 3), np.uint8), np.eye(2, 3), False, 0))
-    found = _to_picture(faces_of([[10, 5, 30, 25]]), view)
+    found = _to_image(faces_of([[10, 5, 30, 25]]), view)
     np.testing.assert_allclose(found.boxes, [[30, 5, 50, 25]])
     left_eye, right_eye = found.landmarks[0, :2]
     assert left_eye[0] == 31 and right_eye[0] == 49
@@ -75,7 +75,7 @@ def test_faces_cut_by_a_tile_are_left_to_its_neighbour():
     cut = (True, False, False, True)
     view = View(np.zeros((40, 60, 3), np.uint8), np.eye(2, 3), False, 0, cut)
     boxes = [[0, 5, 20, 25], [30, 0, 50, 20], [40, 10, 60, 30], [10, 20, 30, 40]]
-    found = _to_picture(faces_of(boxes), view)
+    found = _to_image(faces_of(boxes), view)
     np.testing.assert_allclose(found.boxes, boxes[1:3])
 
 
@@ -124,7 +124,7 @@ def test_points_of_a_face_found_upside_down_do_not_vote():
 
 
 class BrightSpots:
-    """A detector whose answer is the bright rectangle of a picture, at any size and turn."""
+    """A detector whose answer is the bright rectangle of an image, at any size and turn."""
 
     def __init__(self):
         self.calls = []
@@ -142,18 +142,18 @@ class BrightSpots:
             yield faces_of([box], size_of)
 
 
-def picture_with_spot():
+def image_with_spot():
     picture = np.zeros((200, 300, 3), np.uint8)
     picture[40:70, 100:124] = 255
     return picture
 
 
-def test_all_forms_of_a_picture_agree_on_one_face():
+def test_all_forms_of_an_image_agree_on_one_face():
     detector = BrightSpots()
     augmentation = Augmentation(
         scales=(100, "original"), flip=True, rotations=(0, 1, 2, 3), tile=150
     )
-    faces = detect_augmented(detector, picture_with_spot(), augmentation)
+    faces = detect_augmented(detector, image_with_spot(), augmentation)
     assert len(faces) == 1
     np.testing.assert_allclose(faces.boxes[0], [100, 40, 124, 70], atol=1e-4)
     # Upright and mirrored passes agree on the points.
@@ -163,8 +163,8 @@ def test_all_forms_of_a_picture_agree_on_one_face():
     assert detector.calls[2][1] == 8 * 6
 
 
-def test_unreadable_pictures_keep_their_place():
-    images = [picture_with_spot(), b"no picture", picture_with_spot()]
+def test_unreadable_images_keep_their_place():
+    images = [image_with_spot(), b"no image", image_with_spot()]
     answers = list(stream_augmented(BrightSpots(), images, Augmentation(flip=True), batch_size=2))
     assert [isinstance(a, ImageError) for a in answers] == [False, True, False]
 

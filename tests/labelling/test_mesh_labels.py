@@ -10,7 +10,7 @@ from retinaface_tf.data.readers.mesh_labels import MeshLabelConfig, disagreement
 from retinaface_tf.data.records import pack_images, read_record_images
 from retinaface_tf.errors import DataError, WeightsError
 from retinaface_tf.faces.faces import Faces
-from retinaface_tf.labelling.mesh_labels import label_pictures
+from retinaface_tf.labelling.mesh_labels import label_images
 from retinaface_tf.mesh.landmark_model import FaceLandmarkModel, roi_of_face, roi_of_points
 from retinaface_tf.mesh.landmarks import five_of_vertices
 from retinaface_tf.mesh.topology import load_topology
@@ -20,7 +20,7 @@ SIDE = 100
 
 
 class Detector:
-    """Finds one face of 50 pixels in every picture, at its middle."""
+    """Finds one face of 50 pixels in every image, at its middle."""
 
     calls = 0
 
@@ -33,7 +33,7 @@ class Detector:
 
 
 class Model:
-    """The mean face at the middle; shifted and unsure in dark pictures."""
+    """The mean face at the middle; shifted and unsure in dark images."""
 
     def __call__(self, image, rois):
         topology = load_topology()
@@ -52,7 +52,7 @@ def pictures(tmp_path):
         path = tmp_path / f"{i}.png"
         cv2.imwrite(str(path), np.full((SIDE, SIDE, 3), grey, np.uint8))
         paths.append(path)
-    (tmp_path / "broken.png").write_bytes(b"no picture")
+    (tmp_path / "broken.png").write_bytes(b"no image")
     return [*paths, tmp_path / "broken.png"]
 
 
@@ -60,7 +60,7 @@ CONFIG = MeshLabelConfig(per_part=2)
 
 
 def _label(pictures, folder, config=CONFIG):
-    label_pictures(pictures, folder, Detector(), Model(), load_topology(), config)
+    label_images(pictures, folder, Detector(), Model(), load_topology(), config)
 
 
 def test_vertices_are_the_mixtures_and_depth_counts_from_the_nose(pictures, tmp_path):
@@ -93,7 +93,7 @@ def test_a_stopped_run_goes_on(pictures, tmp_path):
     (folder / "part-00001.npz").unlink()
     Detector.calls = 0
     _label(pictures, folder)
-    assert Detector.calls == 2, "only the missing part's pictures"
+    assert Detector.calls == 2, "only the missing part's images"
     again = read_mesh_labels(folder)
     np.testing.assert_array_equal(again.vertices, first.vertices)
     (folder / "part-00000.npz").write_bytes(b"damaged")

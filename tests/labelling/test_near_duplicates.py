@@ -40,9 +40,9 @@ def test_a_changed_copy_is_near_and_another_photo_is_far(astronaut, rng):
 
 def test_copies_in_another_folder_are_found(astronaut, rng, tmp_path):
     noise = cv2.resize(rng.integers(0, 256, (9, 9, 3), np.uint8), (300, 300))
-    for name, picture in (("a", astronaut), ("b", noise), ("c", astronaut[:, ::-1])):
-        cv2.imwrite(str(tmp_path / f"{name}.png"), cv2.resize(picture, (200, 200))[..., ::-1])
-    (tmp_path / "d.png").write_bytes(b"no picture")
+    for name, image in (("a", astronaut), ("b", noise), ("c", astronaut[:, ::-1])):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), cv2.resize(image, (200, 200))[..., ::-1])
+    (tmp_path / "d.png").write_bytes(b"no image")
     photos = [tmp_path / f"{name}.png" for name in "bcd"]
     (found,) = find_duplicates(photos, [tmp_path / "d.png", tmp_path / "a.png"])
     # The mirror image counts; an unreadable photo is nobody's copy.

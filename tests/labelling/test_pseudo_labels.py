@@ -72,7 +72,7 @@ def test_nobody_found_anything():
 
 
 class Detector:
-    """Sees one face, whose score is the picture's brightness; counts the pictures it is shown."""
+    """Sees one face, whose score is the image's brightness; counts the images it is shown."""
 
     def __init__(self):
         self.seen = []
@@ -84,7 +84,7 @@ class Detector:
             if picture is None:
                 from retinaface_tf.errors import ImageError
 
-                yield ImageError(f"Cannot read {path}: it is no picture.")
+                yield ImageError(f"Cannot read {path}: it is no image.")
                 continue
             box = np.array([[5, 5, 45, 45]], np.float32)
             score = np.array([picture.mean() / 255], np.float32)
@@ -97,7 +97,7 @@ def photos(tmp_path):
     for name, grey in names.items():
         (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(tmp_path / "photos" / name), np.full((60, 80, 3), grey, np.uint8))
-    (tmp_path / "photos/b/2.png").write_bytes(b"no picture")
+    (tmp_path / "photos/b/2.png").write_bytes(b"no image")
     return {name: tmp_path / "photos" / name for name in [*names, "b/2.png"]}
 
 

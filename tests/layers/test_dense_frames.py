@@ -87,9 +87,9 @@ def test_the_papers_head_is_a_1x1_convolution_on_the_anchors_cell(rng):
     slots = slots_of_anchors(PAPER, *SIZE, numbers)
     none = np.zeros((len(numbers), 5, 2), np.float32)
     boxes = np.zeros((len(numbers), 4), np.float32)
-    picture = np.zeros(len(numbers), int)
+    image = np.zeros(len(numbers), int)
     found = dense_vertices(
-        features, picture, anchors[numbers], slots, boxes, none, table, weights, PAPER
+        features, image, anchors[numbers], slots, boxes, none, table, weights, PAPER
     )
     cell, expected_slot, first = [], [], 0
     for position, level in enumerate(PAPER.levels):

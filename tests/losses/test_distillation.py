@@ -1,4 +1,4 @@
-"""A teacher that looks at each picture several times tells every cell what to say."""
+"""A teacher that looks at each image several times tells every cell what to say."""
 
 import dataclasses
 
@@ -28,11 +28,11 @@ def network():
     return build_retinaface("lite")
 
 
-def outputs(rng, size, pictures=2):
+def outputs(rng, size, images=2):
     """Random outputs of a network, faces of many sizes and a few that are sure."""
     cells = sum((size // stride) ** 2 for stride in STRIDES)
     draw = {
-        name: rng.normal(0, scale, (pictures, cells, width)).astype(np.float32)
+        name: rng.normal(0, scale, (images, cells, width)).astype(np.float32)
         for name, width, scale in (
             ("class_logits", 2, 2.0),
             ("box_deltas", 4, 4.0),
@@ -43,23 +43,23 @@ def outputs(rng, size, pictures=2):
 
 
 def cell_by_cell(found, size, scale):
-    """{(picture, stride, row, column): score, corner box, points in plain pixels}, as YuNet has it.
+    """{(image, stride, row, column): score, corner box, points in plain pixels}, as YuNet has it.
 
     An anchor has the stride's side and lies in the middle of its cell; variances are 0.1 and 0.2.
     """
     cells = {}
-    for picture in range(len(found["class_logits"])):
+    for image in range(len(found["class_logits"])):
         number = 0
         for stride in STRIDES:
             for row in range(size // stride):
                 for column in range(size // stride):
-                    background, face = np.float64(found["class_logits"][picture, number])
-                    dx, dy, dw, dh = np.float64(found["box_deltas"][picture, number])
+                    background, face = np.float64(found["class_logits"][image, number])
+                    dx, dy, dw, dh = np.float64(found["box_deltas"][image, number])
                     x, y = (column + 0.5) * stride, (row + 0.5) * stride
                     cx, cy = x + 0.1 * dx * stride, y + 0.1 * dy * stride
                     w, h = stride * np.exp(0.2 * dw), stride * np.exp(0.2 * dh)
-                    points = np.float64(found["landmark_deltas"][picture, number]).reshape(5, 2)
-                    cells[picture, stride, row, column] = (
+                    points = np.float64(found["landmark_deltas"][image, number]).reshape(5, 2)
+                    cells[image, stride, row, column] = (
                         1 / (1 + np.exp(background - face)),
                         np.array([cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2]) / scale,
                         (points * 0.1 * stride + [x, y]) / scale,
@@ -94,14 +94,14 @@ def logit(score):
 
 
 def told_by_loops(looks):
-    """[pictures, cells, 15] look by look, face by face and cell by cell; the first look is the plain one."""
+    """[images, cells, 15] look by look, face by face and cell by cell; the first look is the plain one."""
     told = []
-    for picture in sorted({key[0] for key in looks[0]}):
+    for image in sorted({key[0] for key in looks[0]}):
         surest = []
         for look in looks:
-            faces = [value for key, value in look.items() if key[0] == picture]
+            faces = [value for key, value in look.items() if key[0] == image]
             surest.append(sorted(faces, key=lambda face: -face[0])[:96])
-        for own, box, points in (v for key, v in looks[0].items() if key[0] == picture):
+        for own, box, points in (v for key, v in looks[0].items() if key[0] == image):
             votes = []
             for faces in surest:
                 chances = [
@@ -121,7 +121,7 @@ def told_by_loops(looks):
 
 
 def mirror(cells):
-    """Faces of a mirror image as they lie in the picture: left and right eye, and mouth corners, swapped."""
+    """Faces of a mirror image as they lie in the image: left and right eye, and mouth corners, swapped."""
 
     def one(score, box, points):
         points = points[[1, 0, 2, 4, 3]] * [-1, 1] + [SIZE, 0]
@@ -141,7 +141,7 @@ def silent(size):
 def teacher_that_says(network, answers, **looks):
     """An imitation whose teacher gives these answers, by the side of what it is shown."""
     imitation = Imitation(network, SIZE, ImitationConfig(source="teacher.h5", **looks))
-    imitation._ask = lambda pictures: answers[pictures.shape[1]]
+    imitation._ask = lambda images: answers[images.shape[1]]
     return imitation
 
 
@@ -150,8 +150,8 @@ def looks(network, rng):
     """An imitation whose teacher gives random answers to three looks, and those answers."""
     answers = {size: outputs(rng, size) for size in (64, 96, 128)}
     imitation = teacher_that_says(network, answers, scales=(2.0,), mirrored=(1.5,))
-    pictures = np.zeros((2, 2 * SIZE, 2 * SIZE, 3), np.float32)
-    return imitation, answers, imitation.targets(pictures, shrink(pictures))
+    images = np.zeros((2, 2 * SIZE, 2 * SIZE, 3), np.float32)
+    return imitation, answers, imitation.targets(images, shrink(images))
 
 
 def test_every_cell_is_told_what_the_looks_find_there(looks):
@@ -180,16 +180,16 @@ def test_the_loss_is_that_of_plain_loops(looks, rng):
     boxes = np.array([box for _, box, _ in found.values()]).reshape(2, -1, 4)
     points = np.array([five for _, _, five in found.values()]).reshape(2, -1, 10)
     distance = np.zeros(2)
-    for picture, cell in np.argwhere(told[..., 0] > 0.2):
-        apart = np.abs(points[picture, cell] - told[picture, cell, 5:])
-        apart /= side(told[picture, cell, 1:5])
+    for image, cell in np.argwhere(told[..., 0] > 0.2):
+        apart = np.abs(points[image, cell] - told[image, cell, 5:])
+        apart /= side(told[image, cell, 1:5])
         each = np.where(apart < 0.1, apart**2 / 0.2, apart - 0.05)
-        distance[picture] += 0.5 * told[picture, cell, 0] * each.sum()
+        distance[image] += 0.5 * told[image, cell, 0] * each.sum()
     np.testing.assert_allclose(terms["imitated_landmark"], distance, rtol=1e-3)
     overlap = np.zeros(2)
-    for picture, cell in np.argwhere(told[..., 0] > 0.2):
-        score, want = told[picture, cell, 0], told[picture, cell, 1:5]
-        overlap[picture] += score * complete_iou_loss(boxes[picture, cell], want)
+    for image, cell in np.argwhere(told[..., 0] > 0.2):
+        score, want = told[image, cell, 0], told[image, cell, 1:5]
+        overlap[image] += score * complete_iou_loss(boxes[image, cell], want)
     np.testing.assert_allclose(terms["imitated_box"], overlap, rtol=1e-3)
 
 
@@ -208,15 +208,15 @@ def test_looks_vote_for_faces_and_places(network, shift):
     The plain look's box is 8 pixels wide and lies `shift` pixels beside that of the enlarged look.
     """
     near, plain = silent(2 * SIZE), silent(SIZE)
-    # Row 0 and column 1 at stride 16 of the enlarged picture: in the plain one x 8..16, y 0..8.
+    # Row 0 and column 1 at stride 16 of the enlarged image: in the plain one x 8..16, y 0..8.
     near["class_logits"][0, 256 + 1] = [0, np.log(0.9 / 0.1)]
     plain["class_logits"][0, 1] = [0, np.log(0.1 / 0.9)]
     plain["box_deltas"][0, 1, 0] = 10 * shift / 8
     plain["class_logits"][0, 40] = [0, np.log(0.6 / 0.4)]
     answers = {SIZE: plain, 2 * SIZE: near}
     imitation = teacher_that_says(network, answers, scales=(2.0,), mirrored=())
-    pictures = np.zeros((1, 2 * SIZE, 2 * SIZE, 3), np.float32)
-    told = np.asarray(imitation.targets(pictures, shrink(pictures)))[0]
+    images = np.zeros((1, 2 * SIZE, 2 * SIZE, 3), np.float32)
+    told = np.asarray(imitation.targets(images, shrink(images)))[0]
     # IoU 1, 5/11 and 1/7: counted whole, for the most part and not at all.
     well = {0.0: 1.0, 3.0: (5 / 11 - 0.3) / 0.2, 6.0: 0.0}[shift]
     assert told[1, 0] == pytest.approx((0.1 + 0.9 * well) / 2, abs=1e-3)
@@ -229,10 +229,10 @@ def test_looks_vote_for_faces_and_places(network, shift):
 def test_a_mirror_image_is_turned_back(network):
     """A teacher that knows where the one white pixel is sees it in the same place in every look."""
 
-    def find(pictures):
-        size = pictures.shape[1]
+    def find(images):
+        size = images.shape[1]
         answer = silent(size)
-        row, column = np.argwhere(np.asarray(pictures)[0, ..., 0] > 30).mean(0) + 0.5
+        row, column = np.argwhere(np.asarray(images)[0, ..., 0] > 30).mean(0) + 0.5
         cell = int(row / 8) * (size // 8) + int(column / 8)
         answer["class_logits"][0, cell] = [-9, 9]
         x, y = (int(column / 8) + 0.5) * 8, (int(row / 8) + 0.5) * 8
@@ -249,16 +249,16 @@ def test_a_mirror_image_is_turned_back(network):
         _, *box = seen[seen[:, 0].argmax(), :5]
         np.testing.assert_allclose((np.add(box[:2], box[2:]) / 2), [19, 11], atol=0.3)
         points = seen[seen[:, 0].argmax(), 5:].reshape(5, 2)
-        # In a mirror the first of the five is what the picture has as the second.
+        # In a mirror the first of the five is what the image has as the second.
         moved = int(np.abs(points - points[2]).sum(1).argmax())
         assert moved == (1 if mirrored else 0)
         assert np.sign(points[moved] - points[2])[0] == (-1 if mirrored else 1)
 
 
 def test_shrinking_takes_means():
-    pictures = np.arange(2 * 4 * 4 * 3, dtype=np.uint8).reshape(2, 4, 4, 3)
-    want = pictures.reshape(2, 2, 2, 2, 2, 3).astype(float).mean(axis=(2, 4))
-    np.testing.assert_allclose(shrink(pictures), want)
+    images = np.arange(2 * 4 * 4 * 3, dtype=np.uint8).reshape(2, 4, 4, 3)
+    want = images.reshape(2, 2, 2, 2, 2, 3).astype(float).mean(axis=(2, 4))
+    np.testing.assert_allclose(shrink(images), want)
 
 
 def test_student_and_teacher_need_the_same_anchors(network):
@@ -331,7 +331,7 @@ def test_labels_may_teach_beside_the_teacher(taught, tmp_path):
     for log in logs:
         values = [float(log[name]) for name in names]
         assert float(log["loss"]) == pytest.approx(sum(values), rel=1e-5) and min(values) >= 0
-        # Positives are cells matched with labels, not the teacher's scores: whole numbers in two pictures.
+        # Positives are cells matched with labels, not the teacher's scores: whole numbers in two images.
         assert float(log["positives"]) * 2 == pytest.approx(
             round(float(log["positives"]) * 2), abs=1e-4
         )

@@ -24,7 +24,7 @@ CONFIGS = [
 
 @pytest.fixture
 def scene(rng):
-    """Random outputs and targets of three pictures: 4 positives, 1 positive, none."""
+    """Random outputs and targets of three images: 4 positives, 1 positive, none."""
     labels = rng.choice([0, -1], (3, COUNT), p=[0.7, 0.3]).astype(np.int32)
     labels[0, [3, 8, 20, 31]] = 1
     labels[1, 17] = 1
@@ -44,8 +44,8 @@ def scene(rng):
     # A teacher's scores: of learnt faces, one without any, and of uncertain ones.
     soft = np.zeros((3, COUNT))
     soft[labels == 1] = [0.97, 0.3, 1.0, 0.0, 0.71]
-    for picture, anchors in enumerate(labels):
-        soft[picture, np.flatnonzero(anchors == -1)[:3]] = 0.31, 0.5, 0.69
+    for image, anchors in enumerate(labels):
+        soft[image, np.flatnonzero(anchors == -1)[:3]] = 0.31, 0.5, 0.69
     targets["soft_targets"] = soft
     return tuple(
         {k: v if v.dtype == np.int32 else v.astype(np.float32) for k, v in part.items()}
@@ -80,7 +80,7 @@ def iou_formula(a, b, complete):
 
 
 def formula(outputs, targets, config):
-    """The four sums of each picture, one anchor at a time."""
+    """The four sums of each image, one anchor at a time."""
     rows = []
     for i in range(len(targets["labels"])):
         class_sum = box_sum = point_sum = positives = 0.0

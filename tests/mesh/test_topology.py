@@ -9,7 +9,6 @@ import pytest
 
 from retinaface_tf.errors import DataError
 from retinaface_tf.mesh.files import read_obj, write_obj, write_ply
-from retinaface_tf.mesh.refinement import SymmetricMesh
 from retinaface_tf.mesh.topology import load_topology, save_topology
 
 
@@ -182,19 +181,3 @@ def test_obj_reading_counts_from_one_and_from_the_end(tmp_path):
     (tmp_path / "quad.obj").write_text("v 0 0 0\nv 1 0 0\nv 1 1 0\nv 0 1 0\nf 1 2 3 -1\n")
     points, triangles, uv = read_obj(tmp_path / "quad.obj")
     assert triangles.tolist() == [[0, 1, 2], [0, 2, 3]] and uv is None and points.shape == (4, 3)
-
-
-def test_a_split_cuts_both_neighbours_on_both_sides():
-    #  0 - 1 - 2 with 3 below: two triangles that mirror each other across the edge 1-3.
-    positions = np.array([[-1, 0, 0], [0, 0, 0], [1, 0, 0], [0, 1, 0]], float)
-    mesh = SymmetricMesh(positions, np.array([[0, 3, 1], [1, 3, 2]]), np.array([2, 1, 0, 3]))
-    assert len(mesh.boundary()) == 4
-    new = mesh.split((0, 1))
-    assert mesh.mirror[new] == new + 1 and len(mesh.triangles) == 4 and len(mesh.boundary()) == 6
-    middle = mesh.split((1, 3))
-    assert mesh.mirror[middle] == middle and len(mesh.triangles) == 6
-    assert mesh.mixtures[middle] == {1: 0.5, 3: 0.5}
-    with pytest.raises(ValueError, match="no edge"):
-        mesh.split((1, 3))
-    with pytest.raises(ValueError, match="not the same"):
-        SymmetricMesh(positions, np.array([[0, 3, 1]]), np.array([2, 1, 0, 3]))

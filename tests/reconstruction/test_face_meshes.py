@@ -82,7 +82,7 @@ def test_shape_and_skin_come_back(drawn):
     assert unevenness(found.albedos).mean() < 0.5 * unevenness(lit).mean()
 
 
-def test_pictures_that_are_gone_leave_no_face(drawn, tmp_path):
+def test_images_that_are_gone_leave_no_face(drawn, tmp_path):
     labels = drawn[0]
     with pytest.raises(DataError, match="could be read"):
         read_face_meshes(labels_of(tmp_path, labels.vertices), TOPOLOGY)

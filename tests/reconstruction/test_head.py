@@ -49,7 +49,7 @@ def test_zeros_are_a_face_that_looks_ahead_and_fills_its_crop(reconstruction):
     assert 0.1 < float(np.mean(rendering.image)) < 0.9
 
 
-def test_every_number_moves_the_picture(reconstruction):
+def test_every_number_moves_the_image(reconstruction):
     numbers = tf.Variable(np.random.default_rng(2).normal(0, 0.3, (1, 32)).astype("float32"))
     with tf.GradientTape() as tape:
         crops = tf.random.stateless_uniform((1, SIZE, SIZE, 3), seed=(1, 2))

@@ -86,7 +86,7 @@ def drawn(shape, colors, size, **options):
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_picture_against_ray_casting(rng, name):
+def test_image_against_ray_casting(rng, name):
     vertices, triangles = SHAPES[name]
     colors = rng.uniform(0, 1, vertices.shape)
     rendering = drawn(SHAPES[name], colors, 40)
@@ -116,7 +116,7 @@ def test_silhouettes_are_nearer_to_supersampling_than_hard_pixels_are(name):
     assert np.abs(rendering.image[0] - fine[..., :3])[soft].mean() < 0.06
 
 
-def test_pieces_do_not_change_the_picture(rng):
+def test_pieces_do_not_change_the_image(rng):
     vertices, _ = SHAPES["spheres"]
     colors = rng.uniform(0, 1, vertices.shape)
     whole = drawn(SHAPES["spheres"], colors, 32)
@@ -125,7 +125,7 @@ def test_pieces_do_not_change_the_picture(rng):
 
 
 def test_faces_of_a_batch_do_not_meet(rng):
-    """Each picture of a batch equals the picture alone; an empty one is the background."""
+    """Each image of a batch equals the image alone; an empty one is the background."""
     vertices, triangles = SHAPES["face"]
     renderer = MeshRenderer(triangles, len(vertices), 32)
     cameras = np.repeat(CAMERA, 3, 0)
@@ -151,7 +151,7 @@ def test_faces_of_a_batch_do_not_meet(rng):
 
 @pytest.fixture(scope="module")
 def scene():
-    """A shaded picture's weighted sum as a function of all its inputs, in float64."""
+    """A shaded image's weighted sum as a function of all its inputs, in float64."""
     rng = np.random.default_rng(3)
     vertices, triangles = SHAPES["face"]
     size = 24

@@ -1,4 +1,4 @@
-"""The same picture and gradients on the JAX backend, compiled, as on TensorFlow."""
+"""The same image and gradients on the JAX backend, compiled, as on TensorFlow."""
 
 import json
 import os

@@ -44,7 +44,7 @@ def test_made_up_faces_are_faces(rng):
 
 
 def test_colors_are_read_under_the_vertices():
-    """A picture whose colour is its own coordinates."""
+    """An image whose colour is its own coordinates."""
     y, x = np.mgrid[0:60, 0:80]
     image = np.stack([x, y, 0 * x], axis=-1).astype(np.uint8)
     vertices = TOPOLOGY.mean * 30 + np.float32([40, 30, 0])

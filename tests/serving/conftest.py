@@ -13,7 +13,7 @@ from retinaface_tf.export.savedmodel import SavedModelOptions, export_savedmodel
 
 @pytest.fixture(scope="session")
 def network():
-    """An untrained network whose few "faces" stand at fixed places of every picture."""
+    """An untrained network whose few "faces" stand at fixed places of every image."""
     import keras
 
     from retinaface_tf.models import build_retinaface
@@ -45,7 +45,7 @@ def photos():
 
 @pytest.fixture(scope="session")
 def model_folder(network, threshold, tmp_path_factory) -> Path:
-    """`retinaface/1`, searching each picture at its own size."""
+    """`retinaface/1`, searching each image at its own size."""
     folder = tmp_path_factory.mktemp("models") / "retinaface"
     export_savedmodel(network, folder, SavedModelOptions(threshold=threshold, max_pixels=4_000_000))
     return folder

@@ -56,7 +56,7 @@ def foreign(model_folder, photos, tmp_path_factory):
     """Answers of a process that knows TensorFlow alone."""
     folder = tmp_path_factory.mktemp("photos")
     files = []
-    for i, data in enumerate([*photos, b"not a picture"]):
+    for i, data in enumerate([*photos, b"not an image"]):
         files.append(folder / str(i))
         files[-1].write_bytes(data)
     run = subprocess.run(
@@ -103,7 +103,7 @@ def test_every_operator_is_tensorflows_own_and_none_is_python(foreign):
     assert not [name for name in foreign["operators"] if "PyFunc" in name]
 
 
-def test_one_bad_picture_among_fifteen_good_costs_only_itself(loaded, photos):
+def test_one_bad_image_among_fifteen_good_costs_only_itself(loaded, photos):
     files = [photos[i % 4] for i in range(15)]
     files.insert(7, photos[0][: len(photos[0]) // 2])
     answer = loaded.run("serving_default", encoded(*files))
@@ -114,7 +114,7 @@ def test_one_bad_picture_among_fifteen_good_costs_only_itself(loaded, photos):
             np.testing.assert_array_equal(answer[name][place], alone[name][i])
 
 
-def test_large_pictures_are_shrunk_as_the_library_shrinks_them(loaded, detector, photos):
+def test_large_images_are_shrunk_as_the_library_shrinks_them(loaded, detector, photos):
     import cv2
 
     wide = cv2.resize(read_image(photos[0]), (2300, 1100))
@@ -184,7 +184,7 @@ def test_a_fixed_frame_is_a_letterbox(fixed, detector, photos, network):
         own = answer["boxes"][i, : answer["num_faces"][i]] * scale
         assert len(own) > 0
         overlaps = pairwise_iou(faces.boxes[inside], own).max(1)
-        # The best twenty alone are answered; what touches the padding is clipped at the picture.
+        # The best twenty alone are answered; what touches the padding is clipped at the image.
         assert (overlaps[: min(10, len(overlaps))] > 0.98).all()
 
 

@@ -67,7 +67,7 @@ def test_the_client_gives_the_librarys_faces(server, network, threshold, photos,
         np.testing.assert_allclose(ours.scores, theirs.scores, atol=2e-5)
 
 
-def test_pictures_that_the_server_cannot_decode_are_decoded_here(server, astronaut, photos):
+def test_images_that_the_server_cannot_decode_are_decoded_here(server, astronaut, photos):
     import cv2
 
     webp = cv2.imencode(".webp", astronaut, [cv2.IMWRITE_WEBP_QUALITY, 101])[1].tobytes()

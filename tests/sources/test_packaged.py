@@ -84,9 +84,9 @@ print(json.dumps(answers))
         photos / "portrait.png",
         photos / "more" / "cut.png",
     )
-    for pictures in json.loads(answers):
-        assert [len(faces) for faces in pictures] == [1, 1]
-        for (face,) in pictures:
+    for images in json.loads(answers):
+        assert [len(faces) for faces in images] == [1, 1]
+        for (face,) in images:
             # The face of the NASA portrait.
             np.testing.assert_allclose(face["box"], [178, 57, 273, 180], atol=25)
             assert face["score"] > 0.5

@@ -19,16 +19,16 @@ def made(seed, rng):
     return network
 
 
-def look(network, pictures):
-    return {k: np.array(v) for k, v in network(pictures, training=False).items()}
+def look(network, images):
+    return {k: np.array(v) for k, v in network(images, training=False).items()}
 
 
 @pytest.mark.parametrize("share", [0, 1])
 def test_the_ends_are_the_networks_themselves(share, rng):
     networks = [made(seed, rng) for seed in (0, 1)]
-    pictures = rng.integers(0, 256, (1, 64, 64, 3)).astype(np.float32)
-    want = look(networks[share], pictures)
-    for name, value in look(blend(*networks, share), pictures).items():
+    images = rng.integers(0, 256, (1, 64, 64, 3)).astype(np.float32)
+    want = look(networks[share], images)
+    for name, value in look(blend(*networks, share), images).items():
         np.testing.assert_allclose(value, want[name], rtol=1e-3, atol=1e-3)
 
 

@@ -30,7 +30,7 @@ def training():
 
 
 def batch(training):
-    """Two pictures: one with a face, one without."""
+    """Two images: one with a face, one without."""
     config = training.network.config
     nothing = np.full((1, 5, 2), np.nan, np.float32), np.zeros(1, bool)
     targets = [

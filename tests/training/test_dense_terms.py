@@ -25,7 +25,7 @@ from retinaface_tf.reconstruction.head import gather_cells, interpret
 from retinaface_tf.training.config import OptimizerConfig
 from retinaface_tf.training.dense_start import begin_dense_head
 from retinaface_tf.training.step import DetectorTraining
-from tests.helpers.meshed_faces import meshed_picture
+from tests.helpers.meshed_faces import meshed_image
 
 SIDE = 96
 PLAIN = AugmentConfig(crop_scale=(1.0, 1.0), flip=0, photometric=0)
@@ -43,7 +43,7 @@ def make_network(dense: DenseConfig, **options):
 
 
 def make_pipeline(config: RetinaFaceConfig, **options) -> TrainingPipeline:
-    pairs = [meshed_picture(number) for number in range(4)]
+    pairs = [meshed_image(number) for number in range(4)]
     source = LabelledSource([p[1] for p in pairs], [p[0] for p in pairs])
     options = {"size": SIDE, "batch": 2, "augment": PLAIN, **options}
     return TrainingPipeline(source, config, topology=load_topology(), **options)
@@ -59,7 +59,7 @@ def case(request):
 
 
 def loop_mesh_term(network, anchors, batch, outputs) -> np.ndarray:
-    """The term of each picture, one anchor, vertex and edge at a time, in float64."""
+    """The term of each image, one anchor, vertex and edge at a time, in float64."""
     config, dense = network.config, network.config.dense
     weights = {n: np.float64(w) for n, w in network.dense_head.named_weights.items()}
     sums = np.zeros(len(batch["image"]))
@@ -179,7 +179,7 @@ def test_the_mesh_term_equals_plain_loops(case):
     np.testing.assert_allclose(found, expected, rtol=2e-4)
 
 
-def test_a_picture_has_the_same_sum_in_any_batch(case):
+def test_an_image_has_the_same_sum_in_any_batch(case):
     """So a step is the same on any number of devices."""
     network, anchors, batch = case
     config = dataclasses.replace(MANY, mesh_positives=3)
@@ -206,7 +206,7 @@ def test_faces_without_a_mesh_teach_nothing(case):
         return float(loss), tape.gradient(loss, maps)
 
     loss, maps = gradients(batch)
-    # The second face of each picture, which has no mesh, is taken away.
+    # The second face of each image, which has no mesh, is taken away.
     mine = batch["faces"] == 1
     without = batch | {"faces": tf.where(mine, -1, batch["faces"])}
     assert tf.reduce_any(mine)
@@ -229,13 +229,13 @@ def test_positives_are_spread_evenly_and_stand_for_all(rng):
     assert len({*zip(picture.tolist(), anchor.tolist())}) == len(picture)
     taken = np.bincount(picture, minlength=5)
     np.testing.assert_array_equal(taken, np.minimum(counts, 8))
-    np.testing.assert_allclose(chosen.sum_by_picture(tf.ones(len(picture))), counts, rtol=1e-6)
+    np.testing.assert_allclose(chosen.sum_by_image(tf.ones(len(picture))), counts, rtol=1e-6)
     np.testing.assert_array_equal(anchor[picture == 4], np.arange(25, 400, 50))
     few = (counts > 0) & (counts <= 8)
     for number in np.flatnonzero(few):
         np.testing.assert_array_equal(anchor[picture == number], np.flatnonzero(candidates[number]))
     nobody = choose_positives(tf.zeros((2, 7), tf.bool), 8)
-    assert nobody.sum_by_picture(tf.zeros(0)).numpy().tolist() == [0, 0]
+    assert nobody.sum_by_image(tf.zeros(0)).numpy().tolist() == [0, 0]
 
 
 @pytest.fixture(scope="module")
@@ -355,7 +355,7 @@ def test_the_points_and_the_prior_beside_the_pixels(training):
     term.branch.set_weights(before)
 
 
-def test_pictures_without_faces_have_no_dense_loss(training):
+def test_images_without_faces_have_no_dense_loss(training):
     model, pipeline = training
     batch = next(iter(pipeline.epoch(1)))
     nobody = batch | {

@@ -33,7 +33,7 @@ def training():
 
 
 def batch(training, rng):
-    """One picture of two faces, the second unsure, with what the pipeline adds to it."""
+    """One image of two faces, the second unsure, with what the pipeline adds to it."""
     points, ignored = np.full((2, 5, 2), np.nan, np.float32), np.array([False, False])
     scores = np.float32([1.0, 0.6])
     config = training.network.config

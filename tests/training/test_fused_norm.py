@@ -16,11 +16,11 @@ from retinaface_tf.training.fused_norm import use_fused_norm
 CONFIG = RetinaFaceConfig(channels=8)
 
 
-def learn(network, pictures):
+def learn(network, images):
     """One step down a plain loss: gradients, and all weights after it."""
     variables = network.trainable_variables
     with tf.GradientTape() as tape:
-        outputs = network(pictures, training=True)
+        outputs = network(images, training=True)
         loss = sum(tf.reduce_mean(value**2) for value in outputs.values())
     gradients = tape.gradient(loss, [v.value for v in variables])
     return [np.asarray(g) for g in gradients], [np.asarray(w) for w in network.weights]
@@ -39,8 +39,8 @@ def pair():
 
 
 def test_a_step_is_that_of_keras(pair, rng):
-    pictures = rng.integers(0, 256, (3, 64, 96, 3)).astype(np.float32)
-    (want, want_weights), (got, got_weights) = (learn(network, pictures) for network in pair)
+    images = rng.integers(0, 256, (3, 64, 96, 3)).astype(np.float32)
+    (want, want_weights), (got, got_weights) = (learn(network, images) for network in pair)
     for a, b in zip(want, got):
         np.testing.assert_allclose(b, a, rtol=1e-2, atol=2e-4 * np.abs(a).max() + 1e-7)
     for a, b in zip(want_weights, got_weights):
@@ -52,18 +52,18 @@ def test_a_step_is_that_of_keras(pair, rng):
 
 
 def test_statistics_are_those_of_the_batch(pair, rng):
-    pictures = rng.integers(0, 256, (2, 32, 32, 3)).astype(np.float32)
+    images = rng.integers(0, 256, (2, 32, 32, 3)).astype(np.float32)
     layer = pair[1].get_layer("block1_depthwise_bn")
-    seen = np.float64(keras.Model(pair[1].input, layer.input)(pictures, training=True))
-    pair[1](pictures, training=True)
+    seen = np.float64(keras.Model(pair[1].input, layer.input)(images, training=True))
+    pair[1](images, training=True)
     np.testing.assert_allclose(layer.moving_mean, 0.1 * seen.mean(axis=(0, 1, 2)), rtol=1e-3)
     want = 0.9 + 0.1 * seen.var(axis=(0, 1, 2))
     np.testing.assert_allclose(layer.moving_variance, want, rtol=1e-4)
 
 
 def test_inference_uses_the_stored_statistics(pair, rng):
-    pictures = rng.integers(0, 256, (1, 32, 64, 3)).astype(np.float32)
-    want, got = (network(pictures, training=False) for network in pair)
+    images = rng.integers(0, 256, (1, 32, 64, 3)).astype(np.float32)
+    want, got = (network(images, training=False) for network in pair)
     for name, value in want.items():
         np.testing.assert_allclose(got[name], value, rtol=1e-4, atol=1e-4)
 
@@ -85,12 +85,12 @@ def test_fixed_statistics_stay_and_the_rest_learns(pair, rng):
             statistics = [rng.normal(0, 1, w.shape) for w in layer.get_weights()[:3]]
             layer.set_weights([*statistics, rng.uniform(0.5, 2, layer.moving_variance.shape)])
     assert fix_statistics(network) == 47
-    pictures = rng.integers(0, 256, (2, 64, 64, 3)).astype(np.float32)
-    for name, value in network(pictures, training=True).items():
-        np.testing.assert_array_equal(value, network(pictures, training=False)[name])
+    images = rng.integers(0, 256, (2, 64, 64, 3)).astype(np.float32)
+    for name, value in network(images, training=True).items():
+        np.testing.assert_array_equal(value, network(images, training=False)[name])
     layer = network.get_layer("block1_depthwise_bn")
     before = [np.array(w) for w in layer.get_weights()]
-    gradients, _ = learn(network, pictures)
+    gradients, _ = learn(network, images)
     for a, b in zip(before, layer.get_weights()):
         np.testing.assert_array_equal(a, b)
     names = [v.path for v in network.trainable_variables]

@@ -15,7 +15,7 @@ from retinaface_tf.mesh.topology import load_topology
 from retinaface_tf.presets import get_preset
 from retinaface_tf.training.config import read_config
 from retinaface_tf.training.step import DetectorTraining
-from tests.helpers.meshed_faces import meshed_picture
+from tests.helpers.meshed_faces import meshed_image
 
 CONFIGS = Path(__file__).resolve().parents[2] / "retinaface_tf" / "training" / "configs"
 ROWS = sorted((CONFIGS / "ablation").glob("*.toml"))
@@ -57,7 +57,7 @@ def test_each_ablation_row_does_a_step(path):
     keras.utils.set_random_seed(0)
     network = build_retinaface(config.network)
     assert (network.dense_head is not None) == (config.loss.mesh_weight > 0)
-    pairs = [meshed_picture(number, 128) for number in range(2)]
+    pairs = [meshed_image(number, 128) for number in range(2)]
     pipeline = TrainingPipeline(
         LabelledSource([p[1] for p in pairs], [p[0] for p in pairs]),
         config.network,

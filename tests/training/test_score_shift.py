@@ -33,10 +33,10 @@ def test_the_best_threshold_has_the_highest_f1():
 def test_all_scores_move_and_nothing_else_does(name, rng):
     keras.utils.set_random_seed(0)
     network = build_retinaface(name)
-    pictures = rng.integers(0, 256, (1, 64, 64, 3)).astype(np.float32)
+    images = rng.integers(0, 256, (1, 64, 64, 3)).astype(np.float32)
 
     def look():
-        outputs = {k: np.float64(v) for k, v in network(pictures, training=False).items()}
+        outputs = {k: np.float64(v) for k, v in network(images, training=False).items()}
         logits = outputs.pop("class_logits")
         return logits[..., 1] - logits[..., 0], outputs
 

@@ -41,7 +41,7 @@ def folders(packages, decoder_vectors, astronaut, tmp_path_factory) -> dict[str,
     site = tmp_path_factory.mktemp("web-site")
     models = {name: vectors / "models" / f"{name}.tflite" for name in ("float32", "int8", "dense")}
     page_vectors.write(vectors)
-    page_vectors.write_pictures(vectors / "pictures", astronaut)
+    page_vectors.write_images(vectors / "pictures", astronaut)
     page_vectors.export_dense(models["dense"])
     page_vectors.write_expected(vectors, models)
     page_vectors.write_stream(vectors / "stream.y4m", astronaut)

@@ -179,7 +179,7 @@ def run_tests(vectors: Path) -> None:
     _run(
         [_tool("java"), *_TEST_OPTIONS, "-cp", os.pathsep.join(map(str, class_path))],
         ["-Drobolectric.offline=true", f"-Drobolectric.dependency.dir={JARS}"],
-        [f"-Dretinaface.vectors={vectors}", f"-Dretinaface.pictures={BUILD / 'pictures'}"],
+        [f"-Dretinaface.vectors={vectors}", f"-Dretinaface.pictures={BUILD / 'images'}"],
         ["org.junit.runner.JUnitCore", *classes],
         show=True,
     )

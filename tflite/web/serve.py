@@ -137,7 +137,7 @@ def export_both(
     if calibration:
         photos = CalibrationPhotos(calibration, SIZE, mean)
     else:
-        print("int8 is measured on scikit-image's few pictures; better: --calibration PHOTOS")
+        print("int8 is measured on scikit-image's few images; better: --calibration PHOTOS")
         photos = sample_photos(mean)
     stem = f"{network.name.split('.')[0]}-" if network else ""
     names = []
@@ -168,16 +168,16 @@ def copy_packaged(folder: Path, source) -> list[str]:
 
 
 def sample_photos(mean: tuple[float, float, float]) -> list:
-    """A few pictures for int8's ranges: a portrait at several sizes, and things without faces."""
+    """A few images for int8's ranges: a portrait at several sizes, and things without faces."""
     from skimage import data
 
     from retinaface_tf.inference.preprocess import prepare, stack_padded
 
     portrait = data.astronaut()
-    pictures = [portrait, portrait[:220, 110:330], portrait[40:200, 150:300]]
-    pictures += [data.coffee(), data.chelsea(), data.rocket()]
-    pictures += [picture[:, ::-1] for picture in pictures]
-    return [stack_padded([prepare(p, frame=SIZE).pixels], SIZE, mean)[0] for p in pictures]
+    images = [portrait, portrait[:220, 110:330], portrait[40:200, 150:300]]
+    images += [data.coffee(), data.chelsea(), data.rocket()]
+    images += [image[:, ::-1] for image in images]
+    return [stack_padded([prepare(p, frame=SIZE).pixels], SIZE, mean)[0] for p in images]
 
 
 class Handler(SimpleHTTPRequestHandler):

@@ -2,18 +2,18 @@
 
 An adapter runs in its peer's own environment, so this file and the adapters need nothing but Python,
 numpy and the peer. An adapter gives `serve` one function, `open_detector(options)`, called at the first
-picture, which returns
+image, which returns
 
-    prepare(rgb) -> picture      the colour order and type the peer wants; not timed
-    detect(picture, lowest) -> boxes [N, 4] x1, y1, x2, y2; scores [N]; five points [N, 5, 2] or None
+    prepare(rgb) -> image      the colour order and type the peer wants; not timed
+    detect(image, lowest) -> boxes [N, 4] x1, y1, x2, y2; scores [N]; five points [N, 5, 2] or None
 
 `lowest` asks for as many detections as the peer gives, for a precision-recall curve; without it the peer
 works as its users have it. Points: the image's left eye, right eye, nose, left and right mouth corner.
 
 Requests:
 
-    {"do": "detect", "picture": FILE.npy, "lowest": true} -> {"boxes", "scores", "landmarks"}
-    {"do": "time", "pictures": [FILE.npy, ...]}           -> {"seconds": [...], "faces": [...]}
+    {"do": "detect", "image": FILE.npy, "lowest": true} -> {"boxes", "scores", "landmarks"}
+    {"do": "time", "images": [FILE.npy, ...]}           -> {"seconds": [...], "faces": [...]}
     {"do": "state"}                                       -> {"versions", "peak_bytes", "threads", "cores"}
 
 A request that fails is answered with {"error": "..."}.
@@ -51,11 +51,11 @@ class _Worker:
         self.detector = None
         self.kept = {}
 
-    def detect(self, picture, lowest):
+    def detect(self, image, lowest):
         import numpy as np
 
         prepare, detect = self._ready()
-        boxes, scores, landmarks = detect(prepare(np.load(picture)), lowest)
+        boxes, scores, landmarks = detect(prepare(np.load(image)), lowest)
         scores = np.asarray(scores, float).reshape(-1)
         answer = {
             "boxes": np.asarray(boxes, float).reshape(-1, 4).round(3).tolist(),
@@ -67,12 +67,12 @@ class _Worker:
             answer["landmarks"] = points.round(3).tolist()
         return answer
 
-    def time(self, pictures):
+    def time(self, images):
         import numpy as np
 
         prepare, detect = self._ready()
         seconds, faces = [], []
-        for name in pictures:
+        for name in images:
             if name not in self.kept:
                 self.kept[name] = prepare(np.load(name))
             start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""dlib: the HOG detector on the picture doubled, as its examples have it, or the CNN on the picture as it
+"""dlib: the HOG detector on the image doubled, as its examples have it, or the CNN on the image as it
 is (doubled it takes four times as long), and the points of its 68-point predictor as five. Model files are
 those of the package face_recognition_models."""
 

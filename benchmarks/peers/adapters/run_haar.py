@@ -1,4 +1,4 @@
-"""OpenCV's Haar cascade for frontal faces, on the grey picture. Scores are its last stage's weights."""
+"""OpenCV's Haar cascade for frontal faces, on the grey image. Scores are its last stage's weights."""
 
 from answer import serve
 

@@ -31,8 +31,8 @@ def open_detector(options):
     # all that is timed; none passes 2.
     usual = 2 if options.get("random") else 0.9
 
-    def detect(picture, lowest):
-        faces = RetinaFace.detect_faces(picture, threshold=0.02 if lowest else usual).values()
+    def detect(image, lowest):
+        faces = RetinaFace.detect_faces(image, threshold=0.02 if lowest else usual).values()
         # right_eye is the person's, so the image's left.
         names = ("right_eye", "left_eye", "nose", "mouth_right", "mouth_left")
         return (

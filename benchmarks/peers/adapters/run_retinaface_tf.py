@@ -1,4 +1,4 @@
-"""This project: a preset, or exported files; of several the smallest frame a picture fits into."""
+"""This project: a preset, or exported files; of several the smallest frame an image fits into."""
 
 import os
 

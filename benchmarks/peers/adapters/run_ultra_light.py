@@ -1,4 +1,4 @@
-"""Ultra-Light (version-RFB-640) by the PyPI package `ultralight`: every picture stretched to 640x480."""
+"""Ultra-Light (version-RFB-640) by the PyPI package `ultralight`: every image stretched to 640x480."""
 
 from answer import bgr, serve
 
@@ -16,8 +16,8 @@ def open_detector(options):
         for threshold in (0.5, 0.02)
     )
 
-    def detect(picture, lowest):
-        boxes, scores = (low if lowest else usual).detect_one(picture)
+    def detect(image, lowest):
+        boxes, scores = (low if lowest else usual).detect_one(image)
         return boxes, scores, None
 
     return bgr, detect

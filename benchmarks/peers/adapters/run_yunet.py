@@ -9,10 +9,10 @@ def open_detector(options):
     cv2.setNumThreads(1)
     network = cv2.FaceDetectorYN.create(options["model"], "", (320, 320), 0.5, 0.4, 5000)
 
-    def detect(picture, lowest):
+    def detect(image, lowest):
         network.setScoreThreshold(0.02 if lowest else 0.5)
-        network.setInputSize((picture.shape[1], picture.shape[0]))
-        faces = network.detect(picture)[1]
+        network.setInputSize((image.shape[1], image.shape[0]))
+        faces = network.detect(image)[1]
         if faces is None:
             return [], [], []
         boxes = faces[:, :4].copy()

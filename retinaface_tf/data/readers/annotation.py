@@ -1,4 +1,4 @@
-"""What every reader of labels returns: a picture's file and its faces."""
+"""What every reader of labels returns: an image's file and its faces."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import numpy as np
 
 from retinaface_tf.errors import DataError
 
-# The five points' places after a picture was mirrored left to right.
+# The five points' places after an image was mirrored left to right.
 MIRRORED_POINTS = (1, 0, 2, 4, 3)
 
 
 @dataclass(frozen=True, eq=False)
 class AnnotatedImage:
-    """One picture and its labelled faces, as the label file has them: nothing is repaired.
+    """One image and its labelled faces, as the label file has them: nothing is repaired.
 
     Attributes:
-        path: the picture's file.
-        boxes: float32 [N, 4] corners x1, y1, x2, y2 in pixels, perhaps beyond the picture.
+        path: the image's file.
+        boxes: float32 [N, 4] corners x1, y1, x2, y2 in pixels, perhaps beyond the image.
         landmarks: float32 [N, 5, 2], the image's left eye, right eye, nose, left and right mouth
             corner in pixels; NaN where unlabelled. None means no face has any.
         ignored: bool [N], faces a detector should neither learn nor be blamed for. None: no face.
@@ -71,7 +71,7 @@ class AnnotatedImage:
         return np.isfinite(self.vertices).all(axis=(1, 2))
 
     def keep(self, faces: np.ndarray) -> AnnotatedImage:
-        """The same picture with the faces an index array or a boolean mask selects."""
+        """The same image with the faces an index array or a boolean mask selects."""
         return dataclasses.replace(
             self,
             boxes=self.boxes[faces],
@@ -83,7 +83,7 @@ class AnnotatedImage:
 
 
 def common_vertices(images) -> int:
-    """Vertices of a face's mesh in a set of pictures; 0 where none has any.
+    """Vertices of a face's mesh in a set of images; 0 where none has any.
 
     Raises:
         DataError: they have meshes of different topologies.

@@ -14,7 +14,7 @@ from retinaface_tf.errors import DataError
 def read_coco(
     labels: Path | str, images: Path | str, category: str | None = None
 ) -> list[AnnotatedImage]:
-    """Pictures of a COCO annotation file, in the order of its "images".
+    """Images of a COCO annotation file, in the order of its "images".
 
     "keypoints" of exactly five points are taken in their order, which has to be the image's left
     eye, right eye, nose, left and right mouth corner; a point with visibility 0 is NaN. Faces
@@ -40,7 +40,7 @@ def read_coco(
         raise DataError(f"Label file {labels} is not COCO JSON: {error!r}.") from error
     if wanted is not None and not wanted:
         raise DataError(f"Label file {labels} has no category named {category!r}.")
-    faces: dict = {picture["id"]: [] for picture in pictures}
+    faces: dict = {image["id"]: [] for image in pictures}
     for number, annotation in enumerate(annotations):
         if annotation.get("image_id") not in faces or len(annotation.get("bbox", ())) != 4:
             raise DataError(
@@ -51,12 +51,12 @@ def read_coco(
             faces[annotation["image_id"]].append(annotation)
     return [
         AnnotatedImage(
-            Path(images) / picture["file_name"],
-            corners_from_xywh([face["bbox"] for face in faces[picture["id"]]]),
-            np.array([_points(face) for face in faces[picture["id"]]], np.float32),
-            np.array([bool(face.get("iscrowd", 0)) for face in faces[picture["id"]]], bool),
+            Path(images) / image["file_name"],
+            corners_from_xywh([face["bbox"] for face in faces[image["id"]]]),
+            np.array([_points(face) for face in faces[image["id"]]], np.float32),
+            np.array([bool(face.get("iscrowd", 0)) for face in faces[image["id"]]], bool),
         )
-        for picture in pictures
+        for image in pictures
     ]
 
 

@@ -11,7 +11,7 @@ from retinaface_tf.data.readers.label_lines import LabelLines
 
 
 def read_fddb_ellipses(labels: Path | str, images: Path | str) -> list[AnnotatedImage]:
-    """Pictures of a `FDDB-fold-NN-ellipseList.txt`; each box just holds its ellipse.
+    """Images of a `FDDB-fold-NN-ellipseList.txt`; each box just holds its ellipse.
 
     The ellipses go up to the crown, so these boxes are taller than WIDER FACE's.
 
@@ -26,7 +26,7 @@ def read_fddb_ellipses(labels: Path | str, images: Path | str) -> list[Annotated
 
 
 def read_fddb_boxes(labels: Path | str, images: Path | str) -> list[AnnotatedImage]:
-    """Pictures of a list with the same layout and `x y w h` for each face.
+    """Images of a list with the same layout and `x y w h` for each face.
 
     Args:
         labels: the list, names with their ending.
@@ -48,7 +48,7 @@ def ellipse_boxes(ellipses) -> np.ndarray:
 
 
 def read_fold_names(folds: Path | str) -> dict[str, int]:
-    """Fold number by picture name (without ending) from the ten `FDDB-fold-NN.txt` of a folder."""
+    """Fold number by image name (without ending) from the ten `FDDB-fold-NN.txt` of a folder."""
     names = {}
     for path in sorted(Path(folds).glob("FDDB-fold-[0-9][0-9].txt")):
         names.update(dict.fromkeys(path.read_text().split(), int(path.stem[-2:])))

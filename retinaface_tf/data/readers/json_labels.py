@@ -20,7 +20,7 @@ from retinaface_tf.errors import DataError
 
 
 def read_json_labels(labels: Path | str, images: Path | str) -> list[AnnotatedImage]:
-    """Pictures of a file of JSON lines in its order; pictures without a face are kept.
+    """Images of a file of JSON lines in its order; images without a face are kept.
 
     Args:
         labels: the file.
@@ -31,7 +31,7 @@ def read_json_labels(labels: Path | str, images: Path | str) -> list[AnnotatedIm
     """
     lines, images, result = LabelLines(labels), Path(images), []
     while lines:
-        text = lines.take("a picture")
+        text = lines.take("an image")
         try:
             entry = json.loads(text)
             if "error" in entry:
@@ -39,7 +39,7 @@ def read_json_labels(labels: Path | str, images: Path | str) -> list[AnnotatedIm
             image = _read_entry(entry, images)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise lines.complaint(
-                f"is no picture with faces as `detect --json` writes them ({error!r})"
+                f"is no image with faces as `detect --json` writes them ({error!r})"
             ) from None
         result.append(image)
     return result
@@ -78,7 +78,7 @@ def json_label_line(
     """One line of the file.
 
     Args:
-        image: the picture's name, relative to the folder of pictures.
+        image: the image's name, relative to the folder of images.
         size: (height, width).
         boxes, scores, landmarks, ignored: [N, 4], [N], [N, 5, 2] with NaN where unknown, bool [N].
 

@@ -30,7 +30,7 @@ class MeshLabelConfig:
         min_presence: the landmark model's probability that there is a face.
         max_disagreement: mean distance of its five points from the detector's, in sqrt(W * H) of
             the box.
-        per_part: pictures whose labels are written together.
+        per_part: images whose labels are written together.
     """
 
     threshold: float = 0.8
@@ -42,11 +42,11 @@ class MeshLabelConfig:
 
 @dataclass(frozen=True)
 class MeshLabels:
-    """Labelled faces of many pictures.
+    """Labelled faces of many images.
 
     Attributes:
-        images: the pictures' paths.
-        image: int32 [N] which picture a face is in.
+        images: the images' paths.
+        image: int32 [N] which image a face is in.
         boxes: float32 [N, 4] the detector's.
         landmarks: float32 [N, 5, 2] the detector's.
         vertices: float32 [N, V, 3] pixels, z with the nose tip at 0.
@@ -66,7 +66,7 @@ class MeshLabels:
         return len(self.image)
 
     def keep(self, chosen: np.ndarray) -> MeshLabels:
-        """The faces that an index array or a mask selects, of the same pictures."""
+        """The faces that an index array or a mask selects, of the same images."""
         arrays = {name: getattr(self, name)[chosen] for name in _ARRAYS}
         return MeshLabels(images=self.images, **arrays)
 
@@ -76,7 +76,7 @@ class MeshLabels:
         return sure & (self.disagreement <= config.max_disagreement)
 
     def annotated(self, good: np.ndarray | None = None) -> list[AnnotatedImage]:
-        """As pictures with labels; pictures without a face are left out.
+        """As images with labels; images without a face are left out.
 
         Args:
             good: bool [N]; a face that is not is ignored and has no mesh. None: all are.
@@ -98,17 +98,17 @@ class MeshLabels:
 
 
 def join_meshes(images: Sequence[AnnotatedImage], labels: MeshLabels) -> list[AnnotatedImage]:
-    """Pictures whose faces have the meshes of the labels' faces at the same places.
+    """Images whose faces have the meshes of the labels' faces at the same places.
 
-    A face is the same in both when the boxes overlap most among a picture's and by at least
-    `SAME_FACE` in IoU; a mesh goes to one face only. Pictures are the same by their resolved path.
+    A face is the same in both when the boxes overlap most among an image's and by at least
+    `SAME_FACE` in IoU; a mesh goes to one face only. Images are the same by their resolved path.
 
     Args:
         images: with labels of their own.
-        labels: of some of these pictures' faces.
+        labels: of some of these images' faces.
 
     Raises:
-        DataError: no picture is the same.
+        DataError: no image is the same.
     """
     faces_of: dict[str, list[int]] = {}
     places = [os.path.realpath(path) for path in labels.images]
@@ -127,7 +127,7 @@ def join_meshes(images: Sequence[AnnotatedImage], labels: MeshLabels) -> list[An
     if not shared:
         first = labels.images[0] if labels.images else "none"
         raise DataError(
-            f"The mesh labels are of other pictures (the first is {first}); label these ones with "
+            f"The mesh labels are of other images (the first is {first}); label these ones with "
             "`retinaface-tf data label-mesh`."
         )
     return joined
@@ -162,7 +162,7 @@ def disagreement(vertices: np.ndarray, landmarks: np.ndarray, boxes: np.ndarray)
 
 
 def read_mesh_labels(folder: Path, config: MeshLabelConfig | None = None) -> MeshLabels:
-    """What `label_pictures` wrote.
+    """What `label_images` wrote.
 
     Args:
         folder: of the parts.

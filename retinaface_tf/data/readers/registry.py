@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def read_labels(kind: str, labels: Path, images: Path):
-    """Pictures and labels of a file of the named layout."""
+    """Images and labels of a file of the named layout."""
     from retinaface_tf.data.readers.coco import read_coco
     from retinaface_tf.data.readers.fddb import read_fddb_boxes, read_fddb_ellipses
     from retinaface_tf.data.readers.json_labels import read_json_labels

@@ -11,9 +11,9 @@ from retinaface_tf.data.readers.label_lines import LabelLines
 
 
 def read_retinaface_labels(labels: Path | str, images: Path | str) -> list[AnnotatedImage]:
-    """Pictures of a `label.txt` in its order.
+    """Images of a `label.txt` in its order.
 
-    A picture is a line `# name`, a face a line `x y w h` with, in the training list, five times
+    An image is a line `# name`, a face a line `x y w h` with, in the training list, five times
     `x y flag` and a blur value after it. Flag 0 is a visible point, 1 an occluded one; both are
     labels. A point of -1 or with flag -1 is unlabelled, hence NaN.
 

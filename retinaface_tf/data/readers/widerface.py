@@ -14,9 +14,9 @@ _INVALID = 7
 
 
 def read_widerface(labels: Path | str, images: Path | str) -> list[AnnotatedImage]:
-    """Pictures of a WIDER FACE list in its order; faces marked invalid are `ignored`.
+    """Images of a WIDER FACE list in its order; faces marked invalid are `ignored`.
 
-    A picture without faces carries one line of zeros all the same; it is read as no face.
+    An image without faces carries one line of zeros all the same; it is read as no face.
 
     Args:
         labels: the list.

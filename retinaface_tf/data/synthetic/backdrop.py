@@ -1,4 +1,4 @@
-"""What lies behind drawn faces, and what a camera does to the picture."""
+"""What lies behind drawn faces, and what a camera does to the image."""
 
 from __future__ import annotations
 

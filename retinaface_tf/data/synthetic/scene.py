@@ -1,4 +1,4 @@
-"""Pictures with drawn faces: a training set that needs no data, with exact boxes and landmarks."""
+"""Images with drawn faces: a training set that needs no data, with exact boxes and landmarks."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class SyntheticConfig:
     """What is drawn.
 
     Attributes:
-        train, validation: number of pictures in each set.
-        size: side of the square pictures in pixels.
-        max_faces: most faces in a picture.
-        min_face: side of the smallest faces in pixels; the largest fill the picture.
-        seed: of everything; validation pictures never share a seed with training ones.
+        train, validation: number of images in each set.
+        size: side of the square images in pixels.
+        max_faces: most faces in an image.
+        min_face: side of the smallest faces in pixels; the largest fill the image.
+        seed: of everything; validation images never share a seed with training ones.
     """
 
     train: int = 1200
@@ -45,7 +45,7 @@ class SyntheticConfig:
 
 @dataclass(frozen=True, eq=False)
 class SyntheticImage:
-    """A drawn picture.
+    """A drawn image.
 
     Attributes:
         pixels: uint8 RGB [H, W, 3].
@@ -59,7 +59,7 @@ class SyntheticImage:
 
 
 def draw_image(config: SyntheticConfig, index: int) -> SyntheticImage:
-    """Picture number `index` of an endless sequence; the same for the same seed, size and index."""
+    """Image number `index` of an endless sequence; the same for the same seed, size and index."""
     rng = np.random.default_rng((config.seed, index))
     size = config.size
     canvas = draw_backdrop(rng, size)
@@ -223,13 +223,13 @@ def draw_images(
     processes: int = 1,
     progress: Callable[[int], object] | None = None,
 ) -> Iterator[tuple[bytes, AnnotatedImage]]:
-    """Pictures `first` to `first + count` as JPEG bytes and labels, in order.
+    """Images `first` to `first + count` as JPEG bytes and labels, in order.
 
     Args:
         config: what is drawn.
         first, count: which numbers of the sequence.
         processes: that draw side by side; the result does not depend on it.
-        progress: called with 1 after each picture.
+        progress: called with 1 after each image.
 
     Yields:
         Bytes and labels; the label's path is "synthetic-NUMBER.jpg".
@@ -242,7 +242,7 @@ def draw_images(
             progress(1)
         return drawn[0], AnnotatedImage(Path(f"synthetic-{index:06d}.jpg"), *drawn[1:])
 
-    # Few pictures are not worth starting processes for.
+    # Few images are not worth starting processes for.
     if processes <= 1 or count < 64:
         for index in indices:
             yield label(index, draw(index))

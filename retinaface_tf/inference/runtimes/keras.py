@@ -12,7 +12,7 @@ from retinaface_tf.models.read_heads import dense_weights, read_heads
 
 
 class KerasRuntime:
-    """Runs a `RetinaFaceNetwork`, compiled once for every batch and picture size.
+    """Runs a `RetinaFaceNetwork`, compiled once for every batch and image size.
 
     On TensorFlow the weights are taken as they are now: training the model afterwards does not
     change this runtime.
@@ -33,7 +33,7 @@ class KerasRuntime:
         self._any_shape = _runs_any_shape()
 
     def input_shape(self, height: int, width: int) -> tuple[int, int]:
-        """The picture's own size on a CPU; one of few padded shapes where batches pay (GPU) or
+        """The image's own size on a CPU; one of few padded shapes where batches pay (GPU) or
         each new shape costs a compilation (JAX).
         """
         if self._any_shape:

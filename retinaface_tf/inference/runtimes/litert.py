@@ -26,9 +26,9 @@ MAX_KEPT_PIXELS = 8_000_000
 class LiteRTRuntime:
     """Runs a .tflite file that `retinaface-tf export` wrote.
 
-    One interpreter serves one shape of input and is kept for the next picture of that shape.
-    Pictures of a batch are shared out among threads, each with an interpreter of its own; a
-    single picture gets all threads for itself. May be called from several threads at once.
+    One interpreter serves one shape of input and is kept for the next image of that shape.
+    Images of a batch are shared out among threads, each with an interpreter of its own; a
+    single image gets all threads for itself. May be called from several threads at once.
 
     Args:
         path: of the file. It is checked as a whole before the interpreter, which trusts its
@@ -90,13 +90,13 @@ class LiteRTRuntime:
             if tuple(shape) != tuple(self.fixed_shape):
                 height, width = self.fixed_shape
                 raise ImageError(
-                    f"{self.path} takes pictures of {width}x{height} pixels only, not "
+                    f"{self.path} takes images of {width}x{height} pixels only, not "
                     f"{shape[1]}x{shape[0]}; export it at sides that are multiples of "
                     f"{self.config.max_stride} for any size."
                 )
         elif shape[0] % self.config.max_stride or shape[1] % self.config.max_stride:
             raise ImageError(
-                f"A picture of {shape[1]}x{shape[0]} pixels must be padded to multiples of "
+                f"An image of {shape[1]}x{shape[0]} pixels must be padded to multiples of "
                 f"{self.config.max_stride} for {self.path}."
             )
 

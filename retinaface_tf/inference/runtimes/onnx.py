@@ -61,7 +61,7 @@ class OnnxRuntime:
             raise WeightsError(f"onnxruntime cannot run {path}: {error}.") from error
 
     def input_shape(self, height: int, width: int) -> tuple[int, int]:
-        """The picture's own: onnxruntime takes any."""
+        """The image's own: onnxruntime takes any."""
         return height, width
 
     def __call__(self, images: np.ndarray) -> RawOutputs:

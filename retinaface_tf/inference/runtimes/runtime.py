@@ -61,7 +61,7 @@ class Runtime(Protocol):
     Attributes:
         name: "keras", "litert", "onnx", ...
         config: what was trained; its anchors and variances decode the outputs.
-        fixed_shape: (height, width) where the network takes no other; larger pictures are shrunk
+        fixed_shape: (height, width) where the network takes no other; larger images are shrunk
             to fit. A runtime without this attribute takes any.
         dense_weights: float32 arrays of the dense head, by name, of a network that has one.
     """
@@ -70,10 +70,10 @@ class Runtime(Protocol):
     config: RetinaFaceConfig
 
     def input_shape(self, height: int, width: int) -> tuple[int, int]:
-        """The (height, width) at which a picture of this size is best given to the network.
+        """The (height, width) at which an image of this size is best given to the network.
 
-        At least the picture's own: pictures are padded to it, and share a batch when it agrees.
-        It depends on the picture alone, so that an answer never depends on the batch.
+        At least the image's own: images are padded to it, and share a batch when it agrees.
+        It depends on the image alone, so that an answer never depends on the batch.
         """
         ...
 

@@ -152,7 +152,7 @@ class _Graph:
             )
 
     def _walk(self) -> None:
-        """Follows feature maps from the picture; what a convolution does not reach is left out."""
+        """Follows feature maps from the image; what a convolution does not reach is left out."""
         tensors = self._tensors
         origin = {}  # initialiser behind a chain of Identity nodes
         maps: dict[str, Inputs] = {

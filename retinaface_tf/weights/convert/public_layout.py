@@ -30,7 +30,7 @@ class Unit:
         layer: our name: the layers `{layer}_conv` and `{layer}_bn`, or `{layer}` for a head.
         convolution: the public name of the convolution, without `.weight`.
         norm: the public name of its batch norm; None for a head, which has a bias instead.
-        inputs: where its input comes from, by `layer`; empty for the picture.
+        inputs: where its input comes from, by `layer`; empty for the image.
         strides: 1 or 2.
         slope: of the activation right behind it, as in `layers.convolution.activate`.
     """

@@ -121,7 +121,7 @@ def _set_norm(values: Values, network, layer: str, bias: np.ndarray) -> None:
 def _read(content: bytes, source: str) -> tuple[dict[str, _Convolution], dict[str, str]]:
     """Convolutions by their kernel's name, and the name of the kernel that reads each one's output.
 
-    The kernel that reads the picture stands under "".
+    The kernel that reads the image stands under "".
     """
     graph = parse_graph(content, source)
     tensors = read_tensors(graph, source)
@@ -142,5 +142,5 @@ def _read(content: bytes, source: str) -> tuple[dict[str, _Convolution], dict[st
             behind[made_by[node.input[0]]] = node.input[1]
         made_by[node.output[0]] = node.input[1]
     if "" not in behind:
-        raise WeightsError(f"{source} has no convolution that reads the picture.")
+        raise WeightsError(f"{source} has no convolution that reads the image.")
     return convolutions, behind

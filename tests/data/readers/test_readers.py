@@ -18,7 +18,7 @@ from retinaface_tf.errors import DataError
 
 
 def test_wider_counts_are_the_published_ones(data):
-    """12,880 pictures and 159,424 faces for training, 3,226 and 39,708 for validation."""
+    """12,880 images and 159,424 faces for training, 3,226 and 39,708 for validation."""
     for part, pictures, faces in (("train", 12880, 159424), ("val", 3226, 39708)):
         labels = data / "wider" / "annotations" / f"wider_face_{part}_bbx_gt.txt"
         images = read_widerface(labels, "images")
@@ -27,7 +27,7 @@ def test_wider_counts_are_the_published_ones(data):
 
 
 @pytest.mark.parametrize("filling", ["", "0 0 0 0 0 0 0 0 0 0\n"])
-def test_wider_picture_without_faces(tmp_path, filling):
+def test_wider_image_without_faces(tmp_path, filling):
     """The official list writes one line of zeros below a count of 0; others leave it out."""
     text = f"a/none.jpg\n0\n{filling}b/two.jpg\n2\n1 2 3 4 0 0 0 0 0 0 \n5 6 7 8 0 0 0 1 0 0 \n"
     (tmp_path / "list.txt").write_text(text)

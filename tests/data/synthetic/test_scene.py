@@ -10,7 +10,7 @@ from retinaface_tf.errors import ConfigError
 CONFIG = SyntheticConfig(size=128, seed=5)
 
 
-def test_pictures_follow_from_seed_and_number():
+def test_images_follow_from_seed_and_number():
     first, again, other = draw_image(CONFIG, 4), draw_image(CONFIG, 4), draw_image(CONFIG, 5)
     np.testing.assert_array_equal(first.pixels, again.pixels)
     np.testing.assert_array_equal(first.boxes, again.boxes)

@@ -58,7 +58,7 @@ def test_exif_orientation_is_undone(decode, picture, orientation, order):
     assert_same(decode, encode(picture, "JPEG", exif=exif))
 
 
-def test_a_damaged_exif_block_does_not_cost_the_picture(decode, picture):
+def test_a_damaged_exif_block_does_not_cost_the_image(decode, picture):
     exif = Image.Exif()
     exif[0x0112] = 6
     data = encode(picture, "JPEG", exif=exif)
@@ -136,7 +136,7 @@ def gif_header(screen, frame, frames=1):
         b"BM" + bytes(12) + struct.pack("<IiiHHI", 40, 60_000, -60_000, 1, 24, 0) + bytes(60),
     ],
 )
-def test_pictures_with_too_many_pixels_are_refused_by_their_header(decode, data):
+def test_images_with_too_many_pixels_are_refused_by_their_header(decode, data):
     assert decode(data)[1] == TOO_LARGE
 
 
@@ -171,6 +171,6 @@ def test_no_damage_ends_the_graph(decode, picture, rng, kind):
         b"RIFF",
     ],
 )
-def test_what_is_no_picture_is_undecodable(decode, data):
+def test_what_is_no_image_is_undecodable(decode, data):
     image, status = decode(data)
     assert status == UNDECODABLE and image.shape == (32, 32, 3)

@@ -23,17 +23,17 @@ POLICIES = ("original", "letterbox")
 
 
 @dataclass(frozen=True, eq=False)
-class PictureSet:
-    """Pictures with their faces.
+class ImageSet:
+    """Images with their faces.
 
     Attributes:
         key: name of files.
         title: in tables.
-        photos: files of the pictures.
-        boxes: float [M, 4] of each picture, x1, y1, x2, y2.
+        photos: files of the images.
+        boxes: float [M, 4] of each image, x1, y1, x2, y2.
         ignored: bool [M] of each.
         points: float [M, 5, 2] of each where the set has points, else None.
-        policies: how its pictures are searched: "original" size, "letterbox"ed into 640x640.
+        policies: how its images are searched: "original" size, "letterbox"ed into 640x640.
         subset: indices that everybody searches: 150 of FDDB, of the other sets all.
     """
 
@@ -47,12 +47,12 @@ class PictureSet:
     subset: np.ndarray
 
 
-def picture_sets(data: Path, limit: int | None = None) -> list[PictureSet]:
+def image_sets(data: Path, limit: int | None = None) -> list[ImageSet]:
     """The sets of the benchmark.
 
     Args:
         data: folder of `fddb`, `wider`, `wider_416`, `facepoint_crops_80px` and `dlib_faces`.
-        limit: pictures of each set, for a quick look.
+        limit: images of each set, for a quick look.
     """
     fddb = read_fddb_boxes(data / "fddb/boxes_verified.txt", data / "fddb/originalPics")
     sets = [detection_set("fddb", "FDDB", fddb[:limit])]
@@ -75,10 +75,10 @@ def picture_sets(data: Path, limit: int | None = None) -> list[PictureSet]:
     return sets
 
 
-def detection_set(key: str, title: str, images: list) -> PictureSet:
+def detection_set(key: str, title: str, images: list) -> ImageSet:
     """A set of `AnnotatedImage`s of `retinaface_tf.data`."""
     chosen = np.random.default_rng(SEED).permutation(len(images))[:SUBSET]
-    return PictureSet(
+    return ImageSet(
         key,
         title,
         [image.path for image in images],
@@ -90,9 +90,9 @@ def detection_set(key: str, title: str, images: list) -> PictureSet:
     )
 
 
-def landmark_set(key: str, title: str, images: list) -> PictureSet:
+def landmark_set(key: str, title: str, images: list) -> ImageSet:
     """A set of `AnnotatedImage`s of `retinaface_tf.evaluation.landmark_files`."""
-    return PictureSet(
+    return ImageSet(
         key,
         title,
         [image.image for image in images],
@@ -104,8 +104,8 @@ def landmark_set(key: str, title: str, images: list) -> PictureSet:
     )
 
 
-def decoded(pictures: PictureSet, index: int, policy: str, folder: Path) -> tuple[Path, float]:
-    """The file of a picture's pixels, written if it is not there, and its scale.
+def decoded(pictures: ImageSet, index: int, policy: str, folder: Path) -> tuple[Path, float]:
+    """The file of an image's pixels, written if it is not there, and its scale.
 
     Returns:
         (.npy of uint8 RGB [H, W, 3], factor from original pixels to those).
@@ -124,7 +124,7 @@ def decoded(pictures: PictureSet, index: int, policy: str, folder: Path) -> tupl
 
 
 def letterbox(pixels: np.ndarray, side: int = FRAME) -> tuple[np.ndarray, float]:
-    """A picture scaled so that its longer side is `side`, in the upper left of a grey square.
+    """An image scaled so that its longer side is `side`, in the upper left of a grey square.
 
     Returns:
         (uint8 [side, side, 3], the scale).
@@ -139,10 +139,10 @@ def letterbox(pixels: np.ndarray, side: int = FRAME) -> tuple[np.ndarray, float]
     return square, scale
 
 
-def scenes(data: Path, folder: Path, fddb: PictureSet) -> dict[str, list[Path]]:
-    """The pictures that are timed: name -> files of pixels.
+def scenes(data: Path, folder: Path, fddb: ImageSet) -> dict[str, list[Path]]:
+    """The images that are timed: name -> files of pixels.
 
-    One VGA picture with one face, one with a hundred, and photos as they come.
+    One VGA image with one face, one with a hundred, and photos as they come.
     """
     from benchmarks.detect import astronaut, crops, fit
 
@@ -159,7 +159,7 @@ def scenes(data: Path, folder: Path, fddb: PictureSet) -> dict[str, list[Path]]:
 
 
 def crowd(tiles: list[np.ndarray], columns: int = 12) -> np.ndarray:
-    """Face crops side by side in a VGA picture, 53 pixels each, a hundred of them."""
+    """Face crops side by side in a VGA image, 53 pixels each, a hundred of them."""
     import cv2
 
     size = 53
