@@ -12,7 +12,7 @@ from retinaface_tf import RetinaFace, list_presets
 from retinaface_tf.evaluation.results import file_sha256
 from retinaface_tf.geometry.nms import non_max_suppression
 from retinaface_tf.inference.runtimes.open import runnable_file
-from retinaface_tf.inference.yunet import YuNetFinder
+from retinaface_tf.inference.yunet import YuNetBackend
 from retinaface_tf.weights.pull import resolve
 
 IOU = 0.4
@@ -69,7 +69,7 @@ def package_detector(key: str, name: str, model: str, runtime: str | None = None
 
 def yunet(path: Path) -> Detector:
     """YuNet through OpenCV."""
-    find = _search(RetinaFace(YuNetFinder(path)))
+    find = _search(RetinaFace(YuNetBackend(path)))
     return Detector(
         "yunet", "YuNet-n", file_sha256(path)[:8], find, None, True, True, path.stat().st_size
     )

@@ -63,9 +63,9 @@ Image.fromarray(faces.draw(portrait)).resize((320, 320))
 # %%
 import json
 
-from retinaface_tf.modelfile.metadata import read_sealed
+from retinaface_tf.modelfile.metadata import read_checked
 
-content, metadata = read_sealed("int8.tflite")
+content, metadata = read_checked("int8.tflite")
 note = metadata.to_dict()
 print(json.dumps({key: note[key] for key in list(note)[:8]}, indent=1)[:900])
 

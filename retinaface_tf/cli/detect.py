@@ -214,13 +214,13 @@ def demo(
 
 def _require_mesh(detector, augmentation, mesh_format: str) -> None:
     from retinaface_tf.errors import ConfigError
-    from retinaface_tf.inference.backend import NetworkFinder
+    from retinaface_tf.inference.backend import NetworkBackend
 
     if mesh_format not in ("obj", "ply"):
         raise ConfigError(f"--mesh-format {mesh_format!r} must be obj or ply.")
     if augmentation is not None:
         raise ConfigError("--mesh goes with one search an image: leave out --scales and the like.")
-    if isinstance(detector._finder, NetworkFinder) and detector.config.dense is None:
+    if isinstance(detector._backend, NetworkBackend) and detector.config.dense is None:
         raise ConfigError(
             "--mesh needs a network with a dense branch: choose --preset mobilenet0.25-mesh."
         )

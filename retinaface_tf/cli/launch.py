@@ -51,7 +51,7 @@ def launch(
     import os
 
     from retinaface_tf.launch.command import (
-        Surroundings,
+        WorkerEnvironment,
         local_environment,
         parse_environment,
         shell_line,
@@ -62,7 +62,7 @@ def launch(
 
     workers = read_hosts(hosts, port)
     given = {"python": python, "folder": folder, "ssh": shlex.split(ssh)}
-    surroundings = Surroundings(
+    surroundings = WorkerEnvironment(
         environment=parse_environment(env or []), **{k: v for k, v in given.items() if v}
     )
     command = training_command(surroundings.python, arguments or [])

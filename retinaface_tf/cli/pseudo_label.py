@@ -117,13 +117,13 @@ def open_member(text: str, forms: Augmentation, threshold: float, threads: int |
     from retinaface_tf.inference.detector import RetinaFace
     from retinaface_tf.inference.runtimes.open import preset_weights
     from retinaface_tf.inference.test_time_augmentation import AugmentedDetector
-    from retinaface_tf.inference.yunet import YuNetFinder
+    from retinaface_tf.inference.yunet import YuNetBackend
     from retinaface_tf.labelling.pseudo_labels import Member
     from retinaface_tf.presets import PackagedSource, get_preset, list_presets
 
     kind, colon, file = text.partition(":")
     if colon and kind == "yunet":
-        detector, what = RetinaFace(YuNetFinder(file)), Path(file)
+        detector, what = RetinaFace(YuNetBackend(file)), Path(file)
     elif text in list_presets():
         detector, what = RetinaFace.from_preset(text, threads=threads), None
         if isinstance(get_preset(text).source, PackagedSource):

@@ -12,7 +12,7 @@ from retinaface_tf.export.onnx_rewrite import rewrite
 from retinaface_tf.inference.runtimes.runtime import output_names
 from retinaface_tf.modelfile.dense_block import ENTRY as DENSE_ENTRY
 from retinaface_tf.modelfile.dense_block import pack_dense_weights
-from retinaface_tf.modelfile.metadata import ENTRY, ModelMetadata, Suppression, seal
+from retinaface_tf.modelfile.metadata import ENTRY, ModelMetadata, Suppression, append_checksum
 from retinaface_tf.util.files import write_whole
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def export_onnx(
 
         entry = model.metadata_props.add()
         entry.key, entry.value = DENSE_ENTRY, pack_dense_weights(dense_weights(network))
-    return write_whole(path, seal(model.SerializeToString()))
+    return write_whole(path, append_checksum(model.SerializeToString()))
 
 
 def convert_weights_file(source: str, path: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from retinaface_tf.modelfile.metadata import read_sealed
+from retinaface_tf.modelfile.metadata import read_checked
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def measure_operators(path: str | Path, rounds: int = 10) -> OperatorReport:
     """
     from retinaface_tf.export.flatbuffer import operator_name, unpack
 
-    content, _ = read_sealed(path)
+    content, _ = read_checked(path)
     model = unpack(content)
     graph = model.subgraphs[0]
     found = []

@@ -15,7 +15,7 @@ from retinaface_tf.export.heads import FACE_OUTPUTS, face_outputs, raw_heads
 from retinaface_tf.inference.runtimes.runtime import HEAD_OUTPUTS, output_names
 from retinaface_tf.modelfile.dense_block import ENTRY as DENSE_ENTRY
 from retinaface_tf.modelfile.dense_block import pack_dense_weights
-from retinaface_tf.modelfile.metadata import ENTRY, ModelMetadata, Suppression, seal
+from retinaface_tf.modelfile.metadata import ENTRY, ModelMetadata, Suppression, append_checksum
 from retinaface_tf.util.files import write_whole
 
 if TYPE_CHECKING:
@@ -230,7 +230,7 @@ def _describe(content: bytes, metadata: ModelMetadata, network: RetinaFaceNetwor
         from retinaface_tf.models.read_heads import dense_weights
 
         entries[DENSE_ENTRY] = pack_dense_weights(dense_weights(network)).encode()
-    return seal(pack(model, entries))
+    return append_checksum(pack(model, entries))
 
 
 def _open_reshapes(model) -> None:

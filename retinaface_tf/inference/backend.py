@@ -18,7 +18,7 @@ MAX_BATCH_PIXELS = 8_000_000
 
 
 @runtime_checkable
-class FaceFinder(Protocol):
+class DetectionBackend(Protocol):
     """Turns images into faces, in two steps: the first runs in reader threads."""
 
     def load(self, source: Any, settings: dict) -> Any | ImageError:
@@ -30,7 +30,7 @@ class FaceFinder(Protocol):
         ...
 
 
-class NetworkFinder:
+class NetworkBackend:
     """Runs a network in this process: scales, pads and groups images, reads the outputs.
 
     Args:

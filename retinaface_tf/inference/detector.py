@@ -15,7 +15,7 @@ import numpy as np
 from retinaface_tf.config import RetinaFaceConfig
 from retinaface_tf.errors import BatchError, ConfigError, ImageError
 from retinaface_tf.faces.faces import Faces
-from retinaface_tf.inference.backend import FaceFinder, NetworkFinder
+from retinaface_tf.inference.backend import DetectionBackend, NetworkBackend
 from retinaface_tf.inference.preprocess import Size
 from retinaface_tf.inference.runtimes.open import open_preset, open_runtime
 from retinaface_tf.inference.runtimes.runtime import Runtime
@@ -31,7 +31,7 @@ class RetinaFace:
     """Finds faces in images.
 
     Args:
-        runtime: what runs the network; or a `FaceFinder`, such as a model server.
+        runtime: what runs the network; or a `DetectionBackend`, such as a model server.
         threshold: least score of a face, 0..1.
         iou: overlap above which the worse of two detections is dropped.
         size: at which images are searched, see `inference.preprocess.target_size`.
@@ -44,7 +44,7 @@ class RetinaFace:
 
     def __init__(
         self,
-        runtime: Runtime | FaceFinder,
+        runtime: Runtime | DetectionBackend,
         *,
         threshold: float = 0.5,
         iou: float = 0.4,
@@ -53,7 +53,9 @@ class RetinaFace:
         large_faces: bool = True,
     ):
         self.runtime = runtime
-        self._finder = runtime if isinstance(runtime, FaceFinder) else NetworkFinder(runtime)
+        self._backend = (
+            runtime if isinstance(runtime, DetectionBackend) else NetworkBackend(runtime)
+        )
         self._defaults = {
             "threshold": threshold,
             "iou": iou,
@@ -141,7 +143,7 @@ class RetinaFace:
             ConfigError: an option is unknown or out of range.
             ServingError: on first use: the server is away, or has not the model.
         """
-        from retinaface_tf.inference.remote import RemoteFinder
+        from retinaface_tf.inference.remote import RemoteBackend
         from retinaface_tf.protocol.client import EndpointOptions, connect
 
         try:
@@ -149,7 +151,7 @@ class RetinaFace:
         except TypeError as error:
             raise ConfigError(f"{error}.") from None
         client = connect(target, model, version=version, label=label, options=options)
-        finder = RemoteFinder(client, max_request_bytes=options.max_message_bytes // 2)
+        finder = RemoteBackend(client, max_request_bytes=options.max_message_bytes // 2)
         return cls(finder, threshold=threshold, max_faces=max_faces)
 
     @property
@@ -219,14 +221,14 @@ class RetinaFace:
         with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
 
             def submit(sources):
-                return [pool.submit(self._finder.load, source, settings) for source in sources]
+                return [pool.submit(self._backend.load, source, settings) for source in sources]
 
             sources = iter(images)
             pending = submit(islice(sources, window))
             while pending:
                 loaded = [future.result() for future in pending]
                 pending = submit(islice(sources, window))
-                yield from self._finder.find(loaded, batch_size, settings)
+                yield from self._backend.find(loaded, batch_size, settings)
 
     def _settings(self, overrides: dict) -> dict:
         unknown = set(overrides) - set(self._defaults)

@@ -33,8 +33,8 @@ class EncodedImage(NamedTuple):
     name: str
 
 
-class RemoteFinder:
-    """Finds faces through a server's model; a `FaceFinder`.
+class RemoteBackend:
+    """Finds faces through a server's model; a `DetectionBackend`.
 
     What was fixed when the model was exported cannot be changed from here: the size, and the
     suppression. A higher threshold and fewer faces can be asked for.

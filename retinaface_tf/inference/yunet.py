@@ -17,8 +17,8 @@ from retinaface_tf.inference.preprocess import Prepared, prepare
 _CANDIDATES = 5000
 
 
-class YuNetFinder:
-    """`RetinaFace(YuNetFinder(path))` answers, scales and flips like any other detector.
+class YuNetBackend:
+    """`RetinaFace(YuNetBackend(path))` answers, scales and flips like any other detector.
 
     Args:
         path: the ONNX file, such as OpenCV Zoo's `face_detection_yunet`. It is not ours to ship.

@@ -16,7 +16,7 @@ DEFAULT_SSH = ("ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Surroundings:
+class WorkerEnvironment:
     """What every worker finds on its host.
 
     Attributes:
@@ -59,7 +59,7 @@ def local_environment(workers: Sequence[Worker], rank: int, extra: Mapping[str, 
 
 
 def shell_line(
-    workers: Sequence[Worker], rank: int, command: Sequence[str], surroundings: Surroundings
+    workers: Sequence[Worker], rank: int, command: Sequence[str], surroundings: WorkerEnvironment
 ) -> str:
     """One line for a POSIX shell on the worker's host; everything in it is quoted."""
     variables = {"PYTHONUNBUFFERED": "1", **surroundings.environment}
@@ -70,7 +70,7 @@ def shell_line(
 
 
 def start_command(
-    workers: Sequence[Worker], rank: int, command: Sequence[str], surroundings: Surroundings
+    workers: Sequence[Worker], rank: int, command: Sequence[str], surroundings: WorkerEnvironment
 ) -> list[str]:
     """What the launcher runs for a worker: the command under supervision, by ssh where needed."""
     supervised = [surroundings.python, "-m", "retinaface_tf.launch.supervise", *command]

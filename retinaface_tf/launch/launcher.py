@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from retinaface_tf.errors import ConfigError, LaunchError
-from retinaface_tf.launch.command import Surroundings, local_environment, start_command
+from retinaface_tf.launch.command import WorkerEnvironment, local_environment, start_command
 from retinaface_tf.launch.hosts import Worker
 from retinaface_tf.launch.supervise import PATIENCE
 
@@ -43,7 +43,7 @@ class _Process:
 def launch(
     workers: Sequence[Worker],
     command: Sequence[str],
-    surroundings: Surroundings,
+    surroundings: WorkerEnvironment,
     *,
     restarts: int = 0,
     write: Callable[[str], None] = print,

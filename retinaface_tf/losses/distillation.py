@@ -31,7 +31,7 @@ from retinaface_tf.models import RetinaFaceNetwork
 
 # The side of the images that looks are made of over that of the student's.
 ENLARGED = 2
-IMITATED_TERMS = ("imitated_class", "imitated_box", "imitated_landmark")
+DISTILLATION_TERMS = ("imitated_class", "imitated_box", "imitated_landmark")
 # So many boxes of a look are compared, the surest ones.
 _FACES = 96
 # A cell's box lies badly up to the first IoU and well from the second on.
@@ -43,7 +43,7 @@ _WILDEST = np.float32([1e4, 1e4, 40, 40])
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImitationConfig:
+class DistillationConfig:
     """Whom to imitate, and how much that weighs.
 
     Attributes:
@@ -76,10 +76,10 @@ class ImitationConfig:
     def weights(self) -> dict[str, float]:
         """The terms' weights by their names."""
         weights = (self.class_weight, self.box_weight, self.landmark_weight)
-        return dict(zip(IMITATED_TERMS, weights))
+        return dict(zip(DISTILLATION_TERMS, weights))
 
 
-class Imitation:
+class Distillation:
     """The teacher, and how far a student is from it.
 
     Args:
@@ -88,7 +88,7 @@ class Imitation:
         config: looks and weights.
     """
 
-    def __init__(self, teacher: RetinaFaceNetwork, size: int, config: ImitationConfig):
+    def __init__(self, teacher: RetinaFaceNetwork, size: int, config: DistillationConfig):
         teacher.trainable = False
         self.config = config
         self._size, self._described = size, teacher.config

@@ -115,7 +115,7 @@ class ModelMetadata:
         }
 
     def to_json(self) -> str:
-        """The block with an open seal, to be put in a file whose bytes `seal` then closes."""
+        """The block with an open checksum, to be put in a file whose bytes `append_checksum` then closes."""
         text = json.dumps(self.to_dict())
         return (_SEAL + _BLANK).decode() + '", ' + text[1:]
 
@@ -152,20 +152,20 @@ class ModelMetadata:
             ) from None
 
 
-def seal(content: bytes) -> bytes:
-    """The file's bytes with the seal of its block closed: the sha256 of all its other bytes.
+def append_checksum(content: bytes) -> bytes:
+    """The file's bytes with the checksum of its block filled in: the sha256 of all its other bytes.
 
     Raises:
-        ValueError: there is not exactly one open seal.
+        ValueError: there is not exactly one open checksum.
     """
     start = _seal_position(content)
     if start is None or content[start : start + 64] != _BLANK:
-        raise ValueError("The content holds no open seal.")
+        raise ValueError("The content holds no open checksum.")
     digest = hashlib.sha256(content).hexdigest().encode()
     return content[:start] + digest + content[start + 64 :]
 
 
-def read_sealed(path: str | Path) -> tuple[bytes, ModelMetadata]:
+def read_checked(path: str | Path) -> tuple[bytes, ModelMetadata]:
     """A file of this package, whole and unchanged since it was written, and what it says.
 
     Args:
@@ -181,12 +181,12 @@ def read_sealed(path: str | Path) -> tuple[bytes, ModelMetadata]:
         raise WeightsError(f"There is no file {path}; check the path.") from None
     except OSError as error:
         raise WeightsError(f"Cannot read {path}: {error.strerror or error}.") from None
-    metadata = open_sealed(content, str(path))
+    metadata = open_checked(content, str(path))
     return content, metadata
 
 
-def open_sealed(content: bytes, name: str) -> ModelMetadata:
-    """`read_sealed` for bytes; `name` is what messages call them."""
+def open_checked(content: bytes, name: str) -> ModelMetadata:
+    """`read_checked` for bytes; `name` is what messages call them."""
     if not content:
         raise WeightsError(f"{name} is empty; export or copy it again.")
     start = _seal_position(content)

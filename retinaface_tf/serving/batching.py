@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from retinaface_tf.errors import ConfigError
-from retinaface_tf.serving.request_error import Refusal
+from retinaface_tf.serving.request_error import RequestError
 
 Arrays = dict[str, np.ndarray]
 
@@ -119,7 +119,7 @@ class _Batch:
     key: Hashable
     tasks: list[_Task] = field(default_factory=list)
     rows: int = 0
-    ripe: bool = False
+    due: bool = False
 
 
 class Batcher:
@@ -159,13 +159,13 @@ class Batcher:
             inputs: arrays that share their first dimension; of one key, all others too.
 
         Raises:
-            Refusal: INVALID_ARGUMENT for more rows than a batch holds, RESOURCE_EXHAUSTED when
+            RequestError: INVALID_ARGUMENT for more rows than a batch holds, RESOURCE_EXHAUSTED when
                 too many batches wait already.
         """
         rows = len(next(iter(inputs.values())))
         limit = self.parameters.max_batch_size
         if limit and rows > limit:
-            raise Refusal(
+            raise RequestError(
                 "INVALID_ARGUMENT",
                 f"A request of {rows} images is larger than the server's max_batch_size {limit}; "
                 "send fewer at once.",
@@ -180,7 +180,7 @@ class Batcher:
         """Returns when everything submitted has been answered."""
         while self._waiting or self._running:
             for batch in self._waiting:
-                batch.ripe = True
+                batch.due = True
             self._dispatch()
             await asyncio.wait(self._running or [asyncio.ensure_future(asyncio.sleep(0.01))])
 
@@ -189,7 +189,7 @@ class Batcher:
         batch = self._open.get(key)
         if batch is None or batch.rows + task.rows > limit:
             if len(self._waiting) >= self.parameters.max_enqueued_batches:
-                raise Refusal(
+                raise RequestError(
                     "RESOURCE_EXHAUSTED",
                     f"The server's queue is full ({len(self._waiting)} batches wait); try again "
                     "later.",
@@ -204,27 +204,27 @@ class Batcher:
                 if delay:
                     loop.call_later(delay, self._ripen, batch)
                 else:
-                    batch.ripe = True
+                    batch.due = True
             else:
-                batch.ripe = True
+                batch.due = True
         batch.tasks.append(task)
         batch.rows += task.rows
         if limit and batch.rows >= limit:
             self._close(batch)
 
     def _close(self, batch: _Batch) -> None:
-        batch.ripe = True
+        batch.due = True
         if self._open.get(batch.key) is batch:
             del self._open[batch.key]
 
     def _ripen(self, batch: _Batch) -> None:
-        batch.ripe = True
+        batch.due = True
         self._dispatch()
 
     def _dispatch(self) -> None:
-        """Starts ripe batches, oldest first, while threads are free; the others stay open."""
+        """Starts due batches, oldest first, while threads are free; the others stay open."""
         while len(self._running) < self.parameters.num_batch_threads:
-            batch = next((b for b in self._waiting if b.ripe), None)
+            batch = next((b for b in self._waiting if b.due), None)
             if batch is None:
                 return
             self._waiting.remove(batch)

@@ -13,7 +13,7 @@ from retinaface_tf.serving.batching import Arrays, Batcher, BatchingParameters
 from retinaface_tf.serving.loaded_model import LoadedModel
 from retinaface_tf.serving.metrics import Metrics
 from retinaface_tf.serving.repository import Repository
-from retinaface_tf.serving.request_error import Refusal
+from retinaface_tf.serving.request_error import RequestError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,13 +75,13 @@ class Core:
         """Runs a signature for one request; its inputs are checked already.
 
         Raises:
-            Refusal: the inputs disagree on the batch, hold too many pixels, or ask for outputs
+            RequestError: the inputs disagree on the batch, hold too many pixels, or ask for outputs
                 that do not exist; or the queue is full.
         """
         signature = model.signatures[signature_name]
         unknown = [name for name in outputs or [] if name not in signature.outputs]
         if unknown:
-            raise Refusal(
+            raise RequestError(
                 "INVALID_ARGUMENT",
                 f"There is no output {unknown[0]!r}; there are {sorted(signature.outputs)}.",
             )
@@ -110,7 +110,7 @@ class Core:
         """The signature a request names; `serving_default` if it names none."""
         name = spec.signature_name or "serving_default"
         if name not in model.signatures:
-            raise Refusal(
+            raise RequestError(
                 "INVALID_ARGUMENT",
                 f"There is no signature {name!r}; there are {sorted(model.signatures)}.",
             )
@@ -119,19 +119,21 @@ class Core:
     def _check_sizes(self, inputs: Arrays) -> None:
         rows = {len(values) if values.ndim else -1 for values in inputs.values()}
         if len(rows) != 1 or -1 in rows:
-            raise Refusal("INVALID_ARGUMENT", "Inputs must share their first dimension, the batch.")
+            raise RequestError(
+                "INVALID_ARGUMENT", "Inputs must share their first dimension, the batch."
+            )
         for name, values in inputs.items():
             if values.dtype == object:
                 continue
             pixels = math.prod(values.shape[:3])
             if pixels > self.limits.request_pixels:
-                raise Refusal(
+                raise RequestError(
                     "INVALID_ARGUMENT",
                     f"Input {name!r} has {pixels:,} pixels; the limit is "
                     f"{self.limits.request_pixels:,}.",
                 )
             if rows != {0} and values.size == 0:
-                raise Refusal("INVALID_ARGUMENT", f"Input {name!r} has images without pixels.")
+                raise RequestError("INVALID_ARGUMENT", f"Input {name!r} has images without pixels.")
 
     def _run(self, key, inputs: Arrays) -> Arrays:
         model, signature, _ = key
@@ -150,15 +152,15 @@ class _Admission:
     def __enter__(self) -> None:
         core, limits = self._core, self._core.limits
         if core.draining:
-            raise Refusal("UNAVAILABLE", "The server is stopping.")
+            raise RequestError("UNAVAILABLE", "The server is stopping.")
         if self._size > limits.request_bytes:
-            raise Refusal(
+            raise RequestError(
                 "RESOURCE_EXHAUSTED",
                 f"The request has {self._size:,} bytes; the limit is {limits.request_bytes:,}.",
             )
         full = core._pending_bytes + self._size > limits.pending_bytes
         if full or core._pending_requests >= limits.pending_requests:
-            raise Refusal(
+            raise RequestError(
                 "RESOURCE_EXHAUSTED",
                 f"The server holds {core._pending_requests} requests of {core._pending_bytes:,} "
                 "bytes already; try again later.",

@@ -12,7 +12,7 @@ from retinaface_tf.errors import ServingError
 from retinaface_tf.protocol import messages as protocol
 from retinaface_tf.protocol.tensors import to_array, to_message
 from retinaface_tf.serving.core import Core
-from retinaface_tf.serving.request_error import Refusal
+from retinaface_tf.serving.request_error import RequestError
 
 
 def build_grpc_server(core: Core, credentials: grpc.ServerCredentials | None, address: str):
@@ -68,7 +68,7 @@ def _method(core: Core, api: str, answer) -> grpc.RpcMethodHandler:
         try:
             with core.admit(len(data)):
                 return (await answer(core, data)).SerializeToString()
-        except Refusal as refusal:
+        except RequestError as refusal:
             status = refusal.code
             await context.abort(getattr(grpc.StatusCode, refusal.code), str(refusal))
         except asyncio.CancelledError:
@@ -93,7 +93,7 @@ def _parse(kind, data: bytes):
     try:
         return kind.FromString(data)
     except DecodeError:
-        raise Refusal(
+        raise RequestError(
             "INVALID_ARGUMENT", f"The message is not a {kind.DESCRIPTOR.full_name}."
         ) from None
 
@@ -106,7 +106,7 @@ async def _predict(core: Core, data: bytes):
         try:
             inputs = {key: to_array(value) for key, value in request.inputs.items()}
         except ServingError as error:
-            raise Refusal("INVALID_ARGUMENT", str(error)) from None
+            raise RequestError("INVALID_ARGUMENT", str(error)) from None
         outputs = await core.predict(model, name, inputs, list(request.output_filter))
         response = protocol.PredictResponse()
         response.model_spec.name = core.repository.name
@@ -121,7 +121,7 @@ async def _metadata(core: Core, data: bytes):
     request = _parse(protocol.GetModelMetadataRequest, data)
     unknown = set(request.metadata_field) - {"signature_def"}
     if unknown or not request.metadata_field:
-        raise Refusal("INVALID_ARGUMENT", "Ask for the metadata_field 'signature_def'.")
+        raise RequestError("INVALID_ARGUMENT", "Ask for the metadata_field 'signature_def'.")
     async with core.repository.use(request.model_spec) as model:
         definitions = protocol.SignatureDefMap()
         for name, signature in model.signatures.items():

@@ -10,7 +10,7 @@ import numpy as np
 
 from retinaface_tf.protocol.messages import PredictionLog, SignatureDef
 from retinaface_tf.protocol.tensors import to_array, type_name
-from retinaface_tf.serving.request_error import Refusal
+from retinaface_tf.serving.request_error import RequestError
 
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 MAX_WARMUP_REQUESTS = 1000
@@ -45,9 +45,9 @@ class Signature:
     definition: SignatureDef
 
     def check(self, inputs: dict) -> None:
-        """Raises a Refusal unless names, types and shapes of TensorProtos are right."""
+        """Raises a RequestError unless names, types and shapes of TensorProtos are right."""
         if set(inputs) != set(self.inputs):
-            raise Refusal(
+            raise RequestError(
                 "INVALID_ARGUMENT",
                 f"The request has the inputs {sorted(inputs)}; the signature takes "
                 f"{sorted(self.inputs)}.",
@@ -55,7 +55,7 @@ class Signature:
         for name, message in inputs.items():
             spec = self.inputs[name]
             if message.dtype != spec.dtype:
-                raise Refusal(
+                raise RequestError(
                     "INVALID_ARGUMENT",
                     f"Input {name!r} has the type {type_name(message.dtype)}; send "
                     f"{type_name(spec.dtype)}.",
@@ -64,13 +64,13 @@ class Signature:
             self.check_shape(name, shape)
 
     def check_shape(self, name: str, shape: tuple[int, ...]) -> None:
-        """Raises a Refusal unless an input may have this shape."""
+        """Raises a RequestError unless an input may have this shape."""
         wanted = self.inputs[name].shape
         if wanted is None:
             return
         fits = len(shape) == len(wanted) and all(w in (-1, side) for side, w in zip(shape, wanted))
         if not fits:
-            raise Refusal(
+            raise RequestError(
                 "INVALID_ARGUMENT",
                 f"Input {name!r} has the shape {list(shape)}; send {list(wanted)}, where -1 is "
                 "any.",

@@ -13,7 +13,7 @@ from typing import Literal
 from retinaface_tf.errors import ConfigError
 from retinaface_tf.protocol.messages import GetModelStatusResponse, ModelSpec
 from retinaface_tf.serving.loaded_model import LoadedModel
-from retinaface_tf.serving.request_error import Refusal
+from retinaface_tf.serving.request_error import RequestError
 
 logger = logging.getLogger("retinaface_tf.serving")
 # A version that did not load is tried again this many times: it may still be arriving.
@@ -116,7 +116,7 @@ class Repository:
         """The model that a request asks for, kept in memory until the block ends.
 
         Raises:
-            Refusal: NOT_FOUND for another model, version or label.
+            RequestError: NOT_FOUND for another model, version or label.
         """
         version = self._choose(spec)
         self._users[version] = self._users.get(version, 0) + 1
@@ -131,7 +131,7 @@ class Repository:
         """The state of the asked version, or of all.
 
         Raises:
-            Refusal: NOT_FOUND.
+            RequestError: NOT_FOUND.
         """
         self._check_name(spec)
         if spec.HasField("version"):
@@ -143,7 +143,7 @@ class Repository:
         response = GetModelStatusResponse()
         for version in wanted:
             if version not in self.statuses:
-                raise Refusal("NOT_FOUND", self._absent(version))
+                raise RequestError("NOT_FOUND", self._absent(version))
             status = self.statuses[version]
             entry = response.model_version_status.add(version=version)
             entry.state = type(entry).State.Value(status.state)
@@ -168,21 +168,23 @@ class Repository:
         elif self._models:
             return self.available[-1]
         else:
-            raise Refusal("UNAVAILABLE", f"No version of model {self.name!r} is loaded.")
+            raise RequestError("UNAVAILABLE", f"No version of model {self.name!r} is loaded.")
         if version not in self._models:
-            raise Refusal("NOT_FOUND", self._absent(version))
+            raise RequestError("NOT_FOUND", self._absent(version))
         return version
 
     def _check_name(self, spec: ModelSpec) -> None:
         if spec.name != self.name:
-            raise Refusal(
+            raise RequestError(
                 "NOT_FOUND", f"There is no model {spec.name!r} here; this server has {self.name!r}."
             )
 
     def _labelled(self, label: str) -> int:
         if label not in self.labels:
             known = ", ".join(sorted(self.labels)) or "none"
-            raise Refusal("NOT_FOUND", f"No version is labelled {label!r}; labels are: {known}.")
+            raise RequestError(
+                "NOT_FOUND", f"No version is labelled {label!r}; labels are: {known}."
+            )
         return self.labels[label]
 
     def _absent(self, version: int) -> str:

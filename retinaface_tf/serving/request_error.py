@@ -15,7 +15,7 @@ HTTP_STATUS = {
 }
 
 
-class Refusal(Exception):
+class RequestError(Exception):
     """Ends a request with a gRPC status code and one sentence for the caller."""
 
     def __init__(self, code: str, message: str):

@@ -17,7 +17,7 @@ from retinaface_tf.protocol import messages as protocol
 from retinaface_tf.protocol.tensors import STRING
 from retinaface_tf.serving.core import Core
 from retinaface_tf.serving.loaded_model import Signature
-from retinaface_tf.serving.request_error import HTTP_STATUS, Refusal
+from retinaface_tf.serving.request_error import HTTP_STATUS, RequestError
 
 PAGE = Path(__file__).parent / "page"
 _NUMPY = {4: np.uint8, 3: np.int32, 9: np.int64, 1: np.float32}
@@ -53,7 +53,7 @@ def _refusals(core: Core):
         started, status = time.perf_counter(), "OK"
         try:
             return await handler(request)
-        except Refusal as refusal:
+        except RequestError as refusal:
             status = refusal.code
             return web.json_response(
                 {"error": str(refusal)}, status=HTTP_STATUS.get(refusal.code, 500)
@@ -169,7 +169,7 @@ def _spec(request: web.Request) -> protocol.ModelSpec:
     if "version" in request.match_info:
         version = int(request.match_info["version"])
         if version >= 2**63:
-            raise Refusal("INVALID_ARGUMENT", f"Version {version} is no version number.")
+            raise RequestError("INVALID_ARGUMENT", f"Version {version} is no version number.")
         spec.version.value = version
     if "label" in request.match_info:
         spec.version_label = request.match_info["label"]
@@ -180,9 +180,9 @@ def _parse_body(data: bytes) -> dict:
     try:
         body = json.loads(data)
     except (ValueError, RecursionError):
-        raise Refusal("INVALID_ARGUMENT", "The body is not JSON.") from None
+        raise RequestError("INVALID_ARGUMENT", "The body is not JSON.") from None
     if not isinstance(body, dict) or ("instances" in body) == ("inputs" in body):
-        raise Refusal(
+        raise RequestError(
             "INVALID_ARGUMENT", "The body must be an object with either 'instances' or 'inputs'."
         )
     return body
@@ -195,25 +195,29 @@ def _read_inputs(body: dict, signature: Signature) -> dict[str, np.ndarray]:
     if "instances" in body:
         rows = body["instances"]
         if not isinstance(rows, list) or not rows:
-            raise Refusal("INVALID_ARGUMENT", "'instances' must be a list that is not empty.")
+            raise RequestError("INVALID_ARGUMENT", "'instances' must be a list that is not empty.")
         if len(names) == 1 and not any(isinstance(row, dict) and "b64" not in row for row in rows):
             columns = {names[0]: rows}
         else:
             if not all(isinstance(row, dict) and set(row) == set(names) for row in rows):
-                raise Refusal("INVALID_ARGUMENT", f"Each instance must have the inputs {names}.")
+                raise RequestError(
+                    "INVALID_ARGUMENT", f"Each instance must have the inputs {names}."
+                )
             columns = {name: [row[name] for row in rows] for name in names}
     else:
         values = body["inputs"]
         if len(names) == 1 and not isinstance(values, dict):
             values = {names[0]: values}
         if not isinstance(values, dict) or set(values) != set(names):
-            raise Refusal("INVALID_ARGUMENT", f"'inputs' must have the inputs {names}.")
+            raise RequestError("INVALID_ARGUMENT", f"'inputs' must have the inputs {names}.")
         columns = values
     arrays = {}
     for name, values in columns.items():
         spec = signature.inputs[name]
         if not isinstance(values, list):
-            raise Refusal("INVALID_ARGUMENT", f"Input {name!r} must be a list, one entry an image.")
+            raise RequestError(
+                "INVALID_ARGUMENT", f"Input {name!r} must be a list, one entry an image."
+            )
         array = _strings(name, values) if spec.dtype == STRING else _numbers(name, values, spec)
         signature.check_shape(name, array.shape)
         arrays[name] = array
@@ -227,11 +231,13 @@ def _strings(name: str, values: list) -> np.ndarray:
             try:
                 array[i] = base64.b64decode(value["b64"], validate=True)
             except (binascii.Error, ValueError):
-                raise Refusal("INVALID_ARGUMENT", f"Entry {i} of {name!r} is not base64.") from None
+                raise RequestError(
+                    "INVALID_ARGUMENT", f"Entry {i} of {name!r} is not base64."
+                ) from None
         elif isinstance(value, str):
             array[i] = value.encode("utf-8", "surrogatepass")
         else:
-            raise Refusal(
+            raise RequestError(
                 "INVALID_ARGUMENT", f'Entry {i} of {name!r} must be {{"b64": "..."}} or a string.'
             )
     return array
@@ -247,7 +253,7 @@ def _numbers(name: str, values: list, spec) -> np.ndarray:
         if array.size and not np.array_equal(array, given):
             raise ValueError
     except (ValueError, KeyError, OverflowError):
-        raise Refusal(
+        raise RequestError(
             "INVALID_ARGUMENT",
             f"Input {name!r} must be evenly nested lists of numbers that fit its type.",
         ) from None

@@ -16,7 +16,7 @@ from retinaface_tf.data.augment import AugmentConfig
 from retinaface_tf.data.synthetic.scene import SyntheticConfig
 from retinaface_tf.data.targets import MatchConfig
 from retinaface_tf.errors import ConfigError
-from retinaface_tf.losses.distillation import ImitationConfig
+from retinaface_tf.losses.distillation import DistillationConfig
 from retinaface_tf.losses.multitask import LossConfig
 from retinaface_tf.presets import get_preset
 from retinaface_tf.training.schedule import ScheduleConfig
@@ -150,7 +150,7 @@ class TrainingConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     match: MatchConfig = field(default_factory=MatchConfig)
     loss: LossConfig = field(default_factory=LossConfig)
-    imitation: ImitationConfig = field(default_factory=ImitationConfig)
+    imitation: DistillationConfig = field(default_factory=DistillationConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     init: InitConfig = field(default_factory=InitConfig)

@@ -6,7 +6,7 @@ import csv
 from pathlib import Path
 from typing import Any
 
-from retinaface_tf.losses.distillation import IMITATED_TERMS
+from retinaface_tf.losses.distillation import DISTILLATION_TERMS
 from retinaface_tf.losses.multitask import DENSE_TERMS, FIRST_STAGE_TERMS, TERMS
 
 COLUMNS = (
@@ -14,7 +14,7 @@ COLUMNS = (
     *TERMS,
     *FIRST_STAGE_TERMS,
     *DENSE_TERMS,
-    *IMITATED_TERMS,
+    *DISTILLATION_TERMS,
     *("positives", "average_precision", "seconds"),
 )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from retinaface_tf.faces.drawing import draw_faces
-from retinaface_tf.losses.distillation import IMITATED_TERMS
+from retinaface_tf.losses.distillation import DISTILLATION_TERMS
 from retinaface_tf.losses.multitask import DENSE_TERMS, TERMS
 from retinaface_tf.training.evaluation import Evaluation, Evaluator
 
@@ -84,7 +84,7 @@ def learning_image(rows: list[dict]) -> np.ndarray:
     """
     figure, axes = _figure()
     trained = [row for row in rows if row.get("loss") is not None]
-    for term in ("loss", *TERMS, *DENSE_TERMS, *IMITATED_TERMS):
+    for term in ("loss", *TERMS, *DENSE_TERMS, *DISTILLATION_TERMS):
         if any(row.get(term) is None for row in trained):
             continue
         axes.plot([r["epoch"] for r in trained], [r[term] for r in trained], label=term, lw=1)

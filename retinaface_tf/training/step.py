@@ -12,7 +12,7 @@ from retinaface_tf.data.targets import MatchConfig, encode_targets
 from retinaface_tf.errors import ConfigError
 from retinaface_tf.geometry.box_coding import decode_boxes
 from retinaface_tf.geometry.boxes import corners_to_center
-from retinaface_tf.losses.distillation import IMITATED_TERMS, Imitation, shrink
+from retinaface_tf.losses.distillation import DISTILLATION_TERMS, Distillation, shrink
 from retinaface_tf.losses.multitask import FIRST_STAGE_TERMS, TERMS, LossConfig, multitask_sums
 from retinaface_tf.models import RetinaFaceNetwork
 from retinaface_tf.training.config import OptimizerConfig
@@ -47,7 +47,7 @@ class DetectorTraining(keras.Model):
     Attributes:
         terms: names of the loss terms, in the order of `bad_images`' bits: with a cascade its first
             stage's, then `TERMS`, then those of `DENSE_TERMS` that have a weight, then with a teacher
-            `IMITATED_TERMS`.
+            `DISTILLATION_TERMS`.
 
     Args:
         network: what learns; a dense head that no term teaches is frozen.
@@ -68,7 +68,7 @@ class DetectorTraining(keras.Model):
         loss: LossConfig,
         optimizer_config: OptimizerConfig,
         match: MatchConfig | None = None,
-        imitation: Imitation | None = None,
+        imitation: Distillation | None = None,
     ):
         super().__init__(name="training")
         self.network = network
@@ -94,7 +94,7 @@ class DetectorTraining(keras.Model):
                 "loss.class_weight, box_weight and landmark_weight may be 0 together only where a "
                 "teacher is imitated instead (imitation.source), and without dense terms."
             )
-        imitated = () if imitation is None else IMITATED_TERMS
+        imitated = () if imitation is None else DISTILLATION_TERMS
         self.terms = (*labelled, *self._dense_terms, *imitated)
         # Which of the counts of `_sums` a term is divided by, and which is told as "positives".
         stages = (1 + network.config.cascade) * loss.labels_teach

@@ -25,7 +25,7 @@ import tensorflow as tf
 from retinaface_tf.data.pipeline import TrainingPipeline
 from retinaface_tf.data.sources import ImageSource
 from retinaface_tf.errors import ConfigError
-from retinaface_tf.losses.distillation import ENLARGED, Imitation, shrink
+from retinaface_tf.losses.distillation import ENLARGED, Distillation, shrink
 from retinaface_tf.mesh.topology import MeshTopology, load_topology
 from retinaface_tf.models.parts import freeze
 from retinaface_tf.training import progress_images as pictures
@@ -229,13 +229,13 @@ class _Run:
         pictures = (batch["image"] for batch in self.pipeline.epoch(0))
         return (np.asarray(shrink(p) if self.pipeline.enlarged > 1 else p) for p in pictures)
 
-    def _imitation(self) -> Imitation | None:
+    def _imitation(self) -> Distillation | None:
         config = self.config.imitation
         if config.source is None:
             return None
         teacher = open_source(self.config.network, config.source)
         use_fused_norm(teacher)
-        return Imitation(teacher, self.config.data.size, config)
+        return Distillation(teacher, self.config.data.size, config)
 
     def run(self) -> TrainingResult:
         self._restore()

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from retinaface_tf import RetinaFace
-from tests.helpers.bright_pixel import BrightPixelRuntime, image
+from tests.helpers.bright_pixel import BrightPixelRuntime, black_image
 
 pytest.importorskip("pyarrow")
 
@@ -16,7 +16,7 @@ def encoded(number):
     """An image of 64x(64 + number) pixels with number % 3 faces."""
     cells = [(2, 2), (2, 5)][: number % 3]
     stream = io.BytesIO()
-    Image.fromarray(image(64, 64 + number, *cells)).save(stream, "PNG")
+    Image.fromarray(black_image(64, 64 + number, *cells)).save(stream, "PNG")
     return stream.getvalue()
 
 

@@ -38,7 +38,7 @@ if "--engine" not in sys.argv:
 
             def exec_module(module):
                 load_module(module)
-                load = module.NetworkFinder.load
+                load = module.NetworkBackend.load
 
                 def watched(self, source, settings):
                     if {"tensorflow", "keras"} & set(sys.modules):
@@ -47,7 +47,7 @@ if "--engine" not in sys.argv:
                         os.kill(os.getpid(), signal.SIGKILL)
                     return load(self, source, settings)
 
-                module.NetworkFinder.load = watched
+                module.NetworkBackend.load = watched
 
             spec.loader.exec_module = exec_module
             return spec

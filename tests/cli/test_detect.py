@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from retinaface_tf import RetinaFace, cli
 from retinaface_tf.cli import detect as command
-from tests.helpers.bright_pixel import BrightPixelRuntime, image
+from tests.helpers.bright_pixel import BrightPixelRuntime, black_image
 
 cli._register_commands()
 
@@ -28,8 +28,8 @@ def run(monkeypatch):
 def folder(tmp_path):
     folder = tmp_path / "photos"
     (folder / "more").mkdir(parents=True)
-    Image.fromarray(image(90, 70, (3, 3))).save(folder / "one.png")
-    Image.fromarray(image(64, 96, (2, 2), (2, 8))).save(folder / "more" / "two.png")
+    Image.fromarray(black_image(90, 70, (3, 3))).save(folder / "one.png")
+    Image.fromarray(black_image(64, 96, (2, 2), (2, 8))).save(folder / "more" / "two.png")
     (folder / "broken.jpg").write_text("this is no image")
     return folder
 
@@ -92,7 +92,7 @@ def test_a_video_frame_by_frame(run, tmp_path):
     path = tmp_path / "clip.avi"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (96, 64))
     for _ in range(5):
-        writer.write(image(64, 96, (2, 2)))
+        writer.write(black_image(64, 96, (2, 2)))
     writer.release()
     out = tmp_path / "faces.jsonl"
     result = run(path, "--json", out, "--draw", tmp_path / "drawn", "--frames", 3)

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from retinaface_tf import RetinaFace, cli
 from retinaface_tf.cli import detect as detect_command
 from retinaface_tf.errors import RetinaFaceError
-from tests.helpers.bright_pixel import BrightPixelRuntime, picture
+from tests.helpers.bright_pixel import BrightPixelRuntime, black_image
 
 cli._register_commands()
 
@@ -50,7 +50,7 @@ def wider(tmp_path):
 
     names, boxes = list(SPOTS), []
     for name, spots in SPOTS.items():
-        Image.fromarray(picture(64, 96, *spots)).save(images / f"{name}.png")
+        Image.fromarray(black_image(64, 96, *spots)).save(images / f"{name}.png")
         boxes.append(np.array([box_at(*spot) for spot in spots]))
     labels = cells([cells([np.zeros((len(b), 1), int) for b in boxes])])
     base = {
@@ -133,7 +133,7 @@ def test_fddb_judges_the_listed_images(run, tmp_path):
     folder.mkdir(parents=True)
     ellipses = []
     for name, spots in SPOTS.items():
-        Image.fromarray(picture(64, 96, *spots)).save(folder / f"{name}.png")
+        Image.fromarray(black_image(64, 96, *spots)).save(folder / f"{name}.png")
         ellipses += [f"2002/big/{name}", str(len(spots))]
         for spot in spots:
             x, y, w, h = box_at(*spot)
@@ -156,7 +156,7 @@ def test_fddb_judges_the_listed_images(run, tmp_path):
 def test_landmarks_are_measured_and_a_mirrored_truth_is_told(run, tmp_path):
     lines = []
     for name, spots in SPOTS.items():
-        Image.fromarray(picture(64, 96, *spots)).save(tmp_path / f"{name}.png")
+        Image.fromarray(black_image(64, 96, *spots)).save(tmp_path / f"{name}.png")
         faces = []
         for spot in spots:
             x, y, w, h = box_at(*spot)

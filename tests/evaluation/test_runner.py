@@ -9,7 +9,7 @@ from PIL import Image
 from retinaface_tf import RetinaFace
 from retinaface_tf.errors import ConfigError
 from retinaface_tf.evaluation.runner import find_images, run_detector
-from tests.helpers.bright_pixel import BrightPixelRuntime, image
+from tests.helpers.bright_pixel import BrightPixelRuntime, black_image
 
 SETTINGS = {"weights": "none", "scales": ["original"]}
 
@@ -18,7 +18,7 @@ SETTINGS = {"weights": "none", "scales": ["original"]}
 def images(tmp_path):
     for name, spots in (("a", [(3, 3)]), ("b", [(2, 2), (2, 8)]), ("c", [])):
         (tmp_path / "0--e").mkdir(exist_ok=True)
-        Image.fromarray(image(64, 96, *spots)).save(tmp_path / "0--e" / f"{name}.png")
+        Image.fromarray(black_image(64, 96, *spots)).save(tmp_path / "0--e" / f"{name}.png")
     return {f"0--e/{name}": tmp_path / "0--e" / f"{name}.png" for name in "abc"}
 
 

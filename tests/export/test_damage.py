@@ -6,7 +6,12 @@ import pytest
 from retinaface_tf.config import RetinaFaceConfig
 from retinaface_tf.errors import WeightsError
 from retinaface_tf.inference.runtimes.open import open_runtime
-from retinaface_tf.modelfile.metadata import ModelMetadata, Suppression, open_sealed, seal
+from retinaface_tf.modelfile.metadata import (
+    ModelMetadata,
+    Suppression,
+    append_checksum,
+    open_checked,
+)
 
 
 def test_the_note_survives_the_round_trip():
@@ -19,8 +24,8 @@ def test_the_note_survives_the_round_trip():
         suppression=Suppression(threshold=0.3, iou=0.2, max_faces=7),
         preset="mine",
     )
-    content = seal(b"head" + metadata.to_json().encode() + b"tail")
-    assert open_sealed(content, "x") == metadata
+    content = append_checksum(b"head" + metadata.to_json().encode() + b"tail")
+    assert open_checked(content, "x") == metadata
 
 
 @pytest.mark.parametrize("kind", ["tflite", "onnx"])
@@ -70,11 +75,13 @@ def test_a_file_of_the_other_format_is_refused(tflite, tmp_path):
 def test_a_future_format_says_so():
     text = ModelMetadata(config=RetinaFaceConfig()).to_json().replace('"format": 1', '"format": 9')
     with pytest.raises(WeightsError, match="upgrade"):
-        open_sealed(seal(text.encode()), "x")
+        open_checked(append_checksum(text.encode()), "x")
 
 
 def test_a_name_that_stands_twice_is_no_seal():
     text = ModelMetadata(config=RetinaFaceConfig()).to_json().encode()
     with pytest.raises(ValueError):
-        seal(text + text)
-    assert np.all(np.frombuffer(seal(text), np.uint8)[:10] == np.frombuffer(text[:10], np.uint8))
+        append_checksum(text + text)
+    assert np.all(
+        np.frombuffer(append_checksum(text), np.uint8)[:10] == np.frombuffer(text[:10], np.uint8)
+    )

@@ -100,10 +100,10 @@ def test_the_command_makes_files_that_describe_themselves(public_weights, photos
     assert facts["check"]["pub.tflite"]["least_iou"] > 0.99
     assert facts["check"]["pub-int8.tflite"]["faces"] == 1
     assert facts["files"]["pub.weights.npz"]["bytes"] < 0.5 * public_weights.stat().st_size
-    from retinaface_tf.modelfile.metadata import read_sealed
+    from retinaface_tf.modelfile.metadata import read_checked
 
     for name, precision in (("pub.tflite", "float32"), ("pub-int8.tflite", "int8")):
-        metadata = read_sealed(out / name)[1]
+        metadata = read_checked(out / name)[1]
         assert (metadata.precision, metadata.preset) == (precision, "mobilenet0.25")
         assert metadata.resizable and metadata.input_size == (640, 640)
     blank = np.full((64, 64, 3), 128, np.uint8)

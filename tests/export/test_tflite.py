@@ -9,7 +9,7 @@ from retinaface_tf.export.tflite import export_tflite
 from retinaface_tf.geometry.nms import non_max_suppression
 from retinaface_tf.inference.runtimes.keras import KerasRuntime
 from retinaface_tf.inference.runtimes.litert import LiteRTRuntime
-from retinaface_tf.modelfile.metadata import Suppression, read_sealed
+from retinaface_tf.modelfile.metadata import Suppression, read_checked
 from tests.helpers import tflite_reader as reader
 
 
@@ -135,7 +135,7 @@ def test_int8_without_photos_is_refused(network, tmp_path):
 @pytest.mark.parametrize("precision, limit, size", [("float16", 0.02, 0.55), ("dynamic", 0.6, 0.4)])
 def test_smaller_weights(network, pictures, expected, tflite, tmp_path, precision, limit, size):
     path = export_tflite(network, tmp_path / "x.tflite", size=(96, 160), precision=precision)
-    assert read_sealed(path)[1].precision == precision
+    assert read_checked(path)[1].precision == precision
     assert path.stat().st_size < size * tflite.stat().st_size
     assert largest_difference(LiteRTRuntime(path)(pictures), expected) < limit
     assert operators(path).count("DELEGATE") == 1

@@ -29,7 +29,7 @@ class BrightPixelRuntime:
         return RawOutputs(white * np.float32(0.9), zeros[..., :4], zeros[..., :10])
 
 
-def picture(height, width, *spots):
+def black_image(height, width, *spots):
     """A black image with white 8x8 cells at (row, column) of the stride-8 map."""
     image = np.zeros((height, width, 3), np.uint8)
     for row, column in spots:

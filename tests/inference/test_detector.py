@@ -8,7 +8,7 @@ from PIL import Image
 
 from retinaface_tf import RetinaFace
 from retinaface_tf.errors import BatchError, ConfigError, ImageError
-from tests.helpers.bright_pixel import BrightPixelRuntime, picture
+from tests.helpers.bright_pixel import BrightPixelRuntime, black_image
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def detector(runtime):
 
 
 def test_one_image_in_one_answer_out(detector):
-    faces = detector.detect(picture(100, 120, (5, 6)))
+    faces = detector.detect(black_image(100, 120, (5, 6)))
     np.testing.assert_array_equal(faces.boxes, [[36, 28, 68, 60]])
     np.testing.assert_array_equal(faces.landmarks[0], [[52, 44]] * 5)
     assert faces.vertices is None and faces.image_size == (100, 120)
@@ -30,24 +30,24 @@ def test_one_image_in_one_answer_out(detector):
 
 def test_a_list_keeps_its_order_whatever_the_sizes(detector, rng):
     sizes = rng.integers(40, 300, (37, 2))
-    images = [picture(h, w, *[(2, 2)] * (i % 2)) for i, (h, w) in enumerate(sizes)]
+    images = [black_image(h, w, *[(2, 2)] * (i % 2)) for i, (h, w) in enumerate(sizes)]
     answers = detector.detect(images, batch_size=4)
     assert [len(a) for a in answers] == [i % 2 for i in range(37)]
     assert [a.image_size for a in answers] == [tuple(s) for s in sizes]
 
 
 def test_images_of_one_shape_share_a_batch(detector, runtime):
-    detector.detect([picture(96, 96)] * 10, batch_size=8)
+    detector.detect([black_image(96, 96)] * 10, batch_size=8)
     assert [shape[0] for shape in runtime.shapes] == [8, 2]
 
 
 def test_large_images_go_in_smaller_batches(detector, runtime):
-    detector.detect([picture(1536, 2048)] * 5, batch_size=8)
+    detector.detect([black_image(1536, 2048)] * 5, batch_size=8)
     assert max(shape[0] for shape in runtime.shapes if shape[1] >= 1536) == 2
 
 
 def test_paths_bytes_arrays_and_pil_images_agree(detector, tmp_path):
-    image = picture(90, 70, (3, 3))
+    image = black_image(90, 70, (3, 3))
     path = tmp_path / "picture.png"
     Image.fromarray(image).save(path)
     stream = io.BytesIO()
@@ -57,7 +57,7 @@ def test_paths_bytes_arrays_and_pil_images_agree(detector, tmp_path):
 
 
 def test_one_bad_image_costs_only_its_own_answer(detector):
-    images = [picture(64, 64, (2, 2)), b"not an image", picture(64, 64)]
+    images = [black_image(64, 64, (2, 2)), b"not an image", black_image(64, 64)]
     answers = detector.detect(images, on_error="return")
     assert len(answers[0]) == 1 and isinstance(answers[1], ImageError) and len(answers[2]) == 0
     with pytest.raises(BatchError, match="1 of 3") as caught:
@@ -74,7 +74,7 @@ def test_streams_are_lazy_and_bounded(detector):
         nonlocal drawn
         while True:
             drawn += 1
-            yield picture(64, 64, (2, 2))
+            yield black_image(64, 64, (2, 2))
 
     answers = detector.stream(sources(), batch_size=2)
     assert len(next(answers)) == 1
@@ -82,7 +82,7 @@ def test_streams_are_lazy_and_bounded(detector):
 
 
 def test_settings_of_a_call_override_the_defaults(detector):
-    image = picture(100, 300, (5, 6), (5, 20), (5, 30))
+    image = black_image(100, 300, (5, 6), (5, 20), (5, 30))
     assert len(detector.detect(image)) == 3
     assert len(detector.detect(image, max_faces=2)) == 2
     assert len(detector.detect(image, threshold=0.95)) == 0
@@ -107,4 +107,4 @@ def test_empty_list(detector):
 )
 def test_senseless_settings_are_refused(detector, settings, message):
     with pytest.raises(ConfigError, match=message):
-        detector.detect([picture(64, 64)], **settings)
+        detector.detect([black_image(64, 64)], **settings)

@@ -8,7 +8,7 @@ import pytest
 from retinaface_tf import RetinaFace
 from retinaface_tf.errors import WeightsError
 from retinaface_tf.inference.test_time_augmentation import Augmentation, detect_augmented
-from retinaface_tf.inference.yunet import YuNetFinder
+from retinaface_tf.inference.yunet import YuNetBackend
 
 # What the public RetinaFace weights say of the NASA portrait: image left eye, right eye, nose, mouth.
 POINTS = [[205, 101], [247, 103], [224, 129], [202, 138], [244, 141]]
@@ -17,7 +17,7 @@ POINTS = [[205, 101], [247, 103], [224, 129], [202, 138], [244, 141]]
 @pytest.fixture(scope="module")
 def yunet(data):
     folder = data / "weights" / "ShiqiYu_libfacedetection.train"
-    return RetinaFace(YuNetFinder(folder / "yunet_n_dynamic.onnx"))
+    return RetinaFace(YuNetBackend(folder / "yunet_n_dynamic.onnx"))
 
 
 def test_its_points_have_our_order_at_every_size(yunet, astronaut):
@@ -39,7 +39,7 @@ def test_it_is_searched_in_all_forms(yunet, astronaut):
 
 def test_what_is_no_yunet_is_refused(tmp_path):
     with pytest.raises(WeightsError, match="no YuNet file"):
-        YuNetFinder(tmp_path / "none.onnx")
+        YuNetBackend(tmp_path / "none.onnx")
     (tmp_path / "bad.onnx").write_bytes(b"no network")
     with pytest.raises(WeightsError, match="cannot read"):
-        YuNetFinder(tmp_path / "bad.onnx")
+        YuNetBackend(tmp_path / "bad.onnx")

@@ -10,7 +10,7 @@ import pytest
 
 from retinaface_tf.errors import ConfigError
 from retinaface_tf.launch.command import (
-    Surroundings,
+    WorkerEnvironment,
     parse_environment,
     shell_line,
     start_command,
@@ -90,7 +90,7 @@ def test_nothing_reaches_a_shell_unquoted(tmp_path):
     folder.mkdir()
     nasty = ["--out", "a b", "$(touch bad)", "`touch bad`", "; touch bad", "'\"\\", "*", "--set=x"]
     show = "import json, os, sys; print(json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)]))"
-    surroundings = Surroundings(folder=str(folder), environment={"WORD": "$HOME 'and' more"})
+    surroundings = WorkerEnvironment(folder=str(folder), environment={"WORD": "$HOME 'and' more"})
     line = shell_line(workers, 1, [sys.executable, "-c", show, *nasty], surroundings)
     output = subprocess.run(["sh", "-c", line], capture_output=True, check=True, text=True).stdout
     arguments, where, environment = json.loads(output)
@@ -103,7 +103,7 @@ def test_nothing_reaches_a_shell_unquoted(tmp_path):
 
 def test_ssh_gets_one_host_and_one_line(tmp_path):
     workers = hosts(tmp_path, "alpha\n[fe80::1]\n")
-    surroundings = Surroundings(ssh=("ssh", "-p", "22"), python="/opt/py", folder="/work")
+    surroundings = WorkerEnvironment(ssh=("ssh", "-p", "22"), python="/opt/py", folder="/work")
     command = start_command(workers, 1, training_command("/opt/py", ["--out", "x y"]), surroundings)
     assert command[:4] == ["ssh", "-p", "22", "fe80::1"]
     assert len(command) == 5

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from retinaface_tf.errors import ConfigError, LaunchError
-from retinaface_tf.launch.command import Surroundings
+from retinaface_tf.launch.command import WorkerEnvironment
 from retinaface_tf.launch.hosts import Worker
 from retinaface_tf.launch.launcher import launch
 
@@ -80,7 +80,7 @@ def test_one_worker_lost_stops_all(tmp_path, two, how, message):
     lines = []
     started = time.monotonic()
     with pytest.raises(LaunchError, match=message):
-        launch(two, command(tmp_path, how), Surroundings(), write=lines.append)
+        launch(two, command(tmp_path, how), WorkerEnvironment(), write=lines.append)
     assert time.monotonic() - started < 60, "the other would have slept ten minutes"
     assert_all_gone(tmp_path, 2)
     assert {"[0] life 0", "[1] life 0", "[0] on stderr", "[1] on stderr"} <= set(lines)
@@ -89,7 +89,7 @@ def test_one_worker_lost_stops_all(tmp_path, two, how, message):
 def test_all_are_started_again(tmp_path, two):
     lines = []
     how = "os.kill(os.getpid(), signal.SIGKILL)"
-    launch(two, command(tmp_path, how), Surroundings(), restarts=1, write=lines.append)
+    launch(two, command(tmp_path, how), WorkerEnvironment(), restarts=1, write=lines.append)
     assert {"[0] life 1", "[1] life 1"} <= set(lines)
     assert any("starting again (1 of 1)" in line for line in lines)
     assert_all_gone(tmp_path, 4)
@@ -98,7 +98,9 @@ def test_all_are_started_again(tmp_path, two):
 def test_a_refusal_is_not_tried_again(tmp_path, two):
     how = "sys.exit('error: Worker 1 has epochs 3, worker 0 has 2; give both the same.')"
     with pytest.raises(LaunchError, match="refused: Worker 1 has epochs 3"):
-        launch(two, command(tmp_path, how), Surroundings(), restarts=5, write=lambda line: None)
+        launch(
+            two, command(tmp_path, how), WorkerEnvironment(), restarts=5, write=lambda line: None
+        )
     assert_all_gone(tmp_path, 2)
 
 
@@ -109,7 +111,7 @@ def test_a_worker_that_does_not_listen_to_sigterm_is_killed(tmp_path, two):
         launch(
             two,
             [sys.executable, "-c", stubborn, str(tmp_path), how],
-            Surroundings(),
+            WorkerEnvironment(),
             write=lambda line: None,
         )
     assert_all_gone(tmp_path, 2)
@@ -117,7 +119,9 @@ def test_a_worker_that_does_not_listen_to_sigterm_is_killed(tmp_path, two):
 
 def test_a_program_that_is_not_there(two, tmp_path):
     with pytest.raises(ConfigError, match="Cannot start worker 0"):
-        launch(two, ["x"], Surroundings(python=str(tmp_path / "none")), write=lambda line: None)
+        launch(
+            two, ["x"], WorkerEnvironment(python=str(tmp_path / "none")), write=lambda line: None
+        )
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
@@ -167,7 +171,7 @@ def ssh(tmp_path):
 def test_other_hosts_are_reached_by_ssh(tmp_path, ssh):
     workers = [Worker(0, "alpha", 1), Worker(1, "beta", 1)]
     lines = []
-    surroundings = Surroundings(
+    surroundings = WorkerEnvironment(
         ssh=ssh, folder=str(tmp_path), environment={"PYTHONPATH": str(ROOT)}
     )
     how = "os.kill(os.getpid(), signal.SIGKILL)"
@@ -183,7 +187,7 @@ def test_other_hosts_are_reached_by_ssh(tmp_path, ssh):
 
 def test_a_host_that_does_not_answer(tmp_path, ssh):
     workers = [Worker(0, "alpha", 1), Worker(1, "away", 1)]
-    surroundings = Surroundings(ssh=ssh, environment={"PYTHONPATH": str(ROOT)})
+    surroundings = WorkerEnvironment(ssh=ssh, environment={"PYTHONPATH": str(ROOT)})
     with pytest.raises(
         LaunchError, match=r"Worker 1 \(away:1\) could not be reached .*No route to host.*ssh away"
     ):
@@ -203,5 +207,5 @@ def test_a_line_of_a_worker_is_shown_when_it_is_written(tmp_path, two):
             (tmp_path / "go").touch()
             seen.set()
 
-    launch(two, [sys.executable, "-c", program], Surroundings(), write=write)
+    launch(two, [sys.executable, "-c", program], WorkerEnvironment(), write=write)
     assert seen.is_set()

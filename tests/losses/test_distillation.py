@@ -9,7 +9,12 @@ import pytest
 from retinaface_tf import build_retinaface
 from retinaface_tf.errors import ConfigError, TrainingDiverged
 from retinaface_tf.geometry.anchors import generate_anchors
-from retinaface_tf.losses.distillation import IMITATED_TERMS, Imitation, ImitationConfig, shrink
+from retinaface_tf.losses.distillation import (
+    DISTILLATION_TERMS,
+    Distillation,
+    DistillationConfig,
+    shrink,
+)
 from retinaface_tf.losses.multitask import LossConfig
 from retinaface_tf.presets import YUNET
 from retinaface_tf.training.config import OptimizerConfig
@@ -140,7 +145,7 @@ def silent(size):
 
 def teacher_that_says(network, answers, **looks):
     """An imitation whose teacher gives these answers, by the side of what it is shown."""
-    imitation = Imitation(network, SIZE, ImitationConfig(source="teacher.h5", **looks))
+    imitation = Distillation(network, SIZE, DistillationConfig(source="teacher.h5", **looks))
     imitation._ask = lambda images: answers[images.shape[1]]
     return imitation
 
@@ -197,7 +202,7 @@ def test_saying_what_was_told_costs_nothing(looks):
     imitation, answers, _ = looks
     told = imitation._opinion(answers[SIZE], imitation._anchors)
     terms, _ = imitation.sums(answers[SIZE], told)
-    for name in IMITATED_TERMS:
+    for name in DISTILLATION_TERMS:
         np.testing.assert_allclose(terms[name], 0, atol=2e-3)
 
 
@@ -262,7 +267,7 @@ def test_shrinking_takes_means():
 
 
 def test_student_and_teacher_need_the_same_anchors(network):
-    imitation = Imitation(network, SIZE, ImitationConfig(source="teacher.h5"))
+    imitation = Distillation(network, SIZE, DistillationConfig(source="teacher.h5"))
     imitation.check(YUNET)
     with pytest.raises(ConfigError, match=r"teacher\.h5 has other levels"):
         imitation.check(dataclasses.replace(YUNET, levels=YUNET.levels[:2]))
@@ -320,14 +325,14 @@ def test_a_student_nears_its_teacher_and_a_stopped_run_goes_on(taught, tmp_path)
     # Adam's moments and the average are in the checkpoint too.
     assert losses["parts"] == losses["whole"]
     header = (tmp_path / "whole/metrics.csv").read_text().splitlines()[0].split(",")
-    assert set(IMITATED_TERMS) <= set(header)
+    assert set(DISTILLATION_TERMS) <= set(header)
 
 
 def test_labels_may_teach_beside_the_teacher(taught, tmp_path):
     logs = []
     config = dataclasses.replace(taught, loss=LossConfig(), epochs=1)
     train(config, tmp_path / "both", on_step=lambda step, log: logs.append(log))
-    names = ("class", "box", "landmark", *IMITATED_TERMS)
+    names = ("class", "box", "landmark", *DISTILLATION_TERMS)
     for log in logs:
         values = [float(log[name]) for name in names]
         assert float(log["loss"]) == pytest.approx(sum(values), rel=1e-5) and min(values) >= 0

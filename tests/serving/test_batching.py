@@ -10,7 +10,7 @@ import pytest
 
 from retinaface_tf.errors import ConfigError
 from retinaface_tf.serving.batching import Batcher, BatchingParameters, read_batching_file
-from retinaface_tf.serving.request_error import Refusal
+from retinaface_tf.serving.request_error import RequestError
 
 
 class Model:
@@ -91,14 +91,14 @@ def test_a_full_queue_refuses_and_recovers():
     (answers, later), _ = run(
         scenario, max_batch_size=2, max_enqueued_batches=2, num_batch_threads=1
     )
-    refused = [a for a in answers if isinstance(a, Refusal)]
+    refused = [a for a in answers if isinstance(a, RequestError)]
     assert {r.code for r in refused} == {"RESOURCE_EXHAUSTED"} and 10 < len(refused) < 20
     assert later["y"].tolist() == [10]
 
 
 def test_a_request_larger_than_a_batch_is_refused():
     async def scenario(batcher, model):
-        with pytest.raises(Refusal, match="max_batch_size 2"):
+        with pytest.raises(RequestError, match="max_batch_size 2"):
             await batcher.submit("k", rows(1, 2, 3))
 
     run(scenario, max_batch_size=2)

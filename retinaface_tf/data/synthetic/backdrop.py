@@ -93,7 +93,7 @@ def _draw_blank_oval(rng, canvas: np.ndarray) -> None:
     canvas += np.float32(mask / 255)[..., None] * (skin * ramp[None, :, None] - canvas)
 
 
-def spoil(rng: np.random.Generator, canvas: np.ndarray) -> np.ndarray:
+def degrade(rng: np.random.Generator, canvas: np.ndarray) -> np.ndarray:
     """Blur, noise, exposure and colour cast, as cameras do; float32 in 0..255 -> uint8."""
     import cv2
 

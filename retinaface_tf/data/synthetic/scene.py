@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from retinaface_tf.data.readers.annotation import AnnotatedImage
-from retinaface_tf.data.synthetic.backdrop import draw_backdrop, spoil
+from retinaface_tf.data.synthetic.backdrop import draw_backdrop
 from retinaface_tf.data.synthetic.head_mesh import GRID_SIDES, draw_person, draw_view, rotation
 from retinaface_tf.errors import ConfigError
 
@@ -76,7 +76,7 @@ def draw_image(config: SyntheticConfig, index: int) -> SyntheticImage:
         if rng.random() < 0.12:
             _draw_obstacle(rng, canvas, person.box)
     return SyntheticImage(
-        spoil(rng, canvas),
+        degrade(rng, canvas),
         np.clip(np.array([p.box for p in people], np.float32).reshape(-1, 4), 0, size),
         np.array([p.landmarks for p in people], np.float32).reshape(-1, 5, 2),
     )

@@ -16,7 +16,7 @@ from retinaface_tf.errors import ImageError, WeightsError
 from retinaface_tf.inference.preprocess import bucket_shape
 from retinaface_tf.inference.runtimes.runtime import RawOutputs, join_outputs, output_names
 from retinaface_tf.modelfile.dense_block import read_dense_weights
-from retinaface_tf.modelfile.metadata import read_sealed
+from retinaface_tf.modelfile.metadata import read_checked
 
 # Interpreters kept for shapes seen before: no more than so many pixels of input together. One
 # takes about 100 bytes a pixel.
@@ -50,7 +50,7 @@ class LiteRTRuntime:
 
     def __init__(self, path: str | Path, *, threads: int | None = None):
         self.path = Path(path)
-        self._content, self.metadata = read_sealed(path)
+        self._content, self.metadata = read_checked(path)
         if self.metadata.suppression:
             raise WeightsError(
                 f"{path} ends in faces, made for apps that decode nothing; export it without "

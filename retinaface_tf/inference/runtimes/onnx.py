@@ -9,7 +9,7 @@ import numpy as np
 from retinaface_tf.errors import RetinaFaceError, WeightsError
 from retinaface_tf.inference.runtimes.runtime import RawOutputs, join_outputs, output_names
 from retinaface_tf.modelfile.dense_block import read_dense_weights
-from retinaface_tf.modelfile.metadata import read_sealed
+from retinaface_tf.modelfile.metadata import read_checked
 
 
 class OnnxRuntime:
@@ -33,7 +33,7 @@ class OnnxRuntime:
     name = "onnx"
 
     def __init__(self, path: str | Path, *, threads: int | None = None):
-        content, self.metadata = read_sealed(path)
+        content, self.metadata = read_checked(path)
         if self.metadata.suppression:
             raise WeightsError(
                 f"{path} ends in faces, made for apps that decode nothing; export it without "

@@ -47,11 +47,11 @@ def test_the_converted_network_equals_onnxruntime(yunet, astronaut):
 def test_faces_are_those_of_opencv(yunet, astronaut):
     from retinaface_tf import RetinaFace
     from retinaface_tf.inference.runtimes.keras import KerasRuntime
-    from retinaface_tf.inference.yunet import YuNetFinder
+    from retinaface_tf.inference.yunet import YuNetBackend
 
     network = convert_weights(yunet, get_preset("yunet").config)
     ours = RetinaFace(KerasRuntime(network)).detect(astronaut, size="original")
-    theirs = RetinaFace(YuNetFinder(yunet)).detect(astronaut, size="original")
+    theirs = RetinaFace(YuNetBackend(yunet)).detect(astronaut, size="original")
     assert len(ours) == len(theirs) == 1
     # Another of the cells on the face may rank first: 2 of 90 pixels.
     np.testing.assert_allclose(ours.boxes, theirs.boxes, atol=2)
