@@ -187,7 +187,8 @@ def report_memory(shape: str, mode: str, threads: int) -> None:
 
 def measure_memory(kind: str, mode: str, shape: str, threads: int) -> None:
     import keras
-    import retinaface_tf.layers.displaced_taps  # noqa: F401  Its modules are not the call's memory.
+
+    import retinaface_tf.layers.deformable_sampling  # noqa: F401  Its modules are not the call's memory.
 
     limit_threads(threads)
     values = tensors(shape)

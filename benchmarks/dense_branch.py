@@ -38,9 +38,10 @@ def main() -> None:
 def measure_time(options) -> None:
     from retinaface_tf.geometry.anchors import generate_anchors
     from retinaface_tf.inference.postprocess import _read_vertices
-    from retinaface_tf.inference.runtimes.open import open_preset
+    from retinaface_tf.inference.runtimes.open import open_runtime
+    from retinaface_tf.weights.files import preset_file
 
-    runtime = open_preset(options.preset, "litert", threads=options.threads)
+    runtime = open_runtime(preset_file(options.preset), "litert", threads=options.threads)
     config, size = runtime.config, (480, 640)
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (1, *size, 3), np.uint8)

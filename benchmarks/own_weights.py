@@ -49,8 +49,7 @@ from benchmarks.peers.environments import machine
 from benchmarks.peers.scores import point_errors, precision
 from benchmarks.peers.table import put_between_marks
 from retinaface_tf.evaluation.detections import write_whole
-from retinaface_tf.presets import DEFAULT_PRESET, PackagedSource, get_preset
-from retinaface_tf.sources.packaged import shipped_file
+from retinaface_tf.presets import DEFAULT_PRESET, get_preset
 
 STDERR = Console(stderr=True)
 COMMAND = "python benchmarks/own_weights.py --data DATA"
@@ -122,8 +121,8 @@ def open_detectors(options: argparse.Namespace) -> list[detectors.Detector]:
 
 def packaged(kind: str) -> str | None:
     """The package's own file of the default preset; None where its weights are not packaged."""
-    source = get_preset(DEFAULT_PRESET).source
-    return str(shipped_file(source, kind)) if isinstance(source, PackagedSource) else None
+    path = get_preset(DEFAULT_PRESET).source.file("tflite", kind)
+    return None if path is None else str(path)
 
 
 def search(rows, sets: dict, options: argparse.Namespace) -> None:

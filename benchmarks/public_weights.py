@@ -31,7 +31,7 @@ from retinaface_tf.images.read import read_image
 from retinaface_tf.inference.preprocess import prepare
 from retinaface_tf.weights.convert.convert import convert_weights
 from retinaface_tf.weights.hdf5 import save_weights
-from retinaface_tf.weights.pull import cached_original
+from retinaface_tf.weights.pull import weights_path
 
 THRESHOLD = 0.02
 PRESET = "mobilenet0.25"
@@ -58,7 +58,8 @@ def main() -> None:
     table = Table("weights", "by", *(f"{c} ({len(p)})" for c, (p, _) in columns.items()))
     detector = RetinaFace.from_preset(PRESET, runtime="keras")
     table.add_row(PRESET, "retinaface-tf", *ours(detector, columns))
-    reference = OnnxReference(cached_original(PRESET))
+    pulled = weights_path(PRESET)
+    reference = OnnxReference(pulled.with_name(pulled.name.replace(".weights.h5", ".onnx")))
     table.add_row(PRESET, "onnxruntime", *theirs(reference, columns))
     for path in sorted(options.checkpoints.rglob("*.pth")) if options.checkpoints else []:
         name = f"{path.parent.name.split('_')[0]}/{path.name}"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass
-from typing import Any
+from numbers import Real
+from typing import Any, Literal
 
 from retinaface_tf.errors import ConfigError
 
@@ -229,3 +230,54 @@ class RetinaFaceConfig:
                 for level in values["levels"]
             )
         return cls(**values)
+
+
+# How large an image is searched: see `inference.preprocess.target_size`.
+Size = int | tuple[int, int] | Literal["original"] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectionSettings:
+    """What a detector is asked for, from the command line down to suppression.
+
+    Attributes:
+        threshold: least score of a face, 0..1.
+        iou: overlap above which the worse of two detections is dropped, 0..1.
+        size: at which images are searched, see `inference.preprocess.target_size`.
+        max_faces: keep only this many of an image, the best ones; None keeps all.
+        large_faces: also search a copy a quarter as wide where that costs under 10 %, for faces
+            beyond the network's largest anchor; a model server decides for itself.
+
+    Raises:
+        ConfigError: a value is out of range.
+    """
+
+    threshold: float = 0.5
+    iou: float = 0.4
+    size: Size = None
+    max_faces: int | None = None
+    large_faces: bool = True
+
+    def __post_init__(self):
+        for name in ("threshold", "iou"):
+            value = getattr(self, name)
+            # Numbers of numpy are numbers too.
+            if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value <= 1:
+                raise ConfigError(f"{name}={value!r} must be a number from 0 to 1.")
+        if not isinstance(self.large_faces, bool):
+            raise ConfigError(f"large_faces={self.large_faces!r} must be True or False.")
+        count = self.max_faces
+        if count is not None and (not isinstance(count, int) or count < 1):
+            raise ConfigError(f"max_faces={count!r} must be a whole number, at least 1, or None.")
+
+    def replace(self, **changes: Any) -> DetectionSettings:
+        """A copy with other values.
+
+        Raises:
+            ConfigError: there is no such setting, or a value is out of range.
+        """
+        known = [field.name for field in dataclasses.fields(self)]
+        unknown = sorted(set(changes) - set(known))
+        if unknown:
+            raise ConfigError(f"Unknown setting {unknown[0]!r}; there are {', '.join(known)}.")
+        return dataclasses.replace(self, **changes)

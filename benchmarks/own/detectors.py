@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from retinaface_tf import RetinaFace, list_presets
-from retinaface_tf.evaluation.results import file_sha256
 from retinaface_tf.geometry.nms import non_max_suppression
-from retinaface_tf.inference.runtimes.open import runnable_file
 from retinaface_tf.inference.yunet import YuNetBackend
-from retinaface_tf.weights.pull import resolve
+from retinaface_tf.util.files import sha256_of
+from retinaface_tf.weights.files import runnable_file
+from retinaface_tf.weights.pull import pull
 
 IOU = 0.4
 PUBLIC = "mobilenet0.25"
@@ -52,13 +52,13 @@ def package_detector(key: str, name: str, model: str, runtime: str | None = None
 
     Without a runtime weights run in LiteRT, on one thread.
     """
-    weights = resolve(model) if model in list_presets() else Path(model)
+    weights = pull(model) if model in list_presets() else Path(model)
     detector = RetinaFace.from_file(weights, runtime=runtime, threads=1)
     ready, runtime = runnable_file(weights, runtime)
     return Detector(
         key,
         name,
-        file_sha256(weights)[:8],
+        sha256_of(weights)[:8],
         _search(detector),
         ready if runtime == "litert" else None,
         points=True,
@@ -71,13 +71,13 @@ def yunet(path: Path) -> Detector:
     """YuNet through OpenCV."""
     find = _search(RetinaFace(YuNetBackend(path)))
     return Detector(
-        "yunet", "YuNet-n", file_sha256(path)[:8], find, None, True, True, path.stat().st_size
+        "yunet", "YuNet-n", sha256_of(path)[:8], find, None, True, True, path.stat().st_size
     )
 
 
 def ultra_light(path: Path) -> Detector:
     """Ultra-Light-Fast-Generic-Face-Detector's RFB-640 through onnxruntime."""
-    mark, size = file_sha256(path)[:8], path.stat().st_size
+    mark, size = sha256_of(path)[:8], path.stat().st_size
     name = "Ultra-Light RFB-640 (at 640x480)"
     return Detector("ultra-light", name, mark, UltraLight(path), None, False, False, size)
 

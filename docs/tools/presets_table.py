@@ -7,7 +7,6 @@ def presets_table() -> str:
     """A row for each preset: what the network is, what it costs, where its weights come from."""
     from retinaface_tf.models.cost import network_cost
     from retinaface_tf.presets import get_preset, list_presets
-    from retinaface_tf.sources.packaged import measured_figures
 
     lines = [
         "| preset | what it is | levels, anchors | parameters | GFLOP | weights |",
@@ -26,5 +25,5 @@ def presets_table() -> str:
             f"| {sum(cost.flops for cost in costs) / 1e9:.2f} "
             f"| {f'{source.origin}, {source.licence}' if source else 'none'} |"
         )
-        measured += [f"| `{name}` | {what} | {value} |" for what, value in measured_figures(preset)]
+        measured += [f"| `{name}` | {what} | {value} |" for what, value in preset.figures()]
     return "\n".join([*lines, "", "| preset | measured here | |", "|---|---|--:|", *measured])

@@ -87,7 +87,7 @@ def describe_network(
         WeightsError: there are no such weights.
     """
     from retinaface_tf.inference.detector import check_settings
-    from retinaface_tf.inference.runtimes.open import preset_weights, runnable_file
+    from retinaface_tf.weights.files import preset_file, runnable_file
 
     check_settings(settings)
     if threads is not None and threads < 1:
@@ -95,7 +95,7 @@ def describe_network(
     if model is not None:
         weights = Path(model)
     else:
-        weights = preset_weights(preset, runtime, precision=precision, notify=notify)
+        weights = preset_file(preset, runtime, precision=precision, notify=notify)
     try:
         sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
     except OSError:

@@ -158,7 +158,7 @@ def detect(
     remote = None
     if server is not None:
         remote = Server(server, server_model, server_label, rest, timeout, tls, tls_root, header)
-    detector = _open_detector(
+    detector = open_detector(
         preset,
         model,
         runtime,
@@ -226,7 +226,7 @@ def _require_mesh(detector, augmentation, mesh_format: str) -> None:
         )
 
 
-def _open_detector(
+def open_detector(
     preset: str,
     model: Path | None,
     runtime: str | None,

@@ -158,8 +158,8 @@ def verification(
 
     from retinaface_tf.evaluation.embedder import EmbedderInput, open_embedder
     from retinaface_tf.evaluation.faces_of_pairs import ALIGNMENTS, face_crops
-    from retinaface_tf.evaluation.results import file_sha256, provenance, verification_json
     from retinaface_tf.evaluation.verification import verify
+    from retinaface_tf.util.files import provenance, sha256_of, verification_json
 
     if align not in ALIGNMENTS:
         raise ConfigError(f"--align {align!r} is unknown; choose {', '.join(ALIGNMENTS)}.")
@@ -178,7 +178,7 @@ def verification(
     result = verify(scores, same, 10 if folds is None else folds)
     settings = {
         "embedder": str(embedder),
-        "embedder_sha256": file_sha256(embedder),
+        "embedder_sha256": sha256_of(embedder),
         "alignment": align,
         "pictures": len(paths),
         "faces_found": found,

@@ -40,7 +40,7 @@ def mesh(
 
     import numpy as np
 
-    from retinaface_tf.cli.detect import _open_detector
+    from retinaface_tf.cli.detect import open_detector
     from retinaface_tf.cli.evaluation_run import show
     from retinaface_tf.data.readers.mesh_labels import MeshLabelConfig, read_mesh_labels
     from retinaface_tf.evaluation.mesh import measure_aflw2000, measure_labels, read_aflw2000
@@ -49,7 +49,7 @@ def mesh(
     from retinaface_tf.training.dense_features import held_out_photos
     from retinaface_tf.util.track import rich_progress
 
-    detector = _open_detector(
+    detector = open_detector(
         preset, model, runtime, threshold=threshold, iou=0.4, size=parse_size(size)
     )
     topology = load_topology()

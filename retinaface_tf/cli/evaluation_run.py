@@ -40,11 +40,11 @@ class DetectorOptions:
 
     def open(self) -> tuple[Any, dict[str, Any]]:
         """The detector, and what its answers depend on (for the results' provenance)."""
-        from retinaface_tf.cli.detect import _open_detector as open_detector
-        from retinaface_tf.evaluation.results import file_sha256
+        from retinaface_tf.cli.detect import open_detector as open_detector
         from retinaface_tf.inference.preprocess import parse_size
-        from retinaface_tf.inference.runtimes.open import preset_weights
         from retinaface_tf.inference.test_time_augmentation import AugmentedDetector
+        from retinaface_tf.util.files import sha256_of
+        from retinaface_tf.weights.files import preset_file
 
         size = parse_size(self.size)
         augmentation = read_augmentation(
@@ -54,11 +54,11 @@ class DetectorOptions:
         detector = open_detector(
             self.preset, self.model, self.runtime, None, self.precision, size=size, **thresholds
         )
-        path = self.model or preset_weights(self.preset, self.runtime, precision=self.precision)
+        path = self.model or preset_file(self.preset, self.runtime, precision=self.precision)
         named = self.preset if self.precision == "float32" else f"{self.preset} {self.precision}"
         settings = {
             "weights": str(self.model) if self.model is not None else named,
-            "weights_sha256": file_sha256(path) if path.is_file() else None,
+            "weights_sha256": sha256_of(path) if path.is_file() else None,
             "weights_source_sha256": self._source_sha256(),
             "runtime": detector.runtime.name,
             "scales": [size] if augmentation is None else list(augmentation.scales),
@@ -75,14 +75,10 @@ class DetectorOptions:
 
     def _source_sha256(self) -> str | None:
         """Of the bytes a preset's weights were converted from: the same on every machine."""
-        from retinaface_tf.evaluation.results import file_sha256
-        from retinaface_tf.presets import PackagedSource, get_preset
-        from retinaface_tf.sources.packaged import shipped_file
+        from retinaface_tf.presets import get_preset
 
         source = None if self.model is not None else get_preset(self.preset).source
-        if isinstance(source, PackagedSource):
-            return file_sha256(shipped_file(source, "weights"))
-        return source.data_sha256 if source is not None else None
+        return source.digest if source is not None else None
 
 
 def search(

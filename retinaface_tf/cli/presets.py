@@ -21,7 +21,6 @@ def presets(
     from rich.table import Table
 
     from retinaface_tf.presets import get_preset, list_presets
-    from retinaface_tf.sources.packaged import measured_figures
 
     table = Table("preset", "what it is", "weights and licence", "measured")
     for name in list_presets():
@@ -31,7 +30,7 @@ def presets(
             name,
             preset.summary,
             f"{source.origin}: {source.licence}" if source else "none",
-            "\n".join(f"{what}: {value}" for what, value in measured_figures(preset)),
+            "\n".join(f"{what}: {value}" for what, value in preset.figures()),
         )
     Console().print(table)
 

@@ -115,19 +115,19 @@ def open_member(text: str, forms: Augmentation, threshold: float, threads: int |
     import json
 
     from retinaface_tf.inference.detector import RetinaFace
-    from retinaface_tf.inference.runtimes.open import preset_weights
     from retinaface_tf.inference.test_time_augmentation import AugmentedDetector
     from retinaface_tf.inference.yunet import YuNetBackend
     from retinaface_tf.labelling.pseudo_labels import Member
-    from retinaface_tf.presets import PackagedSource, get_preset, list_presets
+    from retinaface_tf.presets import get_preset, list_presets
+    from retinaface_tf.weights.files import preset_file
 
     kind, colon, file = text.partition(":")
     if colon and kind == "yunet":
         detector, what = RetinaFace(YuNetBackend(file)), Path(file)
     elif text in list_presets():
         detector, what = RetinaFace.from_preset(text, threads=threads), None
-        if isinstance(get_preset(text).source, PackagedSource):
-            what = preset_weights(text)  # the next release's are others
+        if get_preset(text).source.file("weights") is not None:
+            what = preset_file(text)  # the next release's are others
     else:
         detector, what = RetinaFace.from_file(text, threads=threads), Path(text)
     digest = hashlib.sha256(what.read_bytes()).hexdigest() if what else ""

@@ -17,8 +17,9 @@ def list_weights() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from retinaface_tf.presets import PackagedSource, get_preset, list_presets
-    from retinaface_tf.weights.pull import cache_folder, cached_path
+    from retinaface_tf.presets import get_preset, list_presets
+    from retinaface_tf.util.cache import cache_folder
+    from retinaface_tf.weights.pull import weights_path
 
     table = Table("preset", "cached", "size", "licence", "where")
     for name in list_presets():
@@ -26,12 +27,11 @@ def list_weights() -> None:
         if source is None:
             table.add_row(name, "no weights", "", "", "convert a file of yours")
             continue
-        path = cached_path(name)
+        path = weights_path(name)
         here = path.is_file()
-        packaged = isinstance(source, PackagedSource)
-        kept, away = ("in the package", "") if packaged else ("yes", f"{source.origin} (pip)")
+        kept = "yes" if source.file("weights") is None else source.origin
         size = f"{path.stat().st_size / 1e6:.1f} MB" if here else ""
-        where = str(path) if here else away
+        where = str(path) if here else source.origin
         table.add_row(name, kept if here else "no", size, source.licence, where)
     # A pipe has no width to fold paths into; the table takes what it needs.
     console = Console() if sys.stdout.isatty() else Console(width=1000)

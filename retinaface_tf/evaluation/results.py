@@ -50,7 +50,7 @@ def provenance(settings: Mapping[str, Any] | None = None) -> dict[str, Any]:
     }
 
 
-def file_sha256(path: Path | str) -> str:
+def sha256_of(path: Path | str) -> str:
     """Of a file, hexadecimal."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -255,17 +255,17 @@ class _Opened:
         import cv2
 
         from retinaface_tf.images.read import read_image
-        from retinaface_tf.inference.runtimes.open import RUNTIMES
+        from retinaface_tf.weights.files import RUNTIMES
 
         cv2.setNumThreads(question["threads"])
         model, threads = question["model"], question["threads"]
         start = time.perf_counter()
         if model in RUNTIMES:
             from retinaface_tf import RetinaFace
-            from retinaface_tf.inference.runtimes.open import preset_weights, runnable_file
+            from retinaface_tf.weights.files import preset_file, runnable_file
 
             detector = RetinaFace.from_preset(question["preset"], runtime=model, threads=threads)
-            file, _ = runnable_file(preset_weights(question["preset"], model), model)
+            file, _ = runnable_file(preset_file(question["preset"], model), model)
             self._detect = detector.detect
         elif Path(model).is_dir():
             file, self._detect = Path(model), _open_saved_model(Path(model), threads)

@@ -80,13 +80,6 @@ def export_onnx(
     return write_whole(path, append_checksum(model.SerializeToString()))
 
 
-def convert_weights_file(source: str, path: str) -> None:
-    """The .onnx of a `.weights.h5` or `.keras` file; what the ONNX runtime runs."""
-    from retinaface_tf.weights.load import load_weights
-
-    export_onnx(load_weights(source), path)
-
-
 def _convert(network: RetinaFaceNetwork, opset: int):
     """The raw heads as an onnx.ModelProto, weights as initializers."""
     import keras

@@ -98,18 +98,6 @@ def export_tflite(
     return write_whole(path, _describe(content, metadata, network))
 
 
-def convert_weights_file(source: str, path: str) -> None:
-    """A float32 .tflite of a `.weights.h5` or `.keras` file; what the LiteRT runtime runs.
-
-    The smallest size is converted, since the runtime resizes it anyway.
-    """
-    from retinaface_tf.weights.load import load_weights
-
-    network = load_weights(source)
-    side = 2 * network.config.max_stride
-    export_tflite(network, path, size=(side, side))
-
-
 def _convert(network, metadata: ModelMetadata, calibration) -> bytes:
     """The converter's bytes.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -17,9 +16,11 @@ from retinaface_tf.errors import BatchError, ConfigError, ImageError
 from retinaface_tf.faces.faces import Faces
 from retinaface_tf.inference.backend import DetectionBackend, NetworkBackend
 from retinaface_tf.inference.preprocess import Size
-from retinaface_tf.inference.runtimes.open import open_preset, open_runtime
+from retinaface_tf.inference.runtimes.open import open_runtime
 from retinaface_tf.inference.runtimes.runtime import Runtime
 from retinaface_tf.presets import DEFAULT_PRESET
+from retinaface_tf.util.process import to_stderr
+from retinaface_tf.weights.files import preset_file
 
 # Images read ahead and sorted by shape, in batches.
 WINDOW_BATCHES = 4
@@ -89,8 +90,8 @@ class RetinaFace:
             ConfigError: no such preset, runtime or precision.
             WeightsError: the preset has no weights, or they are neither cached nor to be had.
         """
-        network = open_preset(name, runtime, precision=precision, threads=threads, notify=_tell)
-        return cls(network, **settings)
+        path = preset_file(name, runtime, precision=precision, notify=to_stderr)
+        return cls(open_runtime(path, runtime, threads=threads, notify=to_stderr), **settings)
 
     @classmethod
     def from_file(
@@ -111,7 +112,7 @@ class RetinaFace:
         Raises:
             WeightsError: the file is missing, damaged or of another kind.
         """
-        runtime = open_runtime(Path(path), runtime, threads=threads, notify=_tell)
+        runtime = open_runtime(Path(path), runtime, threads=threads, notify=to_stderr)
         return cls(runtime, **settings)
 
     @classmethod
@@ -239,10 +240,6 @@ class RetinaFace:
         settings = {**self._defaults, **overrides}
         check_settings(settings)
         return settings
-
-
-def _tell(text: str) -> None:
-    print(text, file=sys.stderr)
 
 
 def check_settings(settings: dict) -> None:

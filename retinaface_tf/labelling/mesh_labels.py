@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from retinaface_tf.data.readers.mesh_labels import (
-    _ARRAYS,
+    ARRAYS,
     MeshLabelConfig,
     MeshLabels,
-    _key_of,
+    key_of,
     disagreement,
 )
 from retinaface_tf.errors import DataError, ImageError
@@ -66,7 +66,7 @@ def label_images(
         key = hashlib.sha256("\n".join([settings, *part]).encode()).hexdigest()
         target = folder / f"part-{number:05d}.npz"
         wanted.append(target.name)
-        if _key_of(target) != key:
+        if key_of(target) != key:
             labels = _label_part(part, detector, model, topology, config)
             _write_part(target, labels, key)
         if progress:
@@ -79,7 +79,7 @@ def label_images(
 def _label_part(paths, detector, model, topology, config) -> MeshLabels:
     from retinaface_tf.images.read import read_image
 
-    rows = {name: [] for name in _ARRAYS}
+    rows = {name: [] for name in ARRAYS}
     for number, path in enumerate(paths):
         try:
             image = read_image(path)
@@ -114,13 +114,13 @@ def _label_part(paths, detector, model, topology, config) -> MeshLabels:
         name: np.concatenate([empty[name], *rows[name]]).astype(
             np.int32 if name == "image" else np.float32
         )
-        for name in _ARRAYS
+        for name in ARRAYS
     }
     return MeshLabels(list(paths), **arrays)
 
 
 def _write_part(path: Path, labels: MeshLabels, key: str) -> None:
-    arrays = {name: getattr(labels, name) for name in _ARRAYS}
+    arrays = {name: getattr(labels, name) for name in ARRAYS}
     arrays["images"] = np.frombuffer(json.dumps(labels.images).encode(), np.uint8)
     partial = path.with_name(f".{path.name}.partial")
     try:

@@ -5,7 +5,7 @@ For each there are, with a common beginning STEM of their names:
     STEM.weights.npz   float16 weights, for training, exports and the Keras runtime
     STEM.tflite        float32, what the LiteRT runtime runs, at any size of images
     STEM-int8.tflite   the same with int8 weights and maps
-    STEM.json          what they are, their checksums, and figures; see `release`
+    STEM.json          what they are, their checksums, and figures; see `export.release`
 
 `training/release.py` makes them of a trained network. All hold the same numbers: those of the float16
 weights.
@@ -14,15 +14,16 @@ weights.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from retinaface_tf.errors import ConfigError, WeightsError
-from retinaface_tf.presets import PackagedSource, Preset
+from retinaface_tf.errors import WeightsError
+from retinaface_tf.sources.source import Fetched
+from retinaface_tf.util.files import sha256_of
 
 FOLDER = Path(__file__).resolve().parent / "files"
-# What a network's .tflite files differ in.
-PRECISIONS = ("float32", "int8")
 
 
 def file_names(stem: str) -> dict[str, str]:
@@ -35,52 +36,64 @@ def file_names(stem: str) -> dict[str, str]:
     }
 
 
-def shipped_file(source: PackagedSource, kind: str) -> Path:
-    """A file of a packaged network.
+@dataclass(frozen=True, kw_only=True)
+class Packaged:
+    """Weights that lie in this package; a `WeightsSource`.
 
-    Args:
-        source: of its preset.
-        kind: "weights", "float32", "int8" or "facts".
-
-    Raises:
-        ConfigError: there is no such kind.
-        WeightsError: it is not there.
+    Attributes:
+        stem: what the names of their files begin with.
+        licence: of the weights, as an SPDX identifier, with what is to be said of it.
     """
-    names = file_names(source.stem)
-    if kind not in names:
-        raise ConfigError(f"precision={kind!r} must be {' or '.join(PRECISIONS)}.")
-    path = FOLDER / names[kind]
-    if not path.is_file():
-        raise WeightsError(
-            f"{path} is missing from this installation; install retinaface-tf again."
-        )
-    return path
 
+    stem: str
+    licence: str
+    origin: str = "in this package"
 
-def is_shipped(source: PackagedSource) -> bool:
-    """Whether all of a packaged network's files are there; not so before its first release."""
-    return all((FOLDER / name).is_file() for name in file_names(source.stem).values())
+    @property
+    def digest(self) -> str:
+        """Of the packaged weights: the next release's are others."""
+        return sha256_of(self._path("weights"))
 
+    def describe(self) -> list[str]:
+        """Where they are, and their licence."""
+        return [f"{self.origin}, nothing to fetch", f"licence: {self.licence}"]
 
-def shipped_facts(source: PackagedSource) -> dict[str, Any]:
-    """What `STEM.json` says; empty where there is none.
+    def file(self, kind: str, precision: str = "float32") -> Path | None:
+        """Weights, or a .tflite of either precision.
 
-    Raises:
-        WeightsError: it is damaged.
-    """
-    path = FOLDER / file_names(source.stem)["facts"]
-    try:
-        return json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError):
-        raise WeightsError(f"{path} is damaged; install retinaface-tf again.") from None
+        Raises:
+            WeightsError: it is missing from this installation.
+        """
+        if kind == "onnx" or (kind == "weights" and precision != "float32"):
+            return None
+        return self._path(precision if kind == "tflite" else kind)
 
+    def fetch(self, folder: Path, notify: Callable[[str], None]) -> Fetched:
+        """The packaged weights; nothing is fetched."""
+        return Fetched(self._path("weights"), "")
 
-def measured_figures(preset: Preset) -> tuple[tuple[str, str], ...]:
-    """(what, value) pairs seen with a preset's weights."""
-    if not isinstance(preset.source, PackagedSource):
-        return preset.measured
-    from retinaface_tf.sources.packaged import shipped_facts
+    def figures(self) -> dict[str, str]:
+        """What `STEM.json` says was measured."""
+        return self.facts().get("figures", {})
 
-    return (*preset.measured, *shipped_facts(preset.source).get("figures", {}).items())
+    def facts(self) -> dict[str, Any]:
+        """What `STEM.json` says; empty where there is none.
+
+        Raises:
+            WeightsError: it is damaged.
+        """
+        path = FOLDER / file_names(self.stem)["facts"]
+        try:
+            return json.loads(path.read_bytes())
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError):
+            raise WeightsError(f"{path} is damaged; install retinaface-tf again.") from None
+
+    def _path(self, what: str) -> Path:
+        path = FOLDER / file_names(self.stem)[what]
+        if not path.is_file():
+            raise WeightsError(
+                f"{path} is missing from this installation; install retinaface-tf again."
+            )
+        return path

@@ -1,38 +1,66 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, and what identifies them."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 from retinaface_tf.errors import RetinaFaceError, WeightsError
 
 
-def write_whole(
-    path: str | Path, content: bytes, *, error: type[RetinaFaceError] = WeightsError
-) -> Path:
-    """Writes under a temporary name in the same folder and renames.
+@contextlib.contextmanager
+def whole_file(
+    path: str | Path, *, error: type[RetinaFaceError] = WeightsError, suffix: str = ""
+) -> Iterator[Path]:
+    """A temporary path in the same folder; the block writes it, then it takes the file's place.
 
     Args:
         path: of the file; its folder is made where it is missing.
-        content: of the file.
         error: class of what is raised.
+        suffix: the temporary name ends in it, for writers that go by a name's ending.
+
+    Yields:
+        The path to write. When the block fails, nothing is left behind and `path` stays as it was.
 
     Raises:
-        WeightsError: or `error`: the folder cannot be written.
+        WeightsError: or `error`: the file cannot be written.
     """
     path = Path(path)
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    partial = path.with_name(f".{path.name[:200]}.{uuid.uuid4().hex[:8]}{suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(content)
+        yield partial
         partial.replace(path)
     except OSError as failure:
         reason = os.strerror(failure.errno) if failure.errno else failure
         raise error(f"Cannot write {path}: {reason}.") from None
     finally:
-        with contextlib.suppress(OSError):  # its folder may be no folder, which was just said
+        with contextlib.suppress(OSError):  # gone already, or its folder is no folder
             partial.unlink()
-    return path
+
+
+def write_whole(
+    path: str | Path, content: bytes, *, error: type[RetinaFaceError] = WeightsError
+) -> Path:
+    """Writes bytes as `whole_file` does.
+
+    Raises:
+        WeightsError: or `error`: the file cannot be written.
+    """
+    with whole_file(path, error=error) as partial:
+        partial.write_bytes(content)
+    return Path(path)
+
+
+def sha256_of(path: str | Path) -> str:
+    """The sha256 of a file's bytes in hexadecimal; memory does not grow with the file.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

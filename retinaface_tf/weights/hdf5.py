@@ -37,7 +37,11 @@ def save_weights(network: RetinaFaceNetwork, path: str | Path) -> Path:
     if not path.name.endswith(SUFFIX):
         raise WeightsError(f"Cannot write {path}: give a name that ends in {SUFFIX}.")
     partial = path.with_name(f".{path.name.removesuffix(SUFFIX)}.{uuid.uuid4().hex[:8]}{SUFFIX}")
-    note = {"format": _FORMAT, "config": network.config.to_dict(), "sha256": _digest(network)}
+    note = {
+        "format": _FORMAT,
+        "config": network.config.to_dict(),
+        "sha256": weights_digest(network),
+    }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         network.save_weights(partial)
@@ -53,7 +57,7 @@ def save_weights(network: RetinaFaceNetwork, path: str | Path) -> Path:
     return path
 
 
-def _load_h5(path: Path, config: RetinaFaceConfig | None) -> RetinaFaceNetwork:
+def load_hdf5(path: Path, config: RetinaFaceConfig | None) -> RetinaFaceNetwork:
     from retinaface_tf.models import build_retinaface
 
     note = _read_note(path)
@@ -63,7 +67,7 @@ def _load_h5(path: Path, config: RetinaFaceConfig | None) -> RetinaFaceNetwork:
         )
     recorded = _recorded_config(path, note) if note else config
     if config is not None and recorded != config:
-        raise WeightsError(_other_network(path, recorded, config))
+        raise WeightsError(network_mismatch(path, recorded, config))
     network = build_retinaface(recorded)
     try:
         with warnings.catch_warnings():
@@ -77,7 +81,7 @@ def _load_h5(path: Path, config: RetinaFaceConfig | None) -> RetinaFaceNetwork:
             f"{path} does not hold the weights of a {recorded.backbone} network, or is damaged "
             f"({detail}); make it again, or name its network with --preset."
         ) from None
-    if note and note.get("sha256") != _digest(network):
+    if note and note.get("sha256") != weights_digest(network):
         raise WeightsError(f"{path} is damaged: its numbers changed since it was written.")
     return network
 
@@ -117,7 +121,7 @@ def _recorded_config(path: Path, note: dict) -> RetinaFaceConfig:
         ) from None
 
 
-def _other_network(path: Path, has: RetinaFaceConfig, wanted: RetinaFaceConfig) -> str:
+def network_mismatch(path: Path, has: RetinaFaceConfig, wanted: RetinaFaceConfig) -> str:
     ours, theirs = wanted.to_dict(), has.to_dict()
     differences = [
         f"{name} is {theirs[name]!r}, not {ours[name]!r}"
@@ -130,5 +134,5 @@ def _other_network(path: Path, has: RetinaFaceConfig, wanted: RetinaFaceConfig) 
     )
 
 
-def _digest(network: RetinaFaceNetwork) -> str:
+def weights_digest(network: RetinaFaceNetwork) -> str:
     return arrays_digest(named_arrays(network))

@@ -12,13 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from retinaface_tf.errors import WeightsError
+from retinaface_tf.sources.wheel import download_wheel, require_digest
+from retinaface_tf.util.cache import cache_folder, require_writable
 from retinaface_tf.util.files import write_whole
-from retinaface_tf.weights.pull import (
-    cache_folder,
-    download_wheel,
-    require_digest,
-    require_writable,
-)
 
 PACKAGE, VERSION = "mediapipe", "0.10.21"
 LICENCE = "Apache-2.0 (MediaPipe, Copyright The MediaPipe Authors)"

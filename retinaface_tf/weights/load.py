@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from retinaface_tf.config import RetinaFaceConfig
 from retinaface_tf.errors import WeightsError
-from retinaface_tf.weights.hdf5 import SUFFIX, _load_h5, _other_network
+from retinaface_tf.weights.hdf5 import SUFFIX, load_hdf5, network_mismatch
 
 if TYPE_CHECKING:
     from retinaface_tf.models import RetinaFaceNetwork
@@ -41,9 +41,9 @@ def load_weights(path: str | Path, config: RetinaFaceConfig | None = None) -> Re
     if archive:
         network = load_compact_weights(path) if is_compact(path) else _load_keras(path)
     else:
-        network = _load_h5(path, config)
+        network = load_hdf5(path, config)
     if config is not None and network.config != config:
-        raise WeightsError(_other_network(path, network.config, config))
+        raise WeightsError(network_mismatch(path, network.config, config))
     return network
 
 

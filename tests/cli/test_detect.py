@@ -20,7 +20,7 @@ def run(monkeypatch):
     def open_detector(*_, threads=None, **settings):
         return RetinaFace(BrightPixelRuntime(), **settings)
 
-    monkeypatch.setattr(command, "_open_detector", open_detector)
+    monkeypatch.setattr(command, "open_detector", open_detector)
     return lambda *arguments: CliRunner().invoke(cli.app, ["detect", *map(str, arguments)])
 
 
@@ -66,7 +66,7 @@ def test_the_search_for_close_ups_can_be_left_out(run, folder, monkeypatch):
             super().__init__(runtime, **settings)
 
     monkeypatch.setattr(
-        command, "_open_detector", lambda *_, threads, **s: Noted(BrightPixelRuntime(), **s)
+        command, "open_detector", lambda *_, threads, **s: Noted(BrightPixelRuntime(), **s)
     )
     for options in ((), ("--large-faces",), ("--no-large-faces",)):
         assert run(folder / "one.png", *options).exit_code == 0

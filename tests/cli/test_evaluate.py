@@ -30,8 +30,10 @@ def run(monkeypatch, tmp_path):
     def open_detector(*_, **settings):
         return RetinaFace(BrightPixelRuntime(), **settings)
 
-    monkeypatch.setattr(detect_command, "_open_detector", open_detector)
-    monkeypatch.setattr("retinaface_tf.weights.pull.resolve", lambda preset, **_: tmp_path / "none")
+    monkeypatch.setattr(detect_command, "open_detector", open_detector)
+    monkeypatch.setattr(
+        "retinaface_tf.weights.files.preset_file", lambda preset, **_: tmp_path / "none"
+    )
     return lambda *arguments: CliRunner().invoke(cli.app, ["evaluate", *map(str, arguments)])
 
 

@@ -27,8 +27,8 @@ def dense_network(network):
 
 
 @pytest.fixture(scope="module")
-def picture(pictures):
-    return pictures[0]
+def image(images):
+    return images[0]
 
 
 THRESHOLD = 0.88
@@ -36,10 +36,10 @@ SETTINGS = {"threshold": THRESHOLD, "iou": 0.3, "large_faces": False, "max_faces
 
 
 @pytest.fixture(scope="module")
-def expected(dense_network, picture):
+def expected(dense_network, image):
     from retinaface_tf.inference.runtimes.keras import KerasRuntime
 
-    faces = RetinaFace(KerasRuntime(dense_network), **SETTINGS).detect(picture)
+    faces = RetinaFace(KerasRuntime(dense_network), **SETTINGS).detect(image)
     assert 2 <= len(faces) <= 30 and faces.vertices.shape == (len(faces), 68, 3)
     assert np.ptp(faces.vertices) > 1
     return faces
@@ -55,7 +55,7 @@ def assert_same(vertices, expected, tolerance=0.02):
 
 
 @pytest.mark.parametrize("suffix", [".tflite", ".onnx"])
-def test_raw_heads_with_the_head_in_the_file(weights, suffix, picture, expected, tmp_path):
+def test_raw_heads_with_the_head_in_the_file(weights, suffix, image, expected, tmp_path):
     if suffix == ".onnx":
         pytest.importorskip("tf2onnx")
         from retinaface_tf.export.onnx import convert_weights_file
@@ -63,12 +63,12 @@ def test_raw_heads_with_the_head_in_the_file(weights, suffix, picture, expected,
         from retinaface_tf.export.tflite import convert_weights_file
     path = tmp_path / f"dense{suffix}"
     convert_weights_file(str(weights), str(path))
-    faces = RetinaFace.from_file(path, **SETTINGS).detect(picture)
+    faces = RetinaFace.from_file(path, **SETTINGS).detect(image)
     np.testing.assert_allclose(faces.boxes, expected.boxes, atol=1e-2)
     assert_same(faces.vertices, expected)
 
 
-def test_tflite_that_ends_in_faces(dense_network, picture, expected, tmp_path):
+def test_tflite_that_ends_in_faces(dense_network, image, expected, tmp_path):
     from ai_edge_litert.interpreter import Interpreter
 
     path = export_tflite(
@@ -80,7 +80,7 @@ def test_tflite_that_ends_in_faces(dense_network, picture, expected, tmp_path):
     interpreter = Interpreter(str(path))
     interpreter.allocate_tensors()
     (image,) = interpreter.get_input_details()
-    interpreter.set_tensor(image["index"], picture[None].astype(np.float32))
+    interpreter.set_tensor(image["index"], image[None].astype(np.float32))
     interpreter.invoke()
     outputs = {
         d["name"]: interpreter.get_tensor(d["index"]) for d in interpreter.get_output_details()
@@ -91,7 +91,7 @@ def test_tflite_that_ends_in_faces(dense_network, picture, expected, tmp_path):
     assert not outputs["vertices"][0, count:].any()
 
 
-def test_onnx_that_ends_in_faces(dense_network, picture, expected, tmp_path):
+def test_onnx_that_ends_in_faces(dense_network, image, expected, tmp_path):
     pytest.importorskip("tf2onnx")
     import onnxruntime
 
@@ -103,7 +103,7 @@ def test_onnx_that_ends_in_faces(dense_network, picture, expected, tmp_path):
         suppression=Suppression(threshold=THRESHOLD, iou=0.3, max_faces=30),
     )
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    both = np.stack([picture, picture[:, ::-1]]).astype(np.float32)
+    both = np.stack([image, image[:, ::-1]]).astype(np.float32)
     names = ["vertices", "num_faces"]
     vertices, count = session.run(names, {"image": both})
     assert count[0] == len(expected) and vertices.shape == (2, 30, 68, 3)
@@ -114,7 +114,7 @@ def test_onnx_that_ends_in_faces(dense_network, picture, expected, tmp_path):
 
 
 @pytest.mark.parametrize("frame", [None, (SIZE[1], SIZE[0])])
-def test_savedmodel(dense_network, picture, expected, tmp_path, frame):
+def test_savedmodel(dense_network, image, expected, tmp_path, frame):
     import tensorflow as tf
 
     from retinaface_tf.export.savedmodel import SavedModelOptions, export_savedmodel
@@ -122,19 +122,19 @@ def test_savedmodel(dense_network, picture, expected, tmp_path, frame):
     options = SavedModelOptions(size=frame, threshold=THRESHOLD, iou=0.3, max_faces=30)
     folder = export_savedmodel(dense_network, tmp_path / "model", options)
     served = tf.saved_model.load(str(folder)).signatures["image_tensor"]
-    outputs = {k: v.numpy() for k, v in served(images=tf.constant(picture[None])).items()}
+    outputs = {k: v.numpy() for k, v in served(images=tf.constant(image[None])).items()}
     count = int(outputs["num_faces"][0])
     assert count == len(expected)
     assert_same(outputs["vertices"][0, :count], expected)
     assert not outputs["vertices"][0, count:].any()
 
 
-def test_the_detector_answers_as_before_the_branch_was_added(network, dense_network, picture):
+def test_the_detector_answers_as_before_the_branch_was_added(network, dense_network, image):
     """Boxes, scores and points to the last bit: the branch only reads feature maps."""
     from retinaface_tf.inference.runtimes.keras import KerasRuntime
 
     one, other = (
-        RetinaFace(KerasRuntime(n), **SETTINGS).detect(picture) for n in (network, dense_network)
+        RetinaFace(KerasRuntime(n), **SETTINGS).detect(image) for n in (network, dense_network)
     )
     assert one.vertices is None and other.vertices is not None and len(one)
     for name in ("boxes", "scores", "landmarks"):

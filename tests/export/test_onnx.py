@@ -21,7 +21,7 @@ def test_any_batch_and_size_equals_keras(onnx, network, rng, shape):
         np.testing.assert_allclose(got, want, atol=1e-4)
 
 
-def test_faces_of_the_graph_are_those_of_numpy(onnx, network, pictures, tmp_path):
+def test_faces_of_the_graph_are_those_of_numpy(onnx, network, images, tmp_path):
     import onnx as onnx_package
 
     from retinaface_tf.export.onnx_faces import append_suppression
@@ -34,7 +34,7 @@ def test_faces_of_the_graph_are_those_of_numpy(onnx, network, pictures, tmp_path
         model.SerializeToString(), providers=["CPUExecutionProvider"]
     )
     # A black image in between: one without faces must not shift its neighbours' rows.
-    batch = np.concatenate([pictures[:2], np.zeros_like(pictures[:1]), pictures[2:]])
+    batch = np.concatenate([images[:2], np.zeros_like(images[:1]), images[2:]])
     names = ["boxes", "scores", "landmarks", "num_faces"]
     outputs = session.run(names, {"image": batch.astype(np.float32)})
     assert [v.shape for v in outputs] == [(5, 9, 4), (5, 9), (5, 9, 5, 2), (5,)]

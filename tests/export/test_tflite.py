@@ -27,8 +27,8 @@ def operators(path):
     return [entry["op_name"] for entry in interpreter._get_ops_details()]
 
 
-def test_float32_equals_keras(tflite, pictures, expected):
-    assert largest_difference(LiteRTRuntime(tflite)(pictures), expected) < 1e-4
+def test_float32_equals_keras(tflite, images, expected):
+    assert largest_difference(LiteRTRuntime(tflite)(images), expected) < 1e-4
 
 
 @pytest.mark.parametrize("shape", [(32, 32), (64, 320), (224, 96)])
@@ -53,21 +53,21 @@ def test_xnnpack_takes_the_whole_graph(tflite, tflite_int8):
         assert not [name for name in names if name.startswith(("Flex", "CUSTOM"))]
 
 
-def test_a_reader_that_knows_only_the_note_finds_the_same_faces(tflite, pictures):
+def test_a_reader_that_knows_only_the_note_finds_the_same_faces(tflite, images):
     content = tflite.read_bytes()
     note = reader.note_of(content)
     assert note["preset"] == "mobilenet0.25" and note["precision"] == "float32"
     detector = RetinaFace.from_file(tflite, threshold=0.6)
     total = 0
-    for picture in pictures:
-        read = reader.faces(note, reader.run(content, picture), 0.6)
+    for image in images:
+        read = reader.faces(note, reader.run(content, image), 0.6)
         boxes = np.array([box for _, box, _ in read], np.float32).reshape(-1, 4)
         boxes = boxes.clip(0, [160, 96, 160, 96])
         scores = np.array([score for score, _, _ in read])
         inside = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
         places = np.flatnonzero(inside)
         kept = places[non_max_suppression(boxes[inside], scores[inside], 0.4)]
-        faces = detector.detect(picture)
+        faces = detector.detect(image)
         total += len(faces)
         np.testing.assert_allclose(faces.boxes, boxes[kept], atol=1e-2)
         np.testing.assert_allclose(faces.scores, scores[kept], atol=1e-5)
@@ -76,12 +76,12 @@ def test_a_reader_that_knows_only_the_note_finds_the_same_faces(tflite, pictures
     assert total > 4
 
 
-def test_batches_and_threads_change_nothing(tflite, pictures, expected):
+def test_batches_and_threads_change_nothing(tflite, images, expected):
     from concurrent.futures import ThreadPoolExecutor
 
     runtime = LiteRTRuntime(tflite, threads=2)
     with ThreadPoolExecutor(4) as pool:
-        answers = list(pool.map(lambda i: runtime(pictures[i % 4 : i % 4 + 1]), range(16)))
+        answers = list(pool.map(lambda i: runtime(images[i % 4 : i % 4 + 1]), range(16)))
     for i, answer in enumerate(answers):
         single = [values[i % 4 : i % 4 + 1] for values in expected]
         assert largest_difference(answer, single) < 1e-4
@@ -120,8 +120,8 @@ def test_int8_is_int8_with_a_scale_a_channel(tflite_int8, tflite):
     assert graph.tensors[graph.inputs[0]].type == schema.TensorType.UINT8
 
 
-def test_int8_is_near_float(tflite_int8, pictures, expected):
-    outputs = LiteRTRuntime(tflite_int8)(pictures)
+def test_int8_is_near_float(tflite_int8, images, expected):
+    outputs = LiteRTRuntime(tflite_int8)(images)
     for got, want in zip(outputs, expected):
         assert np.corrcoef(got.ravel(), want.ravel())[0, 1] > 0.97
 
@@ -133,11 +133,11 @@ def test_int8_without_photos_is_refused(network, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("precision, limit, size", [("float16", 0.02, 0.55), ("dynamic", 0.6, 0.4)])
-def test_smaller_weights(network, pictures, expected, tflite, tmp_path, precision, limit, size):
+def test_smaller_weights(network, images, expected, tflite, tmp_path, precision, limit, size):
     path = export_tflite(network, tmp_path / "x.tflite", size=(96, 160), precision=precision)
     assert read_checked(path)[1].precision == precision
     assert path.stat().st_size < size * tflite.stat().st_size
-    assert largest_difference(LiteRTRuntime(path)(pictures), expected) < limit
+    assert largest_difference(LiteRTRuntime(path)(images), expected) < limit
     assert operators(path).count("DELEGATE") == 1
 
 
@@ -155,15 +155,15 @@ def test_a_size_that_is_no_multiple_is_fixed_and_images_are_fitted(network, tmp_
 
 
 @pytest.mark.slow
-def test_a_graph_with_suppression_gives_the_same_faces(network, tmp_path, pictures):
+def test_a_graph_with_suppression_gives_the_same_faces(network, tmp_path, images):
     settings = Suppression(threshold=0.6, iou=0.4, max_faces=20)
     path = export_tflite(network, tmp_path / "x.tflite", size=(96, 160), suppression=settings)
     with pytest.raises(WeightsError, match="--with-nms"):
         LiteRTRuntime(path)
     detector = RetinaFace(KerasRuntime(network), threshold=0.6, max_faces=20)
-    for picture in pictures:
-        outputs = reader.run(path.read_bytes(), picture)
-        faces = detector.detect(picture)
+    for image in images:
+        outputs = reader.run(path.read_bytes(), image)
+        faces = detector.detect(image)
         assert outputs["num_faces"] == len(faces) > 0
         np.testing.assert_allclose(outputs["boxes"][: len(faces)], faces.boxes, atol=1e-2)
         np.testing.assert_allclose(outputs["scores"][: len(faces)], faces.scores, atol=1e-5)

@@ -38,21 +38,22 @@ def forbid(folder: str | None = None, stem: str | None = None, preset: str | Non
 def packaged_presets() -> list[str]:
     """Presets whose weights are the package's own."""
     from retinaface_tf import presets
+    from retinaface_tf.sources.packaged import Packaged
 
     return [
         name
         for name in presets.list_presets()
-        if isinstance(presets.get_preset(name).source, presets.PackagedSource)
+        if isinstance(presets.get_preset(name).source, Packaged)
     ]
 
 
 def add_preset(folder: Path, stem: str, preset: str) -> None:
     """Makes files in a folder a preset's."""
     from retinaface_tf import presets
-    from retinaface_tf.sources import packaged as shipped
+    from retinaface_tf.sources import packaged
 
-    source = presets.PackagedSource(stem=stem, licence="MIT (a test)")
-    shipped.FOLDER = folder
+    source = packaged.Packaged(stem=stem, licence="MIT (a test)")
+    packaged.FOLDER = folder
     presets._PRESETS[preset] = presets.Preset(
         name=preset, summary="a stand-in", config=presets.RetinaFaceConfig(), source=source
     )

@@ -443,7 +443,7 @@ def test_huge_canvas_of_an_animation_is_refused():
 BOMB = """
     import resource, struct, sys, zlib
     from retinaface_tf.errors import ImageError
-    from retinaface_tf.inference.images import read_image
+    from retinaface_tf.images.read import read_image
 
     side, path = 20_000, sys.argv[1]
     def chunk(kind, body):

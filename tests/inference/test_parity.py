@@ -7,24 +7,24 @@ from retinaface_tf import RetinaFace
 from retinaface_tf.geometry.boxes import pairwise_iou
 from retinaface_tf.images.read import read_image
 from retinaface_tf.inference.preprocess import prepare
-from retinaface_tf.weights.pull import cached_original, cached_path
+from retinaface_tf.weights.pull import weights_path
 
 PRESET = "mobilenet0.25"
 
 
 @pytest.fixture(scope="module")
 def detector():
-    if not cached_path(PRESET).is_file():
+    if not weights_path(PRESET).is_file():
         pytest.skip(f"needs `retinaface-tf weights pull {PRESET}`")
     return RetinaFace.from_preset(PRESET, runtime="keras")
 
 
 @pytest.fixture(scope="module")
-def reference(detector):
+def reference(detector, public_onnx):
     pytest.importorskip("onnxruntime")
     from benchmarks.onnx_reference import OnnxReference
 
-    return OnnxReference(cached_original(PRESET))
+    return OnnxReference(public_onnx)
 
 
 def crops(astronaut):

@@ -13,10 +13,10 @@ import json
 import numpy as np
 import keras
 from keras import ops
-from retinaface_tf.data.synthetic_meshes import random_albedos
-from retinaface_tf.mesh.renderer import MeshRenderer
+from retinaface_tf.reconstruction.synthetic_meshes import random_albedos
+from retinaface_tf.reconstruction.renderer import MeshRenderer
 from retinaface_tf.mesh.topology import load_topology
-from retinaface_tf.models.reconstruction import FACE_CENTER, interpret
+from retinaface_tf.reconstruction.head import FACE_CENTER, interpret
 
 topology = load_topology()
 renderer = MeshRenderer(topology.triangles, topology.num_vertices, 32)

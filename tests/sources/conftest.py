@@ -24,14 +24,14 @@ class Packaged(NamedTuple):
     """
 
     name: str
-    source: presets.PackagedSource
+    source: shipped.Packaged
     arguments: tuple[str, ...]
 
 
 @pytest.fixture(scope="session")
 def stand_in_files(public_weights, tmp_path_factory) -> Path:
     """A folder with the pulled network as `standin`; its "int8" file is float32 too."""
-    from retinaface_tf.inference.runtimes.compiled import compile_weights
+    from retinaface_tf.weights.files import compile_weights
     from retinaface_tf.weights.load import load_weights
     from retinaface_tf.weights.npz import save_compact_weights
 
@@ -48,7 +48,7 @@ def stand_in_files(public_weights, tmp_path_factory) -> Path:
 @pytest.fixture
 def stand_in(stand_in_files, monkeypatch) -> Packaged:
     """The preset "stand-in", in this process."""
-    source = presets.PackagedSource(stem="standin", licence="MIT (a test)")
+    source = shipped.Packaged(stem="standin", licence="MIT (a test)")
     preset = presets.Preset(
         name="stand-in", summary="a stand-in", config=presets.RetinaFaceConfig(), source=source
     )
@@ -63,6 +63,4 @@ def packaged(request) -> Packaged:
     if request.param == "stand-in":
         return request.getfixturevalue("stand_in")
     source = presets.get_preset(request.param).source
-    if not shipped.is_shipped(source):
-        pytest.skip(f"{request.param} is not released yet: see training/release.py")
     return Packaged(request.param, source, ())

@@ -15,9 +15,11 @@ from typer.testing import CliRunner
 from retinaface_tf import RetinaFace, cli, presets
 from retinaface_tf.bulk.network import describe_network
 from retinaface_tf.errors import ConfigError, WeightsError
-from retinaface_tf.inference.runtimes.open import preset_weights
 from retinaface_tf.sources import packaged as shipped
+from retinaface_tf.sources.source import PRECISIONS
+from retinaface_tf.util.cache import CACHE_VARIABLE
 from retinaface_tf.weights import pull
+from retinaface_tf.weights.files import preset_file
 from tests.helpers.bare import packaged_presets
 
 cli._register_commands()
@@ -47,7 +49,7 @@ def _bare(arguments_of_forbid, tmp_path):
         environment = {
             **os.environ,
             "COLUMNS": "200",  # for tables
-            pull.CACHE_VARIABLE: str(tmp_path / "in the way" / "cache"),
+            CACHE_VARIABLE: str(tmp_path / "in the way" / "cache"),
         }
         result = subprocess.run(
             [sys.executable, "-c", start + code, *map(str, arguments)],
@@ -68,7 +70,7 @@ def test_the_api_finds_faces_in_a_bare_process(bare, packaged, photos):
         f"""
 import json, sys
 from retinaface_tf import RetinaFace
-from retinaface_tf.inference.images import read_image
+from retinaface_tf.images.read import read_image
 paths = sys.argv[1:]
 answers = []
 for precision in ("float32", "int8"):
@@ -130,10 +132,10 @@ def test_as_installed_a_portrait_needs_no_option_network_conversion_or_tensorflo
 
 def test_the_lists_name_it_without_tensorflow(bare, packaged):
     code = "import sys; from retinaface_tf.cli import main; main()"
-    weights = str(preset_weights(packaged.name, "keras"))
+    weights = str(preset_file(packaged.name, "keras"))
     assert bare(code, "weights", "pull", packaged.name).strip() == weights
     (row,) = (r for r in bare(code, "weights", "list").splitlines() if f" {packaged.name} " in r)
-    assert "in the package" in row
+    assert "in this package" in row
     assert packaged.name in bare(code, "presets")
 
 
@@ -152,11 +154,11 @@ def test_all_its_files_find_the_same_face(packaged, astronaut):
 
 def test_a_bulk_run_takes_the_file_in_the_package(packaged):
     settings = {"threshold": 0.5, "iou": 0.4, "size": None, "max_faces": None, "large_faces": True}
-    for precision in shipped.PRECISIONS:
+    for precision in PRECISIONS:
         spec = describe_network(
             packaged.name, None, None, precision=precision, threads=1, settings=settings
         )
-        path = shipped.shipped_file(packaged.source, precision)
+        path = packaged.source.file("tflite", precision)
         assert (spec.path, spec.runtime) == (str(path), "litert")
         assert spec.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
@@ -164,8 +166,8 @@ def test_a_bulk_run_takes_the_file_in_the_package(packaged):
 def test_results_of_an_evaluation_note_the_file(stand_in):
     from retinaface_tf.cli.evaluation_run import DetectorOptions
 
-    def sha256(kind):
-        return hashlib.sha256(shipped.shipped_file(stand_in.source, kind).read_bytes()).hexdigest()
+    def sha256(kind, precision="float32"):
+        return hashlib.sha256(stand_in.source.file(kind, precision).read_bytes()).hexdigest()
 
     for precision, name in (("float32", "stand-in"), ("int8", "stand-in int8")):
         options = DetectorOptions(
@@ -173,15 +175,15 @@ def test_results_of_an_evaluation_note_the_file(stand_in):
         )
         _, settings = options.open()
         assert (settings["weights"], settings["runtime"]) == (name, "litert")
-        assert settings["weights_sha256"] == sha256(precision)
+        assert settings["weights_sha256"] == sha256("tflite", precision)
         assert settings["weights_source_sha256"] == sha256("weights")
 
 
 def test_figures_of_packaged_weights_are_listed(stand_in):
     preset = presets.get_preset("stand-in")
-    assert shipped.measured_figures(preset) == (("AP, made up", "0.123"),)
+    assert preset.figures() == (("AP, made up", "0.123"),)
     public = presets.get_preset("mobilenet0.25")
-    assert shipped.measured_figures(public) == public.measured
+    assert public.figures() == public.measured
 
 
 def test_precisions_that_are_not_there(stand_in):
@@ -213,9 +215,7 @@ def test_missing_and_damaged_files_say_what_to_do(stand_in, stand_in_files, tmp_
 @pytest.mark.parametrize("name", packaged_presets())
 def test_the_package_has_what_its_facts_say(name):
     source = presets.get_preset(name).source
-    if not shipped.is_shipped(source):
-        pytest.skip(f"{name} is not released yet: see training/release.py")
-    facts, names = shipped.shipped_facts(source), shipped.file_names(source.stem)
+    facts, names = source.facts(), shipped.file_names(source.stem)
     assert facts["preset"] == name and facts["figures"]
     assert set(facts["files"]) == {names[kind] for kind in ("weights", "float32", "int8")}
     for file, described in facts["files"].items():

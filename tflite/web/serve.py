@@ -120,11 +120,11 @@ def export_both(
 ) -> list[str]:
     """float32 and int8 files of a network; their names."""
     sys.path.insert(0, str(HERE.parents[1]))
-    from retinaface_tf.presets import DEFAULT_PRESET, PackagedSource, get_preset
+    from retinaface_tf.presets import DEFAULT_PRESET, get_preset
 
     preset = preset or DEFAULT_PRESET
     source = get_preset(preset).source
-    if not network and not calibration and isinstance(source, PackagedSource):
+    if not network and not calibration and source and source.file("tflite", "int8"):
         return copy_packaged(folder, source)
 
     from retinaface_tf.export.calibration import CalibrationPhotos
@@ -157,12 +157,10 @@ def export_both(
 
 def copy_packaged(folder: Path, source) -> list[str]:
     """The files of a network that lies in the package, int8 measured on real photos; their names."""
-    from retinaface_tf.sources.packaged import shipped_file
-
     names = []
     for precision in ("float32", "int8"):
         names.append(f"{precision}.tflite")
-        shutil.copy(shipped_file(source, precision), folder / names[-1])
+        shutil.copy(source.file("tflite", precision), folder / names[-1])
         print(f"wrote {folder / names[-1]}")
     return names
 

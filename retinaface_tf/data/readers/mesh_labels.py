@@ -67,7 +67,7 @@ class MeshLabels:
 
     def keep(self, chosen: np.ndarray) -> MeshLabels:
         """The faces that an index array or a mask selects, of the same images."""
-        arrays = {name: getattr(self, name)[chosen] for name in _ARRAYS}
+        arrays = {name: getattr(self, name)[chosen] for name in ARRAYS}
         return MeshLabels(images=self.images, **arrays)
 
     def good(self, config: MeshLabelConfig) -> np.ndarray:
@@ -118,7 +118,7 @@ def join_meshes(images: Sequence[AnnotatedImage], labels: MeshLabels) -> list[An
     for image in images:
         theirs = np.array(faces_of.get(os.path.realpath(image.path), ()), int)
         shared += len(theirs) > 0
-        mine, others = _same_faces(image.boxes, labels.boxes[theirs])
+        mine, others = same_faces(image.boxes, labels.boxes[theirs])
         if len(mine):
             vertices = np.full((len(image.boxes), *labels.vertices.shape[1:]), np.nan, np.float32)
             vertices[mine] = labels.vertices[theirs[others]]
@@ -133,7 +133,7 @@ def join_meshes(images: Sequence[AnnotatedImage], labels: MeshLabels) -> list[An
     return joined
 
 
-def _same_faces(boxes: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def same_faces(boxes: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Pairs of boxes [N, 4] and others [M, 4], the ones that overlap most first: two int arrays."""
     overlap = pairwise_iou(boxes, others)
     pairs = []
@@ -145,7 +145,7 @@ def _same_faces(boxes: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.n
     return first, second
 
 
-_ARRAYS = ("image", "boxes", "landmarks", "vertices", "presence", "disagreement")
+ARRAYS = ("image", "boxes", "landmarks", "vertices", "presence", "disagreement")
 
 
 def disagreement(vertices: np.ndarray, landmarks: np.ndarray, boxes: np.ndarray) -> np.ndarray:
@@ -174,11 +174,11 @@ def read_mesh_labels(folder: Path, config: MeshLabelConfig | None = None) -> Mes
     parts = sorted(Path(folder).glob("part-*.npz"))
     if not parts:
         raise DataError(f"{folder} holds no mesh labels; run `retinaface-tf data label-mesh`.")
-    images, arrays = [], {name: [] for name in _ARRAYS}
+    images, arrays = [], {name: [] for name in ARRAYS}
     for path in parts:
         try:
             with np.load(path, allow_pickle=False) as file:
-                content = {name: file[name] for name in (*_ARRAYS, "images")}
+                content = {name: file[name] for name in (*ARRAYS, "images")}
         except Exception as error:  # numpy and zipfile report damage in many classes
             raise DataError(
                 f"{path} is damaged ({type(error).__name__}); remove it and label again."
@@ -191,7 +191,7 @@ def read_mesh_labels(folder: Path, config: MeshLabelConfig | None = None) -> Mes
     return labels.keep(labels.good(config)) if config else labels
 
 
-def _key_of(path: Path) -> str | None:
+def key_of(path: Path) -> str | None:
     try:
         with np.load(path, allow_pickle=False) as file:
             return str(file["key"])

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from retinaface_tf.data.readers.annotation import AnnotatedImage
-from retinaface_tf.data.synthetic.backdrop import draw_backdrop
+from retinaface_tf.data.synthetic.backdrop import degrade, draw_backdrop
 from retinaface_tf.data.synthetic.head_mesh import GRID_SIDES, draw_person, draw_view, rotation
 from retinaface_tf.errors import ConfigError
 

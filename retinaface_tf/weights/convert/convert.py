@@ -11,8 +11,6 @@ from retinaface_tf.errors import WeightsError
 if TYPE_CHECKING:
     from retinaface_tf.models import RetinaFaceNetwork
 
-__all__ = ["convert_weights", "load_backbone"]
-
 
 def convert_weights(source: str | Path, config: RetinaFaceConfig) -> RetinaFaceNetwork:
     """A network with the weights of a file, whose format is told by its contents.
@@ -48,22 +46,3 @@ def convert_weights(source: str | Path, config: RetinaFaceConfig) -> RetinaFaceN
     fill = fill_from_yunet if config.separable else fill_from_onnx
     fill(network, content, str(source))
     return network
-
-
-def load_backbone(network: RetinaFaceNetwork, source: str | Path) -> None:
-    """Starts a network's backbone from an ImageNet classifier's PyTorch file.
-
-    Args:
-        network: changed in place; pyramid, context modules and heads keep their values.
-        source: a `.pth` or `.tar` of the public MobileNetV1 (`mobilenetV1X0.25_pretrain.tar`) or
-            of torchvision's ResNet-50.
-
-    Raises:
-        WeightsError: the file is missing, damaged or of another backbone.
-    """
-    from retinaface_tf.weights.convert.state_dict import fill_backbone
-    from retinaface_tf.weights.convert.torch_pickle import read_torch_file
-    from retinaface_tf.weights.load import require_file
-
-    source = require_file(source)
-    fill_backbone(network, read_torch_file(source), str(source))

@@ -8,7 +8,7 @@ import numpy as np
 
 from retinaface_tf.errors import WeightsError
 from retinaface_tf.weights.convert.filling import Values, fill_network, some
-from retinaface_tf.weights.convert.public_layout import Unit, backbone_units, public_units
+from retinaface_tf.weights.convert.public_layout import Unit, public_units
 
 if TYPE_CHECKING:
     from retinaface_tf.models import RetinaFaceNetwork
@@ -42,28 +42,6 @@ def fill_from_state_dict(
     values = _values(network, public_units(network.config), tensors, source)
     values["stem_conv", "kernel"] = values["stem_conv", "kernel"][:, :, ::-1]
     fill_network(network, values, source)
-
-
-def fill_backbone(network: RetinaFaceNetwork, tensors: dict[str, np.ndarray], source: str) -> None:
-    """Fills the backbone alone from an ImageNet classifier's state dict; other layers stay.
-
-    Such a classifier took RGB scaled to 0..1 and standardised. Our networks take 0..255 minus a
-    mean: the stem's kernel absorbs the scale, so its batch norm's statistics stay right.
-
-    Raises:
-        WeightsError: as `fill_from_state_dict`; the classifier's own `fc` tensors may be there.
-    """
-    units, _ = backbone_units(network.config.backbone, network.config.negative_slope)
-    tensors = {
-        name if name.startswith("body.") else f"body.{name}": value
-        for name, value in tensors.items()
-        if name not in _CLASSIFIER
-    }
-    values = _values(network, units, tensors, source)
-    scale = 1 / (255 * np.array(_IMAGENET_DEVIATION))
-    values["stem_conv", "kernel"] = values["stem_conv", "kernel"] * scale[:, None]
-    layers = {name for name, _ in values}
-    fill_network(network, values, source, only=layers)
 
 
 def _values(

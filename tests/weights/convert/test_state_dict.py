@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from retinaface_tf.errors import WeightsError
-from retinaface_tf.models import build_retinaface
 from retinaface_tf.presets import get_preset
-from retinaface_tf.weights.convert.convert import convert_weights, load_backbone
+from retinaface_tf.weights.convert.convert import convert_weights
 from retinaface_tf.weights.convert.torch_pickle import read_torch_file
 from tests.helpers.public_network import Arithmetic, KnownTensors, RandomTensors, forward
 from tests.helpers.torch_writer import CONTAINERS, tensors_of
@@ -108,40 +107,6 @@ def test_shared_heads_are_not_in_the_public_layout(tmp_path, quarter):
         convert_weights(_file(tmp_path, quarter), config)
 
 
-def _classifier(quarter):
-    body = {n.removeprefix("body."): v for n, v in quarter.items() if n.startswith("body.")}
-    rng = np.random.default_rng(0)
-    return {**body, "fc.weight": rng.normal(size=(9, 256)), "fc.bias": rng.normal(size=9)}
-
-
-def test_an_imagenet_backbone_sees_what_it_was_trained_on(tmp_path, rng, quarter):
-    # The classifier's stem on standardised RGB against ours on 0..255 minus the mean.
-    network = build_retinaface(QUARTER)
-    heads = network.get_layer("p3_class").get_weights()
-    load_backbone(network, _file(tmp_path, _classifier(quarter)))
-    image = _image(rng, 16, 16).astype(np.float64)
-    mean, deviation = np.array(QUARTER.pixel_mean), np.array([0.229, 0.224, 0.225])
-    net = Arithmetic(quarter)
-    standard = ((image - mean) / 255 / deviation).transpose(2, 0, 1)
-    expected = net.conv(standard, "body.stage1.0.0", 8, 3, 2).transpose(1, 2, 0)
-    ours = network.get_layer("stem_conv")(network.get_layer("stem_pad")((image - mean)[None]))
-    np.testing.assert_allclose(np.asarray(ours)[0], expected, atol=1e-5)
-    np.testing.assert_array_equal(
-        network.get_layer("block13_pointwise_bn").moving_mean,
-        quarter["body.stage3.1.4.running_mean"],
-    )
-    np.testing.assert_array_equal(heads[0], network.get_layer("p3_class").get_weights()[0])
-
-
-def test_a_backbone_of_another_width_is_refused(tmp_path, quarter):
-    network = build_retinaface("mobilenet0.5")
-    before = network.get_weights()
-    with pytest.raises(WeightsError, match="another shape"):
-        load_backbone(network, _file(tmp_path, _classifier(quarter)))
-    for one, other in zip(before, network.get_weights()):
-        np.testing.assert_array_equal(one, other)
-
-
 @pytest.mark.parametrize("checkpoint", CHECKPOINTS)
 def test_each_public_checkpoint_converts_and_sees_the_face(data, astronaut, rng, checkpoint):
     path = data / "weights" / checkpoint
@@ -153,9 +118,3 @@ def test_each_public_checkpoint_converts_and_sees_the_face(data, astronaut, rng,
     score = 1 / (1 + np.exp(logits[:, 0] - logits[:, 1]))
     assert score.max() > 0.99
     assert (score > 0.5).mean() < 0.01
-
-
-def test_the_public_imagenet_file_starts_a_backbone(data):
-    network = build_retinaface(QUARTER)
-    load_backbone(network, data / "weights/m2man_Pytorch_Retinaface/mobilenetV1X0.25_pretrain.tar")
-    assert np.abs(network.get_layer("stem_bn").moving_mean).max() > 0.01

@@ -1,0 +1,72 @@
+"""What every source of trained weights offers; a new kind of source is one class like this."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+# What a file of a network is for: weights to train on or to convert, or what a runtime reads.
+KINDS = ("weights", "tflite", "onnx")
+PRECISIONS = ("float32", "int8")
+
+
+class Fetched(NamedTuple):
+    """What a source hands over.
+
+    Attributes:
+        path: of the file, in any format that `weights.convert` knows by its contents.
+        licence: text that is kept beside the converted weights; empty where it says none.
+    """
+
+    path: Path
+    licence: str
+
+
+class WeightsSource(Protocol):
+    """Trained weights of one network.
+
+    It knows nothing of networks: it hands over files, `weights.pull` converts and caches them.
+
+    Attributes:
+        origin: where the weights are, in a few words.
+        licence: of the weights, as an SPDX identifier, with what else must be said.
+        digest: letters that change when the trained data does; they name what is cached.
+    """
+
+    @property
+    def origin(self) -> str: ...
+
+    @property
+    def licence(self) -> str: ...
+
+    @property
+    def digest(self) -> str: ...
+
+    def describe(self) -> list[str]:
+        """Lines for a person, before anything is fetched: origin and licence."""
+        ...
+
+    def file(self, kind: str, precision: str = "float32") -> Path | None:
+        """A file that is here already and can be used as it is; None where there is none.
+
+        Args:
+            kind: of `KINDS`.
+            precision: of `PRECISIONS`.
+
+        Raises:
+            WeightsError: there should be one, and it is missing.
+        """
+        ...
+
+    def fetch(self, folder: Path, notify: Callable[[str], None]) -> Fetched:
+        """Brings the trained data into an empty folder and checks it; nothing in it is executed.
+
+        Raises:
+            WeightsError: it cannot be reached, or its bytes are not the known ones.
+        """
+        ...
+
+    def figures(self) -> dict[str, str]:
+        """{what: value} that was measured with these weights and stands beside them."""
+        ...

@@ -1,0 +1,58 @@
+"""Processes of our own: how many cores there are, and what a child process needs."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import IO
+
+
+def available_cores() -> int:
+    """Cores this process may use, at least 1."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def child_environment(**changes: str) -> dict[str, str]:
+    """Environment of a Python process that imports this very package, quietly.
+
+    Args:
+        changes: variables to set, over those of this process.
+    """
+    package = str(Path(__file__).resolve().parents[2])
+    paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(paths),
+        **changes,
+    }
+
+
+def claim_stdout() -> IO[str]:
+    """Standard output for our own lines alone; whatever libraries print goes to standard error."""
+    own = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return own
+
+
+def accepts_connections(address: str, seconds: float = 3.0) -> bool:
+    """Whether somebody listens at "host:port".
+
+    Raises:
+        ValueError: the address has no number for a port.
+    """
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=seconds).close()
+    except OSError:
+        return False
+    return True
+
+
+def to_stderr(line: str) -> None:
+    """Prints a line for the person at the terminal; standard output is for results."""
+    print(line, file=sys.stderr, flush=True)
