@@ -1,1 +1,1 @@
-"""labelling."""
+"""Labels made by detectors: pseudo-labels, mesh labels, checks of them and sheets to look at."""

@@ -1,1 +1,1 @@
-"""TF-Serving's protocol: its messages, a client without TensorFlow, a server for development."""
+"""A local model server with TF-Serving's gRPC and REST interfaces, and its web page."""

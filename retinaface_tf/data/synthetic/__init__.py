@@ -1,1 +1,1 @@
-"""synthetic."""
+"""Drawn images of faces with exact labels, to train and test on without a data set."""

@@ -1,1 +1,1 @@
-"""convert."""
+"""Readers of other programs' weights: PyTorch .pth, ONNX, YuNet's ONNX."""
