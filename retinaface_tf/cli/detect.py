@@ -13,28 +13,22 @@ import typer
 
 from retinaface_tf.cli import bulk
 from retinaface_tf.cli.augmentation import Flip, Rotations, Scales, Tiles, Vote
+from retinaface_tf.cli.options import (
+    BatchSize,
+    Iou,
+    MaxFaces,
+    Model,
+    Precision,
+    Preset,
+    Runtime,
+    Size,
+    Threads,
+    Threshold,
+)
 from retinaface_tf.presets import DEFAULT_PRESET
 from retinaface_tf.util.progress import progress_bar
 
 DEFAULT_IOU = 0.4
-
-Preset = Annotated[str, typer.Option(help="Named network; `retinaface-tf presets` lists them.")]
-Model = Annotated[
-    Path | None, typer.Option(help="A network of your own: .weights.h5, .keras, .tflite or .onnx.")
-]
-Precision = Annotated[
-    str, typer.Option(help="float32, or int8 for presets that come with such a file: quicker.")
-]
-Runtime = Annotated[str | None, typer.Option(help="What runs the network: litert, keras or onnx.")]
-Threshold = Annotated[float, typer.Option(help="Least score of a face, 0 to 1.")]
-Iou = Annotated[float, typer.Option(help="Overlap above which the worse detection is dropped.")]
-Size = Annotated[
-    str | None,
-    typer.Option(
-        help="Scale the short edge to this many pixels (SHORT or SHORTxMAX), or 'original'. "
-        "Without it images are searched as they are, larger ones shrunk to 2048 pixels."
-    ),
-]
 
 
 def detect(
@@ -61,9 +55,9 @@ def detect(
             help="Also search a small copy for close-ups, where that costs under 10 %.",
         ),
     ] = True,
-    max_faces: Annotated[int | None, typer.Option(help="Keep the best so many an image.")] = None,
-    batch_size: Annotated[int, typer.Option(help="Images given to the network at once.")] = 8,
-    threads: Annotated[int | None, typer.Option(help="Cores to use; without it, all.")] = None,
+    max_faces: MaxFaces = None,
+    batch_size: BatchSize = 8,
+    threads: Threads = None,
     json: Annotated[
         str | None, typer.Option(metavar="FILE|-", help="Write a JSON line for each image.")
     ] = None,

@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from retinaface_tf.cli.augmentation import Flip, Rotations, Scales, Tiles, Vote
-from retinaface_tf.cli.detect import Iou, Model, Precision, Preset, Runtime, Size
 from retinaface_tf.cli.evaluation_options import (
     BatchSize,
     Json,
@@ -29,6 +28,7 @@ from retinaface_tf.cli.evaluation_run import (
     search,
     show,
 )
+from retinaface_tf.cli.options import Iou, Model, Precision, Preset, Runtime, Size
 from retinaface_tf.errors import ConfigError
 from retinaface_tf.presets import DEFAULT_PRESET
 

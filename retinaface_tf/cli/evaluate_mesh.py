@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from retinaface_tf.cli.detect import Model, Runtime, Size, Threshold
 from retinaface_tf.cli.evaluation_options import Json
+from retinaface_tf.cli.options import Model, Runtime, Size, Threshold
 
 
 def mesh(
