@@ -8,13 +8,13 @@ carries the head's weights as one block of bytes for whoever decodes: a name, th
 from __future__ import annotations
 
 import base64
-import io
 from pathlib import Path
 
 import numpy as np
 
 from retinaface_tf.config import RetinaFaceConfig
 from retinaface_tf.errors import WeightsError
+from retinaface_tf.util.npz import npz_bytes, read_npz
 
 ENTRY = "retinaface_tf_dense"
 _START = b"retinaface_tf_dense_npz:"
@@ -23,9 +23,7 @@ _DIGITS = 10
 
 def pack_dense_weights(weights: dict[str, np.ndarray]) -> str:
     """The block, of float32 arrays by name."""
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **weights)
-    text = base64.b64encode(buffer.getvalue()).decode()
+    text = base64.b64encode(npz_bytes(weights)).decode()
     return f"{_START.decode()}{len(text):0{_DIGITS}d}:{text}"
 
 
@@ -47,9 +45,9 @@ def read_dense_weights(
         length = int(content[start : start + _DIGITS])
         start += _DIGITS + 1
         data = base64.b64decode(content[start : start + length], validate=True)
-        with np.load(io.BytesIO(data), allow_pickle=False) as file:
-            return {key: file[key].astype(np.float32) for key in file.files}
-    except Exception as error:  # of base64, zipfile and numpy
+        arrays, _ = read_npz(data, key=None)
+    except (ValueError, WeightsError):
         raise WeightsError(
-            f"{name} has a dense branch but no weights for it ({type(error).__name__}); export it again."
+            f"{name} has a dense branch but no weights for it; export it again."
         ) from None
+    return {key: values.astype(np.float32) for key, values in arrays.items()}

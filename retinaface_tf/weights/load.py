@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from retinaface_tf.config import RetinaFaceConfig
 from retinaface_tf.errors import WeightsError
-from retinaface_tf.weights.hdf5 import SUFFIX, load_hdf5, network_mismatch
+from retinaface_tf.weights.arrays import require_config
+from retinaface_tf.weights.hdf5 import SUFFIX, load_hdf5
 
 if TYPE_CHECKING:
     from retinaface_tf.models import RetinaFaceNetwork
@@ -42,8 +43,7 @@ def load_weights(path: str | Path, config: RetinaFaceConfig | None = None) -> Re
         network = load_compact_weights(path) if is_compact(path) else _load_keras(path)
     else:
         network = load_hdf5(path, config)
-    if config is not None and network.config != config:
-        raise WeightsError(network_mismatch(path, network.config, config))
+    require_config(path, network.config, config)
     return network
 
 
