@@ -16,8 +16,8 @@ import numpy as np
 import tensorflow as tf
 
 from retinaface_tf.config import IMAGENET_MEAN_RGB
-from retinaface_tf.data.readers.annotation import MIRRORED_POINTS
 from retinaface_tf.errors import ConfigError
+from retinaface_tf.faces.faces import MIRRORED_POINTS
 
 # Crops tried until one holds a face's centre.
 CROP_TRIALS = 32

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from retinaface_tf.geometry.boxes import pairwise_iou
+
 MAP_THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 
 RIGHT, WRONG, NEITHER = 1, 0, -1
@@ -135,25 +137,11 @@ def best_overlap(
     """
     if len(boxes) == 0 or faces.size == 0:
         return np.full(len(boxes), -1, np.int64), np.zeros(len(boxes))
-    extra = 1.0 if inclusive else 0.0
-    bx1, by1, bx2, by2 = boxes.T[:, :, None]
-    fx1, fy1, fx2, fy2 = faces.T[:, None, :]
-    # In place: the table is the largest thing here, and its passes through memory the cost.
-    width = np.minimum(bx2, fx2)
-    width -= np.maximum(bx1, fx1)
-    width += extra
-    np.maximum(width, 0, out=width)
-    height = np.minimum(by2, fy2)
-    height -= np.maximum(by1, fy1)
-    height += extra
-    np.maximum(height, 0, out=height)
-    intersection = np.multiply(width, height, out=width)
-    box_area = (bx2 - bx1 + extra) * (by2 - by1 + extra)
-    face_area = (fx2 - fx1 + extra) * (fy2 - fy1 + extra)
-    union = np.subtract(box_area + face_area, intersection, out=height)
-    iou = np.divide(intersection, union, out=np.zeros_like(union), where=union > 0)
-    face = iou.argmax(axis=1)
-    return face, iou[np.arange(len(boxes)), face]
+    if inclusive:
+        boxes, faces = (b + np.array([0, 0, 1, 1.0]) for b in (boxes, faces))
+    overlap = pairwise_iou(boxes, faces)
+    face = overlap.argmax(axis=1)
+    return face, overlap[np.arange(len(boxes)), face]
 
 
 def outcomes(matches: Matches, ignored: np.ndarray, iou_threshold: float = 0.5) -> np.ndarray:

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from retinaface_tf.evaluation.detections import IMAGE_EXTENSIONS, DetectionsError
-from retinaface_tf.evaluation.landmarks import five_of_68, points_box
+from retinaface_tf.evaluation.landmarks import points_box
+from retinaface_tf.mesh.landmarks import five_of_vertices
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def read_dlib_xml(file: Path) -> list[AnnotatedImage]:
                 if len(parts) != 68 or box.get("ignore") == "1":
                     continue
                 left, top = float(box.get("left")), float(box.get("top"))
-                points.append(five_of_68([parts[i] for i in range(68)]))
+                points.append(five_of_vertices(np.array([parts[i] for i in range(68)], float)))
                 sides = float(box.get("width")), float(box.get("height"))
                 boxes.append([left, top, left + sides[0], top + sides[1]])
             if points:
@@ -133,7 +134,9 @@ def _read_mat(file: Path) -> AnnotatedImage:
 
     try:
         points = np.asarray(loadmat(file)["pt3d_68"], float)[:2].T
-        return AnnotatedImage(_image_of(file), five_of_68(points)[None], points_box(points)[None])
+        return AnnotatedImage(
+            _image_of(file), five_of_vertices(points)[None], points_box(points)[None]
+        )
     except (KeyError, ValueError, IndexError, OSError) as error:
         raise DetectionsError(f"{file} holds no pt3d_68 [3, 68]: {error}.") from None
 
@@ -144,7 +147,9 @@ def _read_pts(file: Path) -> AnnotatedImage:
         text = file.read_text(encoding="utf-8")
         body = text[text.index("{") + 1 : text.index("}")].split()
         points = np.array(body, float).reshape(68, 2) - 1
-        return AnnotatedImage(_image_of(file), five_of_68(points)[None], points_box(points)[None])
+        return AnnotatedImage(
+            _image_of(file), five_of_vertices(points)[None], points_box(points)[None]
+        )
     except (ValueError, IndexError) as error:
         raise DetectionsError(f"{file} is not a .pts file of 68 points: {error}.") from None
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from retinaface_tf.geometry.boxes import pairwise_iou
+from retinaface_tf.geometry.pairs import match_pairs
 
 FAILURE_ERROR = 0.1
 # Least IoU of a detection with the face whose points it is compared with. Truth boxes are often those
@@ -103,13 +104,9 @@ def match_landmarks(
         overlap first.
     """
     result = np.full((len(truth_boxes), 5, 2), np.nan)
-    if not len(truth_boxes) or not len(boxes):
-        return result
-    iou = pairwise_iou(np.asarray(truth_boxes, float), np.asarray(boxes, float))
-    while iou.size and iou.max() >= least_iou:
-        face, detection = np.unravel_index(iou.argmax(), iou.shape)
-        result[face] = landmarks[detection]
-        iou[face], iou[:, detection] = -1, -1
+    truth_boxes, boxes = (np.asarray(b, float).reshape(-1, 4) for b in (truth_boxes, boxes))
+    found, chosen = match_pairs(pairwise_iou(truth_boxes, boxes), least_iou)
+    result[found] = landmarks[chosen]
     return result
 
 
@@ -122,17 +119,6 @@ def box_size(boxes: np.ndarray) -> np.ndarray:
     """[..., 4] corners -> [...] sqrt(W * H)."""
     sides = np.asarray(boxes, float)[..., 2:] - np.asarray(boxes, float)[..., :2]
     return np.sqrt(np.prod(sides, axis=-1))
-
-
-def five_of_68(points: np.ndarray) -> np.ndarray:
-    """iBUG's 68 points [..., 68, 2] -> five: eye centres, nose tip, mouth corners.
-
-    iBUG numbers from the image's left: eyes are the means of points 37-42 and 43-48 (from 1), the
-    nose tip is 31, the mouth corners 49 and 55.
-    """
-    points = np.asarray(points, float)
-    eyes = [points[..., 36:42, :].mean(axis=-2), points[..., 42:48, :].mean(axis=-2)]
-    return np.stack([*eyes, points[..., 30, :], points[..., 48, :], points[..., 54, :]], axis=-2)
 
 
 def mirrored_share(points: np.ndarray) -> float:

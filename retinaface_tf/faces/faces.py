@@ -11,6 +11,8 @@ import numpy as np
 from retinaface_tf.geometry.similarity import estimate_similarity
 
 LANDMARK_NAMES = ("left_eye", "right_eye", "nose", "left_mouth_corner", "right_mouth_corner")
+# Where each point of a mirrored face is found among the face's own.
+MIRRORED_POINTS = (1, 0, 2, 4, 3)
 
 # Where the five points sit in the 112x112 crop of the ArcFace family of embedders
 # (insightface, `arcface_dst`).

@@ -29,24 +29,50 @@ def area(boxes):
     return sides[..., 0] * sides[..., 1]
 
 
+def intersection(a, b):
+    """[..., 4] corners of each, broadcast against each other -> [...] area that both cover."""
+    xp = array_namespace(a, b)
+    width = xp.minimum(a[..., 2], b[..., 2]) - xp.maximum(a[..., 0], b[..., 0])
+    height = xp.minimum(a[..., 3], b[..., 3]) - xp.maximum(a[..., 1], b[..., 1])
+    return xp.maximum(width, 0) * xp.maximum(height, 0)
+
+
+def iou(a, b):
+    """Intersection over union of [..., 4] corners, broadcast -> [...] in 0..1; 0 for empty boxes."""
+    return _over_union(intersection(a, b), area(a), area(b))
+
+
 def pairwise_iou(a, b):
-    """Intersection over union of every pair.
+    """`iou` of every pair: [..., N, 4] and [..., M, 4] corners -> [..., N, M]."""
+    return iou(a[..., :, None, :], b[..., None, :, :])
 
-    Args:
-        a: [..., N, 4] corners.
-        b: [..., M, 4] corners.
 
-    Returns:
-        [..., N, M] in 0..1; 0 where both boxes are empty.
+def pairwise_iou_of_centers(a, b):
+    """`pairwise_iou` of [N, 4] and [M, 4] cx, cy, w, h.
+
+    A box inside another has exactly its own size as overlap here, wherever it lies, so that ties
+    stay ties in every precision.
     """
     xp = array_namespace(a, b)
-    a, b = a[..., :, None, :], b[..., None, :, :]
-    top_left = xp.maximum(a[..., :2], b[..., :2])
-    bottom_right = xp.minimum(a[..., 2:], b[..., 2:])
-    sides = xp.maximum(bottom_right - top_left, 0)
-    intersection = sides[..., 0] * sides[..., 1]
-    union = area(a) + area(b) - intersection
-    return intersection / xp.maximum(union, 1e-9)
+    a, b = a[:, None, :], b[None, :, :]
+    shared = 1.0
+    for axis in (0, 1):
+        side, other = a[..., 2 + axis], b[..., 2 + axis]
+        apart = xp.abs(a[..., axis] - b[..., axis])
+        overlap = xp.minimum(xp.minimum(side, other), (side + other) / 2 - apart)
+        shared = shared * xp.maximum(overlap, 0.0)
+    return _over_union(shared, a[..., 2] * a[..., 3], b[..., 2] * b[..., 3])
+
+
+def share_inside(boxes, others):
+    """Part of each box that lies within another: [..., 4] corners, broadcast -> [...] in 0..1."""
+    xp = array_namespace(boxes, others)
+    return intersection(boxes, others) / xp.maximum(area(boxes), 1e-9)
+
+
+def _over_union(shared, area_a, area_b):
+    xp = array_namespace(shared, area_a, area_b)
+    return shared / xp.maximum(area_a + area_b - shared, 1e-9)
 
 
 def clip_boxes(boxes, height, width):

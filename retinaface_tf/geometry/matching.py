@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from retinaface_tf.geometry.boxes import pairwise_iou_of_centers
 from retinaface_tf.geometry.namespace import array_namespace
 
 POSITIVE, NEGATIVE, IGNORED = 1, 0, -1
@@ -80,7 +81,7 @@ def match_anchors(
     anchors = xp.reshape(xp.concatenate([anchors, filling]), (rows, chunk, 4))
 
     def overlap(part):
-        iou = _pairwise_iou(xp, part, faces)
+        iou = pairwise_iou_of_centers(part, faces)
         learnt_iou = xp.where(learnt[None, :], iou, -1.0)
         ignored_iou = xp.max(xp.where(ignored[None, :], iou, -1.0), axis=1)
         return (
@@ -148,23 +149,6 @@ def _prepare_faces(xp, anchors, boxes, ignored):
 
 def _grow(xp, anchors, size):
     return xp.maximum(size, xp.min(anchors[:, 2:], axis=0)[None, :])
-
-
-def _pairwise_iou(xp, anchors, faces):
-    """[A, 4] and [F, 4] cx, cy, w, h -> [A, F].
-
-    From centres and sizes, not corners: a box inside another then has exactly its own size as
-    overlap wherever it lies, so that ties stay ties in every precision.
-    """
-    anchors, faces = anchors[:, None, :], faces[None, :, :]
-    intersection = 1.0
-    for axis in (0, 1):
-        a, f = anchors[..., 2 + axis], faces[..., 2 + axis]
-        apart = xp.abs(anchors[..., axis] - faces[..., axis])
-        side = xp.minimum(xp.minimum(a, f), (a + f) / 2 - apart)
-        intersection = intersection * xp.maximum(side, 0.0)
-    union = anchors[..., 2] * anchors[..., 3] + faces[..., 2] * faces[..., 3] - intersection
-    return intersection / xp.maximum(union, 1e-9)
 
 
 def _keep_best_anchors(xp, count: int, face_anchor, face_iou):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from retinaface_tf.geometry.boxes import pairwise_iou
+from retinaface_tf.geometry.boxes import area, pairwise_iou
 
 
 def non_max_suppression(
@@ -45,8 +45,8 @@ def _overlapping_pairs(boxes: np.ndarray, iou_threshold: float, block: int = 1 <
     """
     count = len(boxes)
     by_left = np.argsort(boxes[:, 0], kind="stable")
+    areas = area(boxes[by_left])
     x1, y1, x2, y2 = np.ascontiguousarray(boxes[by_left].T)
-    areas = np.maximum(x2 - x1, 0) * np.maximum(y2 - y1, 0)
     runs = np.maximum(np.searchsorted(x1, x2) - np.arange(1, count + 1), 0)
     before = np.concatenate([[0], np.cumsum(runs)])
     better, worse = [np.empty(0, np.int64)], [np.empty(0, np.int64)]

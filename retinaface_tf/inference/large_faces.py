@@ -14,6 +14,7 @@ import numpy as np
 
 from retinaface_tf.config import RetinaFaceConfig
 from retinaface_tf.faces.faces import Faces
+from retinaface_tf.geometry.boxes import share_inside
 from retinaface_tf.geometry.nms import non_max_suppression
 from retinaface_tf.inference.preprocess import Prepared
 
@@ -102,11 +103,7 @@ def _sides(faces: Faces, prepared: Prepared) -> np.ndarray:
 
 def _inside(faces: Faces, close_up: np.ndarray) -> np.ndarray:
     """bool [N]: lies within a close-up that is surer; eyes and mouths look like little faces."""
-    x1, y1, x2, y2 = faces.boxes.T[:, :, None]
-    large_x1, large_y1, large_x2, large_y2 = faces.boxes[close_up].T[:, None]
-    width = np.minimum(x2, large_x2) - np.maximum(x1, large_x1)
-    height = np.minimum(y2, large_y2) - np.maximum(y1, large_y1)
-    share = np.maximum(width, 0) * np.maximum(height, 0) / ((x2 - x1) * (y2 - y1))
+    share = share_inside(faces.boxes[:, None], faces.boxes[None, close_up])
     surer = faces.scores[None, close_up] > faces.scores[:, None]
     return ((share > _INSIDE) & surer).any(axis=1)
 

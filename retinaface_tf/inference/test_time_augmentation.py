@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from retinaface_tf.errors import ConfigError, ImageError
-from retinaface_tf.faces.faces import Faces
-from retinaface_tf.geometry.boxes import clip_boxes
+from retinaface_tf.faces.faces import MIRRORED_POINTS, Faces
+from retinaface_tf.geometry.boxes import clip_boxes, iou
 from retinaface_tf.geometry.nms import non_max_suppression
 from retinaface_tf.inference.preprocess import Size, target_size
 
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from retinaface_tf.inference.detector import RetinaFace
 
 PAPER_SCALES = (500, 800, 1100, 1400, 1700)
-# Points of a mirrored image, put back in the order left, right.
-MIRRORED_POINTS = [1, 0, 2, 4, 3]
 # A detection this near to a tile's inner edge, in shares of its size, is taken for a cut face.
 CUT_MARGIN = 0.05
 
@@ -364,15 +362,11 @@ def vote(
         np.asarray(v, np.float64)[order] for v in (boxes, scores, landmarks)
     )
     rotation = np.zeros(len(order), np.int64) if rotation is None else np.asarray(rotation)[order]
-    areas = np.prod(np.maximum(boxes[:, 2:] - boxes[:, :2], 0), axis=1)
     alive = np.arange(len(order))
     joined: list[tuple[np.ndarray, float, np.ndarray]] = []
     while len(alive) and (max_outputs is None or len(joined) < max_outputs):
         best = alive[0]
-        sides = np.minimum(boxes[best, 2:], boxes[alive, 2:])
-        sides = np.maximum(sides - np.maximum(boxes[best, :2], boxes[alive, :2]), 0)
-        shared = sides[:, 0] * sides[:, 1]
-        voters = shared >= iou_threshold * (areas[best] + areas[alive] - shared)
+        voters = iou(boxes[best], boxes[alive]) >= iou_threshold
         voters[0] = True
         group, alive = alive[voters], alive[~voters]
         alike = group[rotation[group] == rotation[best]]

@@ -11,6 +11,7 @@ import numpy as np
 from retinaface_tf.data.readers.annotation import AnnotatedImage
 from retinaface_tf.errors import DataError
 from retinaface_tf.geometry.boxes import pairwise_iou
+from retinaface_tf.geometry.pairs import match_pairs
 
 # Heights of real faces in pixels of the photo, from and to.
 HEIGHTS = ((0, 12), (12, 24), (24, 48), (48, np.inf))
@@ -89,8 +90,9 @@ def compare_labels(
     right = wrong = 0
     for image, other in pairs:
         learnt = image.boxes[~image.ignored]
-        label_of = _assign(pairwise_iou(other.boxes, learnt), iou)
-        taken = label_of[label_of >= 0]
+        faces, taken = match_pairs(pairwise_iou(other.boxes, learnt), iou)
+        label_of = np.full(len(other.boxes), -1)
+        label_of[faces] = taken
         judged = ~other.ignored
         right += int((label_of[judged] >= 0).sum())
         free = np.setdiff1d(np.arange(len(learnt)), taken)
@@ -107,19 +109,6 @@ def compare_labels(
 
 def _key(path: Path) -> Path:
     return path.resolve()
-
-
-def _assign(overlap: np.ndarray, least: float) -> np.ndarray:
-    """int [N]: the column each row takes, -1 for none; pairs in falling order of overlap."""
-    taken = np.full(overlap.shape[0], -1)
-    used = np.zeros(overlap.shape[1], bool)
-    for place in np.argsort(-overlap, axis=None, kind="stable"):
-        row, column = np.unravel_index(place, overlap.shape)
-        if overlap[row, column] < least:
-            break
-        if taken[row] < 0 and not used[column]:
-            taken[row], used[column] = column, True
-    return taken
 
 
 def _any_above(overlap: np.ndarray, least: float) -> np.ndarray:

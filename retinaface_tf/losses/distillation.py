@@ -21,8 +21,8 @@ import numpy as np
 from keras import ops
 
 from retinaface_tf.config import RetinaFaceConfig
-from retinaface_tf.data.readers.annotation import MIRRORED_POINTS
 from retinaface_tf.errors import ConfigError
+from retinaface_tf.faces.faces import MIRRORED_POINTS
 from retinaface_tf.geometry.anchors import generate_anchors
 from retinaface_tf.geometry.box_coding import decode_boxes
 from retinaface_tf.geometry.boxes import pairwise_iou

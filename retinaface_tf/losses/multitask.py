@@ -13,7 +13,7 @@ from keras import backend, ops
 
 from retinaface_tf.errors import ConfigError
 from retinaface_tf.geometry.box_coding import decode_boxes
-from retinaface_tf.geometry.boxes import corners_to_center
+from retinaface_tf.geometry.boxes import corners_to_center, iou
 from retinaface_tf.geometry.matching import NEGATIVE, POSITIVE
 
 TERMS = ("class", "box", "landmark")
@@ -190,27 +190,21 @@ def iou_loss(boxes, target, *, complete: bool):
 
     Both boxes have a positive size.
     """
-    sides = ops.minimum(boxes[..., 2:], target[..., 2:]) - ops.maximum(
-        boxes[..., :2], target[..., :2]
-    )
-    sides = ops.maximum(sides, 0.0)
-    inner = sides[..., 0] * sides[..., 1]
     center, other = corners_to_center(boxes), corners_to_center(target)
     size, other_size = center[..., 2:], other[..., 2:]
-    union = size[..., 0] * size[..., 1] + other_size[..., 0] * other_size[..., 1] - inner
-    iou = inner / ops.maximum(union, 1e-9)
+    overlap = iou(boxes, target)
     hull = ops.maximum(boxes[..., 2:], target[..., 2:]) - ops.minimum(
         boxes[..., :2], target[..., :2]
     )
     diagonal = ops.maximum(ops.sum(ops.square(hull), axis=-1), 1e-9)
-    loss = 1 - iou + ops.sum(ops.square(center[..., :2] - other[..., :2]), axis=-1) / diagonal
+    loss = 1 - overlap + ops.sum(ops.square(center[..., :2] - other[..., :2]), axis=-1) / diagonal
     if not complete:
         return loss
     angle = ops.arctan2(size[..., 0], size[..., 1])
     other_angle = ops.arctan2(other_size[..., 0], other_size[..., 1])
     aspect = (4 / 3.141592653589793**2) * ops.square(angle - other_angle)
     # The trade-off factor is a constant of the optimisation (the paper's section 3.3).
-    alpha = ops.stop_gradient(aspect / ops.maximum(1 - iou + aspect, 1e-9))
+    alpha = ops.stop_gradient(aspect / ops.maximum(1 - overlap + aspect, 1e-9))
     return loss + alpha * aspect
 
 

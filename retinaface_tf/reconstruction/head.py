@@ -22,6 +22,7 @@ from retinaface_tf.layers.dense_frames import (
     slots_of_anchors,
     stacked_cells,
 )
+from retinaface_tf.mesh.landmarks import five_of_vertices
 from retinaface_tf.reconstruction.camera import Camera, posed, project, split_camera
 from retinaface_tf.reconstruction.decoder import MeshDecoder
 from retinaface_tf.reconstruction.lighting import Lighting, split_lighting
@@ -170,9 +171,8 @@ class FaceReconstruction:
         For meshes whose first 68 vertices are iBUG's, as our own.
         """
         vertices, _ = self.mesh(parameters) if mesh is None else mesh
-        eyes = [ops.mean(vertices[:, first : first + 6], axis=1) for first in (36, 42)]
-        five = ops.stack([*eyes, *(vertices[:, i] for i in (30, 48, 54))], axis=1)
-        return project(posed(five, parameters.camera), parameters.camera.focal, 1)[..., :2]
+        five = posed(five_of_vertices(vertices), parameters.camera)
+        return project(five, parameters.camera.focal, 1)[..., :2]
 
     def loss(self, parameters: FaceParameters, crops, mesh=None):
         """L_pixel of each face [N], over what the mesh covers.

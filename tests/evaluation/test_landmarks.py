@@ -9,7 +9,6 @@ from retinaface_tf.evaluation.detections import DetectionsError
 from retinaface_tf.evaluation.landmark_files import read_landmark_truth
 from retinaface_tf.evaluation.landmarks import (
     box_size,
-    five_of_68,
     landmark_errors,
     match_landmarks,
     mirrored_share,
@@ -67,12 +66,8 @@ def test_mirrored_order_is_told_from_turned_faces(rng):
     assert mirrored_share(turned[:, [1, 0, 2, 4, 3]]) == 1
 
 
-def test_five_of_68_takes_eye_centres_nose_tip_and_mouth_corners():
-    points = np.arange(136.0).reshape(68, 2)
-    five = five_of_68(points)
-    np.testing.assert_array_equal(five[0], points[36:42].mean(axis=0))
-    np.testing.assert_array_equal(five[2:], points[[30, 48, 54]])
-    np.testing.assert_array_equal(points_box(points), [0, 1, 134, 135])
+def test_the_box_of_points_is_their_extent():
+    np.testing.assert_array_equal(points_box(np.arange(136.0).reshape(68, 2)), [0, 1, 134, 135])
 
 
 def test_json_and_lists_are_read_and_refused_by_line(tmp_path):

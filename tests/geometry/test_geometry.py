@@ -22,6 +22,24 @@ def test_iou_of_known_pairs():
     np.testing.assert_allclose(boxes.pairwise_iou(a, b), [[1, 1 / 3, 0], [0, 0, 0]], rtol=1e-6)
 
 
+def test_shares_of_known_pairs():
+    box, inner, aside = np.array([[0.0, 0, 10, 10], [2, 2, 4, 12], [20, 20, 30, 30]])
+    assert boxes.share_inside(inner, box) == 16 / 20
+    assert boxes.share_inside(box, inner) == 16 / 100
+    assert boxes.share_inside(box, aside) == 0
+
+
+def test_overlaps_from_centers_equal_those_from_corners_and_keep_ties(rng):
+    a, b = (random_boxes(rng, n).astype(np.float64) for n in (40, 30))
+    found = boxes.pairwise_iou_of_centers(boxes.corners_to_center(a), boxes.corners_to_center(b))
+    np.testing.assert_allclose(found, boxes.pairwise_iou(a, b), atol=1e-12)
+    np.testing.assert_array_equal(boxes.iou(a[:30], b), np.diag(boxes.pairwise_iou(a[:30], b)))
+    inside = np.float32([[100.3, 90.7, 3.1, 7.7]]) + rng.uniform(-9, 9, (50, 4)) * (1, 1, 0, 0)
+    around = np.float32([[100, 90, 64, 64]])
+    ties = boxes.pairwise_iou_of_centers(np.float32(inside), around)
+    assert len(np.unique(ties)) == 1
+
+
 def test_clipping_keeps_order_and_stays_inside():
     clipped = boxes.clip_boxes(np.array([[-5.0, 2, 30, 90]]), height=50, width=20)
     np.testing.assert_array_equal(clipped, [[0, 2, 20, 50]])

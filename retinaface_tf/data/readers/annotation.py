@@ -10,9 +10,6 @@ import numpy as np
 
 from retinaface_tf.errors import DataError
 
-# The five points' places after an image was mirrored left to right.
-MIRRORED_POINTS = (1, 0, 2, 4, 3)
-
 
 @dataclass(frozen=True, eq=False)
 class AnnotatedImage:

@@ -14,6 +14,7 @@ import numpy as np
 from retinaface_tf.data.readers.annotation import AnnotatedImage
 from retinaface_tf.errors import DataError
 from retinaface_tf.geometry.boxes import pairwise_iou
+from retinaface_tf.geometry.pairs import match_pairs
 from retinaface_tf.mesh.landmarks import five_of_vertices
 
 # Least IoU of two boxes of one face: annotators' ones go up to the crown, the detector's do not.
@@ -118,7 +119,7 @@ def join_meshes(images: Sequence[AnnotatedImage], labels: MeshLabels) -> list[An
     for image in images:
         theirs = np.array(faces_of.get(os.path.realpath(image.path), ()), int)
         shared += len(theirs) > 0
-        mine, others = same_faces(image.boxes, labels.boxes[theirs])
+        mine, others = match_pairs(pairwise_iou(image.boxes, labels.boxes[theirs]), SAME_FACE)
         if len(mine):
             vertices = np.full((len(image.boxes), *labels.vertices.shape[1:]), np.nan, np.float32)
             vertices[mine] = labels.vertices[theirs[others]]
@@ -131,18 +132,6 @@ def join_meshes(images: Sequence[AnnotatedImage], labels: MeshLabels) -> list[An
             "`retinaface-tf data label-mesh`."
         )
     return joined
-
-
-def same_faces(boxes: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of boxes [N, 4] and others [M, 4], the ones that overlap most first: two int arrays."""
-    overlap = pairwise_iou(boxes, others)
-    pairs = []
-    while overlap.size and overlap.max() >= SAME_FACE:
-        pair = np.unravel_index(overlap.argmax(), overlap.shape)
-        pairs.append(pair)
-        overlap[pair[0]], overlap[:, pair[1]] = 0, 0
-    first, second = np.array(pairs, int).reshape(-1, 2).T
-    return first, second
 
 
 ARRAYS = ("image", "boxes", "landmarks", "vertices", "presence", "disagreement")

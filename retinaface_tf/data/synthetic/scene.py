@@ -15,6 +15,7 @@ from retinaface_tf.data.readers.annotation import AnnotatedImage
 from retinaface_tf.data.synthetic.backdrop import degrade, draw_backdrop
 from retinaface_tf.data.synthetic.head_mesh import GRID_SIDES, draw_person, draw_view, rotation
 from retinaface_tf.errors import ConfigError
+from retinaface_tf.geometry.boxes import share_inside
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,9 +132,9 @@ def _draw_head(rng, size: int, face_size: float, others: list[_Person]) -> _Pers
         center = rng.uniform(0.02, 0.98, 2) * size
         corner = np.round(center - (box[:2] + box[2:]) / 2).astype(int)
         moved = box + np.tile(corner, 2)
-        inside = np.clip(moved, 0, size)
-        visible = np.prod(inside[2:] - inside[:2]) / np.prod(moved[2:] - moved[:2])
-        if visible > 0.6 and not any(_overlap(moved, other.box) > 0.15 for other in others):
+        visible = share_inside(moved, np.array([0, 0, size, size]))
+        hidden = [max(share_inside(moved, o.box), share_inside(o.box, moved)) for o in others]
+        if visible > 0.6 and max(hidden, default=0) <= 0.15:
             break
     else:
         return None
@@ -144,11 +145,6 @@ def _draw_head(rng, size: int, face_size: float, others: list[_Person]) -> _Pers
     alpha = np.clip(cv2.resize(soft, (drawn, drawn), interpolation=method), 0, 1)
     points = view.landmarks * scale + corner
     return _Person(image, alpha, corner, moved, points, head.colors[head.face].mean(0) * tint)
-
-
-def _overlap(a: np.ndarray, b: np.ndarray) -> float:
-    sides = np.maximum(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0)
-    return float(sides.prod() / min(np.prod(a[2:] - a[:2]), np.prod(b[2:] - b[:2])))
 
 
 def _draw_body(rng, canvas: np.ndarray, box: np.ndarray, skin: np.ndarray) -> None:
