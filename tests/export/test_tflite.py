@@ -87,17 +87,6 @@ def test_batches_and_threads_change_nothing(tflite, images, expected):
         assert largest_difference(answer, single) < 1e-4
 
 
-def test_idle_interpreters_are_bounded(tflite, monkeypatch, rng):
-    from retinaface_tf.inference.runtimes import litert
-
-    monkeypatch.setattr(litert, "MAX_KEPT_PIXELS", 3 * 64 * 64)
-    runtime = LiteRTRuntime(tflite, threads=1)
-    for width in (32, 64, 96, 128, 64, 32):
-        runtime(rng.integers(0, 256, (1, 64, width, 3)).astype(np.uint8))
-        kept = sum(h * w * len(idle) for (h, w, _), idle in runtime._idle.items())
-        assert kept <= 3 * 64 * 64
-
-
 def test_int8_is_int8_with_a_scale_a_channel(tflite_int8, tflite):
     from ai_edge_litert import schema_py_generated as schema
 

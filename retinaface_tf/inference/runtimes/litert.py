@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -17,10 +16,13 @@ from retinaface_tf.inference.preprocess import bucket_shape
 from retinaface_tf.inference.runtimes.runtime import RawOutputs, join_outputs, output_names
 from retinaface_tf.modelfile.dense_block import read_dense_weights
 from retinaface_tf.modelfile.metadata import read_checked
+from retinaface_tf.modelfile.shapes import with_shapes
+from retinaface_tf.util.process import available_cores
 
-# Interpreters kept for shapes seen before: no more than so many pixels of input together. One
-# takes about 100 bytes a pixel.
-MAX_KEPT_PIXELS = 8_000_000
+# Idle interpreters are kept for shapes seen before, up to this much memory together. One takes about
+# 2 MiB and 67 to 84 bytes a pixel of input (seen with `lite` and `mobilenet0.25`).
+MAX_KEPT_BYTES = 192 << 20
+_SESSION_BYTES, _PIXEL_BYTES = 2 << 20, 90
 
 
 class LiteRTRuntime:
@@ -28,12 +30,13 @@ class LiteRTRuntime:
 
     One interpreter serves one shape of input and is kept for the next image of that shape.
     Images of a batch are shared out among threads, each with an interpreter of its own; a
-    single image gets all threads for itself. May be called from several threads at once.
+    single image gets all threads for itself. May be called from several threads at once, pickled
+    and copied: a copy opens interpreters of its own.
 
     Args:
         path: of the file. It is checked as a whole before the interpreter, which trusts its
             input, sees it.
-        threads: at most so many; None takes one for each core.
+        threads: the most it uses; None takes one for each core.
 
     Attributes:
         name: "litert".
@@ -58,12 +61,25 @@ class LiteRTRuntime:
             )
         self.config = self.metadata.config
         self.dense_weights = read_dense_weights(self._content, self.config, path)
-        self.threads = threads or _cores()
+        self.threads = threads or available_cores()
         self.fixed_shape = None if self.metadata.resizable else self.metadata.input_size
+        if self.fixed_shape is None:
+            self._content = _small_at_first(self._content, 2 * self.config.max_stride, self.path)
+        self._open()
+
+    def _open(self) -> None:
         self._lock = threading.Lock()
-        # (height, width, threads) -> idle interpreters, least recently used first.
-        self._idle: OrderedDict[tuple[int, int, int], list[_Session]] = OrderedDict()
+        # Idle interpreters and their (height, width, threads), least recently used first.
+        self._idle: OrderedDict[_Session, tuple[int, int, int]] = OrderedDict()
         self._pool: ThreadPoolExecutor | None = None
+
+    def __getstate__(self) -> dict:
+        own = ("_lock", "_idle", "_pool")
+        return {name: value for name, value in vars(self).items() if name not in own}
+
+    def __setstate__(self, state: dict) -> None:
+        vars(self).update(state)
+        self._open()
 
     def input_shape(self, height: int, width: int) -> tuple[int, int]:
         """The file's own shape where it takes no other, else one of few padded ones."""
@@ -108,28 +124,20 @@ class LiteRTRuntime:
     def _session(self, height: int, width: int, threads: int) -> Iterator[_Session]:
         key = (height, width, threads)
         with self._lock:
-            idle = self._idle.get(key)
-            session = idle.pop() if idle else None
+            # The one used last is the likeliest to be in the processor's cache.
+            session = next((s for s in reversed(self._idle) if self._idle[s] == key), None)
+            if session is not None:
+                del self._idle[session]
         if session is None:
             names = output_names(self.config)
             session = _Session(self._content, self.path, (height, width), threads, names)
         yield session
         with self._lock:
-            self._idle.setdefault(key, []).append(session)
-            self._idle.move_to_end(key)
-            self._drop_oldest(key)
-
-    def _drop_oldest(self, keep: tuple[int, int, int]) -> None:
-        def pixels() -> int:
-            return sum(h * w * len(idle) for (h, w, _), idle in self._idle.items())
-
-        while pixels() > MAX_KEPT_PIXELS:
-            oldest = next(iter(self._idle))
-            if oldest == keep and len(self._idle[oldest]) <= 1:
-                break
-            self._idle[oldest].pop()
-            if not self._idle[oldest]:
-                del self._idle[oldest]
+            self._idle[session] = key
+            kept = sum(_memory(*shape) for shape in self._idle.values())
+            while kept > MAX_KEPT_BYTES and len(self._idle) > 1:
+                _, shape = self._idle.popitem(last=False)
+                kept -= _memory(*shape)
 
     def _executor(self) -> ThreadPoolExecutor:
         with self._lock:
@@ -144,16 +152,11 @@ class _Session:
     def __init__(
         self, content: bytes, path: Path, shape: tuple[int, int], threads: int, names: list[str]
     ):
-        from ai_edge_litert.interpreter import Interpreter
-
         try:
-            interpreter = Interpreter(model_content=content, num_threads=threads)
-            (image,) = interpreter.get_input_details()
-            if tuple(image["shape"][1:3]) != tuple(shape):
-                interpreter.resize_tensor_input(image["index"], [1, *shape, 3], strict=False)
-            interpreter.allocate_tensors()
+            interpreter = _interpreter(content, shape, num_threads=threads)
         except (ValueError, RuntimeError) as error:
             raise WeightsError(f"LiteRT cannot run {path}: {error}.") from error
+        (image,) = interpreter.get_input_details()
         self._interpreter = interpreter
         self._input, self._dtype = image["index"], image["dtype"]
         details = {entry["name"]: entry for entry in interpreter.get_output_details()}
@@ -165,5 +168,34 @@ class _Session:
         return [self._interpreter.get_tensor(index)[0] for index in self._outputs]
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+def _memory(height: int, width: int, threads: int) -> int:
+    """About how many bytes an interpreter of this shape takes."""
+    return _SESSION_BYTES + _PIXEL_BYTES * height * width
+
+
+def _small_at_first(content: bytes, side: int, path: Path) -> bytes:
+    """The file with an input of side x side; an interpreter keeps what it took at first."""
+    from ai_edge_litert.interpreter import OpResolverType
+
+    try:
+        # Without XNNPACK, which would take that memory, and would hide the tensors between.
+        interpreter = _interpreter(
+            content,
+            (side, side),
+            experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+        )
+    except (ValueError, RuntimeError) as error:
+        raise WeightsError(f"LiteRT cannot run {path}: {error}.") from error
+    shapes = {d["index"]: d["shape"].tolist() for d in interpreter.get_tensor_details()}
+    return with_shapes(content, shapes)
+
+
+def _interpreter(content: bytes, shape: tuple[int, int], **options):
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_content=content, **options)
+    (image,) = interpreter.get_input_details()
+    if tuple(image["shape"][1:3]) != tuple(shape):
+        interpreter.resize_tensor_input(image["index"], [1, *shape, 3], strict=False)
+    interpreter.allocate_tensors()
+    return interpreter
