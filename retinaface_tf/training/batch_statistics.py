@@ -16,6 +16,7 @@ import numpy as np
 from keras import ops
 
 from retinaface_tf.models import RetinaFaceNetwork
+from retinaface_tf.models.batch_norm import batch_norms, restate
 
 
 def measure_statistics(network: RetinaFaceNetwork, batches: Iterable[np.ndarray]) -> None:
@@ -25,7 +26,7 @@ def measure_statistics(network: RetinaFaceNetwork, batches: Iterable[np.ndarray]
         network: changed in place.
         batches: RGB images [B, H, W, 3] in 0..255, all of one size.
     """
-    norms = _norms(network)
+    norms = batch_norms(network)
     inputs = keras.Model(network.input, {norm.name: norm.input for norm in norms})
 
     @_compiled
@@ -41,12 +42,8 @@ def measure_statistics(network: RetinaFaceNetwork, batches: Iterable[np.ndarray]
             sums[name] = sums.get(name, 0) + np.stack([mean, variance + mean**2])
         count += 1
     for norm in norms:
-        gamma, beta, old_mean, old_variance = (np.float64(w) for w in norm.get_weights())
         mean, square = sums[norm.name] / count
-        variance = np.maximum(square - mean**2, 0)
-        slope = gamma / np.sqrt(old_variance + norm.epsilon)
-        gamma = slope * np.sqrt(variance + norm.epsilon)
-        norm.set_weights([gamma, beta + slope * (mean - old_mean), mean, variance])
+        restate(norm, mean, np.maximum(square - mean**2, 0))
 
 
 def fix_statistics(network: RetinaFaceNetwork) -> int:
@@ -61,7 +58,7 @@ def fix_statistics(network: RetinaFaceNetwork) -> int:
     Returns:
         Number of layers changed.
     """
-    norms = _norms(network)
+    norms = batch_norms(network)
     for norm in norms:
         norm.call = functools.partial(_stored, norm.call)
     return len(norms)
@@ -69,10 +66,6 @@ def fix_statistics(network: RetinaFaceNetwork) -> int:
 
 def _stored(call: Callable, inputs, training=None, mask=None):
     return call(inputs, training=False, mask=mask)
-
-
-def _norms(network: RetinaFaceNetwork) -> list[keras.layers.BatchNormalization]:
-    return [layer for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)]
 
 
 def _compiled(function):

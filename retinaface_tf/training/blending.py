@@ -7,11 +7,9 @@ zero-shot models").
 
 from __future__ import annotations
 
-import keras
-import numpy as np
-
 from retinaface_tf.errors import WeightsError
 from retinaface_tf.models import RetinaFaceNetwork
+from retinaface_tf.models.batch_norm import batch_norms, restate
 
 
 def blend(first: RetinaFaceNetwork, second: RetinaFaceNetwork, share: float) -> RetinaFaceNetwork:
@@ -36,15 +34,8 @@ def blend(first: RetinaFaceNetwork, second: RetinaFaceNetwork, share: float) -> 
             "configurations."
         )
     for network in (first, second):
-        for layer in network.layers:
-            if isinstance(layer, keras.layers.BatchNormalization):
-                _forget_statistics(layer)
+        for norm in batch_norms(network):
+            restate(norm)
     pairs = zip(first.get_weights(), second.get_weights())
     first.set_weights([a + share * (b - a) for a, b in pairs])
     return first
-
-
-def _forget_statistics(norm: keras.layers.BatchNormalization) -> None:
-    gamma, beta, mean, variance = (np.float64(w) for w in norm.get_weights())
-    slope = gamma / np.sqrt(variance + norm.epsilon)
-    norm.set_weights([slope, beta - slope * mean, 0 * mean, 0 * variance + 1 - norm.epsilon])

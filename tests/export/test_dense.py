@@ -10,7 +10,6 @@ from retinaface_tf.config import DenseConfig
 from retinaface_tf.export.tflite import export_tflite
 from retinaface_tf.modelfile.metadata import Suppression
 from retinaface_tf.models import add_dense_branch
-from retinaface_tf.weights.hdf5 import save_weights
 
 SIZE = (96, 160)
 
@@ -45,24 +44,20 @@ def expected(dense_network, image):
     return faces
 
 
-@pytest.fixture(scope="module")
-def weights(dense_network, tmp_path_factory):
-    return save_weights(dense_network, tmp_path_factory.mktemp("dense") / "dense.weights.h5")
-
-
 def assert_same(vertices, expected, tolerance=0.02):
     np.testing.assert_allclose(vertices, expected.vertices, atol=tolerance)
 
 
 @pytest.mark.parametrize("suffix", [".tflite", ".onnx"])
-def test_raw_heads_with_the_head_in_the_file(weights, suffix, image, expected, tmp_path):
+def test_raw_heads_with_the_head_in_the_file(dense_network, suffix, image, expected, tmp_path):
+    path = tmp_path / f"dense{suffix}"
     if suffix == ".onnx":
         pytest.importorskip("tf2onnx")
-        from retinaface_tf.export.onnx import convert_weights_file
+        from retinaface_tf.export.onnx import export_onnx
+
+        export_onnx(dense_network, path)
     else:
-        from retinaface_tf.export.tflite import convert_weights_file
-    path = tmp_path / f"dense{suffix}"
-    convert_weights_file(str(weights), str(path))
+        export_tflite(dense_network, path, size=(128, 128))
     faces = RetinaFace.from_file(path, **SETTINGS).detect(image)
     np.testing.assert_allclose(faces.boxes, expected.boxes, atol=1e-2)
     assert_same(faces.vertices, expected)
@@ -79,8 +74,8 @@ def test_tflite_that_ends_in_faces(dense_network, image, expected, tmp_path):
     )
     interpreter = Interpreter(str(path))
     interpreter.allocate_tensors()
-    (image,) = interpreter.get_input_details()
-    interpreter.set_tensor(image["index"], image[None].astype(np.float32))
+    (details,) = interpreter.get_input_details()
+    interpreter.set_tensor(details["index"], image[None].astype(np.float32))
     interpreter.invoke()
     outputs = {
         d["name"]: interpreter.get_tensor(d["index"]) for d in interpreter.get_output_details()

@@ -23,6 +23,15 @@ def some(names: Iterable[str], limit: int = 3) -> str:
     return ", ".join(names[:limit]) + more
 
 
+def folded_norm_values(network: RetinaFaceNetwork, unit: str, bias: np.ndarray) -> Values:
+    """Values for the batch norm `{unit}_bn` that was folded into a convolution with that bias [C]."""
+    from retinaface_tf.models.batch_norm import offset_values
+
+    layer = f"{unit}_bn"
+    norm = offset_values(bias, network.get_layer(layer).epsilon)
+    return {(layer, name): values for name, values in norm.items()}
+
+
 def fill_network(
     network: RetinaFaceNetwork, values: Values, source: str, only: set[str] | None = None
 ) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from retinaface_tf.errors import WeightsError
-from retinaface_tf.weights.convert.filling import Values, fill_network, some
+from retinaface_tf.weights.convert.filling import Values, fill_network, folded_norm_values, some
 from retinaface_tf.weights.convert.public_layout import Inputs, public_units
 from retinaface_tf.weights.convert.state_dict import likely_backbone
 
@@ -66,12 +66,8 @@ def fill_from_onnx(network: RetinaFaceNetwork, content: bytes, source: str) -> N
         if unit.norm is None:
             values[name, "kernel"], values[name, "bias"] = kernel, bias
             continue
-        norm = network.get_layer(f"{name}_bn")
         values[f"{name}_conv", "kernel"] = kernel
-        values[f"{name}_bn", "gamma"] = np.ones_like(bias)
-        values[f"{name}_bn", "beta"] = bias
-        values[f"{name}_bn", "moving_mean"] = np.zeros_like(bias)
-        values[f"{name}_bn", "moving_variance"] = np.full_like(bias, 1 - norm.epsilon)
+        values |= folded_norm_values(network, name, bias)
     values["stem_conv", "kernel"] = values["stem_conv", "kernel"][:, :, ::-1]
     fill_network(network, values, source)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from retinaface_tf.errors import WeightsError
-from retinaface_tf.weights.convert.filling import Values, fill_network
+from retinaface_tf.weights.convert.filling import Values, fill_network, folded_norm_values
 from retinaface_tf.weights.convert.onnx_graph import parse_graph, read_tensors
 
 if TYPE_CHECKING:
@@ -58,13 +58,13 @@ def fill_from_yunet(network: RetinaFaceNetwork, content: bytes, source: str) -> 
     values: Values = {}
     stem = convolutions[behind[""]]
     values["stem_conv", "kernel"] = stem.kernel[:, :, ::-1]
-    _set_norm(values, network, "stem", stem.bias)
+    values |= folded_norm_values(network, "stem", stem.bias)
     for ours, theirs in _units(config).items():
         pointwise, depthwise = unit(theirs)
         values[f"{ours}_pointwise", "kernel"] = pointwise.kernel
         values[f"{ours}_pointwise", "bias"] = pointwise.bias
         values[f"{ours}_conv", "kernel"] = depthwise.kernel
-        _set_norm(values, network, ours, depthwise.bias)
+        values |= folded_norm_values(network, ours, depthwise.bias)
     for number, level in enumerate(config.levels):
         for ours, parts in _HEADS.items():
             pairs = [unit(f"bbox_head.multi_level_{name}.{number}") for name, _ in parts]
@@ -107,15 +107,6 @@ def _recode(head: str, config) -> tuple[np.ndarray, np.ndarray]:
     if head == "box":
         return np.array([center, center, size, size]), np.array([-center / 2, -center / 2, 0, 0])
     return np.full(10, center), np.full(10, -center / 2)
-
-
-def _set_norm(values: Values, network, layer: str, bias: np.ndarray) -> None:
-    """A batch norm that only adds the bias it was folded into."""
-    norm = network.get_layer(f"{layer}_bn")
-    values[f"{layer}_bn", "gamma"] = np.ones_like(bias)
-    values[f"{layer}_bn", "beta"] = bias
-    values[f"{layer}_bn", "moving_mean"] = np.zeros_like(bias)
-    values[f"{layer}_bn", "moving_variance"] = np.full_like(bias, 1 - norm.epsilon)
 
 
 def _read(content: bytes, source: str) -> tuple[dict[str, _Convolution], dict[str, str]]:
