@@ -20,7 +20,8 @@ import numpy as np
 
 from retinaface_tf import RetinaFace
 from retinaface_tf.geometry.boxes import pairwise_iou
-from retinaface_tf.images.read import list_images, read_image
+from retinaface_tf.images.listing import list_images
+from retinaface_tf.images.read import read_image
 from retinaface_tf.inference.test_time_augmentation import Augmentation, AugmentedDetector
 
 CELL = 160

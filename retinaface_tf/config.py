@@ -281,3 +281,6 @@ class DetectionSettings:
         if unknown:
             raise ConfigError(f"Unknown setting {unknown[0]!r}; there are {', '.join(known)}.")
         return dataclasses.replace(self, **changes)
+
+
+DEFAULT_SETTINGS = DetectionSettings()

@@ -38,7 +38,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
-from retinaface_tf.config import DENSE_LEVELS, PAPER_LEVELS, RetinaFaceConfig
+from retinaface_tf.config import DetectionSettings, DENSE_LEVELS, PAPER_LEVELS, RetinaFaceConfig
 from retinaface_tf.geometry.anchors import count_anchors
 from retinaface_tf.inference.postprocess import read_faces
 from retinaface_tf.inference.preprocess import Prepared, bucket_shape, prepare, stack_padded
@@ -186,7 +186,8 @@ def sample_images() -> dict[str, np.ndarray]:
 
 def read_folder(folder: Path) -> dict[str, np.ndarray]:
     """The images of a folder by their names."""
-    from retinaface_tf.images.read import list_images, read_image
+    from retinaface_tf.images.listing import list_images
+    from retinaface_tf.images.read import read_image
 
     return {Path(path).stem: read_image(path) for path, _ in list_images([str(folder)])}
 
@@ -257,9 +258,7 @@ def _vector(
         network_size,
         prepared,
         config,
-        threshold=threshold,
-        iou=iou,
-        max_faces=max_faces,
+        DetectionSettings(threshold=threshold, iou=iou, max_faces=max_faces),
     )
     return {
         "model": model,

@@ -42,23 +42,15 @@ def main(
 ) -> None:
     """Make a trained network's packaged files, look at what they find, then put them in place."""
     from retinaface_tf.export.release import release
+    from retinaface_tf.images.listing import demo_photo
     from retinaface_tf.sources.packaged import FOLDER
 
-    if image is None:
-        try:
-            import skimage
-        except ImportError:
-            raise ConfigError(
-                "The portrait comes with scikit-image, which is not installed: give --image, or "
-                "pip install scikit-image."
-            ) from None
-        image = Path(skimage.__file__).parent / "data" / "astronaut.png"
     out = FOLDER if out is None else out
     facts = release(
         weights,
         preset,
         calibration,
-        image,
+        image or demo_photo(),
         stem=stem,
         out=out,
         figures=_pairs("--figure", figure),

@@ -62,7 +62,7 @@ def package_detector(key: str, name: str, model: str, runtime: str | None = None
         _search(detector),
         ready if runtime == "litert" else None,
         points=True,
-        any_size=getattr(detector.runtime, "fixed_shape", None) is None,
+        any_size=detector.runtime.fixed_shape is None,
         bytes=weights.stat().st_size,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ def describe_run(network: NetworkSpec, shards: list[Shard], version: str) -> dic
         "version": version,
         "weights": network.sha256,
         "runtime": network.runtime,
-        **network.settings,
+        **dataclasses.asdict(network.settings),
         "augmentation": network.augmentation,
         "pictures": sum(shard.part.count for shard in shards),
         "shards": len(shards),

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from retinaface_tf.config import DetectionSettings
 from retinaface_tf.errors import ConfigError, WeightsError
 
 if TYPE_CHECKING:
-    from retinaface_tf.inference.detector import RetinaFace
-    from retinaface_tf.inference.test_time_augmentation import Augmentation, AugmentedDetector
+    from retinaface_tf.inference.detector import Detector
+    from retinaface_tf.inference.test_time_augmentation import Augmentation
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class NetworkSpec:
         path: of the file that the runtime reads.
         runtime: "litert", "keras" or "onnx".
         sha256: of the weights that were asked for, before any conversion for the runtime.
-        settings: threshold, iou, size, max_faces, large_faces.
+        settings: of the detector.
         augmentation: fields of `Augmentation`, or None.
         threads: cores each worker uses; None for all.
     """
@@ -32,7 +33,7 @@ class NetworkSpec:
     path: str
     runtime: str
     sha256: str
-    settings: dict[str, Any]
+    settings: DetectionSettings
     augmentation: dict[str, Any] | None
     threads: int | None
 
@@ -40,24 +41,24 @@ class NetworkSpec:
     def from_dict(cls, values: dict[str, Any]) -> NetworkSpec:
         """The inverse of `dataclasses.asdict`, also after JSON has made lists of tuples."""
         settings = {name: _tuple(value) for name, value in values["settings"].items()}
+        settings = DetectionSettings(**settings)
         augmentation = values["augmentation"]
         if augmentation is not None:
             augmentation = {name: _tuple(value) for name, value in augmentation.items()}
         return cls(**{**values, "settings": settings, "augmentation": augmentation})
 
-    def open(self) -> RetinaFace | AugmentedDetector:
+    def open(self) -> Detector:
         """The detector."""
         from retinaface_tf.inference.detector import RetinaFace
 
         detector = RetinaFace.from_file(
-            self.path, runtime=self.runtime, threads=self.threads, **self.settings
+            self.path, runtime=self.runtime, threads=self.threads, settings=self.settings
         )
         if self.augmentation is None:
             return detector
         from retinaface_tf.inference.test_time_augmentation import Augmentation, AugmentedDetector
 
-        own = {name: self.settings[name] for name in ("threshold", "iou", "max_faces")}
-        return AugmentedDetector(detector, Augmentation(**self.augmentation), **own)
+        return AugmentedDetector(detector, Augmentation(**self.augmentation))
 
 
 def describe_network(
@@ -67,7 +68,7 @@ def describe_network(
     *,
     precision: str = "float32",
     threads: int | None,
-    settings: dict[str, Any],
+    settings: DetectionSettings,
     augmentation: Augmentation | None = None,
     notify: Callable[[str], None] | None = None,
 ) -> NetworkSpec:
@@ -78,18 +79,16 @@ def describe_network(
         model: a file of the user's, or None.
         runtime, threads: as in `RetinaFace.from_file`.
         precision: of a preset, as in `RetinaFace.from_preset`.
-        settings: of `RetinaFace`, all five.
+        settings: of the detector.
         augmentation: also search each image in these forms.
         notify: is told of fetching and conversion.
 
     Raises:
-        ConfigError: a setting is out of range, or the runtime does not fit.
+        ConfigError: the runtime does not fit.
         WeightsError: there are no such weights.
     """
-    from retinaface_tf.inference.detector import check_settings
     from retinaface_tf.weights.files import preset_file, runnable_file
 
-    check_settings(settings)
     if threads is not None and threads < 1:
         raise ConfigError(f"threads={threads} must be at least 1.")
     if model is not None:
@@ -105,10 +104,9 @@ def describe_network(
     return NetworkSpec(str(path.absolute()), runtime, sha256, settings, values, threads)
 
 
-def num_vertices(detector: RetinaFace | AugmentedDetector) -> int | None:
+def num_vertices(detector: Detector) -> int | None:
     """Vertices of each face that it finds; None where it gives no meshes."""
-    config = getattr(detector, "config", None)  # test-time augmentation joins no meshes
-    return config.dense.vertices if config is not None and config.dense else None
+    return detector.num_vertices
 
 
 def _tuple(value: Any) -> Any:

@@ -19,8 +19,8 @@ from retinaface_tf.bulk.ray_data import NETWORK_FOLDER, run_on_ray
 from retinaface_tf.bulk.results import ShardReport
 from retinaface_tf.bulk.shards import Shard, list_shards
 from retinaface_tf.bulk.work import Job, detect_shard
+from retinaface_tf.config import DEFAULT_SETTINGS, DetectionSettings
 from retinaface_tf.errors import ConfigError
-from retinaface_tf.inference.preprocess import Size
 from retinaface_tf.inference.test_time_augmentation import Augmentation
 from retinaface_tf.presets import DEFAULT_PRESET
 from retinaface_tf.util.progress import progress_bar
@@ -54,11 +54,7 @@ def detect_bulk(
     model: str | os.PathLike | None = None,
     runtime: str | None = None,
     precision: str = "float32",
-    threshold: float = 0.5,
-    iou: float = 0.4,
-    size: Size = None,
-    max_faces: int | None = None,
-    large_faces: bool = True,
+    settings: DetectionSettings = DEFAULT_SETTINGS,
     augmentation: Augmentation | None = None,
     shard_size: int = 500,
     image_column: str | None = None,
@@ -70,6 +66,7 @@ def detect_bulk(
     ray_address: str | None = None,
     gpus_per_worker: float = 0,
     progress: bool | None = None,
+    **changes,
 ) -> BulkReport:
     """Finds the faces of any number of images and writes them to Parquet files.
 
@@ -83,7 +80,7 @@ def detect_bulk(
         out: folder of the results; new, empty, or that of the run to resume.
         engine: "processes" on this machine; "ray", here or on a cluster; "loop", in this process.
         preset, model, runtime, precision: the network, as in `RetinaFace.from_preset` and `from_file`.
-        threshold, iou, size, max_faces, large_faces: as in `RetinaFace`.
+        settings: of the detector.
         augmentation: search each image in several forms.
         shard_size: images in a shard.
         image_column, name_column: of Parquet tables; without, the one column of bytes there is, and
@@ -94,6 +91,8 @@ def detect_bulk(
         retries: how often a shard's workers may die before the run stops; see `Attempts`.
         ray_address, gpus_per_worker: see `run_on_ray`.
         progress: show a bar on stderr; None where that is a terminal.
+        changes: single settings by keyword, over `settings`: threshold, iou, size, max_faces,
+            large_faces.
 
     Raises:
         ConfigError: an option cannot be, or `out` is another run's.
@@ -112,13 +111,7 @@ def detect_bulk(
         runtime,
         precision=precision,
         threads=threads or (None if engine == "loop" else 1),
-        settings={
-            "threshold": threshold,
-            "iou": iou,
-            "size": size,
-            "max_faces": max_faces,
-            "large_faces": large_faces,
-        },
+        settings=settings.replace(**changes),
         augmentation=augmentation,
         notify=_tell,
     )

@@ -10,7 +10,8 @@ from typing import ClassVar
 
 from retinaface_tf.bulk.bulk_image import BulkImage
 from retinaface_tf.errors import ImageError
-from retinaface_tf.images.read import IMAGE_SUFFIXES, NamedBytes
+from retinaface_tf.images.listing import IMAGE_SUFFIXES
+from retinaface_tf.images.read import NamedBytes
 
 TAR_SUFFIXES = frozenset((".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz"))
 

@@ -45,6 +45,7 @@ def benchmark(
     from retinaface_tf.cli.export import parse_shape
     from retinaface_tf.errors import ConfigError
     from retinaface_tf.evaluation.speed import Candidate, draw, measure
+    from retinaface_tf.images.listing import demo_photo
 
     if (gt is None) != (images is None):
         raise ConfigError("Accuracy needs both --gt and --images.")
@@ -59,7 +60,7 @@ def benchmark(
     candidates = [Candidate(model, int(count), preset) for model in models for count in counts]
     results = measure(
         candidates,
-        photo or _portrait(),
+        photo or demo_photo(),
         shapes,
         rounds=rounds,
         labelled=_labelled(gt, images, limit),
@@ -70,19 +71,6 @@ def benchmark(
         _write_json(json, results)
     if plot:
         draw(results, next(iter(results[0].seconds)), plot)
-
-
-def _portrait() -> Path:
-    from retinaface_tf.errors import RetinaFaceError
-
-    try:
-        import skimage
-    except ImportError as error:
-        raise RetinaFaceError(
-            "The benchmark's own photo comes with scikit-image, which is not installed: give "
-            "--photo, or pip install 'retinaface-tf[demo]'."
-        ) from error
-    return Path(skimage.__file__).parent / "data" / "astronaut.png"
 
 
 def _labelled(gt: Path | None, images: Path | None, limit: int | None) -> list:

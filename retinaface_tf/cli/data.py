@@ -180,7 +180,7 @@ def label_mesh(
     detector's five.
     """
     from retinaface_tf.data.readers.mesh_labels import MeshLabelConfig, read_mesh_labels
-    from retinaface_tf.images.read import list_images
+    from retinaface_tf.images.listing import list_images
     from retinaface_tf.inference.detector import RetinaFace
     from retinaface_tf.labelling.mesh_labels import label_images
     from retinaface_tf.mesh.landmark_model import FaceLandmarkModel

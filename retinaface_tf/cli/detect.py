@@ -7,12 +7,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from retinaface_tf.cli import bulk
 from retinaface_tf.cli.augmentation import Flip, Rotations, Scales, Tiles, Vote
+from retinaface_tf.cli.open_detector import ServerOptions
 from retinaface_tf.cli.options import (
     BatchSize,
     Iou,
@@ -24,11 +25,18 @@ from retinaface_tf.cli.options import (
     Size,
     Threads,
     Threshold,
+    fill,
 )
+from retinaface_tf.config import DetectionSettings
+from retinaface_tf.errors import ConfigError, ImageError
 from retinaface_tf.presets import DEFAULT_PRESET
 from retinaface_tf.util.progress import progress_bar
 
-DEFAULT_IOU = 0.4
+if TYPE_CHECKING:
+    import numpy as np
+
+    from retinaface_tf.faces.faces import Faces
+    from retinaface_tf.inference.detector import Detector
 
 
 def detect(
@@ -40,8 +48,8 @@ def detect(
     model: Model = None,
     runtime: Runtime = None,
     precision: Precision = "float32",
-    threshold: Threshold = 0.5,
-    iou: Iou = 0.4,
+    threshold: Threshold = DetectionSettings.threshold,
+    iou: Iou = DetectionSettings.iou,
     size: Size = None,
     scales: Scales = None,
     flip: Flip = False,
@@ -73,7 +81,7 @@ def detect(
     ] = None,
     mesh_format: Annotated[str, typer.Option(help="Of those meshes: obj or ply.")] = "obj",
     frames: Annotated[
-        int | None, typer.Option(help="Stop a video or webcam after so many frames.")
+        int | None, typer.Option(help="Stop a video or webcam after this many frames.")
     ] = None,
     server: Annotated[
         str | None,
@@ -81,11 +89,12 @@ def detect(
     ] = None,
     server_model: Annotated[str, typer.Option(help="The model's name there.")] = "retinaface",
     server_label: Annotated[str | None, typer.Option(help="Label of its version.")] = None,
-    rest: Annotated[bool, typer.Option("--rest", help="Speak REST, not gRPC.")] = False,
+    rest: Annotated[bool, typer.Option("--rest", help="Use REST, not gRPC.")] = False,
     timeout: Annotated[float, typer.Option(help="Seconds a request may take.")] = 60.0,
-    tls: Annotated[bool, typer.Option("--tls", help="Speak TLS.")] = False,
+    tls: Annotated[bool, typer.Option("--tls", help="Use TLS.")] = False,
     tls_root: Annotated[
-        Path | None, typer.Option(help="PEM file of who vouches for the server.")
+        Path | None,
+        typer.Option(help="PEM file of the authority that signed the server's certificate."),
     ] = None,
     header: Annotated[
         list[str] | None, typer.Option(metavar="NAME:VALUE", help="Sent with each request.")
@@ -107,30 +116,26 @@ def detect(
     tables of images, any number of them, into Parquet files; a run that was stopped is resumed.
     """
     from retinaface_tf.cli.augmentation import read_augmentation
-    from retinaface_tf.images.read import list_images
+    from retinaface_tf.cli.open_detector import open_detector
+    from retinaface_tf.images.listing import list_images
     from retinaface_tf.images.video import is_video
     from retinaface_tf.inference.preprocess import parse_size
 
-    size = parse_size(size)
-    augmentation = read_augmentation(scales, flip, vote, rotations, tiles, size)
-    search = {
-        "threshold": threshold,
-        "iou": iou,
-        "size": size,
-        "max_faces": max_faces,
-        "large_faces": large_faces,
-    }
-    many = bulk.BulkOptions(
-        engine,
-        out,
-        workers,
-        shard_size,
-        retries,
-        image_column,
-        name_column,
-        ray_address,
-        gpus_per_worker,
+    options = locals()
+    settings = DetectionSettings(
+        threshold=threshold,
+        iou=iou,
+        size=parse_size(size),
+        max_faces=max_faces,
+        large_faces=large_faces,
     )
+    search = {
+        "precision": precision,
+        "threads": threads,
+        "settings": settings,
+        "augmentation": read_augmentation(scales, flip, vote, rotations, tiles, settings.size),
+    }
+    many = fill(bulk.BulkOptions, options)
     if engine is not None:
         refused = {"--json": json, "--draw": draw, "--crops": crops, "--mesh": mesh}
         many.run(
@@ -139,39 +144,20 @@ def detect(
             preset=preset,
             model=model,
             runtime=runtime,
-            precision=precision,
-            augmentation=augmentation,
-            threads=threads,
             batch_size=batch_size,
             **search,
         )
         return
     many.require_none(inputs)
     videos = [source for source in inputs if is_video(source)]
-    pictures = list_images([source for source in inputs if not is_video(source)])
-    remote = None
-    if server is not None:
-        remote = Server(server, server_model, server_label, rest, timeout, tls, tls_root, header)
-    detector = open_detector(
-        preset,
-        model,
-        runtime,
-        remote,
-        precision,
-        threads=threads,
-        **search,
-    )
-    if augmentation is not None:
-        from retinaface_tf.inference.test_time_augmentation import AugmentedDetector
-
-        detector = AugmentedDetector(
-            detector, augmentation, threshold=threshold, iou=iou, max_faces=max_faces
-        )
+    images = list_images([source for source in inputs if not is_video(source)])
+    remote = None if server is None else fill(ServerOptions, options)
+    detector = open_detector(preset, model, runtime, server=remote, **search)
     if mesh is not None:
-        _require_mesh(detector, augmentation, mesh_format)
+        _require_mesh(detector, mesh_format, search["augmentation"] is not None)
     run = _Run(detector, batch_size, draw, crops, mesh, mesh_format)
     with run.open(json):
-        run.search_images(pictures)
+        run.search_images(images)
         for video in videos:
             run.search_video(video, frames)
     if json != "-":
@@ -190,118 +176,36 @@ def demo(
     preset: Preset = DEFAULT_PRESET,
 ) -> None:
     """Find the faces of a photo, print them and write the image with the faces drawn."""
-    from retinaface_tf.errors import RetinaFaceError
+    from retinaface_tf.images.listing import demo_photo
 
-    if not images:
-        try:
-            import skimage
-        except ImportError as error:
-            raise RetinaFaceError(
-                "The demo's own photo comes with scikit-image, which is not installed: name a "
-                "photo of yours, or pip install 'retinaface-tf[demo]'."
-            ) from error
-        images = [Path(skimage.__file__).parent / "data" / "astronaut.png"]
+    images = images or [demo_photo()]
     detect([str(path) for path in images], preset=preset, draw=out)
     for path in images:
         print(f"wrote {out / path.name}")
 
 
-def _require_mesh(detector, augmentation, mesh_format: str) -> None:
-    from retinaface_tf.errors import ConfigError
-    from retinaface_tf.inference.backend import NetworkBackend
-
+def _require_mesh(detector: Detector, mesh_format: str, augmented: bool) -> None:
     if mesh_format not in ("obj", "ply"):
         raise ConfigError(f"--mesh-format {mesh_format!r} must be obj or ply.")
-    if augmentation is not None:
+    if augmented:
         raise ConfigError("--mesh goes with one search an image: leave out --scales and the like.")
-    if isinstance(detector._backend, NetworkBackend) and detector.config.dense is None:
+    # Only a server knows whether its model has one.
+    if detector.config is not None and detector.num_vertices is None:
         raise ConfigError(
             "--mesh needs a network with a dense branch: choose --preset mobilenet0.25-mesh."
         )
 
 
-def open_detector(
-    preset: str,
-    model: Path | None,
-    runtime: str | None,
-    server: Server | None = None,
-    precision: str = "float32",
-    threads: int | None = None,
-    **settings,
-):
-    from retinaface_tf.errors import ConfigError
-    from retinaface_tf.inference.detector import RetinaFace
-
-    if precision != "float32" and (server is not None or model is not None):
-        raise ConfigError(
-            "--precision chooses a preset's file; --model and --server have their own."
-        )
-    if server is not None:
-        return _open_server(server, model, runtime, settings)
-    if model is not None:
-        return RetinaFace.from_file(model, runtime=runtime, threads=threads, **settings)
-    return RetinaFace.from_preset(
-        preset, runtime=runtime or "litert", precision=precision, threads=threads, **settings
-    )
-
-
-def _open_server(server: Server, model: Path | None, runtime: str | None, settings: dict):
-    from retinaface_tf.errors import ConfigError
-    from retinaface_tf.inference.detector import RetinaFace
-
-    if model is not None or runtime is not None:
-        raise ConfigError("--server takes the place of --model and --runtime; leave them out.")
-    if settings["size"] is not None or settings["iou"] != DEFAULT_IOU:
-        raise ConfigError(
-            "--size and --iou are fixed in the model on the server; choose them in "
-            "`retinaface-tf export savedmodel`."
-        )
-    if not settings["large_faces"]:
-        raise ConfigError("--no-large-faces is for networks here; the server searches once.")
-    headers = []
-    for header in server.headers or []:
-        name, colon, value = header.partition(":")
-        if not colon:
-            raise ConfigError(f"--header {header!r} is not understood: give NAME:VALUE.")
-        headers.append((name.strip().lower(), value.strip()))
-    return RetinaFace.from_endpoint(
-        server.target,
-        model=server.model,
-        label=server.label,
-        protocol="rest" if server.rest else "grpc",
-        timeout=server.timeout,
-        tls=server.tls or server.certificates is not None,
-        root_certificates=server.certificates,
-        metadata=tuple(headers),
-        threshold=settings["threshold"],
-        max_faces=settings["max_faces"],
-    )
-
-
-@dataclass(frozen=True)
-class Server:
-    """Where faces are found instead of here, and how it is reached."""
-
-    target: str
-    model: str
-    label: str | None
-    rest: bool
-    timeout: float
-    tls: bool
-    certificates: Path | None
-    headers: list[str] | None
-
-
 @dataclass
 class _Run:
-    """One call of `detect`: what is searched, and where the answers go."""
+    """One call of `detect`: the detector, and where its answers go."""
 
-    detector: Any
+    detector: Detector
     batch_size: int
     draw: Path | None
     crops: Path | None
-    mesh: Path | None = None
-    mesh_format: str = "obj"
+    mesh: Path | None
+    mesh_format: str
 
     def open(self, json: str | None) -> ExitStack:
         from retinaface_tf.cli.output import JsonLines, Summary
@@ -314,22 +218,29 @@ class _Run:
         )
         return stack
 
-    def search_images(self, pictures: list[tuple[Path, Path]]) -> None:
+    def search_images(self, images: list[tuple[Path, Path]]) -> None:
         """Each of (file, name under the output folders)."""
-        from retinaface_tf.images.read import read_image
+        from retinaface_tf.images.read import CachedImage, read_image
+        from retinaface_tf.images.save import save_image
 
-        paths = [path for path, _ in pictures]
-        answers = self.detector.stream(paths, batch_size=self.batch_size)
-        task = self.progress.add_task("images", total=len(paths), visible=len(paths) > 1)
-        for (path, name), answer in zip(pictures, answers):
-            self.progress.advance(task)
-            wanted = self.draw or self.crops or self.mesh
-            if self._report(str(path), answer, {}) and wanted:
-                self._save(name, read_image(path), answer)
+        wanted = bool(self.draw or self.crops or self.mesh)
+        # Images that are drawn stay decoded until then: no more than a batch of them.
+        step = max(1, self.batch_size if wanted else len(images))
+        task = self.progress.add_task("images", total=len(images), visible=len(images) > 1)
+        for start in range(0, len(images), step):
+            group = images[start : start + step]
+            sources = [CachedImage(path) if wanted else path for path, _ in group]
+            answers = self.detector.stream(sources, batch_size=self.batch_size)
+            for (path, name), source, answer in zip(group, sources, answers):
+                self.progress.advance(task)
+                if self._report(str(path), answer, {}) and wanted:
+                    pixels = read_image(source)
+                    if self.draw:
+                        save_image(self.draw / name, answer.draw(pixels))
+                    self._save_faces(name, pixels, answer)
 
     def search_video(self, source: str, limit: int | None) -> None:
         """Every frame of a video or webcam, up to a limit."""
-        from retinaface_tf.errors import ImageError
         from retinaface_tf.images.video import VideoWriter, open_video
 
         name = Path(source.replace(":", "_")).with_suffix("").name
@@ -346,47 +257,33 @@ class _Run:
                 for frame in islice(video, limit):
                     faces = self.detector.detect(frame.image)
                     self.progress.advance(task)
-                    extra = {"frame": frame.index, "time": round(frame.time, 3)}
-                    self._report(source, faces, extra)
+                    self._report(
+                        source, faces, {"frame": frame.index, "time": round(frame.time, 3)}
+                    )
                     if writer:
                         writer.write(faces.draw(frame.image))
-                    place = Path(f"{name}_{frame.index:06d}")
-                    if self.crops:
-                        self._save_crops(place, frame.image, faces)
-                    self._save_meshes(place, frame.image, faces)
+                    self._save_faces(Path(f"{name}_{frame.index:06d}"), frame.image, faces)
             except ImageError as error:
                 self._report(source, error, {})
 
-    def _report(self, source: str, answer, extra: dict) -> bool:
-        from retinaface_tf.faces.faces import Faces
-
-        if isinstance(answer, Faces):
-            self.summary.add(Path(source).name, answer)
-            entry = {"image": source, **extra, **answer.to_dict()}
-        else:
+    def _report(self, source: str, answer: Faces | ImageError, extra: dict) -> bool:
+        """Notes an answer; whether it is one."""
+        failed = isinstance(answer, ImageError)
+        if failed:
             self.summary.errors += 1
             self.progress.console.print(f"error: {answer}", markup=False, soft_wrap=True)
             entry = {"image": source, "error": str(answer)}
+        else:
+            self.summary.add(Path(source).name, answer)
+            entry = {"image": source, **extra, **answer.to_dict()}
         if self.lines:
             self.lines.write(entry)
-        return isinstance(answer, Faces)
+        return not failed
 
-    def _save(self, name: Path, image, faces) -> None:
-        from retinaface_tf.images.save import save_image
+    def _save_faces(self, name: Path, image: np.ndarray, faces: Faces) -> None:
+        from retinaface_tf.cli.output import save_crops, save_meshes
 
-        if self.draw:
-            save_image(self.draw / name, faces.draw(image))
         if self.crops:
-            self._save_crops(name, image, faces)
-        self._save_meshes(name, image, faces)
-
-    def _save_meshes(self, name: Path, image, faces) -> None:
-        from retinaface_tf.cli.output import save_meshes
-
+            save_crops(self.crops, name, image, faces)
         if self.mesh:
             save_meshes(self.mesh, name, image, faces, self.mesh_format)
-
-    def _save_crops(self, name: Path, image, faces) -> None:
-        from retinaface_tf.cli.output import save_crops
-
-        save_crops(self.crops, name, image, faces)

@@ -40,8 +40,9 @@ def mesh(
 
     import numpy as np
 
-    from retinaface_tf.cli.detect import open_detector
     from retinaface_tf.cli.evaluation_run import show
+    from retinaface_tf.cli.open_detector import open_detector
+    from retinaface_tf.config import DetectionSettings
     from retinaface_tf.data.readers.mesh_labels import MeshLabelConfig, read_mesh_labels
     from retinaface_tf.evaluation.mesh import measure_aflw2000, measure_labels, read_aflw2000
     from retinaface_tf.inference.preprocess import parse_size
@@ -49,9 +50,8 @@ def mesh(
     from retinaface_tf.training.dense_features import held_out_photos
     from retinaface_tf.util.track import rich_progress
 
-    detector = open_detector(
-        preset, model, runtime, threshold=threshold, iou=0.4, size=parse_size(size)
-    )
+    settings = DetectionSettings(threshold=threshold, size=parse_size(size))
+    detector = open_detector(preset, model, runtime, settings=settings)
     topology = load_topology()
     if any(gt.glob("*.mat")):
         from retinaface_tf.mesh.landmark_model import FaceLandmarkModel

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from retinaface_tf.cli.augmentation import read_augmentation
+from retinaface_tf.config import DetectionSettings
 from retinaface_tf.errors import ConfigError
 from retinaface_tf.util.progress import progress_bar
 
@@ -40,9 +41,8 @@ class DetectorOptions:
 
     def open(self) -> tuple[Any, dict[str, Any]]:
         """The detector, and what its answers depend on (for the results' provenance)."""
-        from retinaface_tf.cli.detect import open_detector as open_detector
+        from retinaface_tf.cli.open_detector import open_detector
         from retinaface_tf.inference.preprocess import parse_size
-        from retinaface_tf.inference.test_time_augmentation import AugmentedDetector
         from retinaface_tf.util.files import sha256_of
         from retinaface_tf.weights.files import preset_file
 
@@ -50,9 +50,13 @@ class DetectorOptions:
         augmentation = read_augmentation(
             self.scales, self.flip, self.vote, self.rotations, self.tiles, size
         )
-        thresholds = {"threshold": self.threshold, "iou": self.iou}
         detector = open_detector(
-            self.preset, self.model, self.runtime, None, self.precision, size=size, **thresholds
+            self.preset,
+            self.model,
+            self.runtime,
+            precision=self.precision,
+            settings=DetectionSettings(threshold=self.threshold, iou=self.iou, size=size),
+            augmentation=augmentation,
         )
         path = self.model or preset_file(self.preset, self.runtime, precision=self.precision)
         named = self.preset if self.precision == "float32" else f"{self.preset} {self.precision}"
@@ -60,17 +64,16 @@ class DetectorOptions:
             "weights": str(self.model) if self.model is not None else named,
             "weights_sha256": sha256_of(path) if path.is_file() else None,
             "weights_source_sha256": self._source_sha256(),
-            "runtime": detector.runtime.name,
+            "runtime": detector.backend.name,
             "scales": [size] if augmentation is None else list(augmentation.scales),
             "flip": self.flip,
             "vote": self.vote,
             "rotations": self.rotations,
             "tiles": self.tiles,
-            **thresholds,
+            "threshold": self.threshold,
+            "iou": self.iou,
         }
         settings["scales"] = ["default" if s is None else s for s in settings["scales"]]
-        if augmentation is not None:
-            detector = AugmentedDetector(detector, augmentation, **thresholds)
         return detector, settings
 
     def _source_sha256(self) -> str | None:

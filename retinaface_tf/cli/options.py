@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 import typer
+
+T = TypeVar("T")
 
 Preset = Annotated[str, typer.Option(help="Named network; `retinaface-tf presets` lists them.")]
 Model = Annotated[
@@ -27,3 +29,8 @@ Size = Annotated[
 MaxFaces = Annotated[int | None, typer.Option(help="Keep only this many of an image, the best.")]
 BatchSize = Annotated[int, typer.Option(help="Images given to the network at once.")]
 Threads = Annotated[int | None, typer.Option(help="Cores to use. [default: all]")]
+
+
+def fill(kind: type[T], values: dict[str, Any]) -> T:
+    """A dataclass of options, filled from a command's arguments of the same names."""
+    return kind(**{name: values[name] for name in kind.__dataclass_fields__})

@@ -11,7 +11,7 @@ import numpy as np
 
 from retinaface_tf.errors import RetinaFaceError
 from retinaface_tf.faces.faces import Faces
-from retinaface_tf.images.save import _open_for_writing, save_image
+from retinaface_tf.images.save import save_image
 
 
 class JsonLines:
@@ -27,7 +27,11 @@ class JsonLines:
             self._stream: TextIO = sys.stdout
         else:
             self._part = self._path.with_name(self._path.name + ".part")
-            self._stream = _open_for_writing(self._part)
+            try:
+                self._part.parent.mkdir(parents=True, exist_ok=True)
+                self._stream = self._part.open("w", encoding="utf-8")
+            except OSError as error:
+                raise RetinaFaceError(f"Cannot write {self._part}: {error.strerror}.") from error
 
     def __enter__(self) -> JsonLines:
         return self

@@ -63,7 +63,7 @@ def pseudo_label(
     result with `--data json --set data.labels=OUT/labels.jsonl --set data.images=IMAGES`.
     """
     from retinaface_tf.data.readers.json_labels import read_json_labels
-    from retinaface_tf.images.read import list_images
+    from retinaface_tf.images.listing import list_images
     from retinaface_tf.inference.preprocess import parse_size
     from retinaface_tf.inference.test_time_augmentation import Augmentation
     from retinaface_tf.labelling.pseudo_labels import AgreementConfig, label_photos
@@ -143,7 +143,7 @@ def open_member(text: str, forms: Augmentation, threshold: float, threads: int |
 
 def _repeats(photos: dict[str, Path], folders: list[Path], track) -> dict[str, str]:
     """Names of photos that are in one of the folders too, and where."""
-    from retinaface_tf.images.read import list_images
+    from retinaface_tf.images.listing import list_images
     from retinaface_tf.labelling.near_duplicates import find_duplicates
 
     if not folders:

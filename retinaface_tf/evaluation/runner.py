@@ -21,8 +21,7 @@ from retinaface_tf.evaluation.detections import (
 from retinaface_tf.faces.faces import Faces
 
 if TYPE_CHECKING:
-    from retinaface_tf.inference.detector import RetinaFace
-    from retinaface_tf.inference.test_time_augmentation import AugmentedDetector
+    from retinaface_tf.inference.detector import Detector
 
 
 def find_images(folder: Path | str, known: Iterable[str]) -> dict[str, Path]:
@@ -48,7 +47,7 @@ def find_images(folder: Path | str, known: Iterable[str]) -> dict[str, Path]:
 
 
 def run_detector(
-    detector: RetinaFace | AugmentedDetector,
+    detector: Detector,
     pictures: dict[str, Path],
     *,
     settings: dict[str, Any],
@@ -60,7 +59,7 @@ def run_detector(
     """Answers for every image.
 
     Args:
-        detector: a `RetinaFace` or `AugmentedDetector` with its settings made.
+        detector: with its settings made.
         images: image key -> file.
         settings: what the answers depend on; kept beside `save`, and compared when a run goes on.
         batch_size: images at a time.

@@ -35,7 +35,7 @@ class CalibrationPhotos:
         fill: tuple[float, float, float],
         limit: int = MAX_PHOTOS,
     ):
-        from retinaface_tf.images.read import list_images
+        from retinaface_tf.images.listing import list_images
 
         folder = Path(folder)
         if not folder.is_dir():

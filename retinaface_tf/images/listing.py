@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from retinaface_tf.errors import ImageError
+from retinaface_tf.errors import ImageError, RetinaFaceError
 
 IMAGE_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
@@ -86,3 +86,19 @@ def _unique_names(listed: list[tuple[Path, Path]]) -> list[tuple[Path, Path]]:
         taken.add(free)
         unique.append((path, free))
     return unique
+
+
+def demo_photo() -> Path:
+    """A portrait by NASA with one face, 512x512 pixels, public domain.
+
+    Raises:
+        RetinaFaceError: scikit-image, which it comes with, is not installed.
+    """
+    try:
+        import skimage
+    except ImportError:
+        raise RetinaFaceError(
+            "The photo by NASA comes with scikit-image, which is not installed: give a photo of "
+            "yours, or pip install 'retinaface-tf[demo]'."
+        ) from None
+    return Path(skimage.__file__).parent / "data" / "astronaut.png"

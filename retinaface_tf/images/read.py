@@ -12,16 +12,6 @@ from PIL import Image
 
 from retinaface_tf.errors import ImageError
 from retinaface_tf.images import decode as decoding
-from retinaface_tf.images.listing import IMAGE_SUFFIXES, list_images
-
-__all__ = [
-    "IMAGE_SUFFIXES",
-    "MAX_PIXELS",
-    "NamedBytes",
-    "describe_source",
-    "list_images",
-    "read_image",
-]
 
 MAX_PIXELS = 100_000_000
 
@@ -40,6 +30,24 @@ class NamedBytes(bytes):
         named = super().__new__(cls, content)
         named.name = name
         return named
+
+
+class CachedImage(os.PathLike):
+    """An image file that is decoded once: `read_image` keeps its pixels here.
+
+    Args:
+        path: of the file.
+
+    Attributes:
+        pixels: uint8 RGB [H, W, 3]; None before it was read.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        self._path = path
+        self.pixels: np.ndarray | None = None
+
+    def __fspath__(self) -> str:
+        return os.fspath(self._path)
 
 
 ImageSource = str | os.PathLike | bytes | bytearray | memoryview | np.ndarray | Image.Image
@@ -71,6 +79,10 @@ def read_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> np.ndarr
         return _from_pillow(source, name, max_pixels)
     if isinstance(source, (bytes, bytearray, memoryview)):
         return decoding.decode(BytesIO(source), name, max_pixels)
+    if isinstance(source, CachedImage):
+        if source.pixels is None:
+            source.pixels = _from_path(source, name, max_pixels)
+        return source.pixels
     if isinstance(source, (str, os.PathLike)):
         return _from_path(source, name, max_pixels)
     raise ImageError(

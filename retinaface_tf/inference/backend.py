@@ -1,9 +1,10 @@
-"""What `RetinaFace` asks for faces: a network in this process, or a model server."""
+"""What a detector asks for faces: a network in this process, or a model server."""
 
 from __future__ import annotations
 
 from typing import Any, Protocol, runtime_checkable
 
+from retinaface_tf.config import DetectionSettings, RetinaFaceConfig
 from retinaface_tf.errors import ImageError
 from retinaface_tf.faces.faces import Faces
 from retinaface_tf.images.read import read_image
@@ -19,14 +20,24 @@ MAX_BATCH_PIXELS = 8_000_000
 
 @runtime_checkable
 class DetectionBackend(Protocol):
-    """Turns images into faces, in two steps: the first runs in reader threads."""
+    """Turns images into faces, in two steps: the first runs in reader threads.
 
-    def load(self, source: Any, settings: dict) -> Any | ImageError:
-        """An image made ready for `find`, or what is wrong with it."""
+    Attributes:
+        name: "litert", "keras", "onnx", "server", ...: noted with results.
+        config: the network's; None where it is not known here, as of a model server.
+    """
+
+    name: str
+    config: RetinaFaceConfig | None
+
+    def prepare(self, source: Any, settings: DetectionSettings) -> Any | ImageError:
+        """An image made ready for `detect`, or what is wrong with it."""
         ...
 
-    def find(self, loaded: list, batch_size: int, settings: dict) -> list[Faces | ImageError]:
-        """The faces of loaded images, in order; an `ImageError` stays in its place."""
+    def detect(
+        self, prepared: list, batch_size: int, settings: DetectionSettings
+    ) -> list[Faces | ImageError]:
+        """The faces of prepared images, in order; an `ImageError` stays in its place."""
         ...
 
 
@@ -39,68 +50,52 @@ class NetworkBackend:
 
     def __init__(self, runtime: Runtime):
         self.runtime = runtime
-        self._frame = getattr(runtime, "fixed_shape", None)
+        self.name, self.config = runtime.name, runtime.config
 
-    def load(self, source: Any, settings: dict) -> Prepared | ImageError:
+    def prepare(self, source: Any, settings: DetectionSettings) -> Prepared | ImageError:
         """The image's pixels at the size searched."""
         try:
-            return prepare(read_image(source), settings["size"], self._frame)
+            return prepare(read_image(source), settings.size, self.runtime.fixed_shape)
         except ImageError as error:
             return error
 
-    def find(self, loaded: list, batch_size: int, settings: dict) -> list[Faces | ImageError]:
+    def detect(
+        self, prepared: list, batch_size: int, settings: DetectionSettings
+    ) -> list[Faces | ImageError]:
         """Images of one input shape share a batch, as far as memory allows."""
         input_shape = self.runtime.input_shape
-        # Each image is searched itself, and perhaps in a smaller copy.
+        # Each image is searched itself, and perhaps in smaller copies.
         searches: list[list[Prepared]] = []
-        for entry in loaded:
+        for entry in prepared:
             searches.append([] if isinstance(entry, ImageError) else [entry])
-            if settings["large_faces"] and searches[-1]:
-                searches[-1] += shrink_for_large_faces(entry, self.runtime.config, input_shape)
+            if settings.large_faces and searches[-1]:
+                searches[-1] += shrink_for_large_faces(entry, self.config, input_shape)
         by_shape: dict[tuple[int, int], list[tuple[int, int]]] = {}
         for i, search in enumerate(searches):
-            for j, prepared in enumerate(search):
-                by_shape.setdefault(input_shape(*prepared.pixels.shape[:2]), []).append((i, j))
+            for j, one in enumerate(search):
+                by_shape.setdefault(input_shape(*one.pixels.shape[:2]), []).append((i, j))
         found: dict[tuple[int, int], Faces] = {}
         for shape, members in by_shape.items():
             step = max(1, min(batch_size, MAX_BATCH_PIXELS // (shape[0] * shape[1])))
             for start in range(0, len(members), step):
-                batch = members[start : start + step]
-                pictures = [searches[i][j] for i, j in batch]
-                found.update(zip(batch, self._find_in_batch(pictures, shape, settings)))
-        return [
-            entry if isinstance(entry, ImageError) else self._join(i, searches[i], found, settings)
-            for i, entry in enumerate(loaded)
-        ]
+                places = members[start : start + step]
+                batch = [searches[i][j] for i, j in places]
+                found.update(zip(places, self._detect_batch(batch, shape, settings)))
+        answers: list[Faces | ImageError] = []
+        for i, (entry, search) in enumerate(zip(prepared, searches)):
+            if search:
+                own, *copies = (found[i, j] for j in range(len(search)))
+                entry = join_large_faces(own, copies, entry, self.config, settings)
+            answers.append(entry)
+        return answers
 
-    def _join(self, i: int, search: list[Prepared], found: dict, settings: dict) -> Faces:
-        own, *copies = (found[i, j] for j in range(len(search)))
-        return join_large_faces(
-            own,
-            copies,
-            search[0],
-            self.runtime.config,
-            iou=settings["iou"],
-            max_faces=settings["max_faces"],
-        )
-
-    def _find_in_batch(
-        self, prepared: list[Prepared], shape: tuple[int, int], settings: dict
+    def _detect_batch(
+        self, batch: list[Prepared], shape: tuple[int, int], settings: DetectionSettings
     ) -> list[Faces]:
-        config = self.runtime.config
-        images = stack_padded([p.pixels for p in prepared], shape, config.pixel_mean)
+        images = stack_padded([one.pixels for one in batch], shape, self.config.pixel_mean)
         outputs = self.runtime(images)
+        weights = self.runtime.dense_weights
         return [
-            read_faces(
-                outputs,
-                i,
-                shape,
-                image,
-                config,
-                threshold=settings["threshold"],
-                iou=settings["iou"],
-                max_faces=settings["max_faces"],
-                dense_weights=getattr(self.runtime, "dense_weights", None),
-            )
-            for i, image in enumerate(prepared)
+            read_faces(outputs, i, shape, one, self.config, settings, dense_weights=weights)
+            for i, one in enumerate(batch)
         ]

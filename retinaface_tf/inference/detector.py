@@ -1,4 +1,4 @@
-"""`RetinaFace`: images in, faces out."""
+"""`RetinaFace`: images in, faces out; and `Detector`, the interface of everything that finds faces."""
 
 from __future__ import annotations
 
@@ -7,15 +7,12 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
-import numpy as np
-
-from retinaface_tf.config import RetinaFaceConfig
+from retinaface_tf.config import DEFAULT_SETTINGS, DetectionSettings, RetinaFaceConfig
 from retinaface_tf.errors import BatchError, ConfigError, ImageError
 from retinaface_tf.faces.faces import Faces
 from retinaface_tf.inference.backend import DetectionBackend, NetworkBackend
-from retinaface_tf.inference.preprocess import Size
 from retinaface_tf.inference.runtimes.open import open_runtime
 from retinaface_tf.inference.runtimes.runtime import Runtime
 from retinaface_tf.presets import DEFAULT_PRESET
@@ -28,43 +25,113 @@ WINDOW_BATCHES = 4
 Source = Any  # str, Path, bytes, uint8 array [H, W, 3] RGB, or PIL image
 
 
-class RetinaFace:
+class Detector(Protocol):
     """Finds faces in images.
+
+    Attributes:
+        settings: defaults; each call may override them by keywords.
+        backend: what answers: a network in this process, a model server, ...
+    """
+
+    settings: DetectionSettings
+    backend: DetectionBackend
+
+    @property
+    def config(self) -> RetinaFaceConfig | None:
+        """The network's description; None where it is not known here, as of a model server."""
+        return self.backend.config
+
+    @property
+    def num_vertices(self) -> int | None:
+        """Vertices of each face; None where faces have none, or `config` is not known."""
+        return self.config.dense.vertices if self.config and self.config.dense else None
+
+    def stream(
+        self, images: Iterable[Source], *, batch_size: int = 8, **settings
+    ) -> Iterator[Faces | ImageError]:
+        """Answers for any number of images, in order, with bounded memory.
+
+        Args:
+            images: as in `detect`.
+            batch_size: images given to the network at once.
+            settings: threshold, iou, size, max_faces, large_faces: see `DetectionSettings`.
+
+        Yields:
+            `Faces`, or the `ImageError` of an image that cannot be read or searched.
+
+        Raises:
+            ConfigError: a setting is unknown or out of range.
+            ServingError: the model is on a server that is away or refuses.
+        """
+        ...
+
+    def detect(
+        self,
+        images: Source | list[Source],
+        *,
+        batch_size: int = 8,
+        on_error: Literal["raise", "return"] = "raise",
+        **settings,
+    ) -> Faces | list[Faces]:
+        """All faces of an image, or of each image of a list.
+
+        Args:
+            images: a path, encoded bytes, an RGB uint8 array [H, W, 3] or a PIL image; or a list
+                or tuple of these, of any sizes.
+            batch_size: images given to the network at once, where their padded shapes agree.
+            on_error: what to do with unreadable images of a list. "raise" answers all others
+                first, then raises `BatchError`, which carries the answers; "return" puts the
+                `ImageError` in that image's place.
+            settings: threshold, iou, size, max_faces, large_faces: see `DetectionSettings`.
+
+        Returns:
+            `Faces`, or a list of them in the order of the input.
+
+        Raises:
+            ImageError: the (single) image cannot be read or searched.
+            ServingError: the model is on a server that is away or refuses.
+            BatchError: images of a list cannot.
+            ConfigError: a setting is unknown or out of range.
+        """
+        if not isinstance(images, list | tuple):
+            (result,) = self.stream([images], batch_size=1, **settings)
+            if isinstance(result, ImageError):
+                raise result
+            return result
+        results = list(self.stream(images, batch_size=batch_size, **settings))
+        if on_error == "raise" and any(isinstance(result, ImageError) for result in results):
+            raise BatchError(results)
+        return results
+
+
+class RetinaFace(Detector):
+    """Finds faces in images by a network.
 
     Args:
         runtime: what runs the network; or a `DetectionBackend`, such as a model server.
-        threshold: least score of a face, 0..1.
-        iou: overlap above which the worse of two detections is dropped.
-        size: at which images are searched, see `inference.preprocess.target_size`.
-        max_faces: keep the best so many of an image; None keeps all.
-        large_faces: also search a copy a quarter as wide where that costs under 10 %, for close-ups
-            beyond the network's largest anchor; a model server decides for itself.
+        settings: defaults that each call may override.
+        changes: single settings by keyword, over those: threshold, iou, size, max_faces,
+            large_faces; see `DetectionSettings`.
 
-    These settings are defaults that each call may override.
+    Attributes:
+        runtime: what runs the network in this process; None where a backend was given.
+
+    Raises:
+        ConfigError: a setting is unknown or out of range.
     """
 
     def __init__(
         self,
         runtime: Runtime | DetectionBackend,
         *,
-        threshold: float = 0.5,
-        iou: float = 0.4,
-        size: Size = None,
-        max_faces: int | None = None,
-        large_faces: bool = True,
+        settings: DetectionSettings = DEFAULT_SETTINGS,
+        **changes,
     ):
-        self.runtime = runtime
-        self._backend = (
-            runtime if isinstance(runtime, DetectionBackend) else NetworkBackend(runtime)
-        )
-        self._defaults = {
-            "threshold": threshold,
-            "iou": iou,
-            "size": size,
-            "max_faces": max_faces,
-            "large_faces": large_faces,
-        }
-        check_settings(self._defaults)
+        self.settings = settings.replace(**changes)
+        if isinstance(runtime, DetectionBackend):
+            self.runtime, self.backend = None, runtime
+        else:
+            self.runtime, self.backend = runtime, NetworkBackend(runtime)
 
     @classmethod
     def from_preset(
@@ -82,13 +149,13 @@ class RetinaFace:
             name: see `list_presets`.
             runtime: "litert", which starts without TensorFlow (weights that were fetched are
                 converted on first use, with it), "keras" or "onnx".
-            precision: "float32"; or "int8" for litert, quicker, where the package has such a file.
+            precision: "float32"; or "int8" for litert, faster, where the package has such a file.
             threads: cores that litert and onnx use; None for all.
             settings: as in the constructor.
 
         Raises:
-            ConfigError: no such preset, runtime or precision.
-            WeightsError: the preset has no weights, or they are neither cached nor to be had.
+            ConfigError: no such preset, runtime, precision or setting.
+            WeightsError: the preset has no weights, or they are neither cached nor available.
         """
         path = preset_file(name, runtime, precision=precision, notify=to_stderr)
         return cls(open_runtime(path, runtime, threads=threads, notify=to_stderr), **settings)
@@ -110,10 +177,10 @@ class RetinaFace:
             settings: as in the constructor.
 
         Raises:
+            ConfigError: no such runtime or setting, or the runtime does not run such files.
             WeightsError: the file is missing, damaged or of another kind.
         """
-        runtime = open_runtime(Path(path), runtime, threads=threads, notify=to_stderr)
-        return cls(runtime, **settings)
+        return cls(open_runtime(path, runtime, threads=threads, notify=to_stderr), **settings)
 
     @classmethod
     def from_endpoint(
@@ -123,7 +190,7 @@ class RetinaFace:
         model: str = "retinaface",
         version: int | None = None,
         label: str | None = None,
-        threshold: float = 0.5,
+        threshold: float = DetectionSettings.threshold,
         max_faces: int | None = None,
         **options,
     ) -> RetinaFace:
@@ -137,8 +204,8 @@ class RetinaFace:
             model: its name on the server.
             version, label: which version; without, the newest.
             threshold: least score of a face; below the exported model's own it changes nothing.
-            max_faces: keep the best so many of an image.
-            options: of `serving.client.EndpointOptions`: protocol, timeout, retries, tls, ...
+            max_faces: keep only this many of an image, the best ones.
+            options: of `protocol.client.EndpointOptions`: protocol, timeout, retries, tls, ...
 
         Raises:
             ConfigError: an option is unknown or out of range.
@@ -152,108 +219,34 @@ class RetinaFace:
         except TypeError as error:
             raise ConfigError(f"{error}.") from None
         client = connect(target, model, version=version, label=label, options=options)
-        finder = RemoteBackend(client, max_request_bytes=options.max_message_bytes // 2)
-        return cls(finder, threshold=threshold, max_faces=max_faces)
-
-    @property
-    def config(self) -> RetinaFaceConfig:
-        """The network's description.
-
-        Raises:
-            ConfigError: the network is on a server, which keeps it to itself.
-        """
-        if not hasattr(self.runtime, "config"):
-            raise ConfigError("The network is on a server; its configuration is not known here.")
-        return self.runtime.config
-
-    def detect(
-        self,
-        images: Source | list[Source],
-        *,
-        batch_size: int = 8,
-        on_error: Literal["raise", "return"] = "raise",
-        **settings,
-    ) -> Faces | list[Faces]:
-        """All faces of an image, or of each image of a list.
-
-        Args:
-            images: a path, encoded bytes, an RGB uint8 array [H, W, 3] or a PIL image; or a list
-                or tuple of these, of any sizes.
-            batch_size: images given to the network at once, where their padded shapes agree.
-            on_error: what to do with unreadable images of a list. "raise" answers all others
-                first, then raises `BatchError`, which carries the answers; "return" puts the
-                `ImageError` in that image's place.
-            settings: threshold, iou, size, max_faces, large_faces.
-
-        Returns:
-            `Faces`, or a list of them in the order of the input.
-
-        Raises:
-            ImageError: the (single) image cannot be read or searched.
-            ServingError: the model is on a server that is away or refuses.
-            BatchError: images of a list cannot.
-            ConfigError: a setting is out of range.
-        """
-        if not isinstance(images, list | tuple):
-            (result,) = self.stream([images], batch_size=1, **settings)
-            if isinstance(result, ImageError):
-                raise result
-            return result
-        results = list(self.stream(images, batch_size=batch_size, **settings))
-        if on_error == "raise" and any(isinstance(result, ImageError) for result in results):
-            raise BatchError(results)
-        return results
+        backend = RemoteBackend(client, max_request_bytes=options.max_message_bytes // 2)
+        return cls(backend, threshold=threshold, max_faces=max_faces)
 
     def stream(
         self, images: Iterable[Source], *, batch_size: int = 8, **settings
     ) -> Iterator[Faces | ImageError]:
-        """Answers for any number of images, in order, with bounded memory.
+        """See `Detector.stream`.
 
         Reads a window of images ahead in threads while the network runs, sorts it by shape and
         answers it in batches.
-
-        Yields:
-            `Faces`, or the `ImageError` of an image that cannot be read or searched.
         """
-        settings = self._settings(settings)
-        if not isinstance(batch_size, int) or batch_size < 1:
-            raise ConfigError(f"batch_size={batch_size!r} must be a whole number, at least 1.")
+        settings = self.settings.replace(**settings)
+        check_batch_size(batch_size)
         window = batch_size if batch_size == 1 else WINDOW_BATCHES * batch_size
         with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
 
             def submit(sources):
-                return [pool.submit(self._backend.load, source, settings) for source in sources]
+                return [pool.submit(self.backend.prepare, source, settings) for source in sources]
 
             sources = iter(images)
             pending = submit(islice(sources, window))
             while pending:
-                loaded = [future.result() for future in pending]
+                prepared = [future.result() for future in pending]
                 pending = submit(islice(sources, window))
-                yield from self._backend.find(loaded, batch_size, settings)
-
-    def _settings(self, overrides: dict) -> dict:
-        unknown = set(overrides) - set(self._defaults)
-        if unknown:
-            raise ConfigError(
-                f"Unknown setting {sorted(unknown)[0]!r}; there are {', '.join(self._defaults)}."
-            )
-        settings = {**self._defaults, **overrides}
-        check_settings(settings)
-        return settings
+                yield from self.backend.detect(prepared, batch_size, settings)
 
 
-def check_settings(settings: dict) -> None:
-    """Looks at threshold, iou, large_faces and max_faces.
-
-    Raises:
-        ConfigError: one is out of range.
-    """
-    for name in ("threshold", "iou"):
-        value = settings[name]
-        if not isinstance(value, int | float | np.floating) or not 0 <= value <= 1:
-            raise ConfigError(f"{name}={value!r} must be a number from 0 to 1.")
-    if not isinstance(settings["large_faces"], bool):
-        raise ConfigError(f"large_faces={settings['large_faces']!r} must be True or False.")
-    max_faces = settings["max_faces"]
-    if max_faces is not None and (not isinstance(max_faces, int) or max_faces < 1):
-        raise ConfigError(f"max_faces={max_faces!r} must be a whole number, at least 1, or None.")
+def check_batch_size(batch_size: int) -> None:
+    """Raises ConfigError unless it is a whole number, at least 1."""
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise ConfigError(f"batch_size={batch_size!r} must be a whole number, at least 1.")

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from retinaface_tf.config import RetinaFaceConfig
+from retinaface_tf.config import DetectionSettings, RetinaFaceConfig
 from retinaface_tf.faces.faces import Faces
 from retinaface_tf.geometry.boxes import share_inside
 from retinaface_tf.geometry.nms import non_max_suppression
@@ -68,9 +68,7 @@ def join_large_faces(
     found: list[Faces],
     prepared: Prepared,
     config: RetinaFaceConfig,
-    *,
-    iou: float,
-    max_faces: int | None = None,
+    settings: DetectionSettings,
 ) -> Faces:
     """An image's own faces and the large ones of its copies.
 
@@ -79,7 +77,7 @@ def join_large_faces(
         found: of its copies, all in the original's pixels.
         prepared: the image as it was searched itself.
         config: the network's anchors.
-        iou, max_faces: of the suppression between them.
+        settings: `iou` and `max_faces` of the suppression between them.
     """
     largest = _largest_anchor(config)
     passes = [own]
@@ -89,10 +87,10 @@ def join_large_faces(
         return own
     names = ["boxes", "scores", "landmarks"] + ["vertices"] * (own.vertices is not None)
     joined = {name: np.concatenate([getattr(faces, name) for faces in passes]) for name in names}
-    kept = non_max_suppression(joined["boxes"], joined["scores"], iou)
+    kept = non_max_suppression(joined["boxes"], joined["scores"], settings.iou)
     joined = Faces(**{name: v[kept] for name, v in joined.items()}, image_size=own.image_size)
     close_up = _sides(joined, prepared) > _REACH * largest
-    return joined[~_inside(joined, close_up)][:max_faces]
+    return joined[~_inside(joined, close_up)][: settings.max_faces]
 
 
 def _sides(faces: Faces, prepared: Prepared) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from retinaface_tf.config import RetinaFaceConfig
+from retinaface_tf.config import DetectionSettings, RetinaFaceConfig
 from retinaface_tf.errors import WeightsError
 from retinaface_tf.faces.faces import Faces
 from retinaface_tf.geometry.anchors import generate_anchors
@@ -27,10 +27,8 @@ def read_faces(
     network_size: tuple[int, int],
     prepared: Prepared,
     config: RetinaFaceConfig,
+    settings: DetectionSettings,
     *,
-    threshold: float,
-    iou: float,
-    max_faces: int | None = None,
     dense_weights: dict[str, np.ndarray] | None = None,
 ) -> Faces:
     """The faces of one image of a batch.
@@ -44,9 +42,7 @@ def read_faces(
         network_size: (height, width) the network was given, padding included.
         prepared: the image's scale and original size.
         config: the network's anchors and variances.
-        threshold: least score, 0..1.
-        iou: suppression threshold.
-        max_faces: keep the best so many; None keeps all.
+        settings: `threshold`, `iou` and `max_faces` count here.
         dense_weights: of the dense head, whose vertices the kept faces then get.
 
     Returns:
@@ -56,7 +52,7 @@ def read_faces(
         WeightsError: the network's scores are not numbers.
     """
     scores = outputs.scores[index]
-    candidates = np.flatnonzero(scores >= threshold)
+    candidates = np.flatnonzero(scores >= settings.threshold)
     if not len(candidates):
         if np.isnan(scores).any():
             raise WeightsError(
@@ -79,7 +75,7 @@ def read_faces(
     boxes, scores, anchors, candidates = (
         values[inside] for values in (boxes, scores, anchors, candidates)
     )
-    kept = non_max_suppression(boxes, scores, iou, max_faces)
+    kept = non_max_suppression(boxes, scores, settings.iou, settings.max_faces)
     landmarks = decode_points(
         outputs.landmark_deltas[index][candidates[kept]].reshape(-1, 5, 2),
         anchors[kept],

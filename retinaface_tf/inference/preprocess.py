@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from retinaface_tf.config import Size
 from retinaface_tf.errors import ConfigError, ImageError
-
-# How large an image is searched: see `target_size`.
-Size = int | tuple[int, int] | Literal["original"] | None
 
 # Longest side searched when nothing is said: a phone's 4000-pixel photo is halved, a screen's is
 # left alone.

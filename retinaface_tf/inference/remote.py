@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from retinaface_tf.config import DetectionSettings
 from retinaface_tf.errors import ConfigError, ImageError, ServingError
 from retinaface_tf.faces.faces import Faces
 from retinaface_tf.images.read import describe_source
@@ -40,22 +41,23 @@ class RemoteBackend:
     suppression. A higher threshold and fewer faces can be asked for.
 
     Args:
-        client: see `serving.client.connect`.
+        client: see `protocol.client.connect`.
         max_request_bytes: images are sent in smaller batches where they are larger together.
     """
 
-    name = "grpc"
+    name = "server"
+    config = None
 
     def __init__(self, client: Client, max_request_bytes: int = 32 << 20):
         self.client, self._max_request_bytes = client, max_request_bytes
 
-    def load(self, source: Any, settings: dict) -> EncodedImage | ImageError:
+    def prepare(self, source: Any, settings: DetectionSettings) -> EncodedImage | ImageError:
         """Reads an image's file as it is; decodes and packs only what the server could not.
 
         Raises:
             ConfigError: a setting is decided on the server.
         """
-        if settings["size"] is not None:
+        if settings.size is not None:
             raise ConfigError(
                 f"size={settings['size']!r} cannot be asked of a server: the size is fixed when "
                 "the model is exported (`export savedmodel --size`)."
@@ -65,22 +67,24 @@ class RemoteBackend:
         except ImageError as error:
             return error
 
-    def find(self, loaded: list, batch_size: int, settings: dict) -> list[Faces | ImageError]:
-        """The faces of loaded images, in order.
+    def detect(
+        self, prepared: list, batch_size: int, settings: DetectionSettings
+    ) -> list[Faces | ImageError]:
+        """The faces of prepared images, in order.
 
         Raises:
             ServingError: the server is away or refuses.
         """
-        results: list = [entry if isinstance(entry, ImageError) else None for entry in loaded]
+        results: list = [entry if isinstance(entry, ImageError) else None for entry in prepared]
         waiting = [i for i, entry in enumerate(results) if entry is None]
         while waiting:
             batch, size = [], 0
             while waiting and len(batch) < batch_size:
-                size += len(loaded[waiting[0]].data)
+                size += len(prepared[waiting[0]].data)
                 if batch and size > self._max_request_bytes:
                     break
                 batch.append(waiting.pop(0))
-            answers = self._ask([loaded[i] for i in batch], settings)
+            answers = self._ask([prepared[i] for i in batch], settings)
             for i, answer in zip(batch, answers):
                 results[i] = answer
         return results
@@ -89,33 +93,37 @@ class RemoteBackend:
         """Hangs up."""
         self.client.close()
 
-    def _ask(self, pictures: list[EncodedImage], settings: dict) -> list[Faces | ImageError]:
-        answer = self.client.predict({"image_bytes": [p.data for p in pictures]})
+    def _ask(
+        self, images: list[EncodedImage], settings: DetectionSettings
+    ) -> list[Faces | ImageError]:
+        answer = self.client.predict({"image_bytes": [p.data for p in images]})
         missing = [name for name in _OUTPUTS if name not in answer]
-        if missing or any(len(answer[name]) != len(pictures) for name in _OUTPUTS):
+        if missing or any(len(answer[name]) != len(images) for name in _OUTPUTS):
             raise ServingError(
                 "The server's model does not answer as a RetinaFace export does; serve what "
                 "`retinaface-tf export savedmodel` wrote."
             )
-        return [_read(answer, i, picture, settings) for i, picture in enumerate(pictures)]
+        return [_read(answer, i, image, settings) for i, image in enumerate(images)]
 
 
-def _read(answer: dict, i: int, picture: EncodedImage, settings: dict) -> Faces | ImageError:
+def _read(
+    answer: dict, i: int, image: EncodedImage, settings: DetectionSettings
+) -> Faces | ImageError:
     if answer["status"][i] == 2:
-        return ImageError(f"Cannot read {picture.name}: it has more pixels than the server takes.")
+        return ImageError(f"Cannot read {image.name}: it has more pixels than the server takes.")
     if answer["status"][i] != 0:
         return ImageError(
-            f"Cannot read {picture.name}: the server cannot decode it; it is damaged or a rare "
+            f"Cannot read {image.name}: the server cannot decode it; it is damaged or a rare "
             "kind, save it again as PNG or JPEG."
         )
     scores = np.asarray(answer["scores"][i][: answer["num_faces"][i]], np.float32)
-    kept = np.flatnonzero(scores >= settings["threshold"])[: settings["max_faces"]]
+    kept = np.flatnonzero(scores >= settings.threshold)[: settings.max_faces]
     vertices = answer["vertices"][i][kept] if "vertices" in answer else None
     return Faces(
         boxes=np.asarray(answer["boxes"][i][kept], np.float32),
         scores=scores[kept],
         landmarks=np.asarray(answer["landmarks"][i][kept], np.float32),
-        image_size=picture.image_size,
+        image_size=image.image_size,
         vertices=vertices,
     )
 

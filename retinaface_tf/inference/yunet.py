@@ -1,4 +1,4 @@
-"""YuNet through OpenCV's `FaceDetectorYN`, as a finder: a second opinion beside our own networks."""
+"""YuNet through OpenCV's `FaceDetectorYN`, as a detection backend, beside our own networks."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from retinaface_tf.config import DetectionSettings
 from retinaface_tf.errors import ImageError, WeightsError
 from retinaface_tf.faces.faces import Faces
 from retinaface_tf.geometry.boxes import clip_boxes
@@ -27,6 +28,9 @@ class YuNetBackend:
         WeightsError: the file is missing, or OpenCV cannot read it.
     """
 
+    name = "yunet"
+    config = None
+
     def __init__(self, path: str | Path):
         import cv2
 
@@ -38,31 +42,33 @@ class YuNetBackend:
         except cv2.error as error:
             raise WeightsError(f"OpenCV cannot read {self.path} as YuNet: {error.err}.") from None
 
-    def load(self, source: Any, settings: dict) -> Prepared | ImageError:
+    def prepare(self, source: Any, settings: DetectionSettings) -> Prepared | ImageError:
         """The image's pixels at the size searched."""
         try:
-            return prepare(read_image(source), settings["size"])
+            return prepare(read_image(source), settings.size)
         except ImageError as error:
             return error
 
-    def find(self, loaded: list, batch_size: int, settings: dict) -> list[Faces | ImageError]:
+    def detect(
+        self, prepared: list, batch_size: int, settings: DetectionSettings
+    ) -> list[Faces | ImageError]:
         """One image at a time: OpenCV takes no batch."""
         return [
-            entry if isinstance(entry, ImageError) else self._find(entry, settings)
-            for entry in loaded
+            entry if isinstance(entry, ImageError) else self._detect(entry, settings)
+            for entry in prepared
         ]
 
-    def _find(self, prepared: Prepared, settings: dict) -> Faces:
+    def _detect(self, prepared: Prepared, settings: DetectionSettings) -> Faces:
         height, width = prepared.pixels.shape[:2]
         self._detector.setInputSize((width, height))
-        self._detector.setScoreThreshold(float(settings["threshold"]))
-        self._detector.setNMSThreshold(float(settings["iou"]))
+        self._detector.setScoreThreshold(float(settings.threshold))
+        self._detector.setNMSThreshold(float(settings.iou))
         self._detector.setTopK(_CANDIDATES)
         # OpenCV's order of colours is BGR.
         rows = self._detector.detect(np.ascontiguousarray(prepared.pixels[..., ::-1]))[1]
         if rows is None:
             return Faces.empty(prepared.original_size)
-        rows = rows[np.argsort(-rows[:, 14], kind="stable")][: settings["max_faces"]]
+        rows = rows[np.argsort(-rows[:, 14], kind="stable")][: settings.max_faces]
         scale = np.asarray(prepared.scale, np.float32)
         boxes = np.concatenate([rows[:, :2], rows[:, :2] + rows[:, 2:4]], axis=1)
         boxes = clip_boxes(boxes / np.tile(scale, 2), *prepared.original_size)

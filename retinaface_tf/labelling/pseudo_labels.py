@@ -25,11 +25,11 @@ import numpy as np
 
 from retinaface_tf.data.readers.json_labels import json_label_line
 from retinaface_tf.errors import ConfigError, DataError
-from retinaface_tf.geometry.boxes import pairwise_iou
+from retinaface_tf.geometry.box_voting import overlapping_groups
 from retinaface_tf.util.files import write_whole
 
 if TYPE_CHECKING:
-    from retinaface_tf.inference.test_time_augmentation import AugmentedDetector
+    from retinaface_tf.inference.detector import Detector
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,13 +100,8 @@ def agree(opinions: Sequence[Opinion], config: AgreementConfig) -> PseudoLabels:
     boxes = np.concatenate([np.reshape(o.boxes, (-1, 4)) for o in opinions]).astype(float)
     scores = np.concatenate([o.scores for o in opinions]).astype(float)
     points = np.concatenate([np.reshape(o.landmarks, (-1, 5, 2)) for o in opinions]).astype(float)
-    left = np.argsort(-scores, kind="stable")
     rows = []
-    while len(left):
-        overlap = pairwise_iou(boxes[left[:1]], boxes[left])[0]
-        joins = overlap >= config.iou
-        joins[0] = True
-        group, left = left[joins], left[~joins]
+    for group in overlapping_groups(boxes, scores, config.iou):
         # In falling order of score, so the first of each member is its best.
         votes = group[np.unique(member[group], return_index=True)[1]]
         mean = scores[votes].sum() / len(opinions)
@@ -137,7 +132,7 @@ class Member:
     """
 
     name: str
-    detector: AugmentedDetector
+    detector: Detector
     settings: dict
 
 

@@ -18,7 +18,7 @@ from retinaface_tf.evaluation.average_precision import (
 from retinaface_tf.faces.faces import Faces
 from retinaface_tf.inference.detector import RetinaFace
 from retinaface_tf.inference.preprocess import bucket_shape
-from retinaface_tf.inference.runtimes.runtime import RawOutputs
+from retinaface_tf.inference.runtimes.runtime import RawOutputs, Runtime
 from retinaface_tf.models import RetinaFaceNetwork
 from retinaface_tf.training.datasets import ValidationSet
 
@@ -27,7 +27,7 @@ SCORE_THRESHOLD = 0.02
 MAX_FACES = 750
 
 
-class LiveRuntime:
+class LiveRuntime(Runtime):
     """A network that is still learning, as a runtime: every call uses the weights of the moment."""
 
     name = "keras"

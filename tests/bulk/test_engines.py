@@ -38,16 +38,16 @@ if "--engine" not in sys.argv:
 
             def exec_module(module):
                 load_module(module)
-                load = module.NetworkBackend.load
+                prepare = module.NetworkBackend.prepare
 
                 def watched(self, source, settings):
                     if {"tensorflow", "keras"} & set(sys.modules):
                         open(os.environ["BULK_TEST_NOTE"], "a").close()
                     if str(source).endswith(os.environ["BULK_TEST_DEADLY"]):
                         os.kill(os.getpid(), signal.SIGKILL)
-                    return load(self, source, settings)
+                    return prepare(self, source, settings)
 
-                module.NetworkBackend.load = watched
+                module.NetworkBackend.prepare = watched
 
             spec.loader.exec_module = exec_module
             return spec

@@ -29,7 +29,7 @@ def bright_pixels(monkeypatch):
         )
 
     def open_network(spec):
-        return RetinaFace(BrightPixelRuntime(), **spec.settings)
+        return RetinaFace(BrightPixelRuntime(), settings=spec.settings)
 
     monkeypatch.setattr(module, "describe_network", describe)
     monkeypatch.setattr(NetworkSpec, "open", open_network)

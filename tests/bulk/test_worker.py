@@ -11,6 +11,7 @@ from retinaface_tf.bulk.network import NetworkSpec
 from retinaface_tf.bulk.shards import list_shards
 from retinaface_tf.bulk.work import Job, detect_shard
 from retinaface_tf.bulk.worker import Worker
+from retinaface_tf.config import DEFAULT_SETTINGS, DetectionSettings
 from retinaface_tf.errors import DataError, ImageError, WorkerError
 from retinaface_tf.inference.test_time_augmentation import Augmentation
 from tests.bulk.conftest import encoded
@@ -22,6 +23,8 @@ class Death(BaseException):
 
 class DeadlyDetector:
     """Dies of some images."""
+
+    num_vertices = None
 
     def __init__(self, detector, deadly, error=Death):
         self.detector, self.deadly, self.error, self.searched = detector, deadly, error, []
@@ -39,7 +42,7 @@ class DeadlyDetector:
 
 @pytest.fixture
 def job(tmp_path):
-    network = NetworkSpec("unused", "litert", "", {}, None, None)
+    network = NetworkSpec("unused", "litert", "", DEFAULT_SETTINGS, None, None)
     return Job(network, str(tmp_path / "out"), 4, 3, "run-1", "0")
 
 
@@ -54,8 +57,7 @@ def answers(job):
 
 
 def test_a_job_travels_as_json(job):
-    settings = {"threshold": 0.5, "iou": 0.4, "size": (300, 400), "max_faces": None}
-    settings["large_faces"] = False
+    settings = DetectionSettings(threshold=0.3, size=(300, 400), large_faces=False)
     augmentation = Augmentation(scales=((500, 900), "original", None), flip=True, tile=640)
     fields = dataclasses.asdict(augmentation)
     network = NetworkSpec("a.tflite", "litert", "abc", settings, fields, 1)

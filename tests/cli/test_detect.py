@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from retinaface_tf import RetinaFace, cli
-from retinaface_tf.cli import detect as command
+from retinaface_tf import cli
+from retinaface_tf.inference import detector
 from tests.helpers.bright_pixel import BrightPixelRuntime, black_image
 
 cli._register_commands()
@@ -17,10 +17,9 @@ cli._register_commands()
 
 @pytest.fixture
 def run(monkeypatch):
-    def open_detector(*_, threads=None, **settings):
-        return RetinaFace(BrightPixelRuntime(), **settings)
-
-    monkeypatch.setattr(command, "open_detector", open_detector)
+    """The command around the network whose answers are known, wherever it comes from."""
+    monkeypatch.setattr(detector, "preset_file", lambda *_, **__: "none")
+    monkeypatch.setattr(detector, "open_runtime", lambda *_, **__: BrightPixelRuntime())
     return lambda *arguments: CliRunner().invoke(cli.app, ["detect", *map(str, arguments)])
 
 
@@ -57,20 +56,13 @@ def test_json_lines_of_a_folder_with_a_broken_image(run, folder, tmp_path):
     assert list(tmp_path.glob("*.part")) == []
 
 
-def test_the_search_for_close_ups_can_be_left_out(run, folder, monkeypatch):
-    made = []
-
-    class Noted(RetinaFace):
-        def __init__(self, runtime, **settings):
-            made.append(settings["large_faces"])
-            super().__init__(runtime, **settings)
-
-    monkeypatch.setattr(
-        command, "open_detector", lambda *_, threads, **s: Noted(BrightPixelRuntime(), **s)
-    )
-    for options in ((), ("--large-faces",), ("--no-large-faces",)):
-        assert run(folder / "one.png", *options).exit_code == 0
-    assert made == [True, True, False]
+@pytest.mark.parametrize("options, copies", [((), 1), (("--no-large-faces",), 0)])
+def test_the_search_for_close_ups_can_be_left_out(run, monkeypatch, tmp_path, options, copies):
+    runtime = BrightPixelRuntime()
+    monkeypatch.setattr(detector, "open_runtime", lambda *_, **__: runtime)
+    Image.fromarray(black_image(1080, 1920)).save(tmp_path / "large.png")
+    assert run(tmp_path / "large.png", *options).exit_code == 0
+    assert len(runtime.shapes) == 1 + copies
 
 
 def test_json_to_standard_output_is_nothing_but_json(run, folder):

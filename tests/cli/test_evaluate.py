@@ -8,9 +8,10 @@ from PIL import Image
 from scipy.io import savemat
 from typer.testing import CliRunner
 
-from retinaface_tf import RetinaFace, cli
-from retinaface_tf.cli import detect as detect_command
+from retinaface_tf import cli
 from retinaface_tf.errors import RetinaFaceError
+from retinaface_tf.inference import detector
+from retinaface_tf.weights import files
 from tests.helpers.bright_pixel import BrightPixelRuntime, black_image
 
 cli._register_commands()
@@ -27,13 +28,9 @@ def box_at(row, column, height=64, width=96):
 
 @pytest.fixture
 def run(monkeypatch, tmp_path):
-    def open_detector(*_, **settings):
-        return RetinaFace(BrightPixelRuntime(), **settings)
-
-    monkeypatch.setattr(detect_command, "open_detector", open_detector)
-    monkeypatch.setattr(
-        "retinaface_tf.weights.files.preset_file", lambda preset, **_: tmp_path / "none"
-    )
+    for room in (detector, files):
+        monkeypatch.setattr(room, "preset_file", lambda *_, **__: tmp_path / "none")
+    monkeypatch.setattr(detector, "open_runtime", lambda *_, **__: BrightPixelRuntime())
     return lambda *arguments: CliRunner().invoke(cli.app, ["evaluate", *map(str, arguments)])
 
 

@@ -5,10 +5,10 @@ import numpy as np
 from retinaface_tf.config import RetinaFaceConfig
 from retinaface_tf.geometry.anchors import generate_anchors
 from retinaface_tf.inference.preprocess import bucket_shape
-from retinaface_tf.inference.runtimes.runtime import RawOutputs
+from retinaface_tf.inference.runtimes.runtime import RawOutputs, Runtime
 
 
-class BrightPixelRuntime:
+class BrightPixelRuntime(Runtime):
     """Finds a "face" at every anchor of size 32 whose centre pixel is white."""
 
     name = "test"

@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from retinaface_tf.config import DenseConfig, RetinaFaceConfig
+from retinaface_tf.config import DEFAULT_SETTINGS, DenseConfig, RetinaFaceConfig
 from retinaface_tf.faces.faces import Face, Faces
 from retinaface_tf.geometry.anchors import count_anchors, level_shapes
 from retinaface_tf.inference.large_faces import join_large_faces, shrink_for_large_faces
@@ -106,8 +106,7 @@ def dense_heads() -> list[dict]:
             network,
             prepared,
             config,
-            threshold=0.5,
-            iou=0.4,
+            DEFAULT_SETTINGS,
             dense_weights=weights,
         )
         names = ("scores", "box_deltas", "landmark_deltas")
@@ -217,7 +216,7 @@ def close_ups() -> list[dict]:
             pixels = np.broadcast_to(np.uint8(0), (*content, 3))
             scale = (content[1] / original[1], content[0] / original[0])
             joined = join_large_faces(
-                own, [copy], Prepared(pixels, scale, original), CONFIG, iou=0.4
+                own, [copy], Prepared(pixels, scale, original), CONFIG, DEFAULT_SETTINGS
             )
             cases.append(
                 {

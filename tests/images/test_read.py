@@ -20,7 +20,8 @@ import pytest
 from PIL import Image, ImageCms, ImageOps
 
 from retinaface_tf.errors import ImageError
-from retinaface_tf.images.read import describe_source, list_images, read_image
+from retinaface_tf.images.listing import list_images
+from retinaface_tf.images.read import describe_source, read_image
 
 
 def encoded(image: Image.Image, kind: str, **options) -> bytes:

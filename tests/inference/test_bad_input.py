@@ -10,8 +10,8 @@ from retinaface_tf import RetinaFace, build_retinaface
 from retinaface_tf.errors import ImageError, WeightsError
 from retinaface_tf.faces.faces import Faces
 from retinaface_tf.inference.runtimes.keras import KerasRuntime
+from retinaface_tf.util.cache import CACHE_VARIABLE
 from retinaface_tf.weights.hdf5 import save_weights
-from retinaface_tf.weights.pull import CACHE_VARIABLE
 
 
 @pytest.fixture(scope="module")

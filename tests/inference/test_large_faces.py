@@ -5,17 +5,17 @@ import numpy as np
 import pytest
 
 from retinaface_tf import RetinaFace
-from retinaface_tf.config import RetinaFaceConfig
+from retinaface_tf.config import DEFAULT_SETTINGS, RetinaFaceConfig
 from retinaface_tf.errors import ConfigError
 from retinaface_tf.faces.faces import Faces
 from retinaface_tf.geometry.anchors import generate_anchors
 from retinaface_tf.inference.large_faces import join_large_faces
 from retinaface_tf.inference.preprocess import Prepared, bucket_shape
-from retinaface_tf.inference.runtimes.runtime import RawOutputs
+from retinaface_tf.inference.runtimes.runtime import RawOutputs, Runtime
 from retinaface_tf.presets import YUNET
 
 
-class WhiteSquareRuntime:
+class WhiteSquareRuntime(Runtime):
     """Finds the white square of an image with the anchor that is nearest to it, if any is near.
 
     As a network does, it answers for faces up to 1.3 times its largest anchor.
@@ -92,7 +92,9 @@ def test_what_lies_inside_a_close_up_is_part_of_it_unless_it_is_surer(runtime):
         ([400, 400, 600, 600], 0.95, 2),
         ([1400, 400, 1600, 600], 0.8, 2),
     ]:
-        joined = join_large_faces(faces(box, score), [large], prepared, runtime.config, iou=0.4)
+        joined = join_large_faces(
+            faces(box, score), [large], prepared, runtime.config, DEFAULT_SETTINGS
+        )
         assert len(joined) == kept
 
 
@@ -107,7 +109,7 @@ def test_cells_without_anchors_of_chosen_sizes_reach_as_far(runtime, size, copie
         Faces(np.float32([box]), np.float32([score]), np.zeros((1, 5, 2), "f"), (2000, 2000))
         for box, score in (([100, 100, 300, 300], 0.8), ([90, 90, 310, 310], 0.9))
     )
-    joined = join_large_faces(own, [coarse], prepared, YUNET, iou=0.4)
+    joined = join_large_faces(own, [coarse], prepared, YUNET, DEFAULT_SETTINGS)
     np.testing.assert_array_equal(joined.boxes, own.boxes)
 
 

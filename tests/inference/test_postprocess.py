@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from retinaface_tf.config import RetinaFaceConfig
+from retinaface_tf.config import DEFAULT_SETTINGS, DetectionSettings, RetinaFaceConfig
 from retinaface_tf.errors import WeightsError
 from retinaface_tf.geometry.anchors import generate_anchors
 from retinaface_tf.geometry.box_coding import encode_boxes, encode_points
@@ -38,9 +38,7 @@ def prepared(height, width, scale=1.0):
 def test_a_face_comes_back_in_pixels_of_the_original_image():
     box, marks = [10, 12, 40, 50], [[18, 25], [32, 25], [25, 33], [19, 42], [31, 42]]
     outputs = outputs_for([box], [marks], (64, 96))
-    faces = read_faces(
-        outputs, 0, (64, 96), prepared(60, 80, scale=0.5), CONFIG, threshold=0.5, iou=0.4
-    )
+    faces = read_faces(outputs, 0, (64, 96), prepared(60, 80, scale=0.5), CONFIG, DEFAULT_SETTINGS)
     np.testing.assert_allclose(faces.boxes, [np.multiply(box, 2)], atol=1e-3)
     np.testing.assert_allclose(faces.landmarks, [np.multiply(marks, 2)], atol=1e-3)
     assert faces.image_size == (120, 160)
@@ -49,7 +47,9 @@ def test_a_face_comes_back_in_pixels_of_the_original_image():
 def test_boxes_are_clipped_and_boxes_in_the_padding_are_dropped():
     marks = np.zeros((5, 2))
     outputs = outputs_for([[-20, -5, 30, 30], [85, 10, 95, 20]], [marks, marks], (64, 96))
-    faces = read_faces(outputs, 0, (64, 96), prepared(60, 80), CONFIG, threshold=0.1, iou=0.4)
+    faces = read_faces(
+        outputs, 0, (64, 96), prepared(60, 80), CONFIG, DetectionSettings(threshold=0.1)
+    )
     np.testing.assert_allclose(faces.boxes, [[0, 0, 30, 30]], atol=1e-3)
 
 
@@ -60,7 +60,7 @@ def test_wild_codes_stay_inside_the_image(rng):
         rng.normal(0, 1e4, (1, *shape, 4)).astype(np.float32),
         rng.normal(0, 1e4, (1, *shape, 10)).astype(np.float32),
     )
-    faces = read_faces(outputs, 0, (64, 64), prepared(60, 50), CONFIG, threshold=0.5, iou=0.4)
+    faces = read_faces(outputs, 0, (64, 64), prepared(60, 50), CONFIG, DEFAULT_SETTINGS)
     assert np.isfinite(faces.boxes).all()
     assert (faces.boxes >= 0).all() and (faces.boxes <= [50, 60, 50, 60]).all()
 
@@ -69,7 +69,7 @@ def test_scores_that_are_not_numbers_are_an_error():
     outputs = outputs_for([], [], (64, 64))
     outputs.scores[:] = np.nan
     with pytest.raises(WeightsError, match="NaN"):
-        read_faces(outputs, 0, (64, 64), prepared(64, 64), CONFIG, threshold=0.5, iou=0.4)
+        read_faces(outputs, 0, (64, 64), prepared(64, 64), CONFIG, DEFAULT_SETTINGS)
 
 
 @pytest.mark.parametrize("size", [(32, 32), (128, 160)])
@@ -93,9 +93,8 @@ def test_the_graph_equals_numpy(rng, size):
     )
     boxes, scores, landmarks, found, _ = (ops.convert_to_numpy(t) for t in tensors)
     for b in range(batch):
-        faces = read_faces(
-            outputs, b, size, prepared(*inner[b]), CONFIG, threshold=0.6, iou=0.4, max_faces=40
-        )
+        settings = DetectionSettings(threshold=0.6, max_faces=40)
+        faces = read_faces(outputs, b, size, prepared(*inner[b]), CONFIG, settings)
         assert found[b] == len(faces)
         np.testing.assert_allclose(boxes[b, : found[b]], faces.boxes, atol=1e-3)
         np.testing.assert_allclose(scores[b, : found[b]], faces.scores, atol=1e-6)

@@ -3,35 +3,35 @@
 import numpy as np
 import pytest
 
-from retinaface_tf.config import RetinaFaceConfig
+from retinaface_tf.config import DEFAULT_SETTINGS, RetinaFaceConfig
 from retinaface_tf.errors import ConfigError, ImageError
 from retinaface_tf.faces.faces import Faces
+from retinaface_tf.geometry.anchors import generate_anchors
 from retinaface_tf.inference.detector import RetinaFace
+from retinaface_tf.inference.runtimes.runtime import RawOutputs, Runtime
 from retinaface_tf.inference.test_time_augmentation import (
     Augmentation,
+    AugmentedDetector,
     View,
     _to_image,
-    detect_augmented,
     flip,
     rotate,
-    stream_augmented,
     tiles,
-    vote,
 )
 
 
 def marked_image(height=40, width=60):
     """One bright pixel, and the continuous place of its centre."""
-    picture = np.zeros((height, width, 3), np.uint8)
-    picture[7, 22] = 255
-    return picture, np.array([22.5, 7.5])
+    image = np.zeros((height, width, 3), np.uint8)
+    image[7, 22] = 255
+    return image, np.array([22.5, 7.5])
 
 
 @pytest.mark.parametrize("turns", [0, 1, 2, 3])
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_a_pixel_of_a_view_maps_back_to_where_it_came_from(turns, mirrored):
-    picture, place = marked_image()
-    view = rotate(View(picture, np.eye(2, 3), False, 0), turns)
+    image, place = marked_image()
+    view = rotate(View(image, np.eye(2, 3), False, 0), turns)
     view = flip(view) if mirrored else view
     row, column = np.argwhere(view.pixels[..., 0])[0]
     back = view.matrix[:, :2] @ [column + 0.5, row + 0.5] + view.matrix[:, 2]
@@ -41,13 +41,13 @@ def test_a_pixel_of_a_view_maps_back_to_where_it_came_from(turns, mirrored):
 
 
 def test_tiles_cover_the_image_and_overlap():
-    picture = np.random.default_rng(0).integers(0, 255, (500, 1030, 3), np.uint8)
-    seen = np.zeros(picture.shape[:2], int)
-    for view in tiles(picture, 256, 0.25):
+    image = np.random.default_rng(0).integers(0, 255, (500, 1030, 3), np.uint8)
+    seen = np.zeros(image.shape[:2], int)
+    for view in tiles(image, 256, 0.25):
         x, y = view.matrix[:, 2].astype(int)
         height, width = view.pixels.shape[:2]
         assert (height, width) == (256, 256)
-        np.testing.assert_array_equal(view.pixels, picture[y : y + height, x : x + width])
+        np.testing.assert_array_equal(view.pixels, image[y : y + height, x : x + width])
         seen[y : y + height, x : x + width] += 1
         assert view.cut == (x > 0, y > 0, x + width < 1030, y + height < 500)
     assert seen.min() == 1
@@ -79,57 +79,15 @@ def test_faces_cut_by_a_tile_are_left_to_its_neighbour():
     np.testing.assert_allclose(found.boxes, boxes[1:3])
 
 
-def test_a_vote_is_the_mean_weighted_by_score():
-    boxes = np.array([[0.0, 0, 10, 10], [2, 0, 12, 10], [50, 50, 60, 60]])
-    landmarks = np.zeros((3, 5, 2)) + np.array([0.0, 3.0, 9.0])[:, None, None]
-    joined, scores, points = vote(boxes, [0.5, 0.25, 0.9], landmarks)
-    np.testing.assert_allclose(joined, [[50, 50, 60, 60], [2 / 3, 0, 32 / 3, 10]])
-    np.testing.assert_allclose(scores, [0.9, 0.5])
-    np.testing.assert_allclose(points[:, 0, 0], [9, 1])
-
-
-def test_a_vote_equals_plain_loops(rng):
-    corner = rng.uniform(0, 60, (80, 2))
-    boxes = np.hstack([corner, corner + rng.uniform(10, 30, (80, 2))])
-    scores, landmarks = rng.random(80), rng.random((80, 5, 2))
-    joined, best, points = vote(boxes, scores, landmarks, iou_threshold=0.4)
-    left = sorted(range(80), key=lambda i: -scores[i])
-    expected = []
-    while left:
-        group = [i for i in left if i == left[0] or overlap(boxes[i], boxes[left[0]]) >= 0.4]
-        weight = sum(scores[i] for i in group)
-        expected.append(
-            (
-                sum(scores[i] * boxes[i] for i in group) / weight,
-                scores[left[0]],
-                sum(scores[i] * landmarks[i] for i in group) / weight,
-            )
-        )
-        left = [i for i in left if i not in group]
-    for ours, theirs in zip((joined, best, points), zip(*expected)):
-        np.testing.assert_allclose(ours, theirs, atol=1e-12)
-
-
-def overlap(a, b):
-    w, h = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
-    shared = max(w, 0) * max(h, 0)
-    return shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared)
-
-
-def test_points_of_a_face_found_upside_down_do_not_vote():
-    boxes = np.array([[0.0, 0, 10, 10]] * 2)
-    landmarks = np.stack([np.zeros((5, 2)), np.full((5, 2), 8.0)])
-    _, _, points = vote(boxes, [0.9, 0.8], landmarks, rotation=[0, 2])
-    np.testing.assert_array_equal(points[0], np.zeros((5, 2)))
-
-
 class BrightSpots:
     """A detector whose answer is the bright rectangle of an image, at any size and turn."""
+
+    settings, backend = DEFAULT_SETTINGS, None
 
     def __init__(self):
         self.calls = []
 
-    def stream(self, images, *, batch_size, threshold, iou, size, max_faces, large_faces=True):
+    def stream(self, images, *, batch_size, threshold, iou, size, max_faces, large_faces):
         images = list(images)
         self.calls.append((size, len(images), batch_size))
         for image in images:
@@ -143,17 +101,17 @@ class BrightSpots:
 
 
 def image_with_spot():
-    picture = np.zeros((200, 300, 3), np.uint8)
-    picture[40:70, 100:124] = 255
-    return picture
+    image = np.zeros((200, 300, 3), np.uint8)
+    image[40:70, 100:124] = 255
+    return image
 
 
-def test_all_forms_of_an_image_agree_on_one_face():
+def test_all_views_of_an_image_agree_on_one_face():
     detector = BrightSpots()
     augmentation = Augmentation(
         scales=(100, "original"), flip=True, rotations=(0, 1, 2, 3), tile=150
     )
-    faces = detect_augmented(detector, image_with_spot(), augmentation)
+    faces = AugmentedDetector(detector, augmentation).detect(image_with_spot())
     assert len(faces) == 1
     np.testing.assert_allclose(faces.boxes[0], [100, 40, 124, 70], atol=1e-4)
     # Upright and mirrored passes agree on the points.
@@ -165,21 +123,20 @@ def test_all_forms_of_an_image_agree_on_one_face():
 
 def test_unreadable_images_keep_their_place():
     images = [image_with_spot(), b"no image", image_with_spot()]
-    answers = list(stream_augmented(BrightSpots(), images, Augmentation(flip=True), batch_size=2))
+    answers = list(
+        AugmentedDetector(BrightSpots(), Augmentation(flip=True)).stream(images, batch_size=2)
+    )
     assert [isinstance(a, ImageError) for a in answers] == [False, True, False]
 
 
 def test_one_view_without_voting_is_the_detector_itself(rng):
-    class Runtime:
+    class Random(Runtime):
         name, config = "fixed", RetinaFaceConfig()
 
         def input_shape(self, height, width):
             return height, width
 
         def __call__(self, images):
-            from retinaface_tf.geometry.anchors import generate_anchors
-            from retinaface_tf.inference.runtimes.runtime import RawOutputs
-
             anchors = len(generate_anchors(self.config.levels, *images.shape[1:3]))
             values = np.random.default_rng(1)
             shape = (len(images), anchors)
@@ -189,10 +146,10 @@ def test_one_view_without_voting_is_the_detector_itself(rng):
                 values.normal(0, 1, (*shape, 10)).astype(np.float32),
             )
 
-    detector = RetinaFace(Runtime())
-    picture = rng.integers(0, 255, (96, 128, 3), np.uint8)
-    plain = detector.detect(picture)
-    augmented = detect_augmented(detector, picture, Augmentation(vote=False))
+    detector = RetinaFace(Random())
+    image = rng.integers(0, 255, (96, 128, 3), np.uint8)
+    plain = detector.detect(image)
+    augmented = AugmentedDetector(detector, Augmentation(vote=False)).detect(image)
     np.testing.assert_allclose(augmented.boxes, plain.boxes, atol=1e-4)
     np.testing.assert_array_equal(augmented.scores, plain.scores)
 
@@ -210,6 +167,8 @@ def test_an_enlarged_pass_leaves_large_faces_to_the_smallest_one():
     """The same two faces at every size: wide ones of the enlarged pass are parts of close-ups."""
 
     class Detector:
+        settings, backend = DEFAULT_SETTINGS, None
+
         def stream(self, images, size=None, **settings):
             for image in images:
                 height, width = image.shape[:2]
@@ -217,18 +176,12 @@ def test_an_enlarged_pass_leaves_large_faces_to_the_smallest_one():
                 boxes = [[moved, 0, moved + 40, 40], [60 + moved, 0, 70 + moved, 10]]
                 yield faces_of(boxes, (height, width))
 
-    picture = np.zeros((100, 200, 3), np.uint8)
-    forms = Augmentation(scales=(100, 300), vote=False, enlarged_limit=60)
-    found = detect_augmented(Detector(), picture, forms, iou=1.0)
+    image = np.zeros((100, 200, 3), np.uint8)
+    views = Augmentation(scales=(100, 300), vote=False, enlarged_limit=60)
+    found = AugmentedDetector(Detector(), views, iou=1.0).detect(image)
     # At 300 the faces are 120 and 30 of its pixels wide.
     assert sorted(found.boxes[:, 0].tolist()) == [0, 60, 65]
-    assert (
-        len(
-            detect_augmented(
-                Detector(), picture, Augmentation(scales=(100, 300), vote=False), iou=1.0
-            )
-        )
-        == 4
-    )
+    every = Augmentation(scales=(100, 300), vote=False)
+    assert len(AugmentedDetector(Detector(), every, iou=1.0).detect(image)) == 4
     with pytest.raises(ConfigError, match="enlarged_limit"):
         Augmentation(enlarged_limit=0)

@@ -7,7 +7,7 @@ import pytest
 
 from retinaface_tf import RetinaFace
 from retinaface_tf.errors import WeightsError
-from retinaface_tf.inference.test_time_augmentation import Augmentation, detect_augmented
+from retinaface_tf.inference.test_time_augmentation import Augmentation, AugmentedDetector
 from retinaface_tf.inference.yunet import YuNetBackend
 
 # What the public RetinaFace weights say of the NASA portrait: image left eye, right eye, nose, mouth.
@@ -31,7 +31,7 @@ def test_its_points_have_our_order_at_every_size(yunet, astronaut):
 
 def test_it_is_searched_in_all_forms(yunet, astronaut):
     forms = Augmentation(scales=(400, 600), flip=True)
-    faces = detect_augmented(yunet, astronaut, forms, threshold=0.6)
+    faces = AugmentedDetector(yunet, forms, threshold=0.6).detect(astronaut)
     assert len(faces) == 1
     assert np.linalg.norm(faces.landmarks[0] - POINTS, axis=1).mean() < 8
     assert not len(yunet.detect(np.zeros((64, 64, 3), np.uint8)))

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from retinaface_tf import RetinaFace, cli, presets
 from retinaface_tf.bulk.network import describe_network
+from retinaface_tf.config import DEFAULT_SETTINGS
 from retinaface_tf.errors import ConfigError, WeightsError
 from retinaface_tf.sources import packaged as shipped
 from retinaface_tf.sources.source import PRECISIONS
@@ -153,10 +154,9 @@ def test_all_its_files_find_the_same_face(packaged, astronaut):
 
 
 def test_a_bulk_run_takes_the_file_in_the_package(packaged):
-    settings = {"threshold": 0.5, "iou": 0.4, "size": None, "max_faces": None, "large_faces": True}
     for precision in PRECISIONS:
         spec = describe_network(
-            packaged.name, None, None, precision=precision, threads=1, settings=settings
+            packaged.name, None, None, precision=precision, threads=1, settings=DEFAULT_SETTINGS
         )
         path = packaged.source.file("tflite", precision)
         assert (spec.path, spec.runtime) == (str(path), "litert")

@@ -6,12 +6,12 @@ import keras
 import numpy as np
 
 from retinaface_tf.inference.preprocess import bucket_shape
-from retinaface_tf.inference.runtimes.runtime import RawOutputs, join_outputs
+from retinaface_tf.inference.runtimes.runtime import RawOutputs, Runtime, join_outputs
 from retinaface_tf.models import RetinaFaceNetwork
 from retinaface_tf.models.read_heads import dense_weights, read_heads
 
 
-class KerasRuntime:
+class KerasRuntime(Runtime):
     """Runs a `RetinaFaceNetwork`, compiled once for every batch and image size.
 
     On TensorFlow the weights are taken as they are now: training the model afterwards does not

@@ -13,7 +13,7 @@ import numpy as np
 
 from retinaface_tf.errors import ImageError, WeightsError
 from retinaface_tf.inference.preprocess import bucket_shape
-from retinaface_tf.inference.runtimes.runtime import RawOutputs, join_outputs, output_names
+from retinaface_tf.inference.runtimes.runtime import RawOutputs, Runtime, join_outputs, output_names
 from retinaface_tf.modelfile.dense_block import read_dense_weights
 from retinaface_tf.modelfile.metadata import read_checked
 from retinaface_tf.modelfile.shapes import with_shapes
@@ -25,7 +25,7 @@ MAX_KEPT_BYTES = 192 << 20
 _SESSION_BYTES, _PIXEL_BYTES = 2 << 20, 90
 
 
-class LiteRTRuntime:
+class LiteRTRuntime(Runtime):
     """Runs a .tflite file that `retinaface-tf export` wrote.
 
     One interpreter serves one shape of input and is kept for the next image of that shape.

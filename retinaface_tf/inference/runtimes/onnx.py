@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from retinaface_tf.errors import RetinaFaceError, WeightsError
-from retinaface_tf.inference.runtimes.runtime import RawOutputs, join_outputs, output_names
+from retinaface_tf.inference.runtimes.runtime import RawOutputs, Runtime, join_outputs, output_names
 from retinaface_tf.modelfile.dense_block import read_dense_weights
 from retinaface_tf.modelfile.metadata import read_checked
 
 
-class OnnxRuntime:
+class OnnxRuntime(Runtime):
     """Runs an .onnx file that `retinaface-tf export onnx` wrote; may be called from any thread.
 
     Args:

@@ -62,12 +62,14 @@ class Runtime(Protocol):
         name: "keras", "litert", "onnx", ...
         config: what was trained; its anchors and variances decode the outputs.
         fixed_shape: (height, width) where the network takes no other; larger images are shrunk
-            to fit. A runtime without this attribute takes any.
-        dense_weights: float32 arrays of the dense head, by name, of a network that has one.
+            to fit. None where it takes any.
+        dense_weights: float32 arrays of the dense head, by name; None without one.
     """
 
     name: str
     config: RetinaFaceConfig
+    fixed_shape: tuple[int, int] | None = None
+    dense_weights: dict[str, np.ndarray] | None = None
 
     def input_shape(self, height: int, width: int) -> tuple[int, int]:
         """The (height, width) at which an image of this size is best given to the network.

@@ -1,0 +1,75 @@
+"""Box voting: detections that overlap become one (Gidaris and Komodakis 2015)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+
+import numpy as np
+
+from retinaface_tf.geometry.boxes import iou
+
+
+def overlapping_groups(
+    boxes: np.ndarray, scores: np.ndarray, iou_threshold: float
+) -> Iterator[np.ndarray]:
+    """The best detection left and all that overlap it, again and again until none is left.
+
+    Args:
+        boxes: float [N, 4] corners.
+        scores: float [N]; equal scores keep their input order.
+        iou_threshold: least IoU with the best detection of a group.
+
+    Yields:
+        int64 [M] indices of a group, best score first.
+    """
+    left = np.argsort(-scores, kind="stable")
+    while len(left):
+        joins = iou(boxes[left[0]], boxes[left]) >= iou_threshold
+        joins[0] = True  # also where its box is empty
+        yield left[joins]
+        left = left[~joins]
+
+
+def vote(
+    boxes: np.ndarray,
+    scores: np.ndarray,
+    landmarks: np.ndarray,
+    rotation: np.ndarray | None = None,
+    *,
+    iou_threshold: float,
+    max_outputs: int | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Joins detections of many passes by box voting (arXiv 1905.00641, section 4.3).
+
+    The best detection left and all that overlap it become one: box and points are their means with
+    the scores as weights, the score is the best one's.
+
+    Args:
+        boxes: float [N, 4] corners.
+        scores: float [N], above 0.
+        landmarks: float [N, P, 2].
+        rotation: int [N], the turn at which each was found. Points are averaged only over those
+            found at the turn of the best one: a face found upside down has its points named the
+            other way round. None when all are alike.
+        iou_threshold: least IoU with the best one for a vote.
+        max_outputs: stop after this many; None for all.
+
+    Returns:
+        boxes float64 [K, 4], scores float64 [K] falling, landmarks float64 [K, P, 2].
+    """
+    boxes, scores, landmarks = (np.asarray(v, np.float64) for v in (boxes, scores, landmarks))
+    rotation = np.zeros(len(scores)) if rotation is None else np.asarray(rotation)
+    joined = []
+    for group in islice(overlapping_groups(boxes, scores, iou_threshold), max_outputs):
+        alike = group[rotation[group] == rotation[group[0]]]
+        joined.append(
+            (
+                np.average(boxes[group], axis=0, weights=scores[group]),
+                scores[group[0]],
+                np.average(landmarks[alike], axis=0, weights=scores[alike]),
+            )
+        )
+    if not joined:
+        return boxes[:0], scores[:0], landmarks[:0]
+    return tuple(np.stack(column) for column in zip(*joined))
