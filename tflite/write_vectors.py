@@ -38,7 +38,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
-from retinaface_tf.config import DetectionSettings, DENSE_LEVELS, PAPER_LEVELS, RetinaFaceConfig
+from retinaface_tf.config import DENSE_LEVELS, PAPER_LEVELS, DetectionSettings, RetinaFaceConfig
 from retinaface_tf.geometry.anchors import count_anchors
 from retinaface_tf.inference.postprocess import read_faces
 from retinaface_tf.inference.preprocess import Prepared, bucket_shape, prepare, stack_padded
