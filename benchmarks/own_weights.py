@@ -48,8 +48,8 @@ from benchmarks.own.timing import end_to_end_times, network_times
 from benchmarks.peers.environments import machine
 from benchmarks.peers.scores import point_errors, precision
 from benchmarks.peers.table import put_between_marks
-from retinaface_tf.evaluation.detections import write_whole
 from retinaface_tf.presets import DEFAULT_PRESET, get_preset
+from retinaface_tf.util.files import write_whole
 
 STDERR = Console(stderr=True)
 COMMAND = "python benchmarks/own_weights.py --data DATA"

@@ -42,8 +42,7 @@ from benchmarks.peers.environments import install, machine
 from benchmarks.peers.images import ImageSet, image_sets, scenes
 from benchmarks.peers.listing import ENVIRONMENTS, INT8_FRAMES, Peer, peers
 from benchmarks.peers.plot import accuracy_latency_plot
-from retinaface_tf.evaluation.detections import write_whole
-from retinaface_tf.util.files import write_whole as write_bytes
+from retinaface_tf.util.files import write_whole
 from retinaface_tf.util.progress import progress_bar
 
 PARTS = ("install", "accuracy", "cold", "times", "report")
@@ -229,7 +228,7 @@ class Run:
         page = out / "peers.md"
         text = page.read_text() if page.is_file() else "# Beside other detectors\n"
         write_whole(page, table.put_between_marks(text, table.figures(run)))
-        write_bytes(out / "peers.png", accuracy_latency_plot(run))
+        write_whole(out / "peers.png", accuracy_latency_plot(run))
         say(f"wrote {page}, peers.json and peers.png")
 
     def _row(self, peer: Peer, cold: dict, times: dict) -> dict:

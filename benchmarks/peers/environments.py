@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.peers.listing import Environment, source_mark
-from retinaface_tf.evaluation.detections import write_whole
+from retinaface_tf.util.files import write_whole
 
 INSTALL_SECONDS = 900
 # What `python -m venv` puts there itself.

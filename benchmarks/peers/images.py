@@ -76,7 +76,7 @@ def image_sets(data: Path, limit: int | None = None) -> list[ImageSet]:
 
 
 def detection_set(key: str, title: str, images: list) -> ImageSet:
-    """A set of `AnnotatedImage`s of `retinaface_tf.data`."""
+    """A set of `AnnotatedImage`s with boxes."""
     chosen = np.random.default_rng(SEED).permutation(len(images))[:SUBSET]
     return ImageSet(
         key,
@@ -91,14 +91,14 @@ def detection_set(key: str, title: str, images: list) -> ImageSet:
 
 
 def landmark_set(key: str, title: str, images: list) -> ImageSet:
-    """A set of `AnnotatedImage`s of `retinaface_tf.evaluation.landmark_files`."""
+    """A set of `AnnotatedImage`s with five points a face."""
     return ImageSet(
         key,
         title,
-        [image.image for image in images],
-        [image.boxes for image in images],
-        [np.zeros(len(image.boxes), bool) for image in images],
-        [image.points for image in images],
+        [image.path for image in images],
+        [image.boxes.astype(float) for image in images],
+        [image.ignored for image in images],
+        [image.landmarks.astype(float) for image in images],
         ("original",),
         np.arange(len(images)),
     )

@@ -165,8 +165,9 @@ def fddb(
     others: With = None,
 ) -> None:
     """ROC on FDDB, discrete and continuous score, boxes against the annotated ellipses."""
+    from retinaface_tf.data.readers.fddb import read_ellipses
     from retinaface_tf.evaluation.detections import NOTHING, read_detections
-    from retinaface_tf.evaluation.fddb import evaluate_fddb, read_ellipses, read_image_list
+    from retinaface_tf.evaluation.fddb import evaluate_fddb, read_image_list
     from retinaface_tf.evaluation.results import FALSE_POSITIVES, fddb_json, provenance
     from retinaface_tf.evaluation.runner import find_images
 

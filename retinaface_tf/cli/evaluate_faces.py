@@ -76,11 +76,11 @@ def landmarks(
 
     truth = read_landmark_truth(gt)
     root = gt if gt.is_dir() else gt.parent
-    keys = [entry.image.relative_to(root).with_suffix("").as_posix() for entry in truth]
+    keys = [entry.path.relative_to(root).with_suffix("").as_posix() for entry in truth]
     if pred is not None:
         found, settings = read_detections(pred, keys), {"detections": str(pred)}
     else:
-        pictures = {key: entry.image for key, entry in zip(keys, truth)}
+        pictures = {key: entry.path for key, entry in zip(keys, truth)}
         found, settings = search(DetectorOptions.of(locals()), pictures, save)
     predicted = []
     for key, entry in zip(keys, truth):
@@ -89,7 +89,7 @@ def landmarks(
         if len(points) != len(answer.boxes):
             raise ConfigError(f"{pred} has boxes without landmarks for {key}.")
         predicted.append(match_landmarks(entry.boxes, answer.boxes, points))
-    points = np.concatenate([entry.points for entry in truth])
+    points = np.concatenate([entry.landmarks for entry in truth])
     sizes = box_size(np.concatenate([entry.boxes for entry in truth]))
     errors = landmark_errors(np.concatenate(predicted), points, sizes)
     units = [f"{key}#{i}" for key, entry in zip(keys, truth) for i in range(len(entry.boxes))]
@@ -158,8 +158,9 @@ def verification(
 
     from retinaface_tf.evaluation.embedder import EmbedderInput, open_embedder
     from retinaface_tf.evaluation.faces_of_pairs import ALIGNMENTS, face_crops
+    from retinaface_tf.evaluation.results import provenance, verification_json
     from retinaface_tf.evaluation.verification import verify
-    from retinaface_tf.util.files import provenance, sha256_of, verification_json
+    from retinaface_tf.util.files import sha256_of
 
     if align not in ALIGNMENTS:
         raise ConfigError(f"--align {align!r} is unknown; choose {', '.join(ALIGNMENTS)}.")

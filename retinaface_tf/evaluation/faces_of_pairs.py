@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from retinaface_tf.errors import ImageError
-from retinaface_tf.evaluation.detections import DetectionsError
+from retinaface_tf.errors import DataError, ImageError
 from retinaface_tf.faces.faces import Faces
 
 ALIGNMENTS = ("points", "box", "none")
@@ -67,7 +66,7 @@ def face_crops(
         central square.
 
     Raises:
-        DetectionsError: an image cannot be read.
+        DataError: an image cannot be read.
     """
     from retinaface_tf.images.read import read_image
 
@@ -76,7 +75,7 @@ def face_crops(
         try:
             pictures = [read_image(path) for path in window]
         except ImageError as error:
-            raise DetectionsError(f"An image of the pairs cannot be used: {error}") from None
+            raise DataError(f"An image of the pairs cannot be used: {error}") from None
         answers = (
             detector.stream(pictures, batch_size=batch_size)
             if alignment != "none"
@@ -84,7 +83,7 @@ def face_crops(
         )
         for image, faces in zip(pictures, answers):
             if isinstance(faces, ImageError):
-                raise DetectionsError(f"An image of the pairs cannot be used: {faces}")
+                raise DataError(f"An image of the pairs cannot be used: {faces}")
             index = central_face(faces)
             if index is None:
                 height, width = image.shape[:2]
@@ -105,7 +104,7 @@ def read_templates(file: Path | str) -> tuple[list[str], np.ndarray, np.ndarray]
         images; template ids int64 [N]; media ids int64 [N].
 
     Raises:
-        DetectionsError: with file and line.
+        DataError: with file and line.
     """
     return _read_columns(Path(file), "`PICTURE TEMPLATE MEDIUM`", (str, int, int))
 
@@ -122,7 +121,7 @@ def read_template_pairs(file: Path | str) -> tuple[np.ndarray, np.ndarray, np.nd
 
 def _read_columns(file: Path, layout: str, types):
     if not file.is_file():
-        raise DetectionsError(f"{file} does not exist; give a file of lines {layout}.")
+        raise DataError(f"{file} does not exist; give a file of lines {layout}.")
     rows = []
     with file.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
@@ -132,10 +131,10 @@ def _read_columns(file: Path, layout: str, types):
             try:
                 rows.append([kind(word) for kind, word in zip(types, words, strict=True)])
             except ValueError:
-                raise DetectionsError(
+                raise DataError(
                     f"{file} line {number}: {line.strip()!r} is not {layout}."
                 ) from None
     if not rows:
-        raise DetectionsError(f"{file} holds no line {layout}.")
+        raise DataError(f"{file} holds no line {layout}.")
     columns = zip(*rows)
     return tuple(list(c) if kind is str else np.array(c) for kind, c in zip(types, columns))

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from retinaface_tf.evaluation.detections import NOTHING, DetectionsError, ImageDetections, image_key
+from retinaface_tf.errors import DataError
+from retinaface_tf.evaluation.detections import NOTHING, ImageDetections, image_key
 
 QUADRATURE_POINTS = 512
 
@@ -49,50 +50,6 @@ class FDDBCurve:
         return float(self.discrete[inside[-1]]), float(self.continuous[inside[-1]])
 
 
-def read_ellipses(paths: Path | str | Iterable[Path]) -> dict[str, np.ndarray]:
-    """Read `FDDB-fold-XX-ellipseList.txt`.
-
-    Args:
-        paths: the folder of the ten files, one file, or several.
-
-    Returns:
-        image key (as `2002/08/11/big/img_591`) -> float64 [M, 5] major radius, minor radius, angle
-        of the major axis to the x axis in radians, centre x, centre y; pixels.
-
-    Raises:
-        DetectionsError: with file and line.
-    """
-    if isinstance(paths, str | Path):
-        path = Path(paths)
-        paths = sorted(path.glob("*ellipseList.txt")) if path.is_dir() else [path]
-        if not paths:
-            raise DetectionsError(f"{path} holds no FDDB-fold-XX-ellipseList.txt.")
-    ellipses = {}
-    for file in map(Path, paths):
-        if not file.is_file():
-            raise DetectionsError(f"{file} does not exist; give FDDB's list of ellipses.")
-        lines = file.read_text(encoding="utf-8").splitlines()
-        at = 0
-        while at < len(lines):
-            if not lines[at].strip():
-                at += 1
-                continue
-            try:
-                count = int(lines[at + 1])
-                rows = [[float(v) for v in row.split()] for row in lines[at + 2 : at + 2 + count]]
-                table = np.array(rows, np.float64).reshape(count, -1)
-                if len(rows) != count or (count and table.shape[1] < 5):
-                    raise ValueError
-            except (ValueError, IndexError):
-                raise DetectionsError(
-                    f"{file} line {at + 1}: the entry that begins here is not name, count, rows "
-                    "`major_radius minor_radius angle center_x center_y 1`."
-                ) from None
-            ellipses[lines[at].strip()] = table[:, :5] if count else np.zeros((0, 5))
-            at += 2 + count
-    return ellipses
-
-
 def read_image_list(file: Path | str, known: Iterable[str]) -> list[str]:
     """Keys of the images a file names; lines that name none (numbers, boxes) are passed over."""
     known = set(known)
@@ -106,7 +63,7 @@ def box_ellipse_iou(boxes: np.ndarray, ellipses: np.ndarray) -> np.ndarray:
 
     Args:
         boxes: [N, 4] x1, y1, x2, y2.
-        ellipses: [M, 5] as of `read_ellipses`.
+        ellipses: [M, 5] as `data.readers.fddb.read_ellipses` gives them.
 
     Returns:
         float64 [N, M], exact to about 1e-5.
@@ -146,7 +103,7 @@ def evaluate_fddb(
     """ROC of a detector.
 
     Args:
-        ellipses: of `read_ellipses`.
+        ellipses: of `data.readers.fddb.read_ellipses`.
         detections: image key -> detections, best first; an image that is missing has none.
         images: keys to evaluate; None takes all annotated.
 
@@ -154,12 +111,12 @@ def evaluate_fddb(
         the curve over every distinct score.
 
     Raises:
-        DetectionsError: detections for an image without annotation.
+        DataError: detections for an image without annotation.
     """
     images = list(ellipses) if images is None else list(images)
     unknown = set(detections) - set(ellipses)
     if unknown:
-        raise DetectionsError(f"Detections for {min(unknown)!r}, which FDDB's lists do not name.")
+        raise DataError(f"Detections for {min(unknown)!r}, which FDDB's lists do not name.")
     # Each detection changes its image's sums when the threshold falls to its score.
     scores, discrete, continuous = [], [], []
     for key in images:

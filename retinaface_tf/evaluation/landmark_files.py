@@ -6,31 +6,19 @@ AFLW2000-3D's `.mat`, `.pts` files beside their images, and this project's JSON 
 
 from __future__ import annotations
 
-import json
 import xml.etree.ElementTree as ElementTree
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from retinaface_tf.evaluation.detections import IMAGE_EXTENSIONS, DetectionsError
+from retinaface_tf.data.readers.annotation import AnnotatedImage
+from retinaface_tf.errors import DataError, ImageError
 from retinaface_tf.evaluation.landmarks import points_box
+from retinaface_tf.faces.json_lines import read_face_lines
+from retinaface_tf.images.listing import IMAGE_SUFFIXES
+from retinaface_tf.images.read import read_image
 from retinaface_tf.mesh.landmarks import five_of_vertices
-
-
-@dataclass(frozen=True)
-class AnnotatedImage:
-    """One image's faces.
-
-    Attributes:
-        image: path of the image.
-        points: float64 [M, 5, 2] pixels in the library's order, NaN where not annotated.
-        boxes: float64 [M, 4] x1, y1, x2, y2; errors are normalised by sqrt(W * H) of these.
-    """
-
-    image: Path
-    points: np.ndarray
-    boxes: np.ndarray
+from retinaface_tf.util.text_lines import TextLines
 
 
 def read_landmark_truth(path: Path | str) -> list[AnnotatedImage]:
@@ -41,7 +29,7 @@ def read_landmark_truth(path: Path | str) -> list[AnnotatedImage]:
             their images.
 
     Raises:
-        DetectionsError: nothing of a known kind, with the file and, where there are lines, the line.
+        DataError: nothing of a known kind, with the file and, where there are lines, the line.
     """
     path = Path(path)
     if path.is_dir():
@@ -49,12 +37,12 @@ def read_landmark_truth(path: Path | str) -> list[AnnotatedImage]:
             files = sorted(path.glob(pattern))
             if files:
                 return [reader(file) for file in files]
-        raise DetectionsError(f"{path} holds neither .mat nor .pts files of points.")
+        raise DataError(f"{path} holds neither .mat nor .pts files of points.")
     if not path.is_file():
-        raise DetectionsError(f"{path} does not exist; give a file or folder of annotated points.")
+        raise DataError(f"{path} does not exist; give a file or folder of annotated points.")
     readers = {".txt": read_point_list, ".xml": read_dlib_xml, ".jsonl": read_points_json}
     if path.suffix not in readers:
-        raise DetectionsError(
+        raise DataError(
             f"{path}: points are read from {', '.join(readers)} or a folder of .mat or .pts."
         )
     return readers[path.suffix](path)
@@ -62,25 +50,18 @@ def read_landmark_truth(path: Path | str) -> list[AnnotatedImage]:
 
 def read_point_list(file: Path) -> list[AnnotatedImage]:
     """Lines `IMAGE x1..x5 y1..y5`: crops of one face each, whose box is the crop itself."""
-    import cv2
-
-    images = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
-        words = line.split()
-        if not words:
-            continue
+    images, lines = [], TextLines(file)
+    while lines:
+        name, *numbers = lines.take("an image").split()
         try:
-            x_then_y = np.array(words[1:], np.float64).reshape(2, 5)
+            points = np.array(numbers, float).reshape(2, 5).T
+            height, width, _ = read_image(file.parent / name).shape
         except ValueError:
-            raise DetectionsError(
-                f"{file} line {number}: expected an image and ten numbers, five x then five y."
-            ) from None
-        image = file.parent / words[0]
-        pixels = cv2.imread(str(image))
-        if pixels is None:
-            raise DetectionsError(f"{file} line {number}: {image} cannot be read as an image.")
-        box = [[0.0, 0.0, pixels.shape[1], pixels.shape[0]]]
-        images.append(AnnotatedImage(image, x_then_y.T[None], np.array(box)))
+            raise lines.error("not an image and ten numbers, five x then five y") from None
+        except ImageError as error:
+            raise lines.error(str(error).rstrip(".")) from None
+        box = [[0, 0, width, height]]
+        images.append(AnnotatedImage(file.parent / name, box, points[None]))
     return images
 
 
@@ -99,32 +80,23 @@ def read_dlib_xml(file: Path) -> list[AnnotatedImage]:
                 if len(parts) != 68 or box.get("ignore") == "1":
                     continue
                 left, top = float(box.get("left")), float(box.get("top"))
-                points.append(five_of_vertices(np.array([parts[i] for i in range(68)], float)))
+                points.append(five_of_vertices(np.array([parts[i] for i in range(68)])))
                 sides = float(box.get("width")), float(box.get("height"))
                 boxes.append([left, top, left + sides[0], top + sides[1]])
             if points:
-                picture = file.parent / image.get("file")
-                images.append(AnnotatedImage(picture, np.array(points), np.array(boxes)))
+                images.append(AnnotatedImage(file.parent / image.get("file"), boxes, points))
     except (ElementTree.ParseError, TypeError, ValueError, KeyError) as error:
-        raise DetectionsError(f"{file} is not dlib's XML of boxes with parts: {error}.") from None
+        raise DataError(f"{file} is not dlib's XML of boxes with parts: {error}.") from None
     return images
 
 
 def read_points_json(file: Path) -> list[AnnotatedImage]:
     """Lines of `detect --json`, taken as truth; relative images lie beside the file."""
     images = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            entry = json.loads(line)
-            points = np.array([f["landmarks"] for f in entry["faces"]], float).reshape(-1, 5, 2)
-            boxes = np.array([f["box"] for f in entry["faces"]], float).reshape(-1, 4)
-            images.append(AnnotatedImage(file.parent / entry["image"], points, boxes))
-        except (ValueError, KeyError, TypeError) as error:
-            raise DetectionsError(
-                f"{file} line {number}: not an object with image and faces (box, landmarks): {error}."
-            ) from None
+    for line in read_face_lines(file):
+        if not np.isfinite(line.landmarks).all():
+            raise DataError(f"{line.where}: a face without landmarks cannot be the truth.")
+        images.append(AnnotatedImage(file.parent / line.image, line.boxes, line.landmarks))
     return images
 
 
@@ -134,11 +106,9 @@ def _read_mat(file: Path) -> AnnotatedImage:
 
     try:
         points = np.asarray(loadmat(file)["pt3d_68"], float)[:2].T
-        return AnnotatedImage(
-            _image_of(file), five_of_vertices(points)[None], points_box(points)[None]
-        )
+        return AnnotatedImage(_image_of(file), points_box(points), five_of_vertices(points))
     except (KeyError, ValueError, IndexError, OSError) as error:
-        raise DetectionsError(f"{file} holds no pt3d_68 [3, 68]: {error}.") from None
+        raise DataError(f"{file} holds no pt3d_68 [3, 68]: {error}.") from None
 
 
 def _read_pts(file: Path) -> AnnotatedImage:
@@ -147,15 +117,13 @@ def _read_pts(file: Path) -> AnnotatedImage:
         text = file.read_text(encoding="utf-8")
         body = text[text.index("{") + 1 : text.index("}")].split()
         points = np.array(body, float).reshape(68, 2) - 1
-        return AnnotatedImage(
-            _image_of(file), five_of_vertices(points)[None], points_box(points)[None]
-        )
+        return AnnotatedImage(_image_of(file), points_box(points), five_of_vertices(points))
     except (ValueError, IndexError) as error:
-        raise DetectionsError(f"{file} is not a .pts file of 68 points: {error}.") from None
+        raise DataError(f"{file} is not a .pts file of 68 points: {error}.") from None
 
 
 def _image_of(file: Path) -> Path:
-    for extension in IMAGE_EXTENSIONS:
+    for extension in sorted(IMAGE_SUFFIXES):
         if file.with_suffix(extension).is_file():
             return file.with_suffix(extension)
-    raise DetectionsError(f"No image lies beside {file}.")
+    raise DataError(f"No image lies beside {file}.")

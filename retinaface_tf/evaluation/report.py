@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from retinaface_tf.errors import ConfigError
+from retinaface_tf.errors import ConfigError, DataError
 from retinaface_tf.evaluation import plots
 from retinaface_tf.evaluation.crops import Crop
-from retinaface_tf.evaluation.detections import write_whole
 from retinaface_tf.evaluation.results import FALSE_POSITIVES, write_json
 from retinaface_tf.evaluation.verification import FAR_LEVELS
 from retinaface_tf.evaluation.widerface import SUBSETS
+from retinaface_tf.util.files import write_whole
 
 TITLES = {
     "widerface": "WIDER FACE",
@@ -98,15 +98,14 @@ def write_report(
     page = builders[runs[0]["kind"]](runs)
     page.galleries.extend(gallery for gallery in galleries if gallery.crops)
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     for image in page.images:
-        _write_bytes(folder / f"{image.name}.png", image.png)
+        write_whole(folder / f"{image.name}.png", image.png, error=DataError)
     for gallery in page.galleries:
         for number, crop in enumerate(gallery.crops):
-            _write_bytes(folder / gallery.name / f"{number:02d}.png", encode_png(crop.pixels))
+            png = encode_png(crop.pixels)
+            write_whole(folder / gallery.name / f"{number:02d}.png", png, error=DataError)
     write_json(folder / "results.json", runs[0])
-    write_whole(folder / "report.html", render(page))
-    return folder / "report.html"
+    return write_whole(folder / "report.html", render(page), error=DataError)
 
 
 def render(page: Page) -> str:
@@ -301,10 +300,3 @@ def _provenance(run: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _png_uri(data: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(data).decode()
-
-
-def _write_bytes(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_bytes(data)
-    temporary.replace(path)

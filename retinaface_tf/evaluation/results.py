@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import shlex
 import sys
@@ -16,13 +15,14 @@ from typing import Any
 
 import numpy as np
 
+from retinaface_tf.errors import DataError
 from retinaface_tf.evaluation.average_precision import NEITHER, outcomes
-from retinaface_tf.evaluation.detections import DetectionsError, write_whole
 from retinaface_tf.evaluation.fddb import FDDBCurve
 from retinaface_tf.evaluation.landmarks import LandmarkErrors
 from retinaface_tf.evaluation.verification import FAR_LEVELS, VerificationResult
 from retinaface_tf.evaluation.widerface import NUM_THRESHOLDS, SUBSETS, WiderFaceResult
 from retinaface_tf.faces.faces import LANDMARK_NAMES
+from retinaface_tf.util.files import write_whole
 
 FORMAT = 1
 FALSE_POSITIVES = (0, 10, 100, 500, 1000, 2000)
@@ -48,12 +48,6 @@ def provenance(settings: Mapping[str, Any] | None = None) -> dict[str, Any]:
         "versions": versions,
         **(settings or {}),
     }
-
-
-def sha256_of(path: Path | str) -> str:
-    """Of a file, hexadecimal."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def widerface_json(result: WiderFaceResult, name: str, made: dict[str, Any]) -> dict[str, Any]:
@@ -190,16 +184,14 @@ def verification_json(
 
 def write_json(path: Path | str, results: dict[str, Any]) -> None:
     """Write results, whole or not at all."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, json.dumps(results, indent=1, allow_nan=False) + "\n")
+    write_whole(path, json.dumps(results, indent=1, allow_nan=False) + "\n", error=DataError)
 
 
 def read_json(path: Path | str) -> dict[str, Any]:
     """Results as `write_json` wrote them.
 
     Raises:
-        DetectionsError: the file is missing or holds something else.
+        DataError: the file is missing or holds something else.
     """
     path = Path(path)
     try:
@@ -207,7 +199,7 @@ def read_json(path: Path | str) -> dict[str, Any]:
         if results["format"] != FORMAT or "kind" not in results:
             raise KeyError("format")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DetectionsError(
+        raise DataError(
             f"{path} holds no results of `retinaface-tf evaluate --json`: {error}."
         ) from None
     return results

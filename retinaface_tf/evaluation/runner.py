@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from retinaface_tf.errors import ConfigError, ImageError
+from retinaface_tf.errors import ConfigError, DataError, ImageError
 from retinaface_tf.evaluation.detections import (
     NOTHING,
     ImageDetections,
     image_key,
-    json_line,
     read_json_lines,
-    write_whole,
 )
 from retinaface_tf.faces.faces import Faces
+from retinaface_tf.faces.json_lines import EXACT, face_line
+from retinaface_tf.util.files import write_whole
 
 if TYPE_CHECKING:
     from retinaface_tf.inference.detector import Detector
@@ -70,7 +70,7 @@ def run_detector(
 
     Raises:
         ConfigError: `save` was begun with other settings.
-        DetectionsError: `save` holds lines that are not ours.
+        DataError: `save` holds lines that are not ours.
     """
     answers: dict[str, ImageDetections] = {}
     stream = None
@@ -89,7 +89,14 @@ def run_detector(
                 line = json.dumps({"image": key, "error": str(result)})
             else:
                 answers[key] = from_faces(result)
-                line = json_line(key, answers[key], *result.image_size[::-1])
+                line = face_line(
+                    key,
+                    result.image_size,
+                    result.boxes,
+                    result.scores,
+                    result.landmarks,
+                    digits=EXACT,
+                )
             if stream is not None:
                 stream.write(line + "\n")
                 stream.flush()
@@ -114,7 +121,7 @@ def _resume(save: Path, settings: dict, pictures: dict[str, Path]) -> dict[str, 
     settings = json.loads(json.dumps(settings))
     save.parent.mkdir(parents=True, exist_ok=True)
     if not save.is_file() or not save.stat().st_size:
-        write_whole(note, json.dumps(settings, indent=1) + "\n")
+        write_whole(note, json.dumps(settings, indent=1) + "\n", error=DataError)
         return {}
     before = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else None
     if before != settings:
@@ -127,5 +134,5 @@ def _resume(save: Path, settings: dict, pictures: dict[str, Path]) -> dict[str, 
         )
     text = save.read_text(encoding="utf-8")
     if not text.endswith("\n"):  # Stopped in the middle of a line.
-        write_whole(save, text[: text.rfind("\n") + 1])
+        write_whole(save, text[: text.rfind("\n") + 1], error=DataError)
     return read_json_lines(save, pictures)

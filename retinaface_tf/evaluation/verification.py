@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from retinaface_tf.evaluation.detections import DetectionsError
+from retinaface_tf.errors import DataError
 
 FAR_LEVELS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 
@@ -179,16 +179,16 @@ def read_pairs(file: Path | str) -> Pairs:
     gives folds and pairs of each kind a fold.
 
     Raises:
-        DetectionsError: with file and line.
+        DataError: with file and line.
     """
     file = Path(file)
     if not file.is_file():
-        raise DetectionsError(f"{file} does not exist; give a list of pairs.")
+        raise DataError(f"{file} does not exist; give a list of pairs.")
     lines = file.read_text(encoding="utf-8").splitlines()
     reader = _read_csv_pairs if any("," in line for line in lines[:2]) else _read_lfw_pairs
     rows, folds = reader(file, lines)
     if not rows:
-        raise DetectionsError(f"{file} names no pair.")
+        raise DataError(f"{file} names no pair.")
     first, second, same = zip(*rows)
     return Pairs(first, second, np.array(same, bool), folds)
 
@@ -196,7 +196,7 @@ def read_pairs(file: Path | str) -> Pairs:
 def _read_lfw_pairs(file: Path, lines: list[str]):
     header = lines[0].split() if lines else []
     if not header or not all(word.isdigit() for word in header):
-        raise DetectionsError(
+        raise DataError(
             f"{file} line 1: LFW's list begins with the number of folds and of pairs in each."
         )
     folds, size = (int(header[0]), int(header[1])) if len(header) > 1 else (0, int(header[0]))
@@ -213,7 +213,7 @@ def _read_lfw_pairs(file: Path, lines: list[str]):
                 name, i, other, j = words
                 rows.append((_lfw_path(name, i), _lfw_path(other, j), False))
         except ValueError:
-            raise DetectionsError(
+            raise DataError(
                 f"{file} line {number}: {line!r} is neither `NAME i j` nor `NAME i OTHER j`."
             ) from None
     if not folds:
@@ -231,7 +231,7 @@ def _read_csv_pairs(file: Path, lines: list[str]):
         if not row or (number == 1 and row[2:3] and row[2].strip() not in ("0", "1")):
             continue
         if len(row) not in (3, 4) or row[2].strip() not in ("0", "1"):
-            raise DetectionsError(
+            raise DataError(
                 f"{file} line {number}: expected `first,second,0 or 1[,fold]`, got {','.join(row)!r}."
             )
         rows.append((row[0].strip(), row[1].strip(), row[2].strip() == "1"))
@@ -239,7 +239,7 @@ def _read_csv_pairs(file: Path, lines: list[str]):
             try:
                 folds.append(int(row[3]))
             except ValueError:
-                raise DetectionsError(
+                raise DataError(
                     f"{file} line {number}: the fold {row[3]!r} is not a whole number."
                 ) from None
     return rows, np.array(folds) if rows and len(folds) == len(rows) else None

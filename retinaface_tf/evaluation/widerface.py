@@ -23,6 +23,9 @@ from pathlib import Path
 
 import numpy as np
 
+from retinaface_tf.data.readers.annotation import corners_from_xywh
+from retinaface_tf.data.readers.face_lists import read_face_list
+from retinaface_tf.errors import DataError
 from retinaface_tf.evaluation.average_precision import (
     MAP_THRESHOLDS,
     NEITHER,
@@ -33,7 +36,7 @@ from retinaface_tf.evaluation.average_precision import (
     match_detections,
     outcomes,
 )
-from retinaface_tf.evaluation.detections import NOTHING, DetectionsError, ImageDetections, image_key
+from retinaface_tf.evaluation.detections import NOTHING, ImageDetections, image_key
 
 SUBSETS = ("easy", "medium", "hard")
 NUM_THRESHOLDS = 1000
@@ -85,15 +88,15 @@ class WiderFaceTruth:
                 Images not in it are left out.
 
         Raises:
-            DetectionsError: an image is unknown or has another number of faces.
+            DataError: an image is unknown or has another number of faces.
         """
         for key in boxes:
             if key not in self.images:
-                raise DetectionsError(f"The list of boxes names {key!r}, unknown to the truth.")
+                raise DataError(f"The list of boxes names {key!r}, unknown to the truth.")
         truth = self.restricted_to(boxes)
         for key, old in zip(truth.images, truth.boxes):
             if len(boxes[key]) != len(old):
-                raise DetectionsError(
+                raise DataError(
                     f"The list of boxes has {len(boxes[key])} faces for {key!r}, the truth {len(old)}."
                 )
         return dataclasses.replace(
@@ -105,7 +108,7 @@ def read_ground_truth(folder: Path | str) -> WiderFaceTruth:
     """Read the official `wider_{face,easy,medium,hard}_val.mat`.
 
     Raises:
-        DetectionsError: a file is missing or is not what it should be.
+        DataError: a file is missing or is not what it should be.
     """
     folder = Path(folder)
     face = _load_mat(folder / "wider_face_val.mat")
@@ -116,8 +119,7 @@ def read_ground_truth(folder: Path | str) -> WiderFaceTruth:
             for event, names in zip(events, face["file_list"].ravel())
             for name in names.ravel().tolist()
         ]
-        boxes = [np.asarray(b, np.float64).reshape(-1, 4) for b in _cells(face, "face_bbx_list")]
-        corners = tuple(np.hstack([b[:, :2], b[:, :2] + b[:, 2:]]) for b in boxes)
+        boxes = tuple(corners_from_xywh(b, np.float64) for b in _cells(face, "face_bbx_list"))
         attributes = {
             name: tuple(np.asarray(v, np.int64).ravel() for v in _cells(face, f"{name}_label_list"))
             for name in ATTRIBUTES
@@ -132,45 +134,25 @@ def read_ground_truth(folder: Path | str) -> WiderFaceTruth:
                 masks.append(mask)
             subsets[subset] = tuple(masks)
     except (KeyError, IndexError, ValueError) as error:
-        raise DetectionsError(
+        raise DataError(
             f"The .mat files in {folder} do not have the layout of WIDER FACE's ground truth: {error}."
         ) from None
-    return WiderFaceTruth(tuple(images), corners, subsets, attributes)
+    return WiderFaceTruth(tuple(images), boxes, subsets, attributes)
 
 
 def read_box_list(file: Path | str, known: Iterable[str]) -> dict[str, np.ndarray]:
-    """Read a `wider_face_*_bbx_gt.txt`: name, number of faces, lines `x y w h ...`.
-
-    Returns:
-        image key -> float64 [M, 4] x1, y1, x2, y2.
+    """The boxes of a `wider_face_*_bbx_gt.txt`: image key -> float64 [M, 4] x1, y1, x2, y2.
 
     Raises:
-        DetectionsError: with file and line.
+        DataError: an image is not one of `known`, or a line is not what should stand there.
     """
-    file, known = Path(file), set(known)
-    lines = file.read_text(encoding="utf-8").splitlines()
-    boxes, at = {}, 0
-    try:
-        while at < len(lines):
-            if not lines[at].strip():
-                at += 1
-                continue
-            key = image_key(lines[at].strip(), known)
-            if key is None:
-                raise DetectionsError(f"{file} line {at + 1}: unknown image {lines[at].strip()!r}.")
-            count = int(lines[at + 1])
-            # An image without faces still has one line, of zeros.
-            rows = [
-                [float(v) for v in row.split()[:4]]
-                for row in lines[at + 2 : at + 2 + max(count, 1)]
-            ]
-            table = np.array(rows[:count], np.float64).reshape(-1, 4)
-            boxes[key] = np.hstack([table[:, :2], table[:, :2] + table[:, 2:]])
-            at += 2 + max(count, 1)
-    except (ValueError, IndexError):
-        raise DetectionsError(
-            f"{file} line {at + 1}: the entry that begins here is not name, count, rows `x y w h`."
-        ) from None
+    known = set(known)
+    boxes = {}
+    for image in read_face_list(file, 4):
+        key = image_key(image.name, known)
+        if key is None:
+            raise DataError(f"{file} line {image.lines[0]}: unknown image {image.name!r}.")
+        boxes[key] = corners_from_xywh(image.columns(0, 4), np.float64)
     return boxes
 
 
@@ -299,11 +281,11 @@ def evaluate_widerface(
             missing has none, so its faces are missed.
 
     Raises:
-        DetectionsError: detections for an image the truth does not have.
+        DataError: detections for an image the truth does not have.
     """
     unknown = set(detections) - set(truth.images)
     if unknown:
-        raise DetectionsError(
+        raise DataError(
             f"Detections for {min(unknown)!r}, which is not an image of the ground truth."
         )
     per_image, heights = [], []
@@ -350,11 +332,11 @@ def _load_mat(file: Path) -> dict:
     from scipy.io import loadmat
 
     if not file.is_file():
-        raise DetectionsError(
+        raise DataError(
             f"{file} is missing; --gt takes the folder with WIDER FACE's four .mat files "
             "(wider_face_val, wider_easy_val, wider_medium_val, wider_hard_val)."
         )
     try:
         return loadmat(file)
     except Exception as error:
-        raise DetectionsError(f"{file} is not a readable .mat file: {error}.") from None
+        raise DataError(f"{file} is not a readable .mat file: {error}.") from None

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from retinaface_tf.faces.json_lines import face_entry
 from retinaface_tf.geometry.similarity import estimate_similarity
 
 LANDMARK_NAMES = ("left_eye", "right_eye", "nose", "left_mouth_corner", "right_mouth_corner")
@@ -49,16 +50,11 @@ class Face:
 
         With a mesh also "pose" [yaw, pitch, roll] in degrees and "vertices" [[x, y, z] xV].
         """
-        return {
-            "box": [round(float(v), 2) for v in self.box],
-            "score": round(float(self.score), 5),
-            "landmarks": [[round(float(v), 2) for v in point] for point in self.landmarks],
-            **({} if self.vertices is None else self._dense_dict()),
-        }
-
-    def _dense_dict(self) -> dict[str, Any]:
-        vertices = [[round(float(v), 2) for v in vertex] for vertex in self.vertices]
-        return {"pose": [round(v, 2) for v in self.pose], "vertices": vertices}
+        entry = face_entry(self.box, self.score, self.landmarks)
+        if self.vertices is not None:
+            entry["pose"] = [round(v, 2) for v in self.pose]
+            entry["vertices"] = [[round(float(v), 2) for v in vertex] for vertex in self.vertices]
+        return entry
 
     @property
     def pose(self) -> tuple[float, float, float] | None:

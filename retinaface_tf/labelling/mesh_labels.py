@@ -18,8 +18,8 @@ from retinaface_tf.data.readers.mesh_labels import (
     ARRAYS,
     MeshLabelConfig,
     MeshLabels,
-    key_of,
     disagreement,
+    key_of,
 )
 from retinaface_tf.errors import DataError, ImageError
 from retinaface_tf.inference.detector import RetinaFace

@@ -7,7 +7,7 @@ are neither learnt nor blamed, low ones are dropped.
 
 A folder of labels:
     members/NAME/FOLDER.jsonl   what a member found; kept, so that members can be added
-    labels.jsonl                the result, see `data.json_labels`
+    labels.jsonl                the result, see `faces.json_lines`
     excluded.tsv                photos left out: the photo they repeat, or why they cannot be read
     config.json                 settings
 """
@@ -23,12 +23,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from retinaface_tf.data.readers.json_labels import json_label_line
 from retinaface_tf.errors import ConfigError, DataError
+from retinaface_tf.faces.json_lines import FaceLine, face_line, read_face_lines
 from retinaface_tf.geometry.box_voting import overlapping_groups
 from retinaface_tf.util.files import write_whole
 
 if TYPE_CHECKING:
+    from retinaface_tf.evaluation.detections import ImageDetections
     from retinaface_tf.inference.detector import Detector
 
 
@@ -56,20 +57,6 @@ class AgreementConfig:
             )
 
 
-class Opinion(NamedTuple):
-    """What one member found in one photo.
-
-    Attributes:
-        boxes: float [N, 4] corners in pixels.
-        scores: float [N], falling.
-        landmarks: float [N, 5, 2].
-    """
-
-    boxes: np.ndarray
-    scores: np.ndarray
-    landmarks: np.ndarray
-
-
 class PseudoLabels(NamedTuple):
     """Labels of one photo, best first.
 
@@ -86,25 +73,27 @@ class PseudoLabels(NamedTuple):
     ignored: np.ndarray
 
 
-def agree(opinions: Sequence[Opinion], config: AgreementConfig) -> PseudoLabels:
+def agree(
+    predictions: Sequence[ImageDetections | FaceLine], config: AgreementConfig
+) -> PseudoLabels:
     """Joins what the members found in one photo.
 
     The best detection left makes a group with all that overlap it; a member's vote in it is its
     best one there. Box and points are the means of the votes with their scores as weights.
 
     Args:
-        opinions: one a member, with no detections where it found none.
+        predictions: the detections of each member, perhaps none; the best first.
         config: thresholds.
     """
-    member = np.concatenate([np.full(len(o.scores), m) for m, o in enumerate(opinions)])
-    boxes = np.concatenate([np.reshape(o.boxes, (-1, 4)) for o in opinions]).astype(float)
-    scores = np.concatenate([o.scores for o in opinions]).astype(float)
-    points = np.concatenate([np.reshape(o.landmarks, (-1, 5, 2)) for o in opinions]).astype(float)
+    member = np.concatenate([np.full(len(p.scores), m) for m, p in enumerate(predictions)])
+    boxes = np.concatenate([p.boxes for p in predictions])
+    scores = np.concatenate([p.scores for p in predictions])
+    points = np.concatenate([p.landmarks for p in predictions])
     rows = []
     for group in overlapping_groups(boxes, scores, config.iou):
         # In falling order of score, so the first of each member is its best.
         votes = group[np.unique(member[group], return_index=True)[1]]
-        mean = scores[votes].sum() / len(opinions)
+        mean = scores[votes].sum() / len(predictions)
         if mean >= config.ignore:
             weights = scores[votes]
             box = np.average(boxes[votes], axis=0, weights=weights)
@@ -197,14 +186,13 @@ def label_photos(
             file = out / "members" / member.name / f"{folder}.jsonl"
             found.append(_search(member, names, left, file, batch_size, advance, report))
         for name in names:
-            entries = [answers[_key(name)] for answers in found]
-            failure = next((e["error"] for e in entries if "error" in e), None)
+            predictions = [of_member[_key(name)] for of_member in found]
+            failure = next((p.error for p in predictions if p.error is not None), None)
             if failure is not None:
                 bad[name] = failure
                 continue
-            labels = agree([_opinion(entry) for entry in entries], config)
-            size = entries[0]["height"], entries[0]["width"]
-            lines.append(json_label_line(name, size, *labels))
+            labels = agree(predictions, config)
+            lines.append(face_line(name, predictions[0].size, *labels))
             learnt = ~labels.ignored
             pointed = np.isfinite(labels.landmarks).all(axis=(1, 2)) & learnt
             total += (learnt.sum(), labels.ignored.sum(), pointed.sum())
@@ -231,7 +219,7 @@ def _key(name: str) -> str:
     return Path(name).with_suffix("").as_posix()
 
 
-def _search(member, names, photos, file, batch_size, advance, report) -> dict[str, dict]:
+def _search(member, names, photos, file, batch_size, advance, report) -> dict[str, FaceLine]:
     from retinaface_tf.evaluation.runner import run_detector
 
     run_detector(
@@ -243,14 +231,4 @@ def _search(member, names, photos, file, batch_size, advance, report) -> dict[st
         advance=advance,
         report=report,
     )
-    entries = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-    return {entry["image"]: entry for entry in entries}
-
-
-def _opinion(entry: dict) -> Opinion:
-    faces = entry["faces"]
-    return Opinion(
-        np.array([face["box"] for face in faces], float).reshape(-1, 4),
-        np.array([face["score"] for face in faces], float),
-        np.array([face["landmarks"] for face in faces], float).reshape(-1, 5, 2),
-    )
+    return {line.image: line for line in read_face_lines(file)}

@@ -9,19 +9,12 @@ from pathlib import Path
 from typing import TextIO
 
 from retinaface_tf.errors import ConfigError, DataError
-from retinaface_tf.training.config import TrainingConfig, apply_overrides, read_values
+from retinaface_tf.training.config import KINDS, TrainingConfig, apply_overrides, read_values
 
 CONFIGS = Path(__file__).resolve().parent / "configs"
 # What is run when nothing is said, by the kind of data.
-DEFAULTS = {
-    "synthetic": "synthetic",
-    "wider": "wider_mobilenet025",
-    "retinaface": "wider_mobilenet025",
-    "fddb": "fddb_finetune",
-    "coco": "wider_mobilenet025",
-    "records": "wider_mobilenet025",
-    "mesh-labels": "mesh_labels",
-}
+DEFAULT = "wider_mobilenet025"
+DEFAULTS = {"synthetic": "synthetic", "fddb": "fddb_finetune", "mesh-labels": "mesh_labels"}
 
 
 def resolve_config(
@@ -38,9 +31,9 @@ def resolve_config(
     Raises:
         ConfigError: there is no such configuration, or a name or value is wrong.
     """
-    if data is not None and data not in DEFAULTS:
-        raise ConfigError(f"--data {data!r} must be one of {', '.join(DEFAULTS)}.")
-    values = read_values(find_config(name or DEFAULTS[data or "synthetic"]))
+    if data is not None and data not in KINDS:
+        raise ConfigError(f"--data {data!r} must be one of {', '.join(KINDS)}.")
+    values = read_values(find_config(name or DEFAULTS.get(data or "synthetic", DEFAULT)))
     options = {
         "data.kind": data,
         "data.root": str(root) if root else None,

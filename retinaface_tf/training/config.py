@@ -13,6 +13,7 @@ from typing import Any
 
 from retinaface_tf.config import DenseConfig, RetinaFaceConfig
 from retinaface_tf.data.augment import AugmentConfig
+from retinaface_tf.data.readers.registry import READERS
 from retinaface_tf.data.synthetic.scene import SyntheticConfig
 from retinaface_tf.data.targets import MatchConfig
 from retinaface_tf.errors import ConfigError
@@ -23,16 +24,8 @@ from retinaface_tf.training.schedule import ScheduleConfig
 
 # float64 is for tests: there, runs that should agree do so to many digits.
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16", "float64")
-KINDS = (
-    "synthetic",
-    "wider",
-    "retinaface",
-    "fddb",
-    "coco",
-    "json",
-    "records",
-    "mesh-labels",
-)
+# Those that are not a label file alone, and every format of label files.
+KINDS = tuple(dict.fromkeys(("synthetic", "records", "fddb", "mesh-labels", *READERS)))
 
 
 @dataclass(frozen=True, kw_only=True)

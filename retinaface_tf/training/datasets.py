@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,12 +10,9 @@ import numpy as np
 
 from retinaface_tf.data.check import CheckResult, check_images
 from retinaface_tf.data.readers.annotation import AnnotatedImage
-from retinaface_tf.data.readers.coco import read_coco
 from retinaface_tf.data.readers.fddb import read_fddb_boxes, read_fddb_ellipses, read_fold_names
-from retinaface_tf.data.readers.json_labels import read_json_labels
 from retinaface_tf.data.readers.mesh_labels import MeshLabelConfig, join_meshes, read_mesh_labels
-from retinaface_tf.data.readers.retinaface_labels import read_retinaface_labels
-from retinaface_tf.data.readers.widerface import read_widerface
+from retinaface_tf.data.readers.registry import READERS
 from retinaface_tf.data.records import RecordSource, read_record_images
 from retinaface_tf.data.sources import ImageSource, LabelledSource
 from retinaface_tf.data.synthetic.scene import draw_images
@@ -154,14 +150,6 @@ def _thin(images: list[AnnotatedImage], limit: int) -> list[AnnotatedImage]:
     return [images[i * len(images) // limit] for i in range(limit)]
 
 
-READERS: dict[str, Callable[[Path, Path], list[AnnotatedImage]]] = {
-    "wider": read_widerface,
-    "retinaface": read_retinaface_labels,
-    "coco": read_coco,
-    "json": read_json_labels,
-}
-
-
 def _labelled(data: DataConfig) -> tuple[list[AnnotatedImage], list[AnnotatedImage]]:
     reader = READERS[data.kind]
     patterns = {"wider": _WIDER_LABELS, "retinaface": _RETINAFACE_LABELS}.get(data.kind, ())
@@ -172,7 +160,7 @@ def _labelled(data: DataConfig) -> tuple[list[AnnotatedImage], list[AnnotatedIma
     if labels is None or data.max_validation == 0:
         return train, []
     # RetinaFace's own list for the validation images has no landmarks and the same boxes.
-    reader = read_widerface if labels.name.endswith("bbx_gt.txt") else reader
+    reader = READERS["wider"] if labels.name.endswith("bbx_gt.txt") else reader
     return train, reader(labels, _locate(data, "validation_images", _WIDER_IMAGES, "val"))
 
 
@@ -200,18 +188,17 @@ def _fddb(data: DataConfig) -> tuple[list[AnnotatedImage], list[AnnotatedImage]]
     if not data.root:
         raise ConfigError("data.kind='fddb' needs data.root, the folder with FDDB-folds.")
     root = Path(data.root)
-    pictures = Path(data.images) if data.images else root / "originalPics"
+    photos = Path(data.images) if data.images else root / "originalPics"
     folds = read_fold_names(root / "FDDB-folds")
     if not folds:
         raise ConfigError(f"There is no FDDB-fold-01.txt in {root / 'FDDB-folds'}.")
     if data.labels:
-        images = read_fddb_boxes(data.labels, pictures)
+        images = read_fddb_boxes(data.labels, photos)
     else:
-        lists = sorted((root / "FDDB-folds").glob("FDDB-fold-*-ellipseList.txt"))
-        images = [image for path in lists for image in read_fddb_ellipses(path, pictures)]
+        images = read_fddb_ellipses(root / "FDDB-folds", photos)
     parts: tuple[list, list] = ([], [])
     for image in images:
-        fold = folds.get(image.path.relative_to(pictures).with_suffix("").as_posix(), 0)
+        fold = folds.get(image.path.relative_to(photos).with_suffix("").as_posix(), 0)
         parts[fold in data.validation_folds].append(image)
     return parts
 

@@ -44,15 +44,15 @@ def whole_file(
 
 
 def write_whole(
-    path: str | Path, content: bytes, *, error: type[RetinaFaceError] = WeightsError
+    path: str | Path, content: bytes | str, *, error: type[RetinaFaceError] = WeightsError
 ) -> Path:
-    """Writes bytes as `whole_file` does.
+    """Writes bytes, or text as UTF-8, as `whole_file` does.
 
     Raises:
         WeightsError: or `error`: the file cannot be written.
     """
     with whole_file(path, error=error) as partial:
-        partial.write_bytes(content)
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
     return Path(path)
 
 

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 
 from retinaface_tf.evaluation.detections import (
-    DetectionsError,
+    DataError,
     ImageDetections,
     image_key,
-    json_line,
     read_detections,
     read_json_lines,
     read_text_folder,
     read_text_list,
     write_text_folder,
 )
+from retinaface_tf.faces.json_lines import face_line
 
 KNOWN = ("0--Parade/first", "0--Parade/second.part", "1--Sport/third")
 
@@ -62,17 +62,18 @@ def _nothing():
         ("first\n2\n0 0 5 5 0.9\n0 inf 5 5 0.8\n", 4, "not finite"),
         ("first\n2\n0 0 5 5 0.5\n0 0 5 5 0.9\n", 4, "sorted"),
         ("first\n1\n0 0 -5 5 0.9\n", 3, "before it begins"),
-        ("first\n3\n0 0 5 5 0.9\n", 3, "1 of 3"),
-        ("first\n1\n0 0 5 5 0.9\n0 0 5 5 0.8\n", 4, "more lines"),
-        ("first\n2\n0 0 5 5 0.9\n0 0 5 0.8\n", 4, "five numbers"),
-        ("first\n1\n0 0 5 five 0.9\n", 3, "five numbers"),
-        ("first\nmany\n", 2, "number of detections"),
+        ("first\n3\n0 0 5 5 0.9\n", 3, "ends where"),
+        ("first\n1\n0 0 5 5 0.9\n0 0 5 5 0.8\n", 4, "not a file name"),
+        ("first\n2\n0 0 5 5 0.9\n0 0 5 0.8\n", 4, "face of 5 numbers"),
+        ("first\n1\n0 0 5 five 0.9\n", 3, "face of 5 numbers"),
+        ("first\n1\n0 0 5 5 0.9 7\n", 3, "not five"),
+        ("first\nmany\n", 2, "number of faces"),
         ("second\n0\n", 1, "names image 'second'"),
     ],
 )
 def test_what_cannot_be_is_refused_by_file_and_line(tmp_path, text, line, says):
     file = write(tmp_path, text)
-    with pytest.raises(DetectionsError) as error:
+    with pytest.raises(DataError) as error:
         read_text_folder(tmp_path, KNOWN)
     assert str(file) in str(error.value)
     assert f"line {line}" in str(error.value)
@@ -81,21 +82,21 @@ def test_what_cannot_be_is_refused_by_file_and_line(tmp_path, text, line, says):
 
 def test_unknown_images_are_refused(tmp_path):
     file = write(tmp_path, "x\n0\n", "9--Nowhere/x.txt")
-    with pytest.raises(DetectionsError, match="9--Nowhere/x") as error:
+    with pytest.raises(DataError, match="9--Nowhere/x") as error:
         read_text_folder(tmp_path, KNOWN)
     assert f"{file} line 1" in str(error.value)
 
 
 def test_an_empty_folder_is_refused(tmp_path):
-    with pytest.raises(DetectionsError, match="no EVENT/IMAGE"):
+    with pytest.raises(DataError, match="no EVENT/IMAGE"):
         read_detections(tmp_path, KNOWN)
-    with pytest.raises(DetectionsError, match="does not exist"):
+    with pytest.raises(DataError, match="does not exist"):
         read_detections(tmp_path / "missing", KNOWN)
 
 
 def test_json_lines_read_back_with_landmarks(tmp_path):
     lines = [
-        json_line("/photos/0--Parade/first.jpg", example(), 640, 480),
+        face_line("/photos/0--Parade/first.jpg", (480, 640), *example(), example().landmarks),
         json.dumps({"image": "1--Sport/third.jpg", "error": "cannot be read"}),
     ]
     file = write(tmp_path, "\n".join(lines) + "\n", "run.jsonl")
@@ -119,20 +120,20 @@ def test_json_that_cannot_be_is_refused_by_file_and_line(tmp_path, face, says):
     good = {"box": [0, 0, 5, 5], "score": 0.9}
     lines = [{"image": KNOWN[2], "faces": []}, {"image": KNOWN[0], "faces": [good, face]}]
     file = write(tmp_path, "\n".join(map(json.dumps, lines)), "run.jsonl")
-    with pytest.raises(DetectionsError, match=says) as error:
+    with pytest.raises(DataError, match=says) as error:
         read_json_lines(file, KNOWN)
     assert f"{file} line 2" in str(error.value)
 
 
 def test_json_of_unknown_or_repeated_images_is_refused(tmp_path):
     line = json.dumps({"image": KNOWN[0], "faces": []})
-    with pytest.raises(DetectionsError, match=r"line 2: image .* second time"):
+    with pytest.raises(DataError, match=r"line 2: image .* second time"):
         read_json_lines(write(tmp_path, f"{line}\n{line}\n", "a.jsonl"), KNOWN)
-    with pytest.raises(DetectionsError, match=r"line 1: .*elsewhere"):
+    with pytest.raises(DataError, match=r"line 1: .*elsewhere"):
         read_json_lines(
             write(tmp_path, '{"image": "elsewhere.jpg", "faces": []}', "b.jsonl"), KNOWN
         )
-    with pytest.raises(DetectionsError, match="line 2"):
+    with pytest.raises(DataError, match="line 2"):
         read_json_lines(write(tmp_path, f"{line}\nnot json\n", "c.jsonl"), KNOWN)
 
 
@@ -140,7 +141,7 @@ def test_lists_of_many_images_are_read(tmp_path):
     text = "0--Parade/first\n1\n0 0 5 5 0.9\n1--Sport/third\n0\n"
     found = read_text_list(write(tmp_path, text, "all.txt"), KNOWN)
     assert [len(found[k].scores) for k in (KNOWN[0], KNOWN[2])] == [1, 0]
-    with pytest.raises(DetectionsError, match="line 4: the box"):
+    with pytest.raises(DataError, match="line 4: the box"):
         bad = "0--Parade/first\n2\n0 0 5 5 0.9\n0 0 5 -5 0.8\n"
         read_text_list(write(tmp_path, bad, "bad.txt"), KNOWN)
 

@@ -5,8 +5,10 @@ import itertools
 import numpy as np
 import pytest
 
-from retinaface_tf.evaluation.detections import DetectionsError, ImageDetections
-from retinaface_tf.evaluation.fddb import box_ellipse_iou, evaluate_fddb, read_ellipses
+from retinaface_tf.data.readers.fddb import read_ellipses
+from retinaface_tf.errors import DataError
+from retinaface_tf.evaluation.detections import ImageDetections
+from retinaface_tf.evaluation.fddb import box_ellipse_iou, evaluate_fddb
 
 
 def circle(radius, x, y):
@@ -98,13 +100,13 @@ def test_pairing_is_the_best_of_all_pairings(rng):
 
 
 def test_unknown_images_and_broken_lists_are_refused(tmp_path):
-    with pytest.raises(DetectionsError, match="nobody"):
+    with pytest.raises(DataError, match="nobody"):
         evaluate_fddb({}, {"nobody": boxes()})
     file = tmp_path / "FDDB-fold-01-ellipseList.txt"
     file.write_text("img_1\n2\n1 2 3 4 5 1\n")
-    with pytest.raises(DetectionsError, match="line 1"):
+    with pytest.raises(DataError, match="line 3"):
         read_ellipses(tmp_path)
-    with pytest.raises(DetectionsError, match="holds no FDDB"):
+    with pytest.raises(DataError, match="holds no FDDB"):
         read_ellipses(tmp_path / "..")
 
 

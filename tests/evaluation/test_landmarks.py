@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from retinaface_tf.evaluation.detections import DetectionsError
+from retinaface_tf.errors import DataError
 from retinaface_tf.evaluation.landmark_files import read_landmark_truth
 from retinaface_tf.evaluation.landmarks import (
     box_size,
@@ -74,18 +74,18 @@ def test_json_and_lists_are_read_and_refused_by_line(tmp_path):
     face = {"box": [0, 0, 9, 9], "landmarks": FACE.tolist()}
     file = tmp_path / "truth.jsonl"
     file.write_text(json.dumps({"image": "a.jpg", "faces": [face]}) + "\n{}\n")
-    with pytest.raises(DetectionsError, match="line 2"):
+    with pytest.raises(DataError, match="line 2"):
         read_landmark_truth(file)
     file.write_text(json.dumps({"image": "a.jpg", "faces": [face]}))
     (image,) = read_landmark_truth(file)
-    np.testing.assert_array_equal(image.points[0], FACE)
+    np.testing.assert_array_equal(image.landmarks[0], FACE)
     points = tmp_path / "list.txt"
     points.write_text("a.jpg 1 2 3\n")
-    with pytest.raises(DetectionsError, match="line 1"):
+    with pytest.raises(DataError, match="line 1"):
         read_landmark_truth(points)
-    with pytest.raises(DetectionsError, match="neither"):
+    with pytest.raises(DataError, match="neither"):
         read_landmark_truth(tmp_path)
-    with pytest.raises(DetectionsError, match="does not exist"):
+    with pytest.raises(DataError, match="does not exist"):
         read_landmark_truth(tmp_path / "none.xml")
 
 
@@ -99,8 +99,8 @@ def test_json_and_lists_are_read_and_refused_by_line(tmp_path):
 )
 def test_real_sets_name_their_points_in_the_librarys_order(data, path, faces):
     images = read_landmark_truth(data / path)
-    points = np.concatenate([i.points for i in images])
+    points = np.concatenate([i.landmarks for i in images])
     assert faces is None or len(points) == faces
     assert len(points) > 2
-    assert all(i.image.is_file() for i in images)
+    assert all(i.path.is_file() for i in images)
     assert mirrored_share(points) < 0.02

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from retinaface_tf.errors import ConfigError
+from retinaface_tf.errors import ConfigError, DataError
 from retinaface_tf.evaluation.compare import compare
 from retinaface_tf.evaluation.crops import Crop, worst_false_alarms, worst_misses
-from retinaface_tf.evaluation.detections import DetectionsError, ImageDetections
+from retinaface_tf.evaluation.detections import ImageDetections
 from retinaface_tf.evaluation.fddb import evaluate_fddb
 from retinaface_tf.evaluation.landmarks import landmark_errors
 from retinaface_tf.evaluation.report import Gallery, write_report
@@ -129,7 +129,7 @@ def test_results_are_read_back_and_others_refused(tmp_path, runs):
     assert read_json(tmp_path / "a.json") == runs[0]
     for text in ("{}", "no json", '{"format": 99, "kind": "widerface"}'):
         (tmp_path / "b.json").write_text(text)
-        with pytest.raises(DetectionsError, match=r"b\.json"):
+        with pytest.raises(DataError, match=r"b\.json"):
             read_json(tmp_path / "b.json")
 
 

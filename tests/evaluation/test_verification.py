@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from retinaface_tf.errors import WeightsError
-from retinaface_tf.evaluation.detections import DetectionsError
+from retinaface_tf.errors import DataError, WeightsError
 from retinaface_tf.evaluation.embedder import EmbedderInput, open_embedder
 from retinaface_tf.evaluation.verification import (
     best_threshold,
@@ -103,7 +102,7 @@ def test_lfw_lists_and_csv_are_read(tmp_path):
 def test_broken_lists_are_refused_by_line(tmp_path, text, line):
     file = tmp_path / "pairs.txt"
     file.write_text(text)
-    with pytest.raises(DetectionsError, match=f"line {line}"):
+    with pytest.raises(DataError, match=f"line {line}"):
         read_pairs(file)
 
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from retinaface_tf.evaluation.detections import DetectionsError, ImageDetections
+from retinaface_tf.errors import DataError
+from retinaface_tf.evaluation.detections import ImageDetections
 from retinaface_tf.evaluation.widerface import (
     SUBSETS,
     WiderFaceTruth,
@@ -105,7 +106,7 @@ def test_scores_are_normalised_over_the_whole_set():
 
 
 def test_unknown_images_are_refused():
-    with pytest.raises(DetectionsError, match="nobody"):
+    with pytest.raises(DataError, match="nobody"):
         evaluate_widerface(truth_of([A]), {"nobody": found_in([(A, 1)])["0--event/0"]})
 
 
@@ -239,7 +240,7 @@ def test_truth_with_boxes_of_resized_images_keeps_its_lists():
     small = truth.with_boxes({"0--event/0": np.array([A, B]) / 2})
     assert small.images == ("0--event/0",)
     assert small.subsets["easy"][0].tolist() == [True, False]
-    with pytest.raises(DetectionsError, match="1 faces"):
+    with pytest.raises(DataError, match="1 faces"):
         truth.with_boxes({"0--event/0": np.array([A])})
 
 
@@ -268,8 +269,8 @@ def test_the_truth_detected_is_perfect(data):
 
 
 def test_a_folder_without_ground_truth_is_named(tmp_path):
-    with pytest.raises(DetectionsError, match=r"wider_face_val\.mat is missing"):
+    with pytest.raises(DataError, match=r"wider_face_val\.mat is missing"):
         read_ground_truth(tmp_path)
     (tmp_path / "wider_face_val.mat").write_bytes(b"not a mat")
-    with pytest.raises(DetectionsError, match="not a readable"):
+    with pytest.raises(DataError, match="not a readable"):
         read_ground_truth(tmp_path)

@@ -11,13 +11,13 @@ import pytest
 from retinaface_tf.data.readers.annotation import AnnotatedImage
 from retinaface_tf.data.readers.json_labels import read_json_labels
 from retinaface_tf.errors import ConfigError, DataError
+from retinaface_tf.evaluation.detections import ImageDetections
 from retinaface_tf.faces.faces import Faces
 from retinaface_tf.labelling.label_agreement import compare_labels
 from retinaface_tf.labelling.label_sheet import draw_label_sheet
 from retinaface_tf.labelling.pseudo_labels import (
     AgreementConfig,
     Member,
-    Opinion,
     agree,
     label_photos,
 )
@@ -25,21 +25,21 @@ from retinaface_tf.labelling.pseudo_labels import (
 FIVE = np.array([[2, 3], [7, 3], [5, 5], [3, 8], [7, 8]], float)
 
 
-def opinion(*found):
+def found_faces(*found):
     """(left, top, side, score[, shift of the points]) each -> what a member found."""
     boxes = [[x, y, x + side, y + side] for x, y, side, *_ in found]
     points = [
         FIVE * side / 10 + [x, y] + (rest[0] if rest else 0) for x, y, side, _, *rest in found
     ]
     scores = np.array([row[3] for row in found], float)
-    return Opinion(
+    return ImageDetections(
         np.array(boxes, float).reshape(-1, 4), scores, np.array(points, float).reshape(-1, 5, 2)
     )
 
 
 def test_members_means_decide_what_is_learnt_ignored_and_dropped():
-    first = opinion((0, 0, 40, 0.9), (100, 0, 40, 0.8), (200, 0, 40, 0.4))
-    second = opinion((3, 0, 40, 0.7), (300, 0, 40, 0.7))
+    first = found_faces((0, 0, 40, 0.9), (100, 0, 40, 0.8), (200, 0, 40, 0.4))
+    second = found_faces((3, 0, 40, 0.7), (300, 0, 40, 0.7))
     labels = agree([first, second], AgreementConfig(accept=0.7, ignore=0.3))
     # Both see the first: (0.9 + 0.7) / 2. One alone sees the others: half its score.
     np.testing.assert_allclose(labels.scores, [0.8, 0.4, 0.35])
@@ -50,22 +50,22 @@ def test_members_means_decide_what_is_learnt_ignored_and_dropped():
 
 
 def test_a_member_has_one_vote_a_face_its_best():
-    twice = opinion((0, 0, 40, 0.9), (4, 0, 40, 0.5))
-    labels = agree([twice, opinion((0, 0, 40, 0.7))], AgreementConfig())
+    twice = found_faces((0, 0, 40, 0.9), (4, 0, 40, 0.5))
+    labels = agree([twice, found_faces((0, 0, 40, 0.7))], AgreementConfig())
     np.testing.assert_allclose(labels.scores, [0.8])
     np.testing.assert_allclose(labels.boxes, [[0, 0, 40, 40]])
 
 
 def test_points_that_members_put_elsewhere_are_unlabelled():
-    first = opinion((0, 0, 40, 0.9), (100, 0, 40, 0.9))
-    near = opinion((0, 0, 40, 0.9, 3.5), (100, 0, 40, 0.9, 2.0))
+    first = found_faces((0, 0, 40, 0.9), (100, 0, 40, 0.9))
+    near = found_faces((0, 0, 40, 0.9, 3.5), (100, 0, 40, 0.9, 2.0))
     labels = agree([first, near], AgreementConfig(point_distance=0.1))
     # Shifted by (3.5, 3.5) and (2, 2): 4.95 and 2.83 pixels of a face of 40, allowed are 4.
     assert np.isfinite(labels.landmarks).all(axis=(1, 2)).tolist() == [False, True]
 
 
 def test_nobody_found_anything():
-    labels = agree([opinion(), opinion()], AgreementConfig())
+    labels = agree([found_faces(), found_faces()], AgreementConfig())
     assert [len(values) for values in labels] == [0, 0, 0, 0]
     with pytest.raises(ConfigError, match="rise"):
         AgreementConfig(accept=0.3, ignore=0.6)
@@ -196,7 +196,7 @@ def test_a_photo_without_a_face_teaches_background(tmp_path):
 )
 def test_a_broken_line_of_labels_is_named(tmp_path, text):
     (tmp_path / "l.jsonl").write_text('{"image": "a.jpg", "error": "gone"}\n' + text + "\n")
-    with pytest.raises(DataError, match="Line 2"):
+    with pytest.raises(DataError, match="line 2"):
         read_json_labels(tmp_path / "l.jsonl", tmp_path)
 
 

@@ -94,7 +94,7 @@ def common_vertices(images) -> int:
     return max(counts, default=0)
 
 
-def corners_from_xywh(boxes) -> np.ndarray:
-    """[N, 4] x, y, width, height of the left top corner and size -> float32 [N, 4] corners."""
-    boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
+def corners_from_xywh(boxes, dtype=np.float32) -> np.ndarray:
+    """[N, 4] x, y, width, height of the left top corner and size -> [N, 4] corners."""
+    boxes = np.asarray(boxes, dtype).reshape(-1, 4)
     return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)

@@ -7,22 +7,46 @@ from pathlib import Path
 import numpy as np
 
 from retinaface_tf.data.readers.annotation import AnnotatedImage, corners_from_xywh
-from retinaface_tf.data.readers.label_lines import LabelLines
+from retinaface_tf.data.readers.face_lists import read_face_list
+from retinaface_tf.errors import DataError
+
+
+def read_ellipses(lists: Path | str) -> dict[str, np.ndarray]:
+    """The ellipses of `FDDB-fold-NN-ellipseList.txt`.
+
+    Args:
+        lists: one list, or the folder of the ten.
+
+    Returns:
+        image name without ending (`2002/08/11/big/img_591`) -> float64 [M, 5] major radius, minor
+        radius, angle of the major axis to the x axis in radians, centre x, centre y; pixels.
+
+    Raises:
+        DataError: there is no list, or a line is not what should stand there.
+    """
+    lists = Path(lists)
+    files = sorted(lists.glob("*ellipseList.txt")) if lists.is_dir() else [lists]
+    if not files:
+        raise DataError(f"{lists} holds no FDDB-fold-XX-ellipseList.txt.")
+    return {image.name: image.columns(0, 5) for file in files for image in read_face_list(file, 5)}
 
 
 def read_fddb_ellipses(labels: Path | str, images: Path | str) -> list[AnnotatedImage]:
-    """Images of a `FDDB-fold-NN-ellipseList.txt`; each box just holds its ellipse.
+    """Images of `FDDB-fold-NN-ellipseList.txt`; each box just holds its ellipse.
 
     The ellipses go up to the crown, so these boxes are taller than WIDER FACE's.
 
     Args:
-        labels: the list.
+        labels: one list, or the folder of the ten.
         images: folder `originalPics`; ".jpg" is added to the names.
 
     Raises:
         DataError: the file cannot be read, or a line is not what should stand there.
     """
-    return _read(labels, images, ".jpg", 5, ellipse_boxes)
+    return [
+        AnnotatedImage(Path(images) / f"{name}.jpg", ellipse_boxes(ellipses))
+        for name, ellipses in read_ellipses(labels).items()
+    ]
 
 
 def read_fddb_boxes(labels: Path | str, images: Path | str) -> list[AnnotatedImage]:
@@ -35,11 +59,14 @@ def read_fddb_boxes(labels: Path | str, images: Path | str) -> list[AnnotatedIma
     Raises:
         DataError: the file cannot be read, or a line is not what should stand there.
     """
-    return _read(labels, images, "", 4, corners_from_xywh)
+    return [
+        AnnotatedImage(Path(images) / image.name, corners_from_xywh(image.columns(0, 4)))
+        for image in read_face_list(labels, 4)
+    ]
 
 
 def ellipse_boxes(ellipses) -> np.ndarray:
-    """[N, 5] major radius, minor radius, angle of the major axis in radians, cx, cy -> corners."""
+    """[N, 5] of `read_ellipses` -> float32 [N, 4] corners of the boxes that just hold them."""
     major, minor, angle, x, y = np.asarray(ellipses, np.float64).reshape(-1, 5).T
     half_width = np.hypot(major * np.cos(angle), minor * np.sin(angle))
     half_height = np.hypot(major * np.sin(angle), minor * np.cos(angle))
@@ -53,12 +80,3 @@ def read_fold_names(folds: Path | str) -> dict[str, int]:
     for path in sorted(Path(folds).glob("FDDB-fold-[0-9][0-9].txt")):
         names.update(dict.fromkeys(path.read_text().split(), int(path.stem[-2:])))
     return names
-
-
-def _read(labels, images, ending: str, columns: int, to_boxes) -> list[AnnotatedImage]:
-    lines, images, result = LabelLines(labels), Path(images), []
-    while lines:
-        name = lines.take("a file name")
-        faces = [lines.take_numbers(columns)[:columns] for _ in range(lines.take_count())]
-        result.append(AnnotatedImage(images / (name + ending), to_boxes(faces)))
-    return result

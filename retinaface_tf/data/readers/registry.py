@@ -1,27 +1,43 @@
-"""Label formats by name."""
+"""The label formats by name: a new format is one function and one entry of `READERS`."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
+from retinaface_tf.data.readers.annotation import AnnotatedImage
+from retinaface_tf.data.readers.coco import read_coco
+from retinaface_tf.data.readers.fddb import read_fddb_boxes, read_fddb_ellipses
+from retinaface_tf.data.readers.json_labels import read_json_labels
+from retinaface_tf.data.readers.retinaface_labels import read_retinaface_labels
+from retinaface_tf.data.readers.widerface import read_widerface
+from retinaface_tf.errors import ConfigError
 
-def read_labels(kind: str, labels: Path, images: Path):
-    """Images and labels of a file of the named layout."""
-    from retinaface_tf.data.readers.coco import read_coco
-    from retinaface_tf.data.readers.fddb import read_fddb_boxes, read_fddb_ellipses
-    from retinaface_tf.data.readers.json_labels import read_json_labels
-    from retinaface_tf.data.readers.retinaface_labels import read_retinaface_labels
-    from retinaface_tf.data.readers.widerface import read_widerface
-    from retinaface_tf.errors import ConfigError
+# A reader takes the label file and the folder its image names are relative to.
+READERS: dict[str, Callable[[Path, Path], list[AnnotatedImage]]] = {
+    "wider": read_widerface,
+    "retinaface": read_retinaface_labels,
+    "fddb": read_fddb_ellipses,
+    "fddb-boxes": read_fddb_boxes,
+    "coco": read_coco,
+    "json": read_json_labels,
+}
 
-    readers = {
-        "wider": read_widerface,
-        "retinaface": read_retinaface_labels,
-        "fddb": read_fddb_ellipses,
-        "fddb-boxes": read_fddb_boxes,
-        "coco": read_coco,
-        "json": read_json_labels,
-    }
-    if kind not in readers:
-        raise ConfigError(f"{kind!r} is not a layout of labels; choose {', '.join(readers)}.")
-    return readers[kind](labels, images)
+
+def read_labels(format: str, labels: Path, images: Path) -> list[AnnotatedImage]:
+    """Images and labels of a file.
+
+    Args:
+        format: a name in `READERS`.
+        labels: the file.
+        images: folder the names in it are relative to.
+
+    Raises:
+        ConfigError: there is no such format.
+        DataError: the file cannot be read, or is not of that format.
+    """
+    if format not in READERS:
+        raise ConfigError(
+            f"{format!r} is not a format of labels; choose one of {', '.join(READERS)}."
+        )
+    return READERS[format](labels, images)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from retinaface_tf.data.readers.annotation import AnnotatedImage, corners_from_xywh
-from retinaface_tf.data.readers.label_lines import LabelLines
+from retinaface_tf.util.text_lines import TextLines
 
 
 def read_retinaface_labels(labels: Path | str, images: Path | str) -> list[AnnotatedImage]:
@@ -24,16 +24,16 @@ def read_retinaface_labels(labels: Path | str, images: Path | str) -> list[Annot
     Raises:
         DataError: the file cannot be read, or a line is not what should stand there.
     """
-    lines, images, result = LabelLines(labels), Path(images), []
+    lines, images, result = TextLines(labels), Path(images), []
     while lines:
         header = lines.take("a line '# file name'")
         if not header.startswith("#"):
-            raise lines.complaint(f"says {header[:60]!r} instead of '# file name'")
+            raise lines.error(f"{header[:60]!r} is not '# file name'")
         boxes, landmarks = [], []
         while lines and not lines.peek().startswith("#"):
             numbers = lines.take_numbers(4)
             if 4 < len(numbers) < 19:
-                raise lines.complaint(f"has {len(numbers)} numbers; a face has 4 or at least 19")
+                raise lines.error(f"{len(numbers)} numbers; a face has 4 or at least 19")
             boxes.append(numbers[:4])
             landmarks.append(_points(numbers[4:19]))
         result.append(

@@ -41,7 +41,7 @@ def test_wider_image_without_faces(tmp_path, filling):
 
 @pytest.mark.parametrize(
     "text, place",
-    [("a.jpg\nmany\n", "Line 2"), ("a.jpg\n2\n1 2 3 4\nb.jpg\n", "Line 4"), ("a.jpg\n", "ends")],
+    [("a.jpg\nmany\n", "line 2"), ("a.jpg\n2\n1 2 3 4\nb.jpg\n", "line 4"), ("a.jpg\n", "ends")],
 )
 def test_a_broken_list_is_named_with_its_line(tmp_path, text, place):
     (tmp_path / "list.txt").write_text(text)

@@ -1,4 +1,4 @@
-"""Lines of a label file with their numbers, so that every complaint can name its place."""
+"""Lines of a text file with their numbers, so that every error names its place."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ from pathlib import Path
 from retinaface_tf.errors import DataError
 
 
-class LabelLines:
+class TextLines:
     """Reads a text file line by line; empty lines are skipped.
+
+    Attributes:
+        path: of the file.
+        number: of the line taken last, from 1.
 
     Raises:
         DataError: the file cannot be read.
@@ -19,16 +23,17 @@ class LabelLines:
         try:
             text = self.path.read_text(encoding="utf-8", errors="replace")
         except OSError as error:
-            raise DataError(f"Cannot read label file {self.path}: {error.strerror}.") from error
-        self._lines = [
-            (number, line.strip())
-            for number, line in enumerate(text.splitlines(), start=1)
-            if line.strip()
-        ]
+            raise DataError(f"Cannot read {self.path}: {error.strerror}.") from error
+        lines = enumerate(text.splitlines(), start=1)
+        self._lines = [(number, line.strip()) for number, line in lines if line.strip()]
         self._place = 0
 
     def __bool__(self) -> bool:
         return self._place < len(self._lines)
+
+    @property
+    def number(self) -> int:
+        return self._lines[self._place - 1][0] if self._place else 0
 
     def peek(self) -> str:
         """The next line, "" at the end."""
@@ -41,7 +46,7 @@ class LabelLines:
             DataError: there is none.
         """
         if not self:
-            raise DataError(f"Label file {self.path} ends where {what} should follow.")
+            raise self.error(f"the file ends where {what} should follow")
         self._place += 1
         return self._lines[self._place - 1][1]
 
@@ -49,7 +54,7 @@ class LabelLines:
         """The next line as a number of faces."""
         line = self.take("a number of faces")
         if not line.isdigit():
-            raise self.complaint(f"says {line!r} instead of a number of faces")
+            raise self.error(f"{line[:60]!r} is not a number of faces")
         return int(line)
 
     def take_numbers(self, least: int) -> list[float]:
@@ -57,12 +62,12 @@ class LabelLines:
         line = self.take(f"a face of {least} numbers")
         numbers = parse_numbers(line)
         if numbers is None or len(numbers) < least:
-            raise self.complaint(f"says {line[:60]!r} instead of a face of {least} numbers")
+            raise self.error(f"{line[:60]!r} is not a face of {least} numbers")
         return numbers
 
-    def complaint(self, text: str) -> DataError:
+    def error(self, text: str) -> DataError:
         """An error about the line taken last."""
-        return DataError(f"Line {self._lines[self._place - 1][0]} of {self.path} {text}.")
+        return DataError(f"{self.path} line {self.number}: {text}.")
 
 
 def parse_numbers(line: str) -> list[float] | None:

@@ -1,0 +1,149 @@
+"""Faces as JSON lines, an image a line: results of `detect --json`, detections that are evaluated, labels.
+
+    {"image": "folder/name.jpg", "width": W, "height": H, "faces": [{"box": [x1, y1, x2, y2],
+     "score": s, "landmarks": [[x, y] x5], "ignored": true}]}
+
+Pixels are those of the upright image. Only "image", "faces" and "box" are needed to read a line. An
+image that could not be read has "error" in place of the faces.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from retinaface_tf.errors import DataError
+from retinaface_tf.util.text_lines import TextLines
+
+
+class Digits(NamedTuple):
+    """Decimal places of pixels and of scores."""
+
+    pixels: int
+    score: int
+
+
+# Finer than any detector is right.
+SHORT = Digits(2, 5)
+# For curves over scores: rounding to fewer digits would make different scores equal.
+EXACT = Digits(3, 7)
+
+
+@dataclass(frozen=True, eq=False)
+class FaceLine:
+    """One line.
+
+    Attributes:
+        image: its name, as written.
+        size: (height, width) in pixels, None where the line does not say.
+        boxes: float64 [N, 4] corners x1, y1, x2, y2 in pixels.
+        scores: float64 [N], NaN for a face without one.
+        landmarks: float64 [N, 5, 2] in pixels, NaN for a face without them.
+        ignored: bool [N], faces that a detector should neither learn nor be blamed for.
+        error: why the image could not be read; None where it was.
+        where: file and number of the line, for messages.
+    """
+
+    image: str
+    size: tuple[int, int] | None
+    boxes: np.ndarray
+    scores: np.ndarray
+    landmarks: np.ndarray
+    ignored: np.ndarray
+    error: str | None = None
+    where: str = ""
+
+
+def read_face_lines(path: Path | str) -> Iterator[FaceLine]:
+    """The lines of a file in its order.
+
+    Raises:
+        DataError: the file cannot be read, or a line is not such an object.
+    """
+    lines = TextLines(path)
+    while lines:
+        text = lines.take("an image")
+        try:
+            yield _read_line(json.loads(text), f"{lines.path} line {lines.number}")
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise lines.error(
+                "not an object with image and faces (box of four numbers, score, landmarks) as "
+                f"`detect --json` writes: {error!r}"
+            ) from None
+
+
+def _read_line(entry: dict, where: str) -> FaceLine:
+    faces = [] if "error" in entry else entry["faces"]
+    unknown = [[np.nan, np.nan]] * 5
+    points = [face.get("landmarks") for face in faces]
+    scores = [face.get("score") for face in faces]
+    return FaceLine(
+        str(entry["image"]),
+        (entry["height"], entry["width"]) if "height" in entry else None,
+        np.array([face["box"] for face in faces], float).reshape(len(faces), 4),
+        np.array([np.nan if s is None else s for s in scores], float).reshape(len(faces)),
+        np.array([unknown if p is None else p for p in points], float).reshape(len(faces), 5, 2),
+        np.array([bool(face.get("ignored")) for face in faces], bool),
+        entry.get("error"),
+        where,
+    )
+
+
+def face_entry(
+    box: np.ndarray,
+    score: float,
+    landmarks: np.ndarray | None = None,
+    ignored: bool = False,
+    digits: Digits = SHORT,
+) -> dict[str, Any]:
+    """One face of a line; a score or landmarks with NaN are left out.
+
+    Args:
+        box: [4] corners in pixels.
+        score: 0..1.
+        landmarks: [5, 2] pixels.
+        ignored: whether the face is marked so.
+        digits: decimal places.
+    """
+    entry: dict[str, Any] = {"box": [round(float(v), digits.pixels) for v in box]}
+    if np.isfinite(score):
+        entry["score"] = round(float(score), digits.score)
+    if landmarks is not None and np.isfinite(landmarks).all():
+        entry["landmarks"] = [[round(float(v), digits.pixels) for v in p] for p in landmarks]
+    if ignored:
+        entry["ignored"] = True
+    return entry
+
+
+def face_line(
+    image: str,
+    size: tuple[int, int],
+    boxes: np.ndarray,
+    scores: np.ndarray,
+    landmarks: np.ndarray | None = None,
+    ignored: np.ndarray | None = None,
+    digits: Digits = SHORT,
+) -> str:
+    """One line, without its end.
+
+    Args:
+        image: its name.
+        size: (height, width).
+        boxes, scores, landmarks, ignored: [N, 4], [N], [N, 5, 2], bool [N]; NaN where unknown.
+        digits: decimal places.
+
+    Raises:
+        DataError: a box is not finite.
+    """
+    if not np.isfinite(boxes).all():
+        raise DataError(f"A box of {image} is not finite; it cannot be written.")
+    count = len(boxes)
+    landmarks = [None] * count if landmarks is None else landmarks
+    ignored = [False] * count if ignored is None else ignored
+    faces = [face_entry(*face, digits) for face in zip(boxes, scores, landmarks, ignored)]
+    return json.dumps({"image": image, "width": size[1], "height": size[0], "faces": faces})
