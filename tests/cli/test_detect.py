@@ -1,6 +1,7 @@
 """`retinaface-tf detect` end to end around a runtime whose answers are known."""
 
 import json
+import weakref
 
 import cv2
 import numpy as np
@@ -9,6 +10,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from retinaface_tf import cli
+from retinaface_tf.cli import output
+from retinaface_tf.images import decode
 from retinaface_tf.inference import detector
 from tests.helpers.bright_pixel import BrightPixelRuntime, black_image
 
@@ -78,6 +81,34 @@ def test_drawings_and_crops_keep_the_folders_shape(run, folder, tmp_path):
     crops = sorted(p.relative_to(tmp_path / "crops") for p in (tmp_path / "crops").rglob("*.png"))
     assert [str(c) for c in crops] == ["more/two_000.png", "more/two_001.png", "one_000.png"]
     assert Image.open(tmp_path / "crops" / crops[0]).size == (112, 112)
+
+
+def test_each_drawn_photo_is_decoded_once_and_not_kept(run, tmp_path, monkeypatch):
+    folder, arrays, alive = tmp_path / "many", [], []
+    folder.mkdir()
+    for number in range(12):
+        Image.fromarray(black_image(64, 96, (2, 2))).save(folder / f"{number}.png")
+    (folder / "broken.png").write_text("this is no image")
+    original, save = decode.decode, output.save_image
+
+    def decode_and_note(stream, name, max_pixels):
+        pixels = original(stream, name, max_pixels)
+        arrays.append((name, weakref.ref(pixels)))
+        return pixels
+
+    def save_and_count(path, image):
+        alive.append(sum(array() is not None for _, array in arrays))
+        save(path, image)
+
+    monkeypatch.setattr(decode, "decode", decode_and_note)
+    monkeypatch.setattr(output, "save_image", save_and_count)
+    outputs = ("--draw", tmp_path / "drawn", "--crops", tmp_path / "crops")
+    result = run(folder, *outputs, "--batch-size", 2)
+    assert result.exit_code == 1 and "broken.png" in result.stderr
+    assert sorted(name for name, _ in arrays) == sorted(str(folder / f"{n}.png") for n in range(12))
+    # A batch of them, and the last one of the batch before.
+    assert len(alive) == 12 and max(alive) <= 3
+    assert len(list((tmp_path / "drawn").iterdir())) == 12
 
 
 def test_a_video_frame_by_frame(run, tmp_path):

@@ -8,6 +8,7 @@ from PIL import Image
 
 from retinaface_tf import RetinaFace
 from retinaface_tf.errors import BatchError, ConfigError, ImageError
+from retinaface_tf.inference.preprocess import bucket_shape
 from tests.helpers.bright_pixel import BrightPixelRuntime, black_image
 
 
@@ -86,8 +87,12 @@ def test_settings_of_a_call_override_the_defaults(detector):
     assert len(detector.detect(image)) == 3
     assert len(detector.detect(image, max_faces=2)) == 2
     assert len(detector.detect(image, threshold=0.95)) == 0
-    doubled = detector.detect(image, size=200)
-    assert doubled.image_size == (100, 300)
+
+
+@pytest.mark.parametrize("size, searched", [(None, (100, 300)), (200, (200, 600)), (50, (50, 150))])
+def test_the_size_is_what_the_network_sees(detector, runtime, size, searched):
+    assert detector.detect(black_image(100, 300), size=size).image_size == (100, 300)
+    assert runtime.shapes == [(1, *bucket_shape(*searched), 3)]
 
 
 def test_empty_list(detector):

@@ -33,9 +33,8 @@ def test_no_size_is_traced_anew(model, rng, monkeypatch):
     assert not traced
 
 
-def test_padding_only_where_shapes_cost(model):
-    runtime = KerasRuntime(model)
-    runtime._any_shape = True
-    assert runtime.input_shape(75, 131) == (75, 131)
-    runtime._any_shape = False
-    assert runtime.input_shape(75, 131) == bucket_shape(75, 131)
+@pytest.mark.parametrize("gpus, padded", [([], False), (["GPU:0"], True)])
+def test_padding_only_where_shapes_cost(model, monkeypatch, gpus, padded):
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: gpus)
+    expected = bucket_shape(75, 131) if padded else (75, 131)
+    assert KerasRuntime(model).input_shape(75, 131) == expected
