@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from retinaface_tf.errors import RetinaFaceError
+from retinaface_tf.cli.terminal import DEBUG, sentences, set_up_streams
 
 # Start-up and decoder notes of TensorFlow and OpenCV are for their developers; set before anything
 # can import them.
@@ -18,6 +18,7 @@ os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 app = typer.Typer(
     name="retinaface-tf",
     help="Find faces in photos: detect, train, evaluate, export.",
+    epilog="--debug with any command shows tracebacks and the frameworks' own notes.",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
@@ -25,15 +26,16 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """Entry point: an expected error is one sentence on stderr and exit code 1."""
-    _register_commands()
-    try:
+    """Entry point: whatever goes wrong is one sentence on stderr and exit code 1.
+
+    `--debug` anywhere on the command line shows tracebacks and the frameworks' own notes.
+    """
+    debug = DEBUG in sys.argv
+    sys.argv = [word for word in sys.argv if word != DEBUG]
+    set_up_streams(debug)
+    with sentences(debug):
+        _register_commands()
         app()
-    except RetinaFaceError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
 
 
 def _register_commands() -> None:

@@ -1,0 +1,111 @@
+"""What a person sees of a command that goes wrong, in processes of their own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from retinaface_tf.util.process import child_environment
+
+
+# A test runner may have been started with SIGINT ignored.
+HANDLED = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+
+
+def run(*words, code="from retinaface_tf.cli import main; main()", **options):
+    return subprocess.run(
+        [sys.executable, "-c", code, *words],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        errors="surrogateescape",
+        env=child_environment(**options.pop("environment", {})),
+        **options,
+    )
+
+
+BROKEN = """
+from retinaface_tf import cli
+from retinaface_tf.cli import presets
+def fail():
+    {body}
+presets.presets = fail
+cli.main()
+"""
+
+
+@pytest.mark.parametrize(
+    "body, sentence",
+    [
+        (
+            "raise KeyError('x')",
+            "KeyError: 'x'. This was not foreseen: run the command with --debug",
+        ),
+        ("raise MemoryError", "There is not enough memory"),
+        ("open('/nowhere/x')", "/nowhere/x: No such file or directory"),
+        ("import errno; raise OSError(errno.ENOSPC, 'x', 'full.png')", "full.png: No space left"),
+    ],
+)
+def test_what_was_not_foreseen_is_one_sentence(body, sentence):
+    code = BROKEN.format(body=body)
+    done = run("presets", code=code)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"error: {sentence}") and done.stderr.count("\n") == 1
+    debug = run("presets", "--debug", code=code)
+    assert debug.returncode == 1 and "Traceback (most recent call last)" in debug.stderr
+
+
+def test_notes_from_c_go_nowhere_and_ours_stay():
+    code = BROKEN.format(body="os.write(2, b'from C'); print('ours', file=sys.stderr)")
+    code = "import os, sys\n" + code
+    assert run("presets", code=code).stderr == "ours\n"
+    assert run("presets", "--debug", code=code).stderr == "from Cours\n"
+
+
+def test_a_crash_says_where_it_was():
+    done = run("presets", code=BROKEN.format(body="import os, signal; os.kill(os.getpid(), 11)"))
+    assert done.returncode == -signal.SIGSEGV and "Segmentation fault" in done.stderr
+
+
+def test_a_name_that_the_terminal_cannot_print_is_escaped(tmp_path):
+    done = run(
+        "detect", os.fsdecode(b"\xff\xfe.jpg"), "né.jpg", environment={"PYTHONIOENCODING": "ascii"}
+    )
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "there is no such file" in done.stderr and "\\xe9" in done.stderr
+
+
+def test_a_reader_that_leaves_ends_the_command_quietly():
+    code = BROKEN.format(body="[print('line ' * 100) for _ in range(10_000)]")
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "presets"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=child_environment(),
+    )
+    process.stdout.read(10)
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait(60) == 1
+
+
+def test_ctrl_c_is_one_sentence():
+    code = BROKEN.format(body="import time; print('ready', flush=True); time.sleep(60)")
+    process = subprocess.Popen(
+        [sys.executable, "-c", HANDLED + code, "presets"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=child_environment(),
+    )
+    assert process.stdout.readline() == "ready\n"
+    time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (130, "stopped; what was finished is kept.\n")
