@@ -44,7 +44,7 @@ from retinaface_tf.errors import ImageError
 detector = RetinaFace.from_preset("mobilenet0.25")
 faces = 0
 for shard in list_shards([sys.argv[1]], rows=500):
-    for image in shard.part.pictures():
+    for image in shard.part.images():
         try:
             faces += len(detector.detect(image.content))
         except ImageError:
@@ -69,11 +69,11 @@ def main() -> None:
 
 
 def prepare(options) -> None:
-    """WORK/pictures: files/, shard-*.tar, table-*.parquet."""
+    """WORK/images: files/, shard-*.tar, table-*.parquet."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    folder = options.work / "pictures"
+    folder = options.work / "images"
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "files").mkdir(parents=True)
     suffixes = (".jpg", ".jpeg", ".png")
@@ -124,13 +124,13 @@ def shrunk(path: Path) -> bytes:
 
 def start(options, engine: str, *more: str, passes: int = 1) -> subprocess.Popen:
     """`retinaface-tf detect` of all images with an engine, so many times over."""
-    pictures = [str(options.work / "pictures")] * passes
-    arguments = ["detect", *pictures, "--preset", "mobilenet0.25", "--engine", engine]
+    inputs = [str(options.work / "images")] * passes
+    arguments = ["detect", *inputs, "--preset", "mobilenet0.25", "--engine", engine]
     arguments += ["--name-column", "id"]
     arguments += ["--out", str(out_of(options, engine)), "--shard-size", str(SHARD), *more]
     paths = [str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-    run = [PLAIN, *pictures] if engine == "plain" else [COMMAND, *arguments]
+    run = [PLAIN, *inputs] if engine == "plain" else [COMMAND, *arguments]
     return subprocess.Popen([sys.executable, "-c", *run], env=environment)
 
 

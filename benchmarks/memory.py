@@ -28,12 +28,12 @@ def main() -> None:
     parser.add_argument("--runtime", default="keras")
     options = parser.parse_args()
 
-    pictures = photos(options.folder, options.images) if options.folder else noise(options.images)
+    images = photos(options.folder, options.images) if options.folder else noise(options.images)
     detector = RetinaFace.from_preset(options.preset, runtime=options.runtime)
     print(f"{'images':>8s} {'resident MiB':>13s}")
     marks = {1, 10, 25, 50, *range(100, options.images + 1, 50), options.images}
     peak, sizes = 0.0, set()
-    for number, faces in enumerate(detector.stream(pictures, size="original"), start=1):
+    for number, faces in enumerate(detector.stream(images, size="original"), start=1):
         sizes.add(faces.image_size)
         if number in marks:
             now = resident()

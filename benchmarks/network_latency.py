@@ -141,10 +141,10 @@ def runner(content: bytes, size: int):
     if tuple(entry["shape"]) != (1, size, size, 3):
         interpreter.resize_tensor_input(entry["index"], [1, size, size, 3])
     interpreter.allocate_tensors()
-    picture = np.random.default_rng(0).integers(0, 256, (1, size, size, 3)).astype(entry["dtype"])
+    image = np.random.default_rng(0).integers(0, 256, (1, size, size, 3)).astype(entry["dtype"])
 
     def run() -> float:
-        interpreter.set_tensor(entry["index"], picture)
+        interpreter.set_tensor(entry["index"], image)
         # The thread's own time: neighbours on the machine do not count.
         begin = time.process_time()
         interpreter.invoke()

@@ -71,7 +71,7 @@ def main() -> None:
         "machine": machine(),
         "command": COMMAND,
         "sets": {
-            key: {"title": s.title, "pictures": len(s.photos), "faces": sum(map(len, s.boxes))}
+            key: {"title": s.title, "images": len(s.photos), "faces": sum(map(len, s.boxes))}
             for key, s in sets.items()
         },
         "rows": [row_of(detector, sets, options.work / "found") for detector in rows],

@@ -62,9 +62,9 @@ def forward(network, options):
     import tensorflow as tf
 
     function = tf.function(lambda image: network(image, training=False))
-    picture = np.random.default_rng(0).integers(0, 256, (1, options.side, options.side, 3))
-    picture = tf.constant(picture, tf.float32)
-    return lambda: {name: tuple(value.shape) for name, value in function(picture).items()}
+    noise = np.random.default_rng(0).integers(0, 256, (1, options.side, options.side, 3))
+    images = tf.constant(noise, tf.float32)
+    return lambda: {name: tuple(value.shape) for name, value in function(images).items()}
 
 
 def training_step(network, options):

@@ -208,7 +208,7 @@ class Run:
             "sets": {
                 s.key: {
                     "title": s.title,
-                    "pictures": len(s.photos),
+                    "images": len(s.photos),
                     "faces": sum(map(len, s.boxes)),
                 }
                 for s in self.sets

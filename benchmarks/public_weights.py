@@ -79,32 +79,32 @@ def main() -> None:
 
 def ours(detector: RetinaFace, columns) -> list[str]:
     row = []
-    for name, (pictures, size) in columns.items():
+    for name, (labelled, size) in columns.items():
         answers = detector.stream(
-            [image.path for image in pictures],
+            [image.path for image in labelled],
             threshold=THRESHOLD,
             size=size,
             large_faces=False,
         )
-        found = [(f.boxes, f.scores) for f in track(answers, name, len(pictures), console=STDERR)]
-        row.append(f"{average_precision(found, truth(pictures)):.4f}")
+        found = [(f.boxes, f.scores) for f in track(answers, name, len(labelled), console=STDERR)]
+        row.append(f"{average_precision(found, truth(labelled)):.4f}")
     return row
 
 
 def theirs(reference: OnnxReference, columns) -> list[str]:
     row = []
-    for name, (pictures, size) in columns.items():
+    for name, (labelled, size) in columns.items():
         found = []
-        for image in track(pictures, name, console=STDERR):
+        for image in track(labelled, name, console=STDERR):
             pixels, (scale, _), _ = prepare(read_image(image.path), size)
             boxes, scores, _ = reference.detect(pixels, THRESHOLD)
             found.append((boxes / scale, scores))
-        row.append(f"{average_precision(found, truth(pictures)):.4f}")
+        row.append(f"{average_precision(found, truth(labelled)):.4f}")
     return row
 
 
-def truth(pictures) -> list:
-    return [(image.boxes, image.ignored) for image in pictures]
+def truth(labelled) -> list:
+    return [(image.boxes, image.ignored) for image in labelled]
 
 
 STDERR = Console(stderr=True)

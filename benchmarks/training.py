@@ -107,9 +107,9 @@ def measure_network(name: str, size: int, batch: int, source, steps: int) -> dic
     cpu: dict[str, list[float]] = {what: [] for what in actions}
     for _ in range(ROUNDS):
         for what, action in actions.items():
-            pictures = action() * batch
-            rates[what].append(pictures / (time.perf_counter() - started[0]))
-            cpu[what].append(1000 * (time.process_time() - started[1]) / pictures)
+            count = action() * batch
+            rates[what].append(count / (time.perf_counter() - started[0]))
+            cpu[what].append(1000 * (time.process_time() - started[1]) / count)
     result = {
         "network": name,
         "size": size,

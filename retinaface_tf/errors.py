@@ -1,6 +1,11 @@
 """The errors a user can meet; each message is one sentence naming the thing, the value and the remedy."""
 
 
+def first_line(error: BaseException) -> str:
+    """What an error of another library says, in one line; its class where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 class RetinaFaceError(Exception):
     """Base of every error this package raises on purpose."""
 

@@ -48,7 +48,6 @@ class Mutations:
         self.rng = np.random.default_rng(seed)
         x, y = np.meshgrid(np.linspace(0, 255, 120), np.linspace(0, 255, 90))
         image = np.stack([x, y, 255 - x], -1).astype(np.uint8)
-        self.image = image
         self.files = {
             kind: cv2.imencode(f".{kind}", image)[1].tobytes() for kind in ("jpg", "png", "bmp")
         }
@@ -70,19 +69,19 @@ class Mutations:
         weights = np.array([2, 4, 4, 2, 1, 1, 1, 1, 0.5, 0.5, 1, 1])
         return kinds[self.rng.choice(len(kinds), p=weights / weights.sum())]()
 
-    def image(self):
+    def encoded(self):
         return self.files[self.rng.choice(list(self.files))]
 
     def good(self):
-        return "good", predict({"image_bytes": [self.image()]}), {"OK"}, {0}
+        return "good", predict({"image_bytes": [self.encoded()]}), {"OK"}, {0}
 
     def truncated(self):
         data = self.files[self.rng.choice(["jpg", "png", "bmp"])]
         cut = data[: self.rng.integers(0, len(data) - 200)]
-        return "truncated", predict({"image_bytes": [cut, self.image()]}), {"OK"}, {1}
+        return "truncated", predict({"image_bytes": [cut, self.encoded()]}), {"OK"}, {1}
 
     def flipped(self):
-        data = bytearray(self.image())
+        data = bytearray(self.encoded())
         for place in self.rng.integers(0, len(data), self.rng.integers(1, 40)):
             data[place] = self.rng.integers(256)
         return "flipped bytes", predict({"image_bytes": [bytes(data)]}), {"OK"}, {0, 1, 2}
@@ -108,7 +107,7 @@ class Mutations:
         return "no image", predict({"image_bytes": [data]}), {"OK"}, {1}
 
     def empty(self):
-        return "empty string", predict({"image_bytes": [b"", self.image()]}), {"OK"}, {1}
+        return "empty string", predict({"image_bytes": [b"", self.encoded()]}), {"OK"}, {1}
 
     def wrong_dtype(self):
         kind = self.rng.choice(["f4", "i8", "?", "f2"])
@@ -139,7 +138,7 @@ class Mutations:
         )
 
     def wrong_name(self):
-        message = predict({"picture": [b"x"]}, self.rng.choice(["", "no_signature"]))
+        message = predict({"photo": [b"x"]}, self.rng.choice(["", "no_signature"]))
         return "wrong name", message, {"INVALID_ARGUMENT"}, None
 
     def wrong_model(self):
@@ -279,7 +278,7 @@ def killed_caller(target: str) -> list[str]:
         "import sys; sys.path[:0] = sys.argv[2:]; import fault_test as f; f.NAME = 'retinaface'\n"
         "m = f.Mutations(0); c = f.open_channel(sys.argv[1])\n"
         "call = c.unary_unary('/tensorflow.serving.PredictionService/Predict')\n"
-        "d = f.predict({'image_bytes': [m.picture()] * 16}).SerializeToString()\n"
+        "d = f.predict({'image_bytes': [m.encoded()] * 16}).SerializeToString()\n"
         "calls = [call.future(d) for _ in range(20)]; print('sent', flush=True)\n"
         "[c.result() for c in calls]"
     ).replace("'retinaface'", repr(NAME))

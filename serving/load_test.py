@@ -41,15 +41,15 @@ from retinaface_tf.protocol.client import EndpointOptions, connect
 
 def main() -> None:
     options = read_options()
-    pictures = load_images(options.images)
+    images = load_images(options.images)
     results = []
     if options.target:
-        results.append(measure(options.target, options.model_name, pictures, options, pid=None))
+        results.append(measure(options.target, options.model_name, images, options, pid=None))
     else:
         name = options.model.resolve().name
         for batching in [None, *options.batching]:
             with local_server(options.model, batching, options.run_threads) as server:
-                result = measure(server.target, name, pictures, options, server.pid)
+                result = measure(server.target, name, images, options, server.pid)
                 result["batching"] = str(batching) if batching else "off"
                 results.append(result)
                 show(result)
@@ -93,12 +93,12 @@ def load_images(folder: Path | None) -> list[bytes]:
     import cv2
 
     rng = np.random.default_rng(7)
-    pictures = []
+    images = []
     for width, height in ((640, 480), (480, 640), (800, 600), (450, 300)):
         small = rng.integers(0, 255, (height // 16, width // 16, 3), np.uint8)
         smooth = cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
-        pictures.append(cv2.imencode(".jpg", smooth)[1].tobytes())
-    return pictures
+        images.append(cv2.imencode(".jpg", smooth)[1].tobytes())
+    return images
 
 
 class LocalServer(NamedTuple):
@@ -139,10 +139,10 @@ def local_server(model: Path, batching: Path | None, run_threads: int, rest: boo
         server.wait(60)
 
 
-def measure(target, model, pictures, options, pid) -> dict:
+def measure(target, model, images, options, pid) -> dict:
     """Sends requests from many callers; each has one under way at a time."""
     client = connect(target, model, options=EndpointOptions(timeout=options.timeout, retries=0))
-    client.predict({"image_bytes": pictures[:1]})
+    client.predict({"image_bytes": images[:1]})
     work: queue.Queue = queue.Queue(maxsize=options.callers)
     latencies: list[float] = []
     failures: list[str] = []
@@ -175,7 +175,7 @@ def measure(target, model, pictures, options, pid) -> dict:
     if options.minutes:
         end = started + 60 * options.minutes
         while (now := time.perf_counter()) < end:
-            work.put(pictures[sent % len(pictures)])
+            work.put(images[sent % len(images)])
             sent += 1
             if now - started > 15 * len(memory):
                 memory.append((round(now - started), resident_mb(pid)))
@@ -183,7 +183,7 @@ def measure(target, model, pictures, options, pid) -> dict:
             time.sleep(max(0.0, started + sent / options.rate - time.perf_counter()))
     else:
         for sent in range(1, options.requests + 1):
-            work.put(pictures[sent % len(pictures)])
+            work.put(images[sent % len(images)])
     for _ in callers:
         work.put(None)
     for caller in callers:

@@ -24,30 +24,30 @@ SIZES = {"640": (FRAME, FRAME), "own": "original"}
 
 def sets_of(data: Path, fddb_step: int = 1, limit: int | None = None) -> dict[str, ImageSet]:
     """The sets of the figures by key, of FDDB every n-th photo."""
-    sets = {pictures.key: pictures for pictures in image_sets(data, limit)}
+    sets = {images.key: images for images in image_sets(data, limit)}
     fddb = sets["fddb"]
     every = {name: getattr(fddb, name)[::fddb_step] for name in ("photos", "boxes", "ignored")}
     sets["fddb"] = dataclasses.replace(fddb, **every, subset=np.arange(len(every["photos"])))
     return sets
 
 
-def sizes_of(detector: Detector, pictures: ImageSet) -> list[str]:
+def sizes_of(detector: Detector, images: ImageSet) -> list[str]:
     """How a detector searches a set; points are looked for at the images' own size alone."""
-    if pictures.points is not None:
+    if images.points is not None:
         return ["own"] if detector.points else []
     return ["640", "own"] if detector.any_size else ["640"]
 
 
-def found_file(folder: Path, detector: Detector, pictures: ImageSet, size: str) -> Path:
+def found_file(folder: Path, detector: Detector, images: ImageSet, size: str) -> Path:
     """Where results lie: other weights or photos make another file."""
-    names = "\n".join(str(Path(*photo.parts[-3:])) for photo in pictures.photos)
+    names = "\n".join(str(Path(*photo.parts[-3:])) for photo in images.photos)
     mark = hashlib.sha256(names.encode()).hexdigest()[:8]
-    return folder / f"{detector.key}-{detector.mark}" / f"{pictures.key}-{size}-{mark}.npz"
+    return folder / f"{detector.key}-{detector.mark}" / f"{images.key}-{size}-{mark}.npz"
 
 
 def find_all(
     detector: Detector,
-    pictures: ImageSet,
+    images: ImageSet,
     size: str,
     folder: Path,
     progress: Callable[[Iterable], Iterable] = iter,
@@ -60,11 +60,11 @@ def find_all(
         folder: of the files.
         progress: is given the photos and gives them back, one at a time.
     """
-    file = found_file(folder, detector, pictures, size)
+    file = found_file(folder, detector, images, size)
     if not file.is_file():
         found = [
             detector.find(read_image(photo), SIZES[size], THRESHOLD)
-            for photo in progress(pictures.photos)
+            for photo in progress(images.photos)
         ]
         write_whole(file, pack(found))
     return Answers(dict(enumerate(unpack(file.read_bytes()))), [])

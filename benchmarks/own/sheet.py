@@ -82,29 +82,27 @@ def draw_sheet(
     return np.vstack(rows)
 
 
-def tile(pictures: ImageSet, index: int, who: str, answers: Answers) -> np.ndarray:
+def tile(images: ImageSet, index: int, who: str, answers: Answers) -> np.ndarray:
     """uint8 RGB [H, 404, 3]: a photo with what one detector found, under a line that counts it."""
     import cv2
 
-    pixels = read_image(pictures.photos[index])
+    pixels = read_image(images.photos[index])
     scale = SIDE / max(pixels.shape[:2])
     height, width = (max(1, round(length * scale)) for length in pixels.shape[:2])
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     pixels = cv2.resize(pixels, (width, height), interpolation=method)
     boxes, scores, points = answers.found[index]
-    seen = judge(answers.found[index], pictures.boxes[index], pictures.ignored[index])
+    seen = judge(answers.found[index], images.boxes[index], images.ignored[index])
     faces = Faces(
         boxes[seen.kept] * scale, scores[seen.kept], points[seen.kept] * scale, (height, width)
     )
     pixels = faces.draw(pixels)
-    for x1, y1, x2, y2 in np.rint(pictures.boxes[index][seen.missed] * scale).astype(int).tolist():
+    for x1, y1, x2, y2 in np.rint(images.boxes[index][seen.missed] * scale).astype(int).tolist():
         cv2.rectangle(pixels, (x1, y1), (x2, y2), MISSED_COLOR, 1)
     result = np.full((CAPTION + height, SIDE + BETWEEN, 3), 255, np.uint8)
     result[CAPTION:, :width] = pixels
     right, wrong = int((seen.valid & ~seen.missed).sum()), int(seen.wrong.sum())
-    text = f"{who}: {right} of {seen.valid.sum()}, {wrong} wrong, {pictures.photos[index].stem}"[
-        :54
-    ]
+    text = f"{who}: {right} of {seen.valid.sum()}, {wrong} wrong, {images.photos[index].stem}"[:54]
     cv2.putText(result, text, (2, 15), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
     return result
 

@@ -104,17 +104,17 @@ def landmark_set(key: str, title: str, images: list) -> ImageSet:
     )
 
 
-def decoded(pictures: ImageSet, index: int, policy: str, folder: Path) -> tuple[Path, float]:
+def decoded(images: ImageSet, index: int, policy: str, folder: Path) -> tuple[Path, float]:
     """The file of an image's pixels, written if it is not there, and its scale.
 
     Returns:
         (.npy of uint8 RGB [H, W, 3], factor from original pixels to those).
     """
-    path = folder / pictures.key / policy / f"{index}.npy"
+    path = folder / images.key / policy / f"{index}.npy"
     scale_path = path.with_suffix(".scale")
     if path.is_file() and scale_path.is_file():
         return path, float(scale_path.read_text())
-    pixels, scale = read_image(pictures.photos[index]), 1.0
+    pixels, scale = read_image(images.photos[index]), 1.0
     if policy == "letterbox":
         pixels, scale = letterbox(pixels)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -163,9 +163,9 @@ def crowd(tiles: list[np.ndarray], columns: int = 12) -> np.ndarray:
     import cv2
 
     size = 53
-    picture = np.full((480, 640, 3), GREY, np.uint8)
+    canvas = np.full((480, 640, 3), GREY, np.uint8)
     for place in range(100):
         row, column = divmod(place, columns)
         tile = cv2.resize(tiles[place % len(tiles)], (size, size), interpolation=cv2.INTER_AREA)
-        picture[row * size : (row + 1) * size, column * size : (column + 1) * size] = tile
-    return picture
+        canvas[row * size : (row + 1) * size, column * size : (column + 1) * size] = tile
+    return canvas

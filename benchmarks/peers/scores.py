@@ -95,7 +95,7 @@ def accuracy(read, sets: list[ImageSet], policies, threshold: float) -> dict[str
     for images in sets:
         for policy in policies(images):
             answers = read(images, policy)
-            row: dict = {"errors": len(answers.errors), "pictures": len(answers.found)}
+            row: dict = {"errors": len(answers.errors), "images": len(answers.found)}
             if images.points is None:
                 everything = range(len(images.photos))
                 row["ap"] = precision(answers, images, everything)

@@ -17,7 +17,7 @@ COLOURS = {
 
 # name: (x, y, width, height, kind, title, lines)
 BOXES = {
-    "pictures": (20, 70, 140, 92, "in", "pictures", ["files, bytes, arrays,", "video, webcam"]),
+    "images": (20, 70, 140, 92, "in", "images", ["files, bytes, arrays,", "video, webcam"]),
     "prepare": (
         200,
         70,
@@ -36,7 +36,7 @@ BOXES = {
         "runtimes/",
         ["LiteRT, ONNX, Keras,", "or a server over gRPC"],
     ),
-    "decode": (620, 70, 160, 92, "net", "postprocess", ["anchors + codes,", "suppression, votes"]),
+    "decode": (620, 70, 160, 92, "net", "postprocess", ["anchors + deltas,", "suppression, votes"]),
     "faces": (820, 70, 140, 92, "out", "Faces", ["boxes, scores, points,", "vertices, pose"]),
     "backbone": (70, 270, 170, 84, "net", "backbone", ["MobileNet or ResNet,", "C2..C5"]),
     "pyramid": (285, 270, 170, 84, "net", "feature pyramid", ["P2..P6 or P3..P5"]),
@@ -94,7 +94,7 @@ PANELS = (
     (8, 426, 964, 152, "Make and ship"),
 )
 ROWS = (
-    ("pictures", "prepare", "runtime", "decode", "faces"),
+    ("images", "prepare", "runtime", "decode", "faces"),
     ("backbone", "pyramid", "context", "heads"),
     ("data", "training", "weights", "export", "use"),
 )

@@ -68,8 +68,8 @@ import urllib.request
 from pathlib import Path
 
 address = f"http://127.0.0.1:{rest_port}/v1/models/retinaface:predict"
-picture = base64.b64encode(Path("portrait.png").read_bytes()).decode()
-request = {"instances": [{"b64": picture}, {"b64": base64.b64encode(b"no image").decode()}]}
+encoded = base64.b64encode(Path("portrait.png").read_bytes()).decode()
+request = {"instances": [{"b64": encoded}, {"b64": base64.b64encode(b"no image").decode()}]}
 with urllib.request.urlopen(address, json.dumps(request).encode()) as answer:
     found, bad = json.load(answer)["predictions"]
 print("faces", found["num_faces"], "box", [round(v, 1) for v in found["boxes"][0]])

@@ -27,7 +27,7 @@ for name in ("camera", "chelsea", "coffee", "rocket"):
 portrait = skimage.data.astronaut()
 for number, side in enumerate((160, 224, 320, 448)):  # faces of several sizes
     Image.fromarray(portrait).resize((side, side)).save(f"calibration/portrait-{number}.png")
-print(len(list(Path("calibration").iterdir())), "pictures")
+print(len(list(Path("calibration").iterdir())), "images")
 
 # %% language="bash"
 # retinaface-tf export tflite int8.tflite --size 320x320 --quantize int8 --calibration calibration/

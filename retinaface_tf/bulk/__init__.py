@@ -6,8 +6,9 @@
     for result in read_results("faces/"):
         ...
 
-`shards` says what a shard is and finds them, `tar` and `table` read packed ones, `work` searches one,
-`worker` does that again where it failed, `processes` and `ray_data` run workers, `manifest` resumes.
+`shards` makes the shards of the inputs, `tar` and `table` read packed images, `worker` detects the faces
+of a shard and repeats it after a crash (`attempts`), `processes` and `ray_data` run workers, `manifest`
+resumes, `results` writes and reads the Parquet files.
 """
 
 from __future__ import annotations

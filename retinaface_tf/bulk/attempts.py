@@ -1,4 +1,4 @@
-"""What is known of a shard whose workers died: how often, and over which image."""
+"""Which attempts at a shard ended in a crash of the worker, and at which image."""
 
 from __future__ import annotations
 
@@ -11,23 +11,27 @@ from retinaface_tf.errors import DataError, WorkerError
 
 ATTEMPTS_FOLDER = "_attempts"
 
-# A worker that dies twice over the same image dies of it.
-DEATHS_OF_A_IMAGE = 2
+# An image at which this many workers crashed is left out.
+CRASHES_OF_ONE_IMAGE = 2
 
 
 @dataclass
 class Attempts:
-    """The attempts at one shard, kept in a file, as whoever makes them may be killed at any time.
+    """The attempts at one shard, noted in a file, since a crash may end the worker at any time.
 
-    The first goes at full speed. Where that ended in a death, the next takes one image after the
-    other and notes each before it begins; an image over which two workers died is left out.
+    The first attempt works in batches. After a crash, the next attempts take one image at a time
+    and note each before they begin it; an image at which two workers crashed is left out.
 
     Args:
         out: folder of the run.
         shard: number of the shard.
-        run: a name of this run; attempts of an earlier one, which the user may have killed, do not
+        run: id of this run. Attempts of an earlier run, which the user may have killed, do not
             count.
-        retries: deaths allowed beside those that found their image.
+        retries: crashes allowed besides those that an image explains.
+
+    Attributes, set by `begin`:
+        one_at_a_time: an earlier attempt crashed.
+        crashing: places in the shard of the images to leave out.
     """
 
     out: str | Path
@@ -37,25 +41,25 @@ class Attempts:
 
     def __post_init__(self):
         self._path = Path(self.out) / ATTEMPTS_FOLDER / f"{shard_name(self.shard)}.jsonl"
-        self.careful = False
-        self.deadly: set[int] = set()
+        self.one_at_a_time = False
+        self.crashing: set[int] = set()
 
     def begin(self) -> None:
-        """Notes a new attempt, and reads what became of those before.
+        """Reads how the earlier attempts ended, and notes a new one.
 
         Raises:
-            WorkerError: there were too many.
+            WorkerError: too many crashed.
             DataError: the folder cannot be written.
         """
-        deaths, over = self._read()
-        self.deadly = {i for i in over if over.count(i) >= DEATHS_OF_A_IMAGE}
-        self.careful = deaths > 0
-        unexplained = deaths - sum(over.count(i) for i in self.deadly)
+        crashes, images = self._read()
+        self.crashing = {i for i in images if images.count(i) >= CRASHES_OF_ONE_IMAGE}
+        self.one_at_a_time = crashes > 0
+        unexplained = crashes - sum(images.count(i) for i in self.crashing)
         if unexplained > self.retries:
             raise WorkerError(
-                f"{deaths} attempts at {shard_name(self.shard)} ended in a worker's death, more than "
-                f"retries={self.retries} allows; see whether memory is short, then run the same "
-                "command again: finished shards are kept."
+                f"{crashes} attempts at {shard_name(self.shard)} ended in a crash of the worker, "
+                f"more than retries={self.retries} allows; check whether memory is short, then run "
+                "the same command again: finished shards are kept."
             )
         self._note({"run": self.run}, new_line=True)
 
@@ -64,14 +68,14 @@ class Attempts:
         self._note({"at": image})
 
     def finish(self) -> None:
-        """Forgets them: the shard is done, or stopped for a reason that is told otherwise."""
+        """Deletes the notes: the shard is done, or stopped for a reason that is reported."""
         self._path.unlink(missing_ok=True)
 
     def _note(self, entry: dict, new_line: bool = False) -> None:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._path.open("a", encoding="utf-8") as file:
-                # Death may have cut the last line off.
+                # A crash may have cut off the last line.
                 file.write("\n" * new_line + json.dumps(entry) + "\n")
         except OSError as error:
             reason = error.strerror or str(error)
@@ -88,11 +92,11 @@ class Attempts:
         for line in lines:
             try:
                 entry = json.loads(line)
-            except ValueError:  # cut off by the death itself
+            except ValueError:  # cut off by the crash
                 continue
             if "run" in entry:
                 ours = entry["run"] == self.run
                 attempts += [None] if ours else []
             elif ours:
                 attempts[-1] = entry["at"]
-        return len(attempts), [place for place in attempts if place is not None]
+        return len(attempts), [image for image in attempts if image is not None]

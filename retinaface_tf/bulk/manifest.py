@@ -1,4 +1,4 @@
-"""The note of what a run was begun with, so that it can only be resumed with the same."""
+"""The manifest of a run: what it was begun with, so that it is only resumed with the same."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FORMAT = 1
 
 
 def describe_run(network: NetworkSpec, shards: list[Shard], version: str) -> dict[str, Any]:
-    """Everything that the results depend on; batch sizes, threads and engines are not among it."""
+    """Everything the results depend on; batch size, threads and engine are not part of it."""
     values = {
         "format": _FORMAT,
         "version": version,
@@ -27,15 +27,15 @@ def describe_run(network: NetworkSpec, shards: list[Shard], version: str) -> dic
         "runtime": network.runtime,
         **dataclasses.asdict(network.settings),
         "augmentation": network.augmentation,
-        "pictures": sum(shard.part.count for shard in shards),
+        "images": sum(shard.part.count for shard in shards),
         "shards": len(shards),
         "inputs": digest_shards(shards),
     }
-    return json.loads(json.dumps(values))
+    return json.loads(json.dumps(values, default=dataclasses.asdict))
 
 
 def begin_or_resume(out: Path, run: dict[str, Any]) -> None:
-    """Writes the manifest of a new run, or holds that of the run begun here against this one.
+    """Writes the manifest of a new run, or compares this run with the one that was begun here.
 
     Args:
         out: folder of the run.
@@ -53,6 +53,8 @@ def begin_or_resume(out: Path, run: dict[str, Any]) -> None:
             begun = None
         if not isinstance(begun, dict):
             raise ConfigError(f"{path} is damaged; give another --out.")
+        if "pictures" in begun:  # the key's name in the first version
+            begun["images"] = begun.pop("pictures")
         for name in run:
             if begun.get(name) != run[name]:
                 raise ConfigError(_difference(out, name, begun.get(name), run))
@@ -67,7 +69,7 @@ def begin_or_resume(out: Path, run: dict[str, Any]) -> None:
 
 def _difference(out: Path, name: str, old: Any, run: dict[str, Any]) -> str:
     remedy = "resume with the same, or give another --out."
-    if name in ("pictures", "shards", "inputs"):
+    if name in ("images", "shards", "inputs"):
         counts = f"{old} then, {run[name]} now" if name != "inputs" else "as many, but not the same"
         return (
             f"{out} was begun with other inputs or another --shard-size ("

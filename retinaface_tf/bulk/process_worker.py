@@ -1,8 +1,8 @@
-"""`python -m retinaface_tf.bulk.process_worker`: a worker that is told its shards on standard input.
+"""`python -m retinaface_tf.bulk.process_worker`: a worker that reads its shards from standard input.
 
-The first line is the `Job`, each further one a `Shard`; each is answered with a line of JSON:
-{"ready": true}, then a `ShardReport`, or {"failure": "why the run must stop"}. The end of the input,
-which also comes when whoever started it dies, ends the process at once.
+The first line is the `Job`, each further one a `Shard`. Each is answered with a line of JSON:
+{"ready": true}, then a `ShardReport`, or {"failure": "why the run must stop"}. The process ends at
+once when its input ends, which also happens when its parent is killed.
 """
 
 from __future__ import annotations
@@ -16,18 +16,16 @@ import threading
 from dataclasses import asdict
 
 from retinaface_tf.bulk.shards import Shard
-from retinaface_tf.bulk.work import Job
-from retinaface_tf.bulk.worker import Worker
+from retinaface_tf.bulk.worker import Job, Worker
 from retinaface_tf.errors import RetinaFaceError
+from retinaface_tf.util.process import claim_stdout
 
 
 def main() -> None:
-    """Until the input ends."""
-    # Ctrl-C is for whoever started this process.
+    """Answers until the input ends."""
+    # Ctrl-C is for the parent process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # What a library prints must not come between the answers.
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
+    answers = claim_stdout()
     lines: queue.Queue[str] = queue.Queue()
     threading.Thread(target=_listen, args=(lines,), daemon=True).start()
 

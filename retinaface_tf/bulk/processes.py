@@ -1,12 +1,12 @@
 """The engine for one machine: worker processes, each with a model of its own.
 
-They are started as new Python programs rather than forked or spawned, so that the caller's own
-script is neither copied nor imported again: this works from notebooks and from scripts without an
-`if __name__ == "__main__"`.
+They are new Python programs, not forked or spawned, so that the caller's script is not imported
+again: this works from notebooks and from scripts without an `if __name__ == "__main__"`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -15,53 +15,51 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
-import retinaface_tf
 from retinaface_tf.bulk.results import ShardReport
 from retinaface_tf.bulk.shards import Shard
-from retinaface_tf.bulk.work import Job
+from retinaface_tf.bulk.worker import Job
 from retinaface_tf.errors import WorkerError
+from retinaface_tf.util.process import child_environment
 
-# Starts in a row that end before the worker has said a word.
+# A process that ends this often before its first answer is given up.
 _STARTS = 3
 
 
 def run_in_processes(job: Job, shards: list[Shard], *, workers: int) -> Iterator[ShardReport]:
-    """Searches shards in processes of this machine.
+    """Detects the faces of shards in processes of this machine.
 
     Args:
         job: of the run.
-        shards: what is to be done.
-        workers: how many processes.
+        shards: to do.
+        workers: number of processes.
 
     Yields:
-        The report of each shard, in the order in which they are done.
+        The report of each shard, in the order in which they end.
 
     Raises:
-        RetinaFaceError: a reason of a worker's to stop the run.
-        WorkerError: workers die again and again.
+        WorkerError: a worker gave a reason to stop the run, or does not start.
     """
     todo: queue.SimpleQueue[Shard] = queue.SimpleQueue()
     for shard in shards:
         todo.put(shard)
     done: queue.SimpleQueue[ShardReport | Exception] = queue.SimpleQueue()
-    keepers = [_Keeper(job, todo, done) for _ in range(min(workers, len(shards)))]
+    threads = [_WorkerThread(job, todo, done) for _ in range(min(workers, len(shards)))]
     try:
-        for keeper in keepers:
-            keeper.start()
+        for thread in threads:
+            thread.start()
         for _ in shards:
             report = done.get()
             if isinstance(report, Exception):
                 raise report
             yield report
     finally:
-        for keeper in keepers:
-            keeper.stop()
+        for thread in threads:
+            thread.stop()
 
 
-class _Keeper(threading.Thread):
-    """Gives shards to one process, and starts another where it dies."""
+class _WorkerThread(threading.Thread):
+    """Gives shards to one process, and starts another when it crashes."""
 
     def __init__(self, job: Job, todo: queue.SimpleQueue, done: queue.SimpleQueue):
         super().__init__(daemon=True)
@@ -78,37 +76,35 @@ class _Keeper(threading.Thread):
                         shard = self._todo.get_nowait()
                     except queue.Empty:
                         return
-                    self._done.put(self._search(shard))
+                    self._done.put(self._detect(shard))
         except Exception as error:
             self._done.put(error)
         finally:
             self.stop()
 
     def stop(self) -> None:
-        """Ends the process; what it is at is done again another time."""
+        """Kills the process; its shard is left to another run."""
         with self._lock:
             self._stopped = True
-            if self._process is not None:
-                _end(self._process)
-                self._process = None
+            self._kill()
 
-    def _search(self, shard: Shard) -> ShardReport:
+    def _detect(self, shard: Shard) -> ShardReport:
         while True:
             if self._process is None:
                 self._start()
             answer = self._ask(shard.to_json())
             if answer is None:
-                self._bury()
+                self._record_crash()
             elif "failure" in answer:
                 raise WorkerError(answer["failure"])
             else:
                 return ShardReport(**answer)
 
     def _start(self) -> None:
+        growth = os.environ.get("TF_FORCE_GPU_ALLOW_GROWTH", "true")
         for _ in range(_STARTS):
             with self._lock:
-                if self._stopped:
-                    raise WorkerError("The run was stopped.")
+                self._require_running()
                 self._process = subprocess.Popen(
                     [sys.executable, "-m", "retinaface_tf.bulk.process_worker"],
                     stdin=subprocess.PIPE,
@@ -116,20 +112,20 @@ class _Keeper(threading.Thread):
                     stderr=self._errors,
                     text=True,
                     encoding="utf-8",
-                    env=_environment(),
+                    env=child_environment(TF_FORCE_GPU_ALLOW_GROWTH=growth),
                 )
             if self._ask(self._job.to_json()) is not None:
                 return
-            self._bury()
+            self._record_crash()
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").strip().splitlines() or ["no message"]
         raise WorkerError(f"Worker processes do not start: {lines[-1]}")
 
     def _ask(self, line: str) -> dict | None:
-        """The answer of the process; None where it died."""
+        """The answer of the process; None where it crashed."""
         process = self._process
-        if process is None:  # stopped from outside
-            raise WorkerError("The run was stopped.")
+        if process is None:
+            self._require_running()
         try:
             process.stdin.write(line + "\n")
             process.stdin.flush()
@@ -138,27 +134,21 @@ class _Keeper(threading.Thread):
             return None
         return json.loads(answer) if answer.endswith("\n") else None
 
-    def _bury(self) -> None:
+    def _record_crash(self) -> None:
         with self._lock:
-            if self._process is not None:
-                _end(self._process)
-                self._process = None
-            if self._stopped:
-                raise WorkerError("The run was stopped.")
+            self._kill()
+            self._require_running()
 
+    def _require_running(self) -> None:
+        if self._stopped:
+            raise WorkerError("The run was stopped.")
 
-def _end(process: subprocess.Popen) -> None:
-    process.kill()
-    process.wait()
-    for pipe in (process.stdin, process.stdout):
-        try:
-            pipe.close()
-        except OSError:
-            continue
-
-
-def _environment() -> dict[str, str]:
-    package = str(Path(retinaface_tf.__file__).resolve().parent.parent)
-    paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
-    defaults = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
-    return {**defaults, **os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    def _kill(self) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            with contextlib.suppress(OSError):
+                pipe.close()

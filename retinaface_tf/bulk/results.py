@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,8 +31,8 @@ class ShardReport:
         number: of the shard.
         images: how many it has, readable or not.
         faces: found in them all.
-        errors: images that could not be read or searched.
-        worker: who did it: machine or Ray node, and process.
+        errors: images that failed.
+        worker: machine or Ray node, and process.
     """
 
     number: int
@@ -48,7 +48,7 @@ class Result:
 
     Attributes:
         index: number of the image in the run, from 0.
-        source: path of the tar or table it lies in, or None.
+        source: path of the tar or table it is in, or None.
         image: path, member's name, or row's name.
         answer: its faces, or why there are none.
     """
@@ -92,65 +92,45 @@ def result_schema(num_vertices: int | None = None) -> pa.Schema:
     return pa.schema(fields)
 
 
-@dataclass
-class ResultRows:
-    """Collects the rows of a shard, and becomes a Parquet file.
+def encode_results(
+    rows: Sequence[tuple[BulkImage, Faces | ImageError]],
+    first: int,
+    report: ShardReport,
+    num_vertices: int | None = None,
+) -> bytes:
+    """The Parquet file of a shard, with the columns of `result_schema`.
 
-    Attributes:
+    Args:
+        rows: the images in order, each with its faces or what is wrong with it.
         first: number of the shard's first image in the run.
+        report: kept in the file, see `read_report`.
         num_vertices: of each face; None where the network gives none.
     """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
-    first: int
-    num_vertices: int | None = None
-    images: list[BulkImage] = field(default_factory=list)
-    answers: list[Faces | str] = field(default_factory=list)
-
-    def add(self, picture: BulkImage, answer: Faces | ImageError | str) -> None:
-        """The next image's faces, or what is wrong with it."""
-        self.images.append(picture)
-        self.answers.append(answer if isinstance(answer, Faces) else str(answer))
-
-    def report(self, number: int, worker: str) -> ShardReport:
-        """The counts."""
-        found = [answer for answer in self.answers if isinstance(answer, Faces)]
-        faces = sum(map(len, found))
-        total = len(self.answers)
-        return ShardReport(number, total, faces, total - len(found), worker)
-
-    def encode(self, report: ShardReport) -> bytes:
-        """The Parquet file."""
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        schema = result_schema(self.num_vertices)
-        # What failed has a null in every list; an empty image has an empty list.
-        failed = np.array([not isinstance(answer, Faces) for answer in self.answers], bool)
-        size = (0, 0)
-        empty = Faces.empty(size, self.num_vertices)
-        found = [a if isinstance(a, Faces) else empty for a in self.answers]
-        numbers = np.arange(self.first, self.first + len(found))
-        columns = {
-            "index": pa.array(numbers, pa.int64()),
-            "source": pa.array([_text(p.source) for p in self.images], pa.string()),
-            "image": pa.array([_text(p.name) for p in self.images], pa.string()),
-            "width": pa.array([f.image_size[1] for f in found], pa.int32(), mask=failed),
-            "height": pa.array([f.image_size[0] for f in found], pa.int32(), mask=failed),
-            "boxes": _lists([f.boxes for f in found], (4,), failed),
-            "scores": _lists([f.scores for f in found], (), failed),
-            "landmarks": _lists([f.landmarks for f in found], (5, 2), failed),
-            "error": pa.array(
-                [_text(a) if isinstance(a, str) else None for a in self.answers], pa.string()
-            ),
-        }
-        if self.num_vertices:
-            shape = (self.num_vertices, 3)
-            columns["vertices"] = _lists([f.vertices for f in found], shape, failed)
-        schema = schema.with_metadata({_REPORT: json.dumps(asdict(report))})
-        table = pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)
-        stream = BytesIO()
-        pq.write_table(table, stream, compression="zstd")
-        return stream.getvalue()
+    images = [image for image, _ in rows]
+    # What failed has a null in every list; an image without faces has an empty list.
+    failed = np.array([not isinstance(answer, Faces) for _, answer in rows], bool)
+    empty = Faces.empty((0, 0), num_vertices)
+    found = [empty if bad else answer for bad, (_, answer) in zip(failed, rows)]
+    columns = {
+        "index": np.arange(first, first + len(rows)),
+        "source": [_text(image.source) for image in images],
+        "image": [_text(image.name) for image in images],
+        "width": pa.array([f.image_size[1] for f in found], pa.int32(), mask=failed),
+        "height": pa.array([f.image_size[0] for f in found], pa.int32(), mask=failed),
+        "boxes": _lists([f.boxes for f in found], (4,), failed),
+        "scores": _lists([f.scores for f in found], (), failed),
+        "landmarks": _lists([f.landmarks for f in found], (5, 2), failed),
+        "error": [_text(str(answer)) if bad else None for bad, (_, answer) in zip(failed, rows)],
+    }
+    if num_vertices:
+        columns["vertices"] = _lists([f.vertices for f in found], (num_vertices, 3), failed)
+    schema = result_schema(num_vertices).with_metadata({_REPORT: json.dumps(asdict(report))})
+    stream = BytesIO()
+    pq.write_table(pa.table(columns, schema=schema), stream, compression="zstd")
+    return stream.getvalue()
 
 
 def read_report(path: str | os.PathLike) -> ShardReport | None:
@@ -234,7 +214,7 @@ def _arrays(column: pa.ChunkedArray, shape: tuple[int, ...]) -> list[np.ndarray]
 
 
 def _text(value: str | None) -> str | None:
-    """A name as UTF-8: what is not becomes U+FFFD, as in messages."""
+    """A name as UTF-8; other bytes become U+FFFD, as in messages."""
     return (
         None if value is None else value.encode(errors="surrogateescape").decode(errors="replace")
     )

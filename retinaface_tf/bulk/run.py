@@ -18,11 +18,12 @@ from retinaface_tf.bulk.processes import run_in_processes
 from retinaface_tf.bulk.ray_data import NETWORK_FOLDER, run_on_ray
 from retinaface_tf.bulk.results import ShardReport
 from retinaface_tf.bulk.shards import Shard, list_shards
-from retinaface_tf.bulk.work import Job, detect_shard
+from retinaface_tf.bulk.worker import Job, detect_shard
 from retinaface_tf.config import DEFAULT_SETTINGS, DetectionSettings
 from retinaface_tf.errors import ConfigError
 from retinaface_tf.inference.test_time_augmentation import Augmentation
 from retinaface_tf.presets import DEFAULT_PRESET
+from retinaface_tf.util.process import available_cores, to_stderr
 from retinaface_tf.util.progress import progress_bar
 
 ENGINES = ("processes", "ray", "loop")
@@ -30,12 +31,12 @@ ENGINES = ("processes", "ray", "loop")
 
 @dataclass(frozen=True)
 class BulkReport:
-    """What a bulk run has in its folder when it is done.
+    """What is in the folder of a bulk run when it is done.
 
     Attributes:
         images, faces, errors: of all shards.
         shards: files of results.
-        resumed: of these, how many were there before.
+        resumed: how many of these an earlier run had written.
     """
 
     images: int
@@ -68,12 +69,11 @@ def detect_bulk(
     progress: bool | None = None,
     **changes,
 ) -> BulkReport:
-    """Finds the faces of any number of images and writes them to Parquet files.
+    """Detects the faces of any number of images and writes them to Parquet files.
 
-    A shard's results are one file `faces-NNNNNN.parquet` in `out`, there whole or not at all, with
-    the columns of `results.result_schema`. Called again with the same arguments after whatever
-    stopped it, only what is missing is done. An image that cannot be read or searched has a row
-    that says why.
+    A shard's results are one file `faces-NNNNNN.parquet` in `out`, whole or not there, with the
+    columns of `results.result_schema`. Called again with the same arguments after the run was
+    stopped, it does only the missing shards. An image that fails has a row that says why.
 
     Args:
         inputs: images, tars, Parquet tables, folders of these, and patterns; see `list_shards`.
@@ -81,30 +81,30 @@ def detect_bulk(
         engine: "processes" on this machine; "ray", here or on a cluster; "loop", in this process.
         preset, model, runtime, precision: the network, as in `RetinaFace.from_preset` and `from_file`.
         settings: of the detector.
-        augmentation: search each image in several forms.
+        augmentation: test-time augmentation, or None.
         shard_size: images in a shard.
-        image_column, name_column: of Parquet tables; without, the one column of bytes there is, and
-            the number of the row.
-        workers: processes or actors; None for one each processor (with ray, of the cluster).
+        image_column, name_column: of Parquet tables; None for the only column of bytes, and for the
+            number of the row.
+        workers: processes or actors; None for one a processor (with ray, of the cluster).
         threads: cores each worker uses; None for one, and for all in a loop.
         batch_size: images given to the network at once.
-        retries: how often a shard's workers may die before the run stops; see `Attempts`.
+        retries: how often a shard's workers may crash before the run stops; see `Attempts`.
         ray_address, gpus_per_worker: see `run_on_ray`.
-        progress: show a bar on stderr; None where that is a terminal.
+        progress: show a bar on stderr; None: only if that is a terminal.
         changes: single settings by keyword, over `settings`: threshold, iou, size, max_faces,
             large_faces.
 
     Raises:
-        ConfigError: an option cannot be, or `out` is another run's.
-        ImageError: an input is not there, or holds no image.
+        ConfigError: an option is out of range, or `out` is another run's.
+        ImageError: an input is missing, or holds no image.
         WeightsError: the network cannot be read or fetched.
         DataError: results cannot be written.
-        WorkerError: workers cannot start or die too often, or the Ray cluster is away.
+        WorkerError: workers do not start or crash too often, or the Ray cluster does not answer.
     """
     _check(engine, workers, batch_size, retries, ray_address, gpus_per_worker)
     inputs = [inputs] if isinstance(inputs, str | os.PathLike) else list(inputs)
     out = Path(os.path.abspath(out))  # noqa: PTH100 - Path.resolve would follow links
-    _keep_apart(inputs, out)
+    _require_outside(inputs, out)
     network = describe_network(
         preset,
         model,
@@ -113,7 +113,7 @@ def detect_bulk(
         threads=threads or (None if engine == "loop" else 1),
         settings=settings.replace(**changes),
         augmentation=augmentation,
-        notify=_tell,
+        notify=to_stderr,
     )
     shards = list_shards(
         inputs, rows=shard_size, image_column=image_column, name_column=name_column
@@ -125,10 +125,17 @@ def detect_bulk(
     todo = [shard for shard in shards if shard.number not in reports]
     job = Job(network, str(out), batch_size, retries, uuid.uuid4().hex, version)
     if todo:
-        answers = _engine(engine, job, todo, workers, ray_address, gpus_per_worker)
-        for report in _show(answers, shards, reports, progress):
+        if engine == "ray":
+            new = run_on_ray(
+                job, todo, workers=workers, address=ray_address, gpus_per_worker=gpus_per_worker
+            )
+        elif engine == "processes":
+            new = run_in_processes(job, todo, workers=workers or available_cores())
+        else:
+            new = _loop(job, todo)
+        for report in _show(new, shards, reports, progress):
             reports[report.number] = report
-    _tidy(out)
+    _clean(out)
     return BulkReport(
         images=sum(report.images for report in reports.values()),
         faces=sum(report.faces for report in reports.values()),
@@ -138,31 +145,14 @@ def detect_bulk(
     )
 
 
-def _engine(
-    engine: str,
-    job: Job,
-    todo: list[Shard],
-    workers: int | None,
-    ray_address: str | None,
-    gpus_per_worker: float,
-) -> Iterator[ShardReport]:
-    if engine == "ray":
-        return run_on_ray(
-            job, todo, workers=workers, address=ray_address, gpus_per_worker=gpus_per_worker
-        )
-    if engine == "processes":
-        return run_in_processes(job, todo, workers=workers or _cores())
-    return _loop(job, todo)
-
-
 def _loop(job: Job, todo: list[Shard]) -> Iterator[ShardReport]:
     detector = job.network.open()
     for shard in todo:
-        yield detect_shard(detector, shard, job.out, batch_size=job.batch_size)
+        yield detect_shard(detector, shard, job.out, job.batch_size)
 
 
 def _show(
-    answers: Iterator[ShardReport],
+    new: Iterator[ShardReport],
     shards: list[Shard],
     before: dict[int, ShardReport],
     progress: bool | None,
@@ -172,7 +162,7 @@ def _show(
     with progress_bar(transient=True, disable=hidden) as bar:
         done = sum(report.images for report in before.values())
         task = bar.add_task("images", total=total, completed=done)
-        for report in answers:
+        for report in new:
             bar.advance(task, report.images)
             yield report
 
@@ -204,7 +194,7 @@ def _check(
         )
 
 
-def _keep_apart(inputs: list[str | os.PathLike], out: Path) -> None:
+def _require_outside(inputs: list[str | os.PathLike], out: Path) -> None:
     for given in inputs:
         folder = Path(os.path.abspath(given))  # noqa: PTH100 - as for out
         if folder.is_dir() and out.is_relative_to(folder):
@@ -214,17 +204,9 @@ def _keep_apart(inputs: list[str | os.PathLike], out: Path) -> None:
             )
 
 
-def _tidy(out: Path) -> None:
-    """Removes what is needed no more, and what killed workers left behind."""
+def _clean(out: Path) -> None:
+    """Removes what is not needed any more, and what killed workers left behind."""
     for folder in (ATTEMPTS_FOLDER, NETWORK_FOLDER):
         shutil.rmtree(out / folder, ignore_errors=True)
     for partial in out.glob(".faces-*.parquet.*"):
         partial.unlink(missing_ok=True)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _tell(text: str) -> None:
-    print(text, file=sys.stderr)

@@ -1,9 +1,10 @@
-"""The shards of a bulk run: each a few hundred images, and one file of results."""
+"""The shards of a bulk run: each some hundred images, and one file of results."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -41,7 +42,7 @@ class FilesPart:
 
 @dataclass(frozen=True)
 class DamagedPart:
-    """A tar or table, or the rest of one, that cannot be read: one row of results that says so.
+    """A tar or table, or its end, that cannot be read: one row of results that says so.
 
     Attributes:
         path: of the tar or table.
@@ -64,7 +65,7 @@ _PARTS = {part.kind: part for part in (FilesPart, TarPart, TablePart, DamagedPar
 
 @dataclass(frozen=True)
 class Shard:
-    """A piece of a bulk run that is done whole, or again.
+    """A piece of a bulk run: done completely, or again.
 
     Attributes:
         number: of the shard, from 0.
@@ -85,11 +86,9 @@ class Shard:
     def from_json(cls, line: str) -> Shard:
         """The inverse of `to_json`."""
         values = json.loads(line)
-        part = values["part"]
+        part = with_tuples(values["part"])
         kind = _PARTS[part.pop("kind")]
-        return cls(
-            values["number"], values["first"], kind(**{k: _tuple(v) for k, v in part.items()})
-        )
+        return cls(values["number"], values["first"], kind(**part))
 
 
 def list_shards(
@@ -104,12 +103,12 @@ def list_shards(
     Args:
         inputs: as for `list_images`, and tars and Parquet tables; a folder stands for the images,
             tars and tables in it and its subfolders.
-        rows: at most so many images a shard; a compressed tar is one shard whatever it holds.
+        rows: most images of a shard; a compressed tar is one shard, whatever its size.
         image_column, name_column: of tables, see `list_table`.
 
     Raises:
-        ImageError: nothing there, or no image in it all.
-        ConfigError: rows is not positive, or a column of a table is not understood.
+        ImageError: an input is missing, or there is no image in all of them.
+        ConfigError: rows is not positive, or a table's column is missing or not clear.
     """
     if not isinstance(rows, int) or rows < 1:
         raise ConfigError(f"shard_size={rows!r} must be a whole number, at least 1.")
@@ -138,29 +137,29 @@ def list_shards(
     if not parts:
         given = ", ".join(map(str, inputs))
         raise ImageError(f"Cannot read {given}: there is no image in it.")
-    return list(_number(parts))
+    counts = [part.count for part in parts]
+    firsts = itertools.accumulate(counts[:-1], initial=0)
+    return [Shard(number, first, part) for number, (first, part) in enumerate(zip(firsts, parts))]
 
 
 def is_packed(path: str | os.PathLike) -> bool:
-    """Whether a name is that of a tar or table rather than an image."""
+    """Whether a name is that of a tar or table."""
     name = Path(path).name.lower()
     return name.endswith(tuple(TAR_SUFFIXES | TABLE_SUFFIXES))
 
 
 def digest_shards(shards: Iterable[Shard]) -> str:
-    """SHA-256 of what is to be done: changes when an image comes, goes or moves."""
+    """SHA-256 of all shards: changes when an image is added, removed or renamed."""
     digest = hashlib.sha256()
     for shard in shards:
         digest.update(shard.to_json().encode() + b"\n")
     return digest.hexdigest()
 
 
-def _number(parts: list[Part]) -> Iterator[Shard]:
-    first = 0
-    for number, part in enumerate(parts):
-        yield Shard(number, first, part)
-        first += part.count
+def with_tuples(values: dict[str, Any]) -> dict[str, Any]:
+    """Fields of a dataclass after JSON: its lists are tuples again."""
 
+    def restore(value: Any) -> Any:
+        return tuple(map(restore, value)) if isinstance(value, list) else value
 
-def _tuple(value: Any) -> Any:
-    return tuple(map(_tuple, value)) if isinstance(value, list) else value
+    return {name: restore(value) for name, value in values.items()}

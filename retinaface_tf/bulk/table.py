@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, ClassVar
 
 from retinaface_tf.bulk.bulk_image import BulkImage
 from retinaface_tf.errors import ConfigError, ImageError
-from retinaface_tf.images.read import NamedBytes
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -55,15 +54,15 @@ class TablePart:
         try:
             for batch in self._batches():
                 for name, content in self._read(batch, self.first + done):
-                    # Counted before it is handed out: nothing may be handed out twice.
+                    # Counted before it is yielded: no image may come twice.
                     done += 1
-                    yield self._image(name, content)
+                    problem = "its row holds no bytes" if content is None else None
+                    yield BulkImage.packed(self.path, name, content, problem)
         except FileNotFoundError:
             raise ImageError(f"Cannot read {self.path}: there is no such file.") from None
         except (pa.ArrowException, OSError):
             for row in range(self.first + done, self.first + self.rows):
-                problem = f"Cannot read {self.path}/{row}: the table is damaged here."
-                yield BulkImage(self.path, str(row), None, problem)
+                yield BulkImage.packed(self.path, str(row), None, "the table is damaged here")
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
         """Just these rows, out of the row groups they lie in."""
@@ -99,12 +98,6 @@ class TablePart:
         for name, content in zip(names, contents):
             yield name, content.get("bytes") if isinstance(content, dict) else content
 
-    def _image(self, name: str, content: bytes | None) -> BulkImage:
-        full = f"{self.path}/{name}"
-        if content is None:
-            return BulkImage(self.path, name, None, f"Cannot read {full}: its row holds no bytes.")
-        return BulkImage(self.path, name, NamedBytes(content, full))
-
 
 def list_table(
     path: str, rows: int, image_column: str | None = None, name_column: str | None = None
@@ -113,7 +106,7 @@ def list_table(
 
     Args:
         path: of the table.
-        rows: see above.
+        rows: at most, in a part.
         image_column: holds the encoded images; None where only one column can.
         name_column: names the images; None numbers them by row.
 

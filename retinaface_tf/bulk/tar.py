@@ -11,12 +11,12 @@ from typing import ClassVar
 from retinaface_tf.bulk.bulk_image import BulkImage
 from retinaface_tf.errors import ImageError
 from retinaface_tf.images.listing import IMAGE_SUFFIXES
-from retinaface_tf.images.read import NamedBytes
 
 TAR_SUFFIXES = frozenset((".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz"))
 
-# A member larger than this is no photo, and is not read into memory.
+# A larger member is no photo and is not read into memory.
 MAX_MEMBER_BYTES = 512 * 1024**2
+_TOO_LARGE = "it is larger than 512 MiB"
 
 
 @dataclass(frozen=True)
@@ -55,12 +55,12 @@ class TarPart:
         with Path(self.path).open("rb") as file:
             for name, (start, size) in zip(self.names, self.extents):
                 if size > MAX_MEMBER_BYTES:
-                    yield self._image(name, None, "it is larger than 512 MiB")
+                    yield BulkImage.packed(self.path, name, None, _TOO_LARGE)
                     continue
                 file.seek(start)
                 content = file.read(size)
                 problem = None if len(content) == size else "the tar ends within it"
-                yield self._image(name, content, problem)
+                yield BulkImage.packed(self.path, name, content, problem)
 
     def _decompress(self) -> Iterator[BulkImage]:
         done = 0
@@ -69,12 +69,12 @@ class TarPart:
                 for member in filter(is_image, tar):
                     content = problem = None
                     if member.size > MAX_MEMBER_BYTES:
-                        problem = "it is larger than 512 MiB"
+                        problem = _TOO_LARGE
                     else:
                         content = tar.extractfile(member).read()
-                    # Counted before it is handed out: nothing may be handed out twice.
+                    # Counted before it is yielded: no image may come twice.
                     done += 1
-                    yield self._image(member.name, content, problem)
+                    yield BulkImage.packed(self.path, member.name, content, problem)
                     if done == self.count:
                         return
         except FileNotFoundError:
@@ -82,13 +82,7 @@ class TarPart:
         except (tarfile.TarError, OSError, EOFError):
             pass
         for name in self.names[done:]:
-            yield self._image(name, None, "the tar is damaged here")
-
-    def _image(self, name: str, content: bytes | None, problem: str | None) -> BulkImage:
-        full = f"{self.path}/{name}"
-        if problem:
-            return BulkImage(self.path, name, None, f"Cannot read {full}: {problem}.")
-        return BulkImage(self.path, name, NamedBytes(content, full))
+            yield BulkImage.packed(self.path, name, None, "the tar is damaged here")
 
 
 def is_image(member: tarfile.TarInfo) -> bool:

@@ -1,12 +1,60 @@
-"""A worker: one model, and one shard after the other."""
+"""A worker: one detector, and one shard after the other."""
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import os
+import socket
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import retinaface_tf
 from retinaface_tf.bulk.attempts import Attempts
-from retinaface_tf.bulk.results import ShardReport
+from retinaface_tf.bulk.bulk_image import BulkImage
+from retinaface_tf.bulk.network import NetworkSpec
+from retinaface_tf.bulk.results import ShardReport, encode_results, shard_name
 from retinaface_tf.bulk.shards import Shard
-from retinaface_tf.bulk.work import Job, detect_shard
-from retinaface_tf.errors import RetinaFaceError, WorkerError
+from retinaface_tf.errors import DataError, ImageError, RetinaFaceError, WorkerError
+from retinaface_tf.faces.faces import Faces
+from retinaface_tf.inference.detector import Detector
+from retinaface_tf.util.files import write_whole
+
+Answer = Faces | ImageError
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is the same for all workers of a run.
+
+    Attributes:
+        network: the detector that each worker opens.
+        out: folder of the results.
+        batch_size: images given to the network at once.
+        retries: see `Attempts`.
+        run: id of this run, new each time.
+        version: of this package where the run was started.
+    """
+
+    network: NetworkSpec
+    out: str
+    batch_size: int
+    retries: int
+    run: str
+    version: str
+
+    def to_json(self) -> str:
+        """One line; `from_json` is the inverse."""
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, line: str) -> Job:
+        """The inverse of `to_json`."""
+        values = json.loads(line)
+        return cls(**{**values, "network": NetworkSpec.from_dict(values["network"])})
 
 
 class Worker:
@@ -14,7 +62,7 @@ class Worker:
 
     Args:
         job: of the run.
-        name: who says so in the reports.
+        name: of the worker in the reports; None for machine and process.
     """
 
     def __init__(self, job: Job, name: str | None = None):
@@ -22,7 +70,9 @@ class Worker:
         self._detector = None
 
     def __call__(self, shard: Shard) -> ShardReport:
-        """Searches a shard and writes its results.
+        """Detects the faces of a shard and writes its results.
+
+        A Python error counts as a crash: the shard is done again, one image at a time.
 
         Raises:
             RetinaFaceError: a reason to stop the whole run.
@@ -35,23 +85,18 @@ class Worker:
                 attempts.begin()
             except WorkerError as error:
                 raise WorkerError(
-                    f"{error} (The last said: {last!r}.)" if last else str(error)
+                    f"{error} (Last error: {last!r}.)" if last else str(error)
                 ) from last
             try:
                 if self._detector is None:
                     self._detector = self._open()
                 report = detect_shard(
-                    self._detector,
-                    shard,
-                    job.out,
-                    batch_size=job.batch_size,
-                    attempts=attempts,
-                    worker=self._name,
+                    self._detector, shard, job.out, job.batch_size, attempts, self._name
                 )
             except RetinaFaceError:
                 attempts.finish()
                 raise
-            except Exception as error:  # as good as a death: find the image, and leave it out
+            except Exception as error:
                 last = error
                 continue
             attempts.finish()
@@ -59,8 +104,6 @@ class Worker:
 
     def _open(self):
         import cv2
-
-        import retinaface_tf
 
         if retinaface_tf.__version__ != self._job.version:
             raise WorkerError(
@@ -70,3 +113,81 @@ class Worker:
         if self._job.network.threads is not None:
             cv2.setNumThreads(self._job.network.threads)
         return self._job.network.open()
+
+
+def detect_shard(
+    detector: Detector,
+    shard: Shard,
+    out: str | Path,
+    batch_size: int,
+    attempts: Attempts | None = None,
+    worker: str | None = None,
+) -> ShardReport:
+    """Detects the faces of a shard's images and writes the results.
+
+    Args:
+        detector: a `Detector`.
+        shard: the images.
+        out: folder of the results.
+        batch_size: images given to the network at once.
+        attempts: begun; None where a crash ends the run.
+        worker: name in the report; None for machine and process.
+
+    Raises:
+        ImageError: a tar or table is gone.
+        DataError: the results cannot be written.
+    """
+    if attempts is not None and attempts.one_at_a_time:
+        answers = _one_at_a_time(detector, shard, attempts)
+    else:
+        answers = _in_batches(detector, shard, batch_size)
+    # The images' bytes are not kept.
+    rows = [(image._replace(content=None), answer) for image, answer in answers]
+    found = [answer for _, answer in rows if isinstance(answer, Faces)]
+    report = ShardReport(
+        number=shard.number,
+        images=len(rows),
+        faces=sum(map(len, found)),
+        errors=len(rows) - len(found),
+        worker=worker or f"{socket.gethostname()}/{os.getpid()}",
+    )
+    content = encode_results(rows, shard.first, report, detector.num_vertices)
+    write_whole(Path(out) / shard_name(shard.number), content, error=DataError)
+    return report
+
+
+def _in_batches(
+    detector: Detector, shard: Shard, batch_size: int
+) -> Iterator[tuple[BulkImage, Answer]]:
+    waiting: deque[BulkImage] = deque()
+
+    def contents() -> Iterator[Any]:
+        for image in shard.part.images():
+            waiting.append(image)
+            if image.problem is None:
+                yield image.content
+
+    def problems() -> Iterator[tuple[BulkImage, Answer]]:
+        while waiting and waiting[0].problem is not None:
+            image = waiting.popleft()
+            yield image, ImageError(image.problem)
+
+    for answer in detector.stream(contents(), batch_size=batch_size):
+        yield from problems()
+        yield waiting.popleft(), answer
+    yield from problems()
+
+
+def _one_at_a_time(
+    detector: Detector, shard: Shard, attempts: Attempts
+) -> Iterator[tuple[BulkImage, Answer]]:
+    for place, image in enumerate(shard.part.images()):
+        if image.problem is not None:
+            answer = ImageError(image.problem)
+        elif place in attempts.crashing:
+            name = "/".join(filter(None, (image.source, image.name)))
+            answer = ImageError(f"Cannot detect faces in {name}: every worker that tried crashed.")
+        else:
+            attempts.at(place)
+            (answer,) = detector.stream([image.content], batch_size=1)
+        yield image, answer

@@ -39,18 +39,14 @@ def claim_stdout() -> IO[str]:
     return own
 
 
-def accepts_connections(address: str, seconds: float = 3.0) -> bool:
-    """Whether somebody listens at "host:port".
-
-    Raises:
-        ValueError: the address has no number for a port.
-    """
+def connection_problem(address: str, seconds: float = 3.0) -> str | None:
+    """Why nothing answers at "host:port", such as "connection refused"; None where it answers."""
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=seconds).close()
-    except OSError:
-        return False
-    return True
+    except (OSError, ValueError, OverflowError) as error:
+        return (getattr(error, "strerror", None) or str(error)).lower()
+    return None
 
 
 def to_stderr(line: str) -> None:

@@ -145,7 +145,7 @@ def canned_run() -> dict:
         "machine": "a machine",
         "command": "a command",
         "sets": {
-            key: {"title": key, "pictures": 4, "faces": 9}
+            key: {"title": key, "images": 4, "faces": 9}
             for key in (*table.DETECTION, *table.POINTS)
         },
         "rows": [

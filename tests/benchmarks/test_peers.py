@@ -249,7 +249,7 @@ def canned_run() -> dict:
     def row(key, name, ours, ap, time):
         scene = {"median_ms": time, "p90_ms": time * 1.1, "images_per_s": 1000 / time, "faces": 1}
         fit = {"iou": 0.8, "width": 1.0, "height": 0.8, "above": 0.1, "faces": 3}
-        figures = {"errors": 0, "pictures": 4, "ap": ap, "subset": ap, "ap30": ap, "fit": fit}
+        figures = {"errors": 0, "images": 4, "ap": ap, "subset": ap, "ap30": ap, "fit": fit}
         nme = {"faces": 4, "found": 4, "nme": 0.03, "failures": 0.0}
         return {
             "key": key,
@@ -275,7 +275,7 @@ def canned_run() -> dict:
         "command": "a command",
         "subset": 2,
         "sets": {
-            key: {"title": key.upper(), "pictures": 4, "faces": 4}
+            key: {"title": key.upper(), "images": 4, "faces": 4}
             for key in (*DETECTION, "crops", "dlib")
         },
         "rows": [

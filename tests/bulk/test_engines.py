@@ -16,11 +16,11 @@ import pytest
 from retinaface_tf import RetinaFace
 from retinaface_tf.bulk import read_results
 from retinaface_tf.errors import ImageError
-from tests.bulk.conftest import write_tar
+from tests.helpers.bulk_inputs import write_tar
 
 pytest.importorskip("pyarrow")
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
-IMAGES, CORRUPT, DEADLY, SHARD = 60, (7, 31), 23, 5
+IMAGES, CORRUPT, CRASHING, SHARD = 60, (7, 31), 23, 5
 
 # Python runs this in each process; in those that read images, one image kills.
 SITE = """
@@ -43,7 +43,7 @@ if "--engine" not in sys.argv:
                 def watched(self, source, settings):
                     if {"tensorflow", "keras"} & set(sys.modules):
                         open(os.environ["BULK_TEST_NOTE"], "a").close()
-                    if str(source).endswith(os.environ["BULK_TEST_DEADLY"]):
+                    if str(source).endswith(os.environ["BULK_TEST_CRASHING"]):
                         os.kill(os.getpid(), signal.SIGKILL)
                     return prepare(self, source, settings)
 
@@ -100,7 +100,7 @@ class Command:
             **os.environ,
             "PYTHONPATH": os.pathsep.join(filter(None, paths)),
             "BULK_TEST_NOTE": str(self.note),
-            "BULK_TEST_DEADLY": f"{DEADLY:02d}.png",
+            "BULK_TEST_CRASHING": f"{CRASHING:02d}.png",
         }
 
     def start(self):
@@ -162,14 +162,14 @@ def alive(pid):
 
 
 def check(command, plain, photos):
-    """All images are there once, as the plain loop answers them; the deadly one is written down."""
+    """All images are there once, as the plain loop answers them; the crashing one has a row that says so."""
     results = list(read_results(command.out))
     assert [r.index for r in results] == list(range(IMAGES))
     assert [r.image for r in results] == [str(photos / name) for name in sorted(plain)]
     for result in results:
         name = Path(result.image).name
-        if name == f"{DEADLY:02d}.png":
-            assert str(result.answer).endswith("every worker that tried died.")
+        if name == f"{CRASHING:02d}.png":
+            assert str(result.answer).endswith("every worker that tried crashed.")
         elif isinstance(plain[name], ImageError):
             assert str(result.answer) == str(plain[name])
         else:
@@ -220,7 +220,7 @@ def test_ray_killed_and_resumed(photos, plain, tmp_path):
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
 def test_a_worker_killed_from_outside_loses_nothing(photos, plain, tmp_path):
     command = Command(photos, tmp_path, "processes")
-    command._environment["BULK_TEST_DEADLY"] = "none"
+    command._environment["BULK_TEST_CRASHING"] = "none"
     process = command.start()
     while len(command.files()) < 2:
         assert process.poll() is None, process.communicate()[1]
@@ -233,7 +233,7 @@ def test_a_worker_killed_from_outside_loses_nothing(photos, plain, tmp_path):
     assert sum(isinstance(r.answer, ImageError) for r in results) == len(CORRUPT)
 
 
-def test_command_and_engine_agree_on_a_tar(photos, tmp_path, monkeypatch):
+def test_command_and_engine_agree_on_a_tar(photos, tmp_path):
     """Also from a script without `if __name__ == "__main__"`, given on standard input."""
     write_tar(tmp_path / "a.tar", ["1.png", "2.png", "3.png"])
     script = (
@@ -245,7 +245,7 @@ def test_command_and_engine_agree_on_a_tar(photos, tmp_path, monkeypatch):
     result = subprocess.run(
         [sys.executable], input=script, env=environment, capture_output=True, text=True, timeout=120
     )
-    assert "pictures=3" in result.stdout, result.stderr
+    assert "images=3" in result.stdout, result.stderr
     assert [r.image for r in read_results(tmp_path / "out")] == ["1.png", "2.png", "3.png"]
     manifest = json.loads((tmp_path / "out" / "_manifest.json").read_text())
-    assert manifest["pictures"] == 3 and manifest["runtime"] == "litert"
+    assert manifest["images"] == 3 and manifest["runtime"] == "litert"

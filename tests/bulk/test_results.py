@@ -7,7 +7,7 @@ import pytest
 from retinaface_tf import Faces
 from retinaface_tf.bulk import read_results
 from retinaface_tf.bulk.bulk_image import BulkImage
-from retinaface_tf.bulk.results import ResultRows, read_report, shard_name
+from retinaface_tf.bulk.results import ShardReport, encode_results, read_report, shard_name
 from retinaface_tf.errors import DataError, ImageError
 
 
@@ -22,6 +22,14 @@ def random_faces(rng, count, num_vertices=None):
     )
 
 
+def write(folder, **answers):
+    """A shard of images by name."""
+    rows = [(BulkImage(None, name, None), answer) for name, answer in answers.items()]
+    path = folder / shard_name(0)
+    path.write_bytes(encode_results(rows, 0, ShardReport(0, len(rows), 0, 0, "w")))
+    return path
+
+
 def same(a, b):
     for name in ("boxes", "scores", "landmarks", "vertices"):
         x, y = getattr(a, name), getattr(b, name)
@@ -34,11 +42,13 @@ def test_what_is_written_is_read_bit_for_bit(rng, tmp_path, num_vertices):
     answers = [random_faces(rng, n, num_vertices) for n in (2, 0, 5)]
     answers.insert(1, ImageError("Cannot read b: it is empty."))
     answers += [Faces.empty((1, 2), num_vertices), ImageError("Cannot read f: no.")]
-    rows = ResultRows(100, num_vertices)
-    for name, answer in zip("abcdef", answers):
-        rows.add(BulkImage("x.tar" if name == "c" else None, name, None), answer)
-    report = rows.report(3, "here/1")
-    (tmp_path / shard_name(3)).write_bytes(rows.encode(report))
+    rows = [
+        (BulkImage("x.tar" if name == "c" else None, name, None), answer)
+        for name, answer in zip("abcdef", answers)
+    ]
+    report = ShardReport(number=3, images=6, faces=7, errors=2, worker="here/1")
+    content = encode_results(rows, 100, report, num_vertices)
+    (tmp_path / shard_name(3)).write_bytes(content)
     found = list(read_results(tmp_path))
     assert [r.index for r in found] == list(range(100, 106))
     assert [r.image for r in found] == list("abcdef")
@@ -48,16 +58,12 @@ def test_what_is_written_is_read_bit_for_bit(rng, tmp_path, num_vertices):
             same(result.answer, answer)
         else:
             assert str(result.answer) == str(answer)
-    assert (report.images, report.faces, report.errors) == (6, 7, 2)
     assert read_report(tmp_path / shard_name(3)) == report
 
 
 def test_any_reader_of_parquet_sees_plain_lists_and_nulls(rng, tmp_path):
-    rows = ResultRows(0)
     faces = random_faces(rng, 1)
-    rows.add(BulkImage(None, "a", None), faces)
-    rows.add(BulkImage(None, "b", None), "Cannot read b: it is empty.")
-    (tmp_path / shard_name(0)).write_bytes(rows.encode(rows.report(0, "w")))
+    write(tmp_path, a=faces, b=ImageError("Cannot read b: it is empty."))
     (tmp_path / "_manifest.json").write_text("{}")  # readers of folders pass by underscores
     good, bad = pq.read_table(tmp_path).to_pylist()
     assert good["boxes"] == faces.boxes.tolist() and good["scores"] == faces.scores.tolist()
@@ -68,9 +74,7 @@ def test_any_reader_of_parquet_sees_plain_lists_and_nulls(rng, tmp_path):
 
 
 def test_names_that_are_not_utf8(tmp_path):
-    rows = ResultRows(0)
-    rows.add(BulkImage(None, "caf\udce9.jpg", None), Faces.empty((1, 1)))
-    (tmp_path / shard_name(0)).write_bytes(rows.encode(rows.report(0, "w")))
+    write(tmp_path, **{"caf\udce9.jpg": Faces.empty((1, 1))})
     (result,) = read_results(tmp_path)
     assert result.image == "caf�.jpg"
 
@@ -78,10 +82,8 @@ def test_names_that_are_not_utf8(tmp_path):
 def test_a_damaged_file_is_no_result(tmp_path):
     with pytest.raises(DataError, match="no results"):
         list(read_results(tmp_path))
-    rows = ResultRows(0)
-    rows.add(BulkImage(None, "a", None), Faces.empty((1, 1)))
-    path = tmp_path / shard_name(0)
-    path.write_bytes(rows.encode(rows.report(0, "w"))[:-20])
+    path = write(tmp_path, a=Faces.empty((1, 1)))
+    path.write_bytes(path.read_bytes()[:-20])
     assert read_report(path) is None
     assert read_report(tmp_path / "missing") is None
     with pytest.raises(DataError, match="damaged"):

@@ -1,6 +1,7 @@
 """A bulk run from beginning to end in this process: results, resumption, and what is refused."""
 
 import dataclasses
+import json
 
 import pytest
 from typer.testing import CliRunner
@@ -12,8 +13,8 @@ from retinaface_tf.bulk.network import NetworkSpec
 from retinaface_tf.bulk.results import shard_name
 from retinaface_tf.errors import ConfigError, DataError, RetinaFaceError, WorkerError
 from retinaface_tf.inference.test_time_augmentation import Augmentation
-from tests.bulk.conftest import encoded, write_tar
 from tests.helpers.bright_pixel import BrightPixelRuntime
+from tests.helpers.bulk_inputs import encoded, write_tar
 
 cli._register_commands()
 
@@ -23,10 +24,8 @@ def bright_pixels(monkeypatch):
     """The network is the one whose answers are known."""
 
     def describe(preset, model, runtime, *, precision, threads, settings, augmentation, notify):
-        values = None if augmentation is None else dataclasses.asdict(augmentation)
-        return NetworkSpec(
-            "none", runtime or "litert", f"sha of {preset}", settings, values, threads
-        )
+        weights = f"sha of {preset}"
+        return NetworkSpec("none", runtime or "litert", weights, settings, augmentation, threads)
 
     def open_network(spec):
         return RetinaFace(BrightPixelRuntime(), settings=spec.settings)
@@ -100,6 +99,47 @@ def test_resuming_with_other_inputs_is_refused(folder, tmp_path):
     (folder / "9.png").write_bytes(encoded(1))
     with pytest.raises(ConfigError, match="images: 7 then, 8 now"):
         run(folder, tmp_path / "out")
+
+
+def test_a_run_of_the_first_version_is_resumed(folder, tmp_path):
+    """Its manifest counts "pictures"."""
+    options = {
+        "augmentation": Augmentation(scales=(640, "original"), flip=True, vote=False),
+        "size": (300, 400),
+    }
+    run(folder, tmp_path / "out", **options)
+    path = tmp_path / "out" / "_manifest.json"
+    inputs = json.loads(path.read_text())["inputs"]
+    first = {
+        "format": 1,
+        "version": "0.1.0",
+        "weights": "sha of lite",
+        "runtime": "litert",
+        "threshold": 0.5,
+        "iou": 0.4,
+        "size": [300, 400],
+        "max_faces": None,
+        "large_faces": True,
+        "augmentation": {
+            "scales": [640, "original"],
+            "flip": True,
+            "rotations": [0],
+            "tile": None,
+            "tile_overlap": 0.25,
+            "vote": False,
+            "vote_iou": 0.4,
+            "enlarged_limit": None,
+        },
+        "pictures": 7,
+        "shards": 3,
+        "inputs": inputs,
+    }
+    path.write_text(json.dumps(first))
+    (tmp_path / "out" / shard_name(1)).unlink()
+    assert run(folder, tmp_path / "out", **options).resumed == 2
+    (folder / "9.png").write_bytes(encoded(1))
+    with pytest.raises(ConfigError, match="images: 7 then, 8 now"):
+        run(folder, tmp_path / "out", **options)
 
 
 def test_a_folder_of_something_else_is_left_alone(folder, tmp_path):

@@ -6,13 +6,13 @@ import pytest
 
 from retinaface_tf.bulk.shards import Shard, digest_shards, list_shards
 from retinaface_tf.errors import ConfigError, ImageError
-from tests.bulk.conftest import encoded, write_tar
+from tests.helpers.bulk_inputs import encoded, write_tar
 
 
 def contents(shards):
     """(name, bytes or problem) of each image."""
-    pictures = [picture for shard in shards for picture in shard.part.images()]
-    return [(p.name, p.problem or p.content) for p in pictures]
+    images = [image for shard in shards for image in shard.part.images()]
+    return [(image.name, image.problem or image.content) for image in images]
 
 
 def test_a_folder_in_pieces_that_hold_each_image_once(folder):

@@ -9,31 +9,29 @@ from retinaface_tf.bulk import read_results
 from retinaface_tf.bulk.attempts import ATTEMPTS_FOLDER, Attempts
 from retinaface_tf.bulk.network import NetworkSpec
 from retinaface_tf.bulk.shards import list_shards
-from retinaface_tf.bulk.work import Job, detect_shard
-from retinaface_tf.bulk.worker import Worker
+from retinaface_tf.bulk.worker import Job, Worker, detect_shard
 from retinaface_tf.config import DEFAULT_SETTINGS, DetectionSettings
 from retinaface_tf.errors import DataError, ImageError, WorkerError
 from retinaface_tf.inference.test_time_augmentation import Augmentation
-from tests.bulk.conftest import encoded
+from tests.helpers.bulk_inputs import encoded
 
 
-class Death(BaseException):
-    """Takes the place of SIGKILL: nothing behind it is done."""
+class Crash(BaseException):
+    """Stands for SIGKILL: no handler of the worker runs."""
 
 
-class DeadlyDetector:
-    """Dies of some images."""
+class CrashingDetector:
+    """Crashes at some images."""
 
     num_vertices = None
 
-    def __init__(self, detector, deadly, error=Death):
-        self.detector, self.deadly, self.error, self.searched = detector, deadly, error, []
+    def __init__(self, detector, crashing, error=Crash):
+        self.detector, self.crashing, self.error = detector, crashing, error
 
     def stream(self, images, batch_size):
         def watched():
             for image in images:
-                self.searched.append(image)
-                if any(image.endswith(name) for name in self.deadly):
+                if any(image.endswith(name) for name in self.crashing):
                     raise self.error(image)
                 yield image
 
@@ -59,11 +57,9 @@ def answers(job):
 def test_a_job_travels_as_json(job):
     settings = DetectionSettings(threshold=0.3, size=(300, 400), large_faces=False)
     augmentation = Augmentation(scales=((500, 900), "original", None), flip=True, tile=640)
-    fields = dataclasses.asdict(augmentation)
-    network = NetworkSpec("a.tflite", "litert", "abc", settings, fields, 1)
+    network = NetworkSpec("a.tflite", "litert", "abc", settings, augmentation, 1)
     job = dataclasses.replace(job, network=network)
     assert Job.from_json(job.to_json()) == job
-    assert Augmentation(**Job.from_json(job.to_json()).network.augmentation) == augmentation
 
 
 def test_a_shard_with_a_damaged_image(folder, detector, tmp_path):
@@ -93,21 +89,21 @@ def test_problems_keep_their_place_among_answers(detector, tmp_path):
     assert kinds == [image is not None for image in images]
 
 
-def test_two_deaths_over_an_image_tell_which_it_is(folder, detector, job):
+def test_an_image_at_which_two_workers_crash_is_left_out(folder, detector, job):
     (shard,) = list_shards([folder], rows=10)
-    deaths = 0
+    crashes = 0
     while True:
-        deadly = DeadlyDetector(detector, ["2.png", "5.png"])
+        crashing = CrashingDetector(detector, ["2.png", "5.png"])
         try:
-            report = worker_of(job, deadly)(shard)
+            report = worker_of(job, crashing)(shard)
             break
-        except Death:
-            deaths += 1
-    # One at full speed, then two for each of the deadly images.
-    assert deaths == 5
+        except Crash:
+            crashes += 1
+    # One in batches, then two for each crashing image.
+    assert crashes == 5
     found = answers(job)
     for name in ("2.png", "5.png"):
-        assert str(found.pop(name)).endswith(f"{name}: every worker that tried died.")
+        assert str(found.pop(name)).endswith(f"{name}: every worker that tried crashed.")
     assert isinstance(found.pop("3.png"), ImageError)
     assert all(len(faces) == int(name[0]) % 3 for name, faces in found.items())
     assert report.errors == 3 and report.images == 7
@@ -116,16 +112,16 @@ def test_two_deaths_over_an_image_tell_which_it_is(folder, detector, job):
 
 def test_a_programming_error_over_one_image_is_treated_alike(folder, detector, job):
     (shard,) = list_shards([folder], rows=10)
-    report = worker_of(job, DeadlyDetector(detector, ["2.png"], ValueError))(shard)
+    report = worker_of(job, CrashingDetector(detector, ["2.png"], ValueError))(shard)
     assert report.errors == 2 and "every worker" in str(answers(job)["2.png"])
 
 
-def test_deaths_that_no_image_explains_end_the_run(folder, detector, job):
+def test_crashes_that_no_image_explains_end_the_run(folder, detector, job):
     (shard,) = list_shards([folder], rows=10)
     everywhere = ["0.png", "1.png", "2.png", "4.png", "5.png"]
     for name in everywhere[:4]:  # never twice over the same
-        with pytest.raises(Death):
-            worker_of(job, DeadlyDetector(detector, [name]))(shard)
+        with pytest.raises(Crash):
+            worker_of(job, CrashingDetector(detector, [name]))(shard)
     with pytest.raises(WorkerError, match=r"4 attempts at faces-000000.parquet"):
         worker_of(job, detector)(shard)
     # The next run begins anew.
@@ -139,12 +135,12 @@ def test_attempts_of_another_run_and_a_cut_off_line_do_not_count(tmp_path):
     first.at(5)
     second = Attempts(tmp_path, 7, "b", 0)
     second.begin()
-    assert not second.careful and not second.deadly
+    assert not second.one_at_a_time and not second.crashing
     with second._path.open("a") as file:
         file.write('{"at": 1')
     third = Attempts(tmp_path, 7, "b", 1)
     third.begin()
-    assert third.careful and not third.deadly
+    assert third.one_at_a_time and not third.crashing
     third.at(2)
     fourth = Attempts(tmp_path, 7, "b", 1)
     with pytest.raises(WorkerError, match="2 attempts"):

@@ -6,7 +6,6 @@ import pytest
 
 from retinaface_tf import build_retinaface
 from retinaface_tf.inference.runtimes.keras import KerasRuntime
-from tests.export.conftest import SIZE
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +36,9 @@ def test_tflite_at_any_size(lite, images, tmp_path, rng):
     from retinaface_tf.export.tflite import export_tflite
     from retinaface_tf.inference.runtimes.litert import LiteRTRuntime
 
-    runtime = LiteRTRuntime(export_tflite(lite, tmp_path / "lite.tflite", size=SIZE), threads=1)
+    runtime = LiteRTRuntime(
+        export_tflite(lite, tmp_path / "lite.tflite", size=images.shape[1:3]), threads=1
+    )
     check_equal(runtime, lite, images)
     check_equal(runtime, lite, rng.integers(0, 256, (1, 192, 64, 3)).astype(np.uint8))
 
@@ -47,7 +48,7 @@ def test_int8_stays_near(lite, images, tmp_path):
     from retinaface_tf.inference.runtimes.litert import LiteRTRuntime
 
     path = tmp_path / "lite8.tflite"
-    export_tflite(lite, path, size=SIZE, precision="int8", calibration=images)
+    export_tflite(lite, path, size=images.shape[1:3], precision="int8", calibration=images)
     check_equal(LiteRTRuntime(path, threads=1), lite, images, tolerance=0.1)
 
 

@@ -136,9 +136,9 @@ def write_expected(folder: Path, models: dict[str, Path]) -> None:
     for name, path in models.items():
         detector = RetinaFace.from_file(path)
         expected[name] = {
-            picture.name: [_plain_face(face) for face in detector.detect(str(picture))]
-            for picture in sorted((folder / "pictures").iterdir())
-            if name != "dense" or picture.stem in ("astronaut", "close-up")
+            path.name: [_plain_face(face) for face in detector.detect(str(path))]
+            for path in sorted((folder / "pictures").iterdir())
+            if name != "dense" or path.stem in ("astronaut", "close-up")
         }
     (folder / "expected.json").write_text(json.dumps(expected))
 

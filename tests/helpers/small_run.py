@@ -1,15 +1,11 @@
-"""A training run of a few steps in a process of its own: `python small_run.py OUT JSON`.
+"""A training run of a few steps: `python -m tests.helpers.small_run OUT JSON`.
 
 Writes the loss of every step to OUT/losses.json.
 """
 
 import json
-import os
 import sys
 from pathlib import Path
-
-os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from retinaface_tf.training.config import TrainingConfig
 from retinaface_tf.training.trainer import train

@@ -17,18 +17,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from retinaface_tf.util.process import child_environment
 from tests.helpers.meshed_faces import write_mesh_labels
 from tests.helpers.small_run import VALUES
 
-SCRIPT = Path(__file__).parents[1] / "helpers" / "small_run.py"
 ROOT = Path(__file__).resolve().parents[2]
 DOUBLE = {"precision": "float64", "optimizer": {"clip_norm": 5.0, "ema": 0.75}}
 
 
 def start(folder: Path, changes: dict, name: str = "losses", **environment) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, str(SCRIPT), str(folder), json.dumps(changes), name],
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1", **environment},
+        [sys.executable, "-m", "tests.helpers.small_run", str(folder), json.dumps(changes), name],
+        cwd=ROOT,
+        env=child_environment(CUDA_VISIBLE_DEVICES="-1", **environment),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
