@@ -40,7 +40,7 @@ def main(
     evaluator = Evaluator(network, ValidationSet(photos), size)
     with rich_progress("searching", len(photos)) as advance:
         curve = evaluator(advance).curve
-    if not curve.num_faces or not len(curve.thresholds) or not curve.right.any():
+    if not curve.num_faces or not len(curve.thresholds) or not curve.true_positives.any():
         raise DataError(
             f"In the {len(photos)} photos of {labels} no labelled face is found: no best threshold."
         )

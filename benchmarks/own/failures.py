@@ -9,8 +9,8 @@ import numpy as np
 from benchmarks.peers.answers import Answers
 from benchmarks.peers.images import ImageSet
 from retinaface_tf.evaluation.average_precision import (
-    RIGHT,
-    WRONG,
+    TRUE_POSITIVE,
+    FALSE_POSITIVE,
     best_overlap,
     match_detections,
     outcomes,
@@ -47,9 +47,13 @@ def judge(found: tuple, boxes: np.ndarray, ignored: np.ndarray) -> Judged:
     matches = match_detections([(found[0][kept], found[1][kept])], [boxes])
     state = outcomes(matches, ignored)
     missed = ~np.asarray(ignored, bool)
-    missed[matches.face[state == RIGHT]] = False
+    missed[matches.face[state == TRUE_POSITIVE]] = False
     return Judged(
-        kept[matches.order], state == WRONG, matches.iou, missed, ~np.asarray(ignored, bool)
+        kept[matches.order],
+        state == FALSE_POSITIVE,
+        matches.iou,
+        missed,
+        ~np.asarray(ignored, bool),
     )
 
 

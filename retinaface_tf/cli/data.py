@@ -11,7 +11,6 @@ from typing import Annotated
 import typer
 
 from retinaface_tf.cli.pseudo_label import pseudo_label
-from retinaface_tf.data.readers.registry import read_labels
 from retinaface_tf.presets import DEFAULT_PRESET
 
 app = typer.Typer(help="Check, label, draw and pack training data.", no_args_is_help=True)
@@ -19,18 +18,22 @@ app.command("pseudo-label")(pseudo_label)
 
 Kind = Annotated[
     str,
-    typer.Argument(help="layout of the labels: wider, retinaface, fddb, fddb-boxes, coco or json"),
+    typer.Argument(
+        help="format of the labels, such as wider or json; an unknown one lists them all"
+    ),
 ]
 Labels = Annotated[Path, typer.Argument(help="the label file")]
 Images = Annotated[Path, typer.Argument(help="folder of the images")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="no progress bar")]
 
 
 def _check(kind: str, labels: Path, images: Path, headers: bool, quiet: bool):
     from retinaface_tf.data.check import check_images
-    from retinaface_tf.util.track import no_progress, rich_progress
+    from retinaface_tf.data.readers.registry import read_labels
+    from retinaface_tf.util.track import choose_track
 
     found = read_labels(kind, labels, images)
-    with (no_progress if quiet else rich_progress)("checking", len(found)) as advance:
+    with choose_track(quiet)("checking", len(found)) as advance:
         return check_images(found, decode=not headers, progress=advance)
 
 
@@ -45,22 +48,18 @@ def check(
     json_: Annotated[
         str | None, typer.Option("--json", metavar="FILE|-", help="one line a problem as JSON")
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="no progress bar")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Report every bad label and image; the exit code is 1 when there is one."""
+    from retinaface_tf.cli.output import write_text
+
     result = _check(kind, labels, images, headers, quiet)
     if json_:
         lines = [
             json.dumps({"image": p.path, "face": p.face, "problem": p.kind, "detail": p.detail})
             for p in result.problems
         ]
-        text = "".join(line + "\n" for line in lines)
-        if json_ == "-":
-            sys.stdout.write(text)
-        else:
-            partial = Path(f"{json_}.partial")
-            partial.write_text(text)
-            partial.replace(json_)
+        write_text(json_, "".join(line + "\n" for line in lines))
     else:
         for problem in result.problems:
             face = "" if problem.face is None else f" face {problem.face}"
@@ -79,18 +78,18 @@ def pack(
     out: Annotated[Path, typer.Argument(help="folder for the shards")],
     per_shard: Annotated[int, typer.Option(min=1, help="images in a shard")] = 500,
     threads: Annotated[int, typer.Option(min=1, help="shards written side by side")] = 4,
-    quiet: Annotated[bool, typer.Option("--quiet", help="no progress bar")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Write images and labels into TFRecord shards; bad ones are left out.
 
     The same command goes on where an interrupted one stopped.
     """
     from retinaface_tf.data.records import pack_images
-    from retinaface_tf.util.track import no_progress, rich_progress
+    from retinaface_tf.util.track import choose_track
 
     result = _check(kind, labels, images, False, quiet)
     print(result.summary(), file=sys.stderr)
-    with (no_progress if quiet else rich_progress)("packing", len(result.images)) as advance:
+    with choose_track(quiet)("packing", len(result.images)) as advance:
         packed = pack_images(
             result.images, out, per_shard=per_shard, threads=threads, progress=advance
         )
@@ -121,32 +120,29 @@ def synth(
     max_faces: Annotated[int, typer.Option(min=1, help="most faces in an image")] = 24,
     min_face: Annotated[float, typer.Option(help="smallest face in pixels")] = 10.0,
     seed: Annotated[int, typer.Option(help="the same seed draws the same images")] = 0,
-    quiet: Annotated[bool, typer.Option("--quiet", help="no progress bar")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Draw images with faces, exact boxes and five landmarks, labelled as RetinaFace's label.txt."""
     from retinaface_tf.data.synthetic.scene import SyntheticConfig, draw_images
-    from retinaface_tf.util.track import no_progress, rich_progress
+    from retinaface_tf.errors import DataError
+    from retinaface_tf.util.files import write_whole
+    from retinaface_tf.util.track import choose_track
 
     config = SyntheticConfig(size=size, max_faces=max_faces, min_face=min_face, seed=seed)
     folder = out / "images"
-    folder.mkdir(parents=True, exist_ok=True)
     lines, faces = [], 0
-    with (no_progress if quiet else rich_progress)("drawing faces", count) as advance:
+    with choose_track(quiet)("drawing faces", count) as advance:
         for encoded, image in draw_images(
             config, 0, count, processes=os.cpu_count() or 1, progress=advance
         ):
-            partial = folder / f".{image.path.name}"
-            partial.write_bytes(encoded)
-            partial.replace(folder / image.path.name)
+            write_whole(folder / image.path.name, encoded, error=DataError)
             lines.append(f"# {image.path.name}")
             for box, points in zip(image.boxes, image.landmarks):
                 sides = (*box[:2], *(box[2:] - box[:2]))
                 flagged = [value for x, y in points for value in (x, y, 0.0)]
                 lines.append(" ".join(f"{value:.3f}" for value in (*sides, *flagged, 0.0)))
             faces += len(image.boxes)
-    partial = out / ".label.txt"
-    partial.write_text("\n".join(lines) + "\n")
-    partial.replace(out / "label.txt")
+    write_whole(out / "label.txt", "\n".join(lines) + "\n", error=DataError)
     print(f"{count} images with {faces} faces in {out}")
 
 
@@ -172,7 +168,7 @@ def label_mesh(
     records: Annotated[
         Path | None, typer.Option(metavar="DIR", help="also write TFRecord shards")
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="no progress bar")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Label photos' faces with dense meshes, by a face landmark model; the same command goes on.
 
@@ -185,7 +181,8 @@ def label_mesh(
     from retinaface_tf.labelling.mesh_labels import label_images
     from retinaface_tf.mesh.landmark_model import FaceLandmarkModel
     from retinaface_tf.mesh.topology import load_topology
-    from retinaface_tf.util.track import no_progress, rich_progress
+    from retinaface_tf.util.process import to_stderr
+    from retinaface_tf.util.track import choose_track
     from retinaface_tf.weights.landmark_model import pull_landmark_model
 
     config = MeshLabelConfig(
@@ -195,12 +192,11 @@ def label_mesh(
         max_disagreement=max_disagreement,
     )
     if model is None:
-        model = pull_landmark_model(notify=lambda line: print(line, file=sys.stderr))
+        model = pull_landmark_model(notify=to_stderr)
     landmarks = FaceLandmarkModel(model)
     paths = [path for path, _ in list_images(images)]
     detector = RetinaFace.from_preset(preset)
-    track = no_progress if quiet else rich_progress
-    with track("labelling", len(paths)) as advance:
+    with choose_track(quiet)("labelling", len(paths)) as advance:
         label_images(paths, out, detector, landmarks, load_topology(), config, advance)
     every = read_mesh_labels(out)
     good = every.good(config)

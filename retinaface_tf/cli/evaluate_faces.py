@@ -8,31 +8,21 @@ from typing import Annotated
 
 import typer
 
-from retinaface_tf.cli.augmentation import Flip, Rotations, Scales, Tiles, Vote
-from retinaface_tf.cli.evaluation_options import (
-    BatchSize,
-    Json,
-    Name,
-    Pred,
-    Report,
-    Save,
-    Threshold,
-    With,
-)
 from retinaface_tf.cli.evaluation_run import (
     DetectorOptions,
-    leave,
+    OutputOptions,
+    Pred,
+    Save,
+    detections,
     percent,
     progress,
-    run_name,
-    search,
     show,
 )
-from retinaface_tf.cli.options import Iou, Model, Precision, Preset, Runtime, Size
+from retinaface_tf.cli.options import grouped
 from retinaface_tf.errors import ConfigError
-from retinaface_tf.presets import DEFAULT_PRESET
 
 
+@grouped
 def landmarks(
     gt: Annotated[
         Path,
@@ -41,30 +31,15 @@ def landmarks(
             "or .pts files beside their images."
         ),
     ],
+    detector: DetectorOptions,
+    output: OutputOptions,
     pred: Pred = None,
-    preset: Preset = DEFAULT_PRESET,
-    model: Model = None,
-    runtime: Runtime = None,
-    precision: Precision = "float32",
-    threshold: Threshold = 0.5,
-    iou: Iou = 0.4,
-    size: Size = None,
-    scales: Scales = None,
-    flip: Flip = False,
-    vote: Vote = False,
-    rotations: Rotations = False,
-    tiles: Tiles = None,
-    batch_size: BatchSize = 8,
     save: Save = None,
-    name: Name = None,
-    json: Json = None,
-    report: Report = None,
-    others: With = None,
 ) -> None:
     """Error of the five points by sqrt(W*H) of the face, failure rate, cumulative error curve."""
     import numpy as np
 
-    from retinaface_tf.evaluation.detections import NOTHING, read_detections
+    from retinaface_tf.evaluation.detections import NOTHING
     from retinaface_tf.evaluation.landmark_files import read_landmark_truth
     from retinaface_tf.evaluation.landmarks import (
         box_size,
@@ -77,11 +52,8 @@ def landmarks(
     truth = read_landmark_truth(gt)
     root = gt if gt.is_dir() else gt.parent
     keys = [entry.path.relative_to(root).with_suffix("").as_posix() for entry in truth]
-    if pred is not None:
-        found, settings = read_detections(pred, keys), {"detections": str(pred)}
-    else:
-        pictures = {key: entry.path for key, entry in zip(keys, truth)}
-        found, settings = search(DetectorOptions.of(locals()), pictures, save)
+    files = {key: entry.path for key, entry in zip(keys, truth)}
+    found, settings = detections(detector, pred, keys, files, save)
     predicted = []
     for key, entry in zip(keys, truth):
         answer = found.get(key, NOTHING)
@@ -96,7 +68,7 @@ def landmarks(
     mirrored = mirrored_share(points)
     settings = {"ground_truth": str(gt), **settings}
     results = landmarks_json(
-        errors, units, mirrored, run_name(name, pred, settings), provenance(settings)
+        errors, units, mirrored, output.run_name(pred, settings), provenance(settings)
     )
     show(
         f"Landmarks, {errors.num_faces} faces, {errors.num_found} found",
@@ -117,9 +89,10 @@ def landmarks(
             "the person's left first, not the image's.",
             file=sys.stderr,
         )
-    leave(results, json, report, others)
+    output.write(results)
 
 
+@grouped
 def verification(
     pairs: Annotated[
         Path,
@@ -127,9 +100,11 @@ def verification(
     ],
     images: Annotated[Path, typer.Option(help="Folder the pairs' images are named in.")],
     embedder: Annotated[Path, typer.Option(help="Embedder: .onnx, .tflite or .keras.")],
+    detector: DetectorOptions,
+    output: OutputOptions,
     templates: Annotated[
         Path | None,
-        typer.Option(help="IJB-C's list `PICTURE TEMPLATE MEDIUM`; --pairs are then of templates."),
+        typer.Option(help="IJB-C's list `IMAGE TEMPLATE MEDIUM`; --pairs are then of templates."),
     ] = None,
     align: Annotated[
         str, typer.Option(help="points: align by the five points; box: cut out; none: as it is.")
@@ -140,18 +115,6 @@ def verification(
     mirror: Annotated[
         bool, typer.Option("--mirror", help="Add the embedding of the mirrored crop.")
     ] = False,
-    preset: Preset = DEFAULT_PRESET,
-    model: Model = None,
-    runtime: Runtime = None,
-    precision: Precision = "float32",
-    threshold: Threshold = 0.5,
-    iou: Iou = 0.4,
-    size: Size = None,
-    batch_size: BatchSize = 8,
-    name: Name = None,
-    json: Json = None,
-    report: Report = None,
-    others: With = None,
 ) -> None:
     """Accuracy over ten folds and TAR at FAR of an embedder fed with the faces found."""
     import numpy as np
@@ -165,13 +128,12 @@ def verification(
     if align not in ALIGNMENTS:
         raise ConfigError(f"--align {align!r} is unknown; choose {', '.join(ALIGNMENTS)}.")
     network = open_embedder(embedder, EmbedderInput(mean=mean, scale=scale, color=color))
-    pictures, score = _pair_scorer(pairs, templates)
-    options = DetectorOptions.of(locals())
-    detector, settings = (None, {}) if align == "none" else options.open()
+    names, score = _pair_scorer(pairs, templates)
+    searcher, settings = (None, {}) if align == "none" else detector.open()
     crops, found = [], 0
-    paths = [images / picture for picture in pictures]
-    with progress("pictures", len(paths)) as (advance, _):
-        for crop, seen in face_crops(detector, paths, align, network.size[0], batch_size):
+    paths = [images / name for name in names]
+    with progress("images", len(paths)) as (advance, _):
+        for crop, seen in face_crops(searcher, paths, align, network.size[0], detector.batch_size):
             crops.append(crop)
             found += seen
             advance(1)
@@ -181,12 +143,12 @@ def verification(
         "embedder": str(embedder),
         "embedder_sha256": sha256_of(embedder),
         "alignment": align,
-        "pictures": len(paths),
+        "images": len(paths),
         "faces_found": found,
         **settings,
     }
     results = verification_json(
-        result, units, name or f"{embedder.stem} align={align}", provenance(settings)
+        result, units, output.name or f"{embedder.stem} align={align}", provenance(settings)
     )
     if align != "none" and found < len(paths):
         print(
@@ -205,7 +167,7 @@ def verification(
             ]
         ],
     )
-    leave(results, json, report, others)
+    output.write(results)
 
 
 def _pair_scorer(pairs: Path, templates: Path | None):
@@ -217,8 +179,8 @@ def _pair_scorer(pairs: Path, templates: Path | None):
 
     if templates is None:
         listed = read_pairs(pairs)
-        pictures = sorted({*listed.first, *listed.second})
-        place = {picture: i for i, picture in enumerate(pictures)}
+        names = sorted({*listed.first, *listed.second})
+        place = {name: i for i, name in enumerate(names)}
 
         def score(embeddings):
             first, second = ([place[p] for p in side] for side in (listed.first, listed.second))
@@ -226,8 +188,8 @@ def _pair_scorer(pairs: Path, templates: Path | None):
             scores = cosine_similarity(embeddings[first], embeddings[second])
             return scores, listed.same, listed.folds, units
 
-        return pictures, score
-    pictures, template_ids, media = read_templates(templates)
+        return names, score
+    names, template_ids, media = read_templates(templates)
     first, second, same = read_template_pairs(pairs)
     unknown = np.setdiff1d(np.concatenate([first, second]), template_ids)
     if len(unknown):
@@ -240,4 +202,4 @@ def _pair_scorer(pairs: Path, templates: Path | None):
         )
         return scores, same, None, [f"{a} {b}" for a, b in zip(first, second)]
 
-    return pictures, score
+    return names, score

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from retinaface_tf.cli.evaluation_options import Json
+from retinaface_tf.cli.evaluation_run import Json, show
 from retinaface_tf.cli.options import Model, Runtime, Size, Threshold
 
 
@@ -31,7 +31,7 @@ def mesh(
         typer.Option(help="MediaPipe's face_landmark.tflite, measured too; 'auto' fetches it."),
     ] = None,
     held_out: Annotated[
-        float, typer.Option(help="Of labels: the share of photos training kept apart; 1 is all.")
+        float, typer.Option(help="Of labels: the share of photos held out from training; 1 is all.")
     ] = 0.1,
     json: Json = None,
 ) -> None:
@@ -40,8 +40,8 @@ def mesh(
 
     import numpy as np
 
-    from retinaface_tf.cli.evaluation_run import show
     from retinaface_tf.cli.open_detector import open_detector
+    from retinaface_tf.cli.output import write_text
     from retinaface_tf.config import DetectionSettings
     from retinaface_tf.data.readers.mesh_labels import MeshLabelConfig, read_mesh_labels
     from retinaface_tf.evaluation.mesh import measure_aflw2000, measure_labels, read_aflw2000
@@ -55,21 +55,25 @@ def mesh(
     topology = load_topology()
     if any(gt.glob("*.mat")):
         from retinaface_tf.mesh.landmark_model import FaceLandmarkModel
+        from retinaface_tf.util.process import to_stderr
+        from retinaface_tf.weights.landmark_model import pull_landmark_model
 
         faces = read_aflw2000(gt)
         mediapipe = None
         if landmark_model is not None:
-            mediapipe = FaceLandmarkModel(_landmark_model(landmark_model))
+            fetched = str(landmark_model) == "auto"
+            path = pull_landmark_model(notify=to_stderr) if fetched else landmark_model
+            mediapipe = FaceLandmarkModel(path)
         with rich_progress("measuring", len(faces)) as advance:
             errors = measure_aflw2000(faces, detector, topology, mediapipe, advance)
         photos = len(faces)
     else:
         labels = read_mesh_labels(gt, MeshLabelConfig())
-        apart = held_out_photos(labels.images, held_out)[labels.image]
-        labels = labels.keep(apart)
+        labels = labels.keep(held_out_photos(labels.images, held_out)[labels.image])
         photos = len(np.unique(labels.image))
         with rich_progress("measuring", photos) as advance:
             errors = measure_labels(labels, detector, topology, advance)
+    order = ("vertex", "points_2d", "points_3d", "yaw", "pitch", "roll")
     rows, figures = [], {}
     for method in errors.methods:
         values = {
@@ -80,7 +84,6 @@ def mesh(
         angles = np.nanmean(errors.angles[method], axis=0)
         values |= dict(zip(("yaw", "pitch", "roll"), angles.tolist()))
         figures[method] = values
-        order = ("vertex", "points_2d", "points_3d", "yaw", "pitch", "roll")
         rows.append([method, *(f"{values[k]:.2f}" if k in values else "-" for k in order)])
     show(
         f"{errors.found()} of {errors.faces} faces found on {photos} photos; errors in % of "
@@ -90,18 +93,4 @@ def mesh(
     )
     if json is not None:
         document = {"faces": errors.faces, "found": errors.found(), "methods": figures}
-        text = codec.dumps(document, indent=2) + "\n"
-        if str(json) == "-":
-            print(text, end="")
-        else:
-            partial = Path(f"{json}.partial")
-            partial.write_text(text)
-            partial.replace(json)
-
-
-def _landmark_model(path: Path) -> Path:
-    if str(path) != "auto":
-        return path
-    from retinaface_tf.weights.landmark_model import pull_landmark_model
-
-    return pull_landmark_model(notify=print)
+        write_text(json, codec.dumps(document, indent=2) + "\n")

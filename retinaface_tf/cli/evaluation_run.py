@@ -1,48 +1,66 @@
-"""What the `evaluate` commands share: opening the detector, running it, leaving results behind."""
+"""What the `evaluate` commands share: their options, the detector, tables, results left behind."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from retinaface_tf.cli.augmentation import read_augmentation
+import typer
+
+from retinaface_tf.cli.augmentation import Flip, Rotations, Scales, Tiles, Vote, read_augmentation
+from retinaface_tf.cli.options import BatchSize, Iou, Model, Precision, Preset, Runtime, Size
 from retinaface_tf.config import DetectionSettings
 from retinaface_tf.errors import ConfigError
+from retinaface_tf.presets import DEFAULT_PRESET
 from retinaface_tf.util.progress import progress_bar
+
+Threshold = Annotated[float, typer.Option(help="Least score of a detection.")]
+Pred = Annotated[
+    Path | None,
+    typer.Option(help="Detections: a folder of EVENT/IMAGE.txt, or JSON lines of `detect --json`."),
+]
+Images = Annotated[Path | None, typer.Option(help="Folder of the images.")]
+Save = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="JSONL",
+        help="Keep detections here as they come; a run that was stopped is resumed.",
+    ),
+]
+Partial = Annotated[
+    bool,
+    typer.Option("--partial", help="Judge only the images that are there, not the whole set."),
+]
+Json = Annotated[Path | None, typer.Option(help="Write figures, curves and samples as JSON.")]
 
 
 @dataclass(frozen=True, kw_only=True)
 class DetectorOptions:
-    """The options that say which detector searches, and how."""
+    """Which detector searches, and how."""
 
-    preset: str
-    model: Path | None
-    runtime: str | None
-    threshold: float
-    iou: float
-    precision: str = "float32"
-    size: str | None = None
-    scales: str | None = None
-    flip: bool = False
-    vote: bool = False
-    rotations: bool = False
-    tiles: int | None = None
-    batch_size: int = 8
-
-    @classmethod
-    def of(cls, values: dict[str, Any]) -> DetectorOptions:
-        """Those of a command's arguments that are ours."""
-        names = cls.__dataclass_fields__
-        return cls(**{name: value for name, value in values.items() if name in names})
+    preset: Preset = DEFAULT_PRESET
+    model: Model = None
+    runtime: Runtime = None
+    precision: Precision = "float32"
+    threshold: Threshold = 0.5
+    iou: Iou = DetectionSettings.iou
+    size: Size = None
+    scales: Scales = None
+    flip: Flip = False
+    vote: Vote = False
+    rotations: Rotations = False
+    tiles: Tiles = None
+    batch_size: BatchSize = 8
 
     def open(self) -> tuple[Any, dict[str, Any]]:
         """The detector, and what its answers depend on (for the results' provenance)."""
         from retinaface_tf.cli.open_detector import open_detector
         from retinaface_tf.inference.preprocess import parse_size
+        from retinaface_tf.presets import get_preset
         from retinaface_tf.util.files import sha256_of
         from retinaface_tf.weights.files import preset_file
 
@@ -58,14 +76,21 @@ class DetectorOptions:
             settings=DetectionSettings(threshold=self.threshold, iou=self.iou, size=size),
             augmentation=augmentation,
         )
-        path = self.model or preset_file(self.preset, self.runtime, precision=self.precision)
-        named = self.preset if self.precision == "float32" else f"{self.preset} {self.precision}"
-        settings = {
-            "weights": str(self.model) if self.model is not None else named,
+        if self.model is not None:
+            path, named, source = self.model, str(self.model), None
+        else:
+            path = preset_file(self.preset, self.runtime, precision=self.precision)
+            named, source = self.preset, get_preset(self.preset).source
+            if self.precision != "float32":
+                named += f" {self.precision}"
+        scales = [size] if augmentation is None else augmentation.scales
+        return detector, {
+            "weights": named,
             "weights_sha256": sha256_of(path) if path.is_file() else None,
-            "weights_source_sha256": self._source_sha256(),
+            # Of the bytes a preset's weights were converted from: the same on every machine.
+            "weights_source_sha256": source.digest if source is not None else None,
             "runtime": detector.backend.name,
-            "scales": [size] if augmentation is None else list(augmentation.scales),
+            "scales": ["default" if scale is None else scale for scale in scales],
             "flip": self.flip,
             "vote": self.vote,
             "rotations": self.rotations,
@@ -73,28 +98,80 @@ class DetectorOptions:
             "threshold": self.threshold,
             "iou": self.iou,
         }
-        settings["scales"] = ["default" if s is None else s for s in settings["scales"]]
-        return detector, settings
-
-    def _source_sha256(self) -> str | None:
-        """Of the bytes a preset's weights were converted from: the same on every machine."""
-        from retinaface_tf.presets import get_preset
-
-        source = None if self.model is not None else get_preset(self.preset).source
-        return source.digest if source is not None else None
 
 
-def search(
-    options: DetectorOptions, pictures: dict[str, Path], save: Path | None
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkOptions(DetectorOptions):
+    """The same for precision-recall curves, which want detections of low scores too."""
+
+    threshold: Threshold = 0.02
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputOptions:
+    """What a command leaves behind."""
+
+    name: Annotated[str | None, typer.Option(help="What tables call this run.")] = None
+    json: Json = None
+    report: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write an HTML report and PNGs.")
+    ] = None
+    others: Annotated[
+        list[Path] | None,
+        typer.Option("--with", metavar="JSON", help="Other results to draw into the report."),
+    ] = None
+
+    def run_name(self, pred: Path | None, settings: dict) -> str:
+        """What tables call a run: `--name`, or what was evaluated."""
+        if self.name is not None:
+            return self.name
+        if pred is not None:
+            return pred.stem
+        parts = [Path(settings["weights"]).name, ",".join(map(str, settings["scales"]))]
+        parts += [option for option in ("flip", "vote", "rotations") if settings[option]]
+        return " ".join(parts)
+
+    def write(self, results: dict[str, Any], galleries=()) -> None:
+        """Write the JSON and the report; the other results are drawn beside these."""
+        from retinaface_tf.evaluation.results import read_json, write_json
+
+        if self.others and self.report is None:
+            raise ConfigError("--with draws other results into a report: give --report too.")
+        if self.json is not None:
+            write_json(self.json, results)
+        if self.report is not None:
+            from retinaface_tf.evaluation.report import write_report
+
+            runs = [results, *(read_json(path) for path in self.others or ())]
+            print(f"wrote {write_report(self.report, runs, galleries)}", file=sys.stderr)
+
+
+def detections(
+    options: DetectorOptions,
+    pred: Path | None,
+    known: Iterable[str],
+    images: dict[str, Path],
+    save: Path | None,
 ) -> tuple[dict, dict[str, Any]]:
-    """Detections of every image, and the detector's settings; a progress bar on stderr."""
+    """Detections by image key, and the settings they depend on: a file's, or of the images now.
+
+    Args:
+        options: of the detector.
+        pred: `--pred`; None searches the images, with a progress bar on stderr.
+        known: keys of the data set's images.
+        images: key -> file.
+        save: `--save`.
+    """
+    from retinaface_tf.evaluation.detections import read_detections
     from retinaface_tf.evaluation.runner import run_detector
 
+    if pred is not None:
+        return read_detections(pred, known), {"detections": str(pred)}
     detector, settings = options.open()
-    with progress("images", len(pictures)) as (advance, report):
+    with progress("images", len(images)) as (advance, report):
         found = run_detector(
             detector,
-            pictures,
+            images,
             settings=settings,
             batch_size=options.batch_size,
             save=save,
@@ -118,27 +195,6 @@ def progress(
         )
 
 
-def leave(
-    results: dict[str, Any],
-    json: Path | None,
-    report: Path | None,
-    others: list[Path] | None,
-    galleries=(),
-) -> None:
-    """Write the JSON and the report; the other results are drawn beside these."""
-    from retinaface_tf.evaluation.results import read_json, write_json
-
-    if others and report is None:
-        raise ConfigError("--with draws other results into a report: give --report too.")
-    if json is not None:
-        write_json(json, results)
-    if report is not None:
-        from retinaface_tf.evaluation.report import write_report
-
-        runs = [results, *(read_json(path) for path in others or ())]
-        print(f"wrote {write_report(report, runs, galleries)}", file=sys.stderr)
-
-
 def show(title: str, header: list[str], rows: list[list[str]]) -> None:
     """A table on standard output."""
     from rich.console import Console
@@ -158,28 +214,3 @@ def show(title: str, header: list[str], rows: list[list[str]]) -> None:
 def percent(value: float | None) -> str:
     """0.5 -> "50.00"; a dash for what could not be measured."""
     return "–" if value is None or value != value else f"{100 * value:.2f}"
-
-
-def need_one(pred: Path | None, images: Path | None) -> None:
-    """Refuse a call that names neither detections nor images."""
-    if pred is None and images is None:
-        raise ConfigError("Give detections with --pred, or images to search with --images.")
-
-
-def need_all(there: int, whole: int, folder: Path, partial: bool) -> None:
-    """Refuse to judge part of a set unless that is asked for."""
-    if there < whole and not partial:
-        raise ConfigError(
-            f"{folder} holds {there} of {whole} images; add --partial to judge those alone."
-        )
-
-
-def run_name(name: str | None, pred: Path | None, settings: dict) -> str:
-    """What tables call a run when the user does not say."""
-    if name is not None:
-        return name
-    if pred is not None:
-        return pred.stem
-    parts = [Path(settings["weights"]).name, ",".join(map(str, settings["scales"]))]
-    parts += [option for option in ("flip", "vote", "rotations") if settings[option]]
-    return " ".join(parts)

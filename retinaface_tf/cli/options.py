@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
@@ -34,3 +38,34 @@ Threads = Annotated[int | None, typer.Option(help="Cores to use. [default: all]"
 def fill(kind: type[T], values: dict[str, Any]) -> T:
     """A dataclass of options, filled from a command's arguments of the same names."""
     return kind(**{name: values[name] for name in kind.__dataclass_fields__})
+
+
+def grouped(command: Callable[..., None]) -> Callable[..., None]:
+    """A Typer command in which each parameter that is a dataclass stands for its fields as options.
+
+    The fields' annotations and defaults are those of the options; the command gets the dataclass.
+    """
+    hints = get_type_hints(command, include_extras=True)
+    groups = {name: kind for name, kind in hints.items() if dataclasses.is_dataclass(kind)}
+    parameters = []
+    for name, parameter in inspect.signature(command).parameters.items():
+        if name in groups:
+            types = get_type_hints(groups[name], include_extras=True)
+            fields = dataclasses.fields(groups[name])
+            options = [(field.name, types[field.name], field.default) for field in fields]
+        else:
+            options = [(name, hints[name], parameter.default)]
+        for option, kind, default in options:
+            keyword = inspect.Parameter.KEYWORD_ONLY
+            parameters.append(inspect.Parameter(option, keyword, default=default, annotation=kind))
+
+    @functools.wraps(command)
+    def run(**values):
+        for name, kind in groups.items():
+            fields = dataclasses.fields(kind)
+            values[name] = kind(**{field.name: values.pop(field.name) for field in fields})
+        command(**values)
+
+    run.__signature__ = inspect.Signature(parameters)
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run

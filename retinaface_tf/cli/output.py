@@ -12,6 +12,15 @@ import numpy as np
 from retinaface_tf.errors import RetinaFaceError
 from retinaface_tf.faces.faces import Faces
 from retinaface_tf.images.save import save_image
+from retinaface_tf.util.files import write_whole
+
+
+def write_text(target: str | Path, text: str) -> None:
+    """Writes a whole file or, for "-", to standard output."""
+    if str(target) == "-":
+        sys.stdout.write(text)
+    else:
+        write_whole(target, text, error=RetinaFaceError)
 
 
 class JsonLines:

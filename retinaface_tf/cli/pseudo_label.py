@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -67,9 +66,10 @@ def pseudo_label(
     from retinaface_tf.inference.preprocess import parse_size
     from retinaface_tf.inference.test_time_augmentation import Augmentation
     from retinaface_tf.labelling.pseudo_labels import AgreementConfig, label_photos
-    from retinaface_tf.util.track import no_progress, rich_progress
+    from retinaface_tf.util.process import to_stderr
+    from retinaface_tf.util.track import choose_track
 
-    track = no_progress if quiet else rich_progress
+    track = choose_track(quiet)
     scales = tuple(parse_size(text) for text in sizes.split(","))
     forms = Augmentation(scales=scales, flip=flip, enlarged_limit=enlarged_limit)
     members = [open_member(text, forms, threshold, threads) for text in member or [DEFAULT_PRESET]]
@@ -85,7 +85,7 @@ def pseudo_label(
             batch_size=batch_size,
             excluded=repeated,
             advance=advance,
-            report=lambda line: print(line, file=sys.stderr),
+            report=to_stderr,
         )
     print(
         f"{done.photos} photos: {done.faces} faces ({done.with_points} with five points), "

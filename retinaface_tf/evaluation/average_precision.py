@@ -1,8 +1,8 @@
 """Average precision: detections matched to faces, precision-recall curves, the area under them.
 
 The matching is PASCAL VOC's and WIDER FACE's: in falling order of score each detection goes to the
-face it overlaps most; the first one at or above the IoU threshold is right, a later one on the
-same face is wrong, and one on an ignored face is neither.
+face it overlaps most; the first one at or above the IoU threshold is a true positive, a later one on
+the same face a false positive, and one on an ignored face does not count.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ from retinaface_tf.geometry.boxes import pairwise_iou
 
 MAP_THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 
-RIGHT, WRONG, NEITHER = 1, 0, -1
+TRUE_POSITIVE, FALSE_POSITIVE, IGNORED = 1, 0, -1
+
+# Of an image: boxes [N, 4] x1, y1, x2, y2 in pixels, scores [N].
+Detections = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -60,25 +63,25 @@ class Curve:
 
     Attributes:
         thresholds: float64 [T] score from which detections count, falling.
-        right: int64 [T] detections that are right at that threshold.
-        counted: int64 [T] detections that are right or wrong.
+        true_positives: int64 [T] at that threshold.
+        counted: int64 [T] true and false positives.
         num_faces: faces that are not ignored.
     """
 
     thresholds: np.ndarray
-    right: np.ndarray
+    true_positives: np.ndarray
     counted: np.ndarray
     num_faces: int
 
     @property
     def recall(self) -> np.ndarray:
         """float64 [T] in 0..1; 0 when there is no face to find."""
-        return self.right / max(self.num_faces, 1)
+        return self.true_positives / max(self.num_faces, 1)
 
     @property
     def precision(self) -> np.ndarray:
         """float64 [T] in 0..1; 0 where nothing counts."""
-        return self.right / np.maximum(self.counted, 1)
+        return self.true_positives / np.maximum(self.counted, 1)
 
     @property
     def average_precision(self) -> float:
@@ -89,14 +92,14 @@ class Curve:
 
 
 def match_detections(
-    detections: Sequence[tuple[np.ndarray, np.ndarray]],
+    detections: Sequence[Detections],
     faces: Sequence[np.ndarray],
     inclusive: bool = False,
 ) -> Matches:
     """Find for each detection the face it overlaps most.
 
     Args:
-        detections: one (boxes [N, 4] x1, y1, x2, y2 in pixels, scores [N]) an image.
+        detections: of each image.
         faces: boxes [M, 4] x1, y1, x2, y2 of each image's faces, ignored ones included.
         inclusive: count boxes in whole pixels from x1 to x2 with both ends, as WIDER FACE does:
             sides are x2 - x1 + 1.
@@ -145,7 +148,7 @@ def best_overlap(
 
 
 def outcomes(matches: Matches, ignored: np.ndarray, iou_threshold: float = 0.5) -> np.ndarray:
-    """int8 [D]: `RIGHT`, `WRONG` or `NEITHER` (on an ignored face) for each detection.
+    """int8 [D]: `TRUE_POSITIVE`, `FALSE_POSITIVE` or `IGNORED` (on an ignored face).
 
     Args:
         matches: of `match_detections`.
@@ -157,9 +160,9 @@ def outcomes(matches: Matches, ignored: np.ndarray, iou_threshold: float = 0.5) 
     # Assigned backwards, so the first detection of a face stays: numpy keeps the last value.
     first = np.full(matches.num_faces, -1, np.int64)
     first[face[::-1]] = hit[::-1]
-    result = np.full(len(matches.scores), WRONG, np.int8)
-    result[hit[first[face] == hit]] = RIGHT
-    result[hit[np.asarray(ignored, bool)[face]]] = NEITHER
+    result = np.full(len(matches.scores), FALSE_POSITIVE, np.int8)
+    result[hit[first[face] == hit]] = TRUE_POSITIVE
+    result[hit[np.asarray(ignored, bool)[face]]] = IGNORED
     return result
 
 
@@ -174,8 +177,8 @@ def precision_recall_curve(matches: Matches, ignored: np.ndarray, iou_threshold:
     last = np.flatnonzero(np.append(scores[1:] != scores[:-1], True)) if len(scores) else order
     return Curve(
         thresholds=scores[last],
-        right=np.cumsum(result == RIGHT)[last],
-        counted=np.cumsum(result != NEITHER)[last],
+        true_positives=np.cumsum(result == TRUE_POSITIVE)[last],
+        counted=np.cumsum(result != IGNORED)[last],
         num_faces=int(np.sum(~np.asarray(ignored, bool))),
     )
 
@@ -195,16 +198,16 @@ def area_under_envelope(recall: np.ndarray, precision: np.ndarray):
 
 
 def average_precision(
-    detections: Sequence[tuple[np.ndarray, np.ndarray]],
+    detections: Sequence[Detections],
     ground_truth: Sequence[tuple[np.ndarray, np.ndarray | None]],
     iou_threshold: float = 0.5,
 ) -> float:
     """All-points interpolated average precision of a detector on a set of images.
 
     Args:
-        detections: one (boxes [N, 4] x1, y1, x2, y2, scores [N]) an image, any order.
+        detections: of each image, in any order.
         ground_truth: one (boxes [M, 4] x1, y1, x2, y2, ignored bool [M] or None) an image.
-        iou_threshold: least IoU of a right detection.
+        iou_threshold: least IoU of a true positive.
 
     Returns:
         0..1, or NaN when no face is left to find.
@@ -214,11 +217,11 @@ def average_precision(
 
 
 def mean_average_precision(
-    detections: Sequence[tuple[np.ndarray, np.ndarray]],
+    detections: Sequence[Detections],
     ground_truth: Sequence[tuple[np.ndarray, np.ndarray | None]],
     iou_thresholds: Sequence[float] = MAP_THRESHOLDS,
 ) -> float:
-    """Mean of `average_precision` over IoU thresholds, 0.5:0.05:0.95 unless told."""
+    """Mean of `average_precision` over IoU thresholds, 0.5:0.05:0.95 by default."""
     matches, ignored = _match(detections, ground_truth)
     return float(
         np.mean(

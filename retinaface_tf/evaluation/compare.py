@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from retinaface_tf.errors import ConfigError
-from retinaface_tf.evaluation.average_precision import NEITHER, RIGHT, area_under_envelope
+from retinaface_tf.evaluation.average_precision import IGNORED, TRUE_POSITIVE, area_under_envelope
 from retinaface_tf.evaluation.landmarks import FAILURE_ERROR
 from retinaface_tf.evaluation.results import FALSE_POSITIVES, unpack
 from retinaface_tf.evaluation.widerface import NUM_THRESHOLDS, SUBSETS
@@ -111,7 +111,7 @@ def _widerface(results: dict[str, Any]) -> Measure:
     for subset, state in zip(SUBSETS, states):
         counts[subset] = tuple(
             csr_array((np.ones(chosen.sum()), (image[chosen], threshold_bin[chosen])), shape)
-            for chosen in (state == RIGHT, state != NEITHER)
+            for chosen in (state == TRUE_POSITIVE, state != IGNORED)
         )
     faces = {subset: np.array(samples["faces"][subset]) for subset in SUBSETS}
 

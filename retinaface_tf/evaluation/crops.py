@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from retinaface_tf.errors import ImageError
-from retinaface_tf.evaluation.average_precision import RIGHT, WRONG, outcomes
+from retinaface_tf.evaluation.average_precision import TRUE_POSITIVE, FALSE_POSITIVE, outcomes
 from retinaface_tf.evaluation.detections import ImageDetections
 from retinaface_tf.evaluation.widerface import WiderFaceResult
 
@@ -37,7 +37,7 @@ def worst_misses(
     matches = result.matches
     state = outcomes(matches, ~result.wanted(subset))
     score = np.full(matches.num_faces, -1.0)
-    score[matches.face[state == RIGHT]] = matches.scores[state == RIGHT]
+    score[matches.face[state == TRUE_POSITIVE]] = matches.scores[state == TRUE_POSITIVE]
     image_of = np.repeat(np.arange(matches.num_images), matches.faces_per_image)
     boxes = np.concatenate([np.zeros((0, 4)), *result.truth.boxes])
     sizes = np.sqrt(np.prod(np.maximum(boxes[:, 2:] - boxes[:, :2], 0), axis=1))
@@ -65,7 +65,7 @@ def worst_false_alarms(
     """Wrong detections of highest score; annotated faces near them are drawn in green."""
     matches = result.matches
     state = outcomes(matches, ~result.wanted(subset))
-    wrong = np.flatnonzero(state == WRONG)
+    wrong = np.flatnonzero(state == FALSE_POSITIVE)
     crops: list[Crop] = []
     for index in wrong[np.argsort(-matches.scores[wrong], kind="stable")]:
         number = matches.image[index]

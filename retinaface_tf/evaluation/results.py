@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from retinaface_tf.errors import DataError
-from retinaface_tf.evaluation.average_precision import NEITHER, outcomes
+from retinaface_tf.evaluation.average_precision import IGNORED, outcomes
 from retinaface_tf.evaluation.fddb import FDDBCurve
 from retinaface_tf.evaluation.landmarks import LandmarkErrors
 from retinaface_tf.evaluation.verification import FAR_LEVELS, VerificationResult
@@ -80,7 +80,7 @@ def widerface_json(result: WiderFaceResult, name: str, made: dict[str, Any]) -> 
 def _widerface_samples(result: WiderFaceResult) -> dict[str, Any]:
     """Per image: faces of each subset, and every detection's threshold bin and outcome."""
     states = np.stack([outcomes(result.matches, ~result.wanted(s)) for s in SUBSETS])
-    used = (states != NEITHER).any(axis=0) & (result.bins < NUM_THRESHOLDS)
+    used = (states != IGNORED).any(axis=0) & (result.bins < NUM_THRESHOLDS)
     table = np.concatenate(
         [result.matches.image[used][None], result.bins[used][None], states[:, used]]
     )

@@ -6,8 +6,8 @@ comes with its ground truth. Its rules, kept here:
 - scores are brought to 0..1 by the least and the greatest score of the whole result set;
 - boxes are whole pixels with both ends: x2 = x + w, and a side is x2 - x1 + 1 long;
 - each detection, best first, belongs to the face it overlaps most among all faces of its image,
-  and finds it at IoU >= 0.5; a later detection of the same face is a false alarm;
-- a detection on a face outside the subset's list is neither right nor wrong;
+  and finds it at IoU >= 0.5; a later detection of the same face is a false positive;
+- a detection on a face outside the subset's list is ignored;
 - images without any annotated face are left out, detections and all;
 - precision and recall are taken at the 1,000 thresholds 0.999, 0.998 .. 0;
 - average precision is the area under the monotone envelope.
@@ -28,9 +28,9 @@ from retinaface_tf.data.readers.face_lists import read_face_list
 from retinaface_tf.errors import DataError
 from retinaface_tf.evaluation.average_precision import (
     MAP_THRESHOLDS,
-    NEITHER,
-    RIGHT,
-    WRONG,
+    IGNORED,
+    TRUE_POSITIVE,
+    FALSE_POSITIVE,
     Curve,
     Matches,
     match_detections,
@@ -195,26 +195,23 @@ class WiderFaceResult:
         self,
         wanted: np.ndarray,
         iou_threshold: float = 0.5,
-        counted: np.ndarray | slice = slice(None),
+        counted: np.ndarray | None = None,
     ) -> Curve:
         """Precision and recall at the 1,000 thresholds.
 
         Args:
-            wanted: bool [F] faces to find; detections on others are neither right nor wrong.
-            iou_threshold: least IoU of a right detection.
-            counted: bool [D]: detections outside it that would be wrong are left out.
+            wanted: bool [F] faces to find; detections on others are ignored.
+            iou_threshold: least IoU of a true positive.
+            counted: bool [D]: false positives outside it are ignored too; None counts all.
         """
         result = outcomes(self.matches, ~wanted, iou_threshold)
-        if not isinstance(counted, slice):
-            result[~counted & (result == WRONG)] = NEITHER
-        right = np.bincount(self.bins[result == RIGHT], minlength=NUM_THRESHOLDS)
-        wrong = np.bincount(self.bins[result == WRONG], minlength=NUM_THRESHOLDS)
-        return Curve(
-            thresholds=_thresholds(),
-            right=np.cumsum(right[:NUM_THRESHOLDS]),
-            counted=np.cumsum((right + wrong)[:NUM_THRESHOLDS]),
-            num_faces=int(wanted.sum()),
+        if counted is not None:
+            result[~counted & (result == FALSE_POSITIVE)] = IGNORED
+        true, false = (
+            np.cumsum(np.bincount(self.bins[result == kind], minlength=NUM_THRESHOLDS + 1)[:-1])
+            for kind in (TRUE_POSITIVE, FALSE_POSITIVE)
         )
+        return Curve(_thresholds(), true, true + false, int(wanted.sum()))
 
     def average_precision(self, subset: str, iou_threshold: float = 0.5) -> float:
         """Of a subset, 0..1; NaN when it asks for no face."""
@@ -227,7 +224,7 @@ class WiderFaceResult:
     def by_height(self, subset: str = "hard") -> dict[str, tuple[int, float]]:
         """Height range in pixels -> (faces, AP).
 
-        As in COCO's size ranges, a false alarm counts in the range of its own height.
+        As in COCO's size ranges, a false positive counts in the range of its own height.
         """
         faces, wanted = self.face_heights(), self.wanted(subset)
         table = {}
@@ -240,7 +237,7 @@ class WiderFaceResult:
         return table
 
     def by_attribute(self, subset: str = "hard") -> dict[str, dict[str, tuple[int, float]]]:
-        """Attribute -> value -> (faces, AP); false alarms count in every row."""
+        """Attribute -> value -> (faces, AP); false positives count in every row."""
         wanted = self.wanted(subset)
         table: dict[str, dict[str, tuple[int, float]]] = {}
         for name, values in ATTRIBUTES.items():
@@ -251,22 +248,14 @@ class WiderFaceResult:
 
     def by_event(self, subset: str = "hard") -> dict[str, tuple[int, float]]:
         """Event -> (faces, AP) over the event's images alone."""
-        result = outcomes(self.matches, ~self.wanted(subset))
-        events = [key.split("/")[0] for key in self.truth.images]
-        names, image_event = np.unique(np.array(events, dtype=str), return_inverse=True)
-        detection_event = image_event[self.matches.image]
-        face_event = np.repeat(image_event, self.matches.faces_per_image)
-        cells = detection_event * (NUM_THRESHOLDS + 1) + self.bins
-        size = len(names) * (NUM_THRESHOLDS + 1)
-        shape = (len(names), NUM_THRESHOLDS + 1)
-        right = np.bincount(cells[result == RIGHT], minlength=size).reshape(shape).cumsum(axis=1)
-        wrong = np.bincount(cells[result == WRONG], minlength=size).reshape(shape).cumsum(axis=1)
-        faces = np.bincount(face_event[self.wanted(subset)], minlength=len(names))
+        wanted = self.wanted(subset)
+        event = np.array([key.split("/")[0] for key in self.truth.images], dtype=str)
+        of_detection = event[self.matches.image]
+        of_face = np.repeat(event, self.matches.faces_per_image)
         table = {}
-        for i in sorted(range(len(names)), key=lambda i: _event_number(names[i])):
-            counted = (right + wrong)[i, :-1]
-            curve = Curve(_thresholds(), right[i, :-1], counted, int(faces[i]))
-            table[str(names[i])] = (curve.num_faces, curve.average_precision)
+        for name in sorted(set(event.tolist()), key=_event_number):
+            curve = self.curve(wanted & (of_face == name), counted=of_detection == name)
+            table[name] = (curve.num_faces, curve.average_precision)
         return table
 
 

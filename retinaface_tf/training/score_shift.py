@@ -21,7 +21,7 @@ def best_threshold(curve: Curve) -> tuple[float, float]:
     Args:
         curve: of at least one face and one detection.
     """
-    f1 = 2 * curve.right / (curve.counted + curve.num_faces)
+    f1 = 2 * curve.true_positives / (curve.counted + curve.num_faces)
     best = int(np.argmax(f1))
     return float(curve.thresholds[best]), float(f1[best])
 

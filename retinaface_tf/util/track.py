@@ -11,6 +11,11 @@ from retinaface_tf.util.progress import progress_bar
 Track = Callable[[str, int], AbstractContextManager[Callable[[int], object]]]
 
 
+def choose_track(quiet: bool) -> Track:
+    """`no_progress` or `rich_progress`."""
+    return no_progress if quiet else rich_progress
+
+
 def no_progress(what: str, total: int) -> AbstractContextManager[Callable[[int], object]]:
     """Shows nothing."""
     return nullcontext(lambda done, status="": None)
