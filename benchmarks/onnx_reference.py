@@ -25,21 +25,21 @@ class OnnxReference:
         )
 
     def heads(self, image: np.ndarray):
-        """uint8 RGB [H, W, 3] -> box codes [N, 4], face scores [N], landmark codes [N, 10]."""
+        """uint8 RGB [H, W, 3] -> box deltas [N, 4], face scores [N], landmark deltas [N, 10]."""
         pixels = image[..., ::-1].astype(np.float32) - np.array([104, 117, 123], np.float32)
         inputs = {"input": np.ascontiguousarray(pixels.transpose(2, 0, 1)[None])}
-        codes, scores, landmarks = self.session.run(["loc", "conf", "landmarks"], inputs)
-        return codes[0], scores[0, :, 1], landmarks[0]
+        deltas, scores, landmarks = self.session.run(["loc", "conf", "landmarks"], inputs)
+        return deltas[0], scores[0, :, 1], landmarks[0]
 
     def detect(self, image: np.ndarray, threshold: float, iou: float = 0.4):
         """Boxes [K, 4] corners inside the image, scores [K], landmarks [K, 5, 2]; best first."""
-        codes, scores, points = self.heads(image)
+        deltas, scores, points = self.heads(image)
         height, width = image.shape[:2]
         anchors = reference_anchors(height, width)
         keep = scores >= threshold
-        codes, scores, points, anchors = codes[keep], scores[keep], points[keep], anchors[keep]
-        centers = anchors[:, :2] + codes[:, :2] * 0.1 * anchors[:, 2:]
-        sizes = anchors[:, 2:] * np.exp(codes[:, 2:] * 0.2)
+        deltas, scores, points, anchors = deltas[keep], scores[keep], points[keep], anchors[keep]
+        centers = anchors[:, :2] + deltas[:, :2] * 0.1 * anchors[:, 2:]
+        sizes = anchors[:, 2:] * np.exp(deltas[:, 2:] * 0.2)
         boxes = np.hstack([centers - sizes / 2, centers + sizes / 2])
         boxes[:, 0::2] = boxes[:, 0::2].clip(0, width)
         boxes[:, 1::2] = boxes[:, 1::2].clip(0, height)

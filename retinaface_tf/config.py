@@ -78,7 +78,7 @@ class DenseConfig:
 
     Attributes:
         vertices: number of vertices; 1,103 is the topology in `retinaface_tf.mesh`.
-        frame: what x, y and z are coded for. "anchor" is the paper's: codes as those of landmarks,
+        frame: what x, y and z are deltas for. "anchor" is the paper's: deltas as those of landmarks,
             z by the anchor's size. "face" is the square round the decoded box, turned to the
             decoded five points; the head sees these and says how the vertices differ from a mean
             face posed by them.
@@ -144,7 +144,7 @@ class RetinaFaceConfig:
             `channels` channels themselves.
         cascade: two context modules and heads a level; the second one refines the boxes that the
             first one makes of the anchors.
-        center_variance, size_variance: divisors of the box and landmark codes (SSD's variances).
+        center_variance, size_variance: divisors of the box and landmark deltas (SSD's variances).
         pixel_mean: mean pixel subtracted from the RGB input in 0..255.
         dense: the branch that gives each face a mesh of vertices; None for none.
     """

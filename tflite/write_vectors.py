@@ -4,7 +4,7 @@
 
 Decoders in other languages read them and must find the same faces. OUT gets
 
-    drawn/NAME.json    invented outputs, for the corners: ties, wild codes, padding, other anchors
+    drawn/NAME.json    invented outputs, for the corners: ties, wild deltas, padding, other anchors
     photos/NAME.json   what .tflite files gave for photos, as JSON with the tensors in base64
     images/*.png     those photos
     models/*.tflite    those files (float32 and int8 at 640x480, float32 at 320x256)
@@ -78,7 +78,7 @@ def write_drawn(out: Path) -> int:
         "nothing": {"threshold": 1.0},
         "best-three": {"max_faces": 3, "threshold": 0.2},
         "ties": {"edit": _tie},
-        "wild-codes": {"edit": _run_wild, "threshold": 0.6},
+        "wild-deltas": {"edit": _run_wild, "threshold": 0.6},
         "padding": {"content": (40, 70), "original": (40, 70)},
         "scaled": {"content": (60, 96), "original": (901, 1440), "threshold": 0.3},
         "stretched": {"content": (64, 96), "original": (30, 77)},
@@ -127,7 +127,7 @@ def _tie(outputs: RawOutputs) -> None:
 
 
 def _run_wild(outputs: RawOutputs) -> None:
-    """Codes far outside what a network gives, among them sizes beyond float32."""
+    """Deltas far outside what a network gives, among them sizes beyond float32."""
     outputs.box_deltas[0, ::5, 2] = 1000
     outputs.box_deltas[0, 1::5, 3] = -1000
     outputs.box_deltas[0, 2::5, 0] = 1e6

@@ -33,7 +33,7 @@ API_PAGES = {
     "errors": "What can go wrong, by class.",
     "inference": "From pixels to faces: preparing, running, decoding, several scales.",
     "bulk": "Folders, tars and tables of images, by processes or on Ray.",
-    "geometry": "Boxes, anchors and their codes: pure functions.",
+    "geometry": "Boxes, anchors and the deltas between them: pure functions.",
     "layers": "Building blocks of the network.",
     "models": "The networks, as Keras functional models.",
     "losses": "What training minimises.",

@@ -86,11 +86,11 @@ def encode_targets(
         landmarks: float32 [F, 5, 2] in pixels, NaN where unlabelled.
         ignored: bool [F].
         anchors: float32 [A, 4] cx, cy, w, h.
-        config: whose variances the codes have.
+        config: whose variances the deltas have.
         match: thresholds.
         refined: float32 [A, 4] cx, cy, w, h, what the network, or a cascade's first stage, made of
             the anchors: these are then matched, a cascade's with the second stage's thresholds;
-            codes are for the anchors.
+            deltas are for the anchors.
         scores: float32 [F], how sure a teacher was of each face, NaN where unknown; None asks for no
             "soft_targets".
 
@@ -129,11 +129,11 @@ def encode_targets(
     if match.per_face:
         places = anchors if refined is None else refined
         labels = _keep_best(labels, matched, boxes, places, match.per_face)
-    # Only the few positive anchors have codes to compute.
+    # Only the few positive anchors have deltas to compute.
     places = tf.where(tf.equal(labels, POSITIVE))
     faces = tf.gather(matched, places[:, 0])
     positive_anchors = tf.gather(anchors, places[:, 0])
-    codes = encode_boxes(
+    deltas = encode_boxes(
         tf.gather(boxes, faces), positive_anchors, config.center_variance, config.size_variance
     )
     points = encode_points(tf.gather(landmarks, faces), positive_anchors, config.center_variance)
@@ -143,7 +143,7 @@ def encode_targets(
     targets = {
         "labels": labels,
         "faces": tf.where(tf.equal(labels, POSITIVE), matched, -1),
-        "box_deltas": tf.scatter_nd(places, codes, [count, 4]),
+        "box_deltas": tf.scatter_nd(places, deltas, [count, 4]),
         "landmark_deltas": tf.scatter_nd(places, tf.reshape(points, [-1, 10]), [count, 10]),
         "landmark_mask": tf.scatter_nd(places, tf.cast(known, tf.float32), [count, 5]),
     }

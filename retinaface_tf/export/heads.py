@@ -1,4 +1,4 @@
-"""The network as exported files hold it: pixels in, scores and codes out."""
+"""The network as exported files hold it: pixels in, scores and deltas out."""
 
 from __future__ import annotations
 

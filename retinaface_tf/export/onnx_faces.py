@@ -139,11 +139,11 @@ def append_suppression(
         )
         n.add("ScatterND", blank, rows, values, output=output)
 
-    landmark_codes = n.add("Reshape", n.add("GatherND", "landmark_deltas", picked), ints(-1, 5, 2))
+    landmark_deltas = n.add("Reshape", n.add("GatherND", "landmark_deltas", picked), ints(-1, 5, 2))
     anchor_centers = n.add("Unsqueeze", n.add("Gather", centers, anchor_of), ints(1))
     anchor_sizes = n.add("Unsqueeze", n.add("Gather", sizes, anchor_of), ints(1))
     offsets = n.add(
-        "Mul", n.add("Mul", landmark_codes, floats([config.center_variance])), anchor_sizes
+        "Mul", n.add("Mul", landmark_deltas, floats([config.center_variance])), anchor_sizes
     )
     face_boxes, points = n.add("GatherND", boxes, picked), n.add("Add", anchor_centers, offsets)
     table(face_boxes, (4,), "boxes")
@@ -207,7 +207,7 @@ def _anchors(n: _Nodes, config: RetinaFaceConfig, height: str, width: str, ints,
 
 
 def _boxes(n: _Nodes, config: RetinaFaceConfig, centers: str, sizes: str, sides, ints, floats):
-    """[B, N, 4] corners inside the image: `geometry.coding.decode_boxes`, then clipped."""
+    """[B, N, 4] corners inside the image: `geometry.box_coding.decode_boxes`, then clipped."""
     shift = n.add("Slice", "box_deltas", ints(0), ints(2), ints(2))
     growth = n.add("Slice", "box_deltas", ints(2), ints(4), ints(2))
     center = n.add(

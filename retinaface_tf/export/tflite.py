@@ -56,7 +56,7 @@ def export_tflite(
         precision: "float32"; "float16" weights (computed in float32 on a CPU); "dynamic", int8
             weights and float activations; "int8", int8 weights (one scale a channel) and
             activations, with the stem and the first two blocks of a MobileNet, and scores and
-            codes at the end, in float.
+            deltas at the end, in float.
         calibration: for int8: images like those it will see, uint8 RGB [H, W, 3] of that size.
         input_dtype: "float32", or "uint8" (the default of int8).
         suppression: end the graph in faces instead: decoded, suppressed, a fixed number.

@@ -61,7 +61,7 @@ def read_faces(
         return Faces.empty(prepared.original_size, config.dense and config.dense.vertices)
     anchors = generate_anchors(config.levels, *network_size)[candidates]
     scores = scores[candidates]
-    # A wild code may overflow to infinity; clipping then makes it the image's edge.
+    # A wild delta may overflow to infinity; clipping then makes it the image's edge.
     with np.errstate(over="ignore"):
         boxes = decode_boxes(
             outputs.box_deltas[index][candidates],

@@ -93,9 +93,9 @@ def read_faces_in_graph(
         mask = ops.reshape(valid, ops.shape(index))
         return ops.where(mask, values, ops.zeros_like(values))
 
-    landmark_codes = ops.take_along_axis(landmark_deltas, picked[..., None], axis=1)
+    landmark_deltas = ops.take_along_axis(landmark_deltas, picked[..., None], axis=1)
     landmarks = decode_points(
-        ops.reshape(landmark_codes, (batch, top_k, 5, 2)), table, config.center_variance
+        ops.reshape(landmark_deltas, (batch, top_k, 5, 2)), table, config.center_variance
     )
     return FaceTensors(
         boxes=gather(boxes),

@@ -31,7 +31,7 @@ def prediction_heads(
     prefix: str = "",
     separable: bool = False,
 ) -> dict[str, keras.KerasTensor]:
-    """Logits and codes for every anchor, in the order of `geometry.generate_anchors`.
+    """Logits and deltas for every anchor, in the order of `geometry.generate_anchors`.
 
     Args:
         features: maps [B, H, W, C] by level number.

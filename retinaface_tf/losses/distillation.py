@@ -38,7 +38,7 @@ _FACES = 96
 _POOR, _GOOD = 0.3, 0.5
 # The most a cell may say where no look sees anything.
 _UNSEEN = 0.02
-# Codes beyond these are no boxes; without a limit their exponential could overflow.
+# Deltas beyond these are no boxes; without a limit their exponential could overflow.
 _WILDEST = np.float32([1e4, 1e4, 40, 40])
 
 
@@ -198,9 +198,9 @@ class Distillation:
         config = self._described
         outputs = {name: ops.cast(value, "float32") for name, value in outputs.items()}
         logit = outputs["class_logits"][..., 1] - outputs["class_logits"][..., 0]
-        codes = ops.clip(outputs["box_deltas"], -_WILDEST, _WILDEST)
+        deltas = ops.clip(outputs["box_deltas"], -_WILDEST, _WILDEST)
         variances = config.center_variance, config.size_variance
-        boxes = decode_boxes(codes, ops.convert_to_tensor(anchors), *variances)
+        boxes = decode_boxes(deltas, ops.convert_to_tensor(anchors), *variances)
         center, size = np.tile(anchors[:, :2], 5), np.tile(anchors[:, 2:], 5)
         points = center + outputs["landmark_deltas"] * config.center_variance * size
         score = logit if logits else ops.sigmoid(logit)

@@ -19,12 +19,12 @@ from retinaface_tf.losses.positives import choose_positives
 from retinaface_tf.mesh.topology import MeshTopology
 from retinaface_tf.models import RetinaFaceNetwork
 
-# Codes beyond this are wild boxes: their exponential shall stay a number.
-_MAX_CODE = 40.0
+# Deltas beyond this are wild boxes: their exponential shall stay a number.
+_MAX_DELTA = 40.0
 
 
 class MeshTerm:
-    """The dense head's loss on a batch: L_vert + L_edge in the codes' units, as landmarks have them.
+    """The dense head's loss on a batch: L_vert + L_edge in the deltas' units, as landmarks have them.
 
     Faces without a mesh add nothing. Where a network frames faces by its own boxes and points,
     those are constants: the mesh does not teach them through its frame.
@@ -73,7 +73,7 @@ class MeshTerm:
             return tf.cast(chosen.take(outputs[name]), dtype)
 
         own = tf.cast(tf.gather(self.anchors, chosen.anchor), dtype)
-        codes = tf.clip_by_value(tf.stop_gradient(read("box_deltas")), -_MAX_CODE, _MAX_CODE)
+        deltas = tf.clip_by_value(tf.stop_gradient(read("box_deltas")), -_MAX_DELTA, _MAX_DELTA)
         points = tf.reshape(tf.stop_gradient(read("landmark_deltas")), [-1, 5, 2])
         maps = [outputs[f"features_{level.stride}"] for level in config.dense_levels]
         weights = self.network.dense_head.named_weights
@@ -82,7 +82,7 @@ class MeshTerm:
             chosen.image,
             own,
             slots_of_anchors(config, height, width, chosen.anchor),
-            decode_boxes(codes, own, *variances),
+            decode_boxes(deltas, own, *variances),
             decode_points(points, own, variances[0]),
             sampling_table(config, height, width),
             {name: tf.cast(weight.value, dtype) for name, weight in weights.items()},

@@ -39,7 +39,7 @@ class LossConfig:
             score have s = 1. Faces that are ignored and have a score are learnt so too, in the class
             loss only; they are neither negatives nor counted as positives. With "ohem" only.
         focal_gamma, focal_alpha: of the focal loss.
-        box: "smooth_l1" on codes, or "diou" / "ciou" (Zheng et al. 2020) on decoded boxes.
+        box: "smooth_l1" on deltas, or "diou" / "ciou" (Zheng et al. 2020) on decoded boxes.
         smooth_l1_beta: where the smooth L1 loss turns from quadratic to linear.
         class_weight: of the class loss; 1 in the papers.
         box_weight, landmark_weight: lambda 1 and 2 of the papers. With all three 0 labels
@@ -142,8 +142,8 @@ def multitask_sums(
     dtype = "float64" if double else "float32"
     outputs = {name: ops.cast(value, dtype) for name, value in outputs.items()}
     soft = ("soft_targets",) if config.score_targets else ()
-    codes = ("box_deltas", "landmark_deltas", "landmark_mask", *soft)
-    targets = {name: ops.cast(targets[name], dtype) for name in codes}
+    names = ("box_deltas", "landmark_deltas", "landmark_mask", *soft)
+    targets = {name: ops.cast(targets[name], dtype) for name in names}
     anchors = ops.cast(anchors, dtype)
     positive = ops.cast(ops.equal(labels, POSITIVE), dtype)
     negative = ops.cast(ops.equal(labels, NEGATIVE), dtype)
@@ -157,7 +157,7 @@ def multitask_sums(
     if config.box == "smooth_l1":
         box = ops.sum(smooth_l1(found - targets["box_deltas"], config.smooth_l1_beta), axis=-1)
     else:
-        # Codes of anchors that are not positive are not decoded: their exponential could overflow.
+        # Deltas of anchors that are not positive are not decoded: their exponential could overflow.
         found = ops.where(positive[..., None] > 0, found, 0.0)
         box = iou_loss(
             decode_boxes(found, anchors, *variances),

@@ -45,7 +45,7 @@ class ModelMetadata:
     """Everything needed to feed an exported network and to read its answer.
 
     Attributes:
-        config: the network; its levels are the anchor table, its variances decode the codes.
+        config: the network; its levels are the anchor table, its variances decode the deltas.
         precision: "float32", "float16", "dynamic" or "int8".
         input_size: (height, width) the file was made for; None where any size goes.
         input_dtype: "float32" or "uint8".

@@ -10,7 +10,7 @@ from keras import layers, ops
 
 from retinaface_tf.config import DenseConfig, RetinaFaceConfig
 from retinaface_tf.errors import ConfigError
-from retinaface_tf.geometry.box_coding import compose_boxes, compose_points
+from retinaface_tf.geometry.box_coding import compose_box_deltas, compose_point_deltas
 from retinaface_tf.layers.context_module import context_module
 from retinaface_tf.layers.convolution import separable_bn
 from retinaface_tf.layers.dense_head import DenseHead
@@ -27,8 +27,8 @@ class RetinaFaceNetwork(keras.Model):
     Input: RGB images [B, H, W, 3] in 0..255, any number type, any batch and size.
     Outputs, for N = `geometry.anchors.count_anchors` anchors:
         "class_logits" [B, N, 2] background and face, before softmax.
-        "box_deltas" [B, N, 4] and "landmark_deltas" [B, N, 10]: codes of `geometry.coding`.
-    With `config.cascade` these are the second stage's, still coded for the anchors, so they are
+        "box_deltas" [B, N, 4] and "landmark_deltas" [B, N, 10]: see `geometry.box_coding`.
+    With `config.cascade` these are the second stage's, still deltas for the anchors, so they are
     read as ever; the first stage's are there for its loss:
         "first_class_logits" [B, N, 2] and "first_box_deltas" [B, N, 4].
     With `config.dense` there are feature maps "features_8" [B, H / 8, W / 8, C], ... of
@@ -122,7 +122,7 @@ def _connect(config: RetinaFaceConfig, image: keras.KerasTensor):
     if config.cascade:
         first = _contexts(config, pyramid, prefix="first_")
         first = _heads(config, first, heads=("class", "box"), prefix="first_")
-        compose = ComposeCodes(config.size_variance, name="compose_codes")
+        compose = ComposeDeltas(config.size_variance, name="compose_deltas")
         outputs["box_deltas"], outputs["landmark_deltas"] = compose(
             [first["box"], heads["box"], heads["landmark"]]
         )
@@ -192,12 +192,12 @@ def _heads(config: RetinaFaceConfig, contexts: dict, prefix: str = "", **options
 _MAX_GROWTH = 16.0
 
 
-@keras.saving.register_keras_serializable(package="retinaface_tf")
-class ComposeCodes(layers.Layer):
-    """The cascade's second stage, coded for the refined boxes, expressed for the anchors.
+@keras.saving.register_keras_serializable(package="retinaface_tf", name="ComposeCodes")
+class ComposeDeltas(layers.Layer):
+    """The cascade's second stage's deltas for the refined boxes, expressed for the anchors.
 
-    Inputs: the first stage's box codes [B, N, 4], the second's box codes [B, N, 4] and landmark
-    codes [B, N, 10]. Outputs: box and landmark codes for the anchors. The refined boxes are
+    Inputs: the first stage's box deltas [B, N, 4], the second's box deltas [B, N, 4] and landmark
+    deltas [B, N, 10]. Outputs: box and landmark deltas for the anchors. The refined boxes are
     constants to the second stage: its loss does not teach the first.
     """
 
@@ -211,8 +211,8 @@ class ComposeCodes(layers.Layer):
         limit = math.log(_MAX_GROWTH) / self.size_variance
         first = ops.concatenate([first[..., :2], ops.clip(first[..., 2:], -limit, limit)], axis=-1)
         return (
-            compose_boxes(first, box, self.size_variance),
-            compose_points(first, landmark, self.size_variance),
+            compose_box_deltas(first, box, self.size_variance),
+            compose_point_deltas(first, landmark, self.size_variance),
         )
 
     def get_config(self):

@@ -60,7 +60,7 @@ def begin_at_principal_directions(
         head.set_shape(topology.mean, five)
         rest = rest - posed_shape(points.reshape(-1, 5, 2), five, topology.mean)[0]
     mean, basis = principal_directions(rest, head.config.rank)
-    # The basis lies in the codes' units: frame sizes over the variance.
+    # The basis lies in the deltas' units: sizes of the coordinate frame over the variance.
     head.set_basis(mean / head.variance, basis / head.variance)
 
 

@@ -56,6 +56,6 @@ def _faces(batch, network: RetinaFaceNetwork, anchors: np.ndarray) -> tuple[Fram
     own = anchors[chosen.anchor.numpy()]
     if config.dense.frame == "anchor":
         return anchor_frames(own), vertices
-    codes = chosen.take(batch["box_deltas"]).numpy()
-    boxes = decode_boxes(codes, own, config.center_variance, config.size_variance)
+    deltas = chosen.take(batch["box_deltas"]).numpy()
+    boxes = decode_boxes(deltas, own, config.center_variance, config.size_variance)
     return face_frames(boxes, five_of_vertices(vertices)[..., :2]), vertices

@@ -210,13 +210,13 @@ class DetectorTraining(keras.Model):
 
     def _refined_targets(self, box_deltas, batch) -> dict[str, tf.Tensor]:
         """Targets by the boxes that the network, or its first stage, makes of the anchors now."""
-        codes = tf.cast(tf.stop_gradient(box_deltas), tf.float32)
-        codes = tf.ensure_shape(codes, [None, len(self._anchors), 4])
-        # A wild code is a wild box, not infinity: it overlaps no face then.
-        codes = tf.clip_by_value(
-            codes, *(np.float32([1e4, 1e4, 40, 40]) * sign for sign in (-1, 1))
+        deltas = tf.cast(tf.stop_gradient(box_deltas), tf.float32)
+        deltas = tf.ensure_shape(deltas, [None, len(self._anchors), 4])
+        # A wild delta is a wild box, not infinity: it overlaps no face then.
+        deltas = tf.clip_by_value(
+            deltas, *(np.float32([1e4, 1e4, 40, 40]) * sign for sign in (-1, 1))
         )
-        refined = corners_to_center(decode_boxes(codes, self._anchors, *self._variances))
+        refined = corners_to_center(decode_boxes(deltas, self._anchors, *self._variances))
         soft = self._loss.score_targets
         names = (
             "box_deltas",

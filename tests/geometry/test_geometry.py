@@ -1,4 +1,4 @@
-"""Boxes, codes and anchors: known answers, and numpy equal to the Keras backend."""
+"""Boxes, deltas and anchors: known answers, and numpy equal to the Keras backend."""
 
 import numpy as np
 import pytest
@@ -45,7 +45,7 @@ def test_clipping_keeps_order_and_stays_inside():
     np.testing.assert_array_equal(clipped, [[0, 2, 20, 50]])
 
 
-def test_box_and_point_codes_invert(rng):
+def test_box_and_point_deltas_invert(rng):
     table = anchors.generate_anchors(PUBLIC_LEVELS, 96, 128)
     faces = random_boxes(rng, len(table))
     points = rng.uniform(-50, 200, (len(table), 5, 2)).astype(np.float32)
@@ -76,7 +76,7 @@ def test_numpy_equals_the_keras_backend(rng, function, arguments):
 
 
 @pytest.mark.parametrize("function", [coding.encode_points, coding.decode_points])
-def test_point_codes_in_numpy_equal_the_keras_backend(rng, function):
+def test_point_deltas_in_numpy_equal_the_keras_backend(rng, function):
     points = rng.uniform(-50, 200, (3, 200, 5, 2)).astype(np.float32)
     table = boxes.corners_to_center(random_boxes(rng, 200))
     actual = function(ops.convert_to_tensor(points), ops.convert_to_tensor(table))

@@ -46,9 +46,12 @@ def faces(note: dict, outputs: dict[str, np.ndarray], threshold: float) -> list[
                         cx, cy = x + dx * center * size, y + dy * center * size
                         w, h = size * math.exp(dw * growth), size * math.exp(dh * growth)
                         box = (cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2)
-                        codes = list(map(float, outputs["landmark_deltas"][i]))
+                        deltas = list(map(float, outputs["landmark_deltas"][i]))
                         points = [
-                            (x + codes[2 * p] * center * size, y + codes[2 * p + 1] * center * size)
+                            (
+                                x + deltas[2 * p] * center * size,
+                                y + deltas[2 * p + 1] * center * size,
+                            )
                             for p in range(5)
                         ]
                         found.append((score, box, points))

@@ -37,11 +37,11 @@ def crops(astronaut):
 
 def largest_difference(detector, reference, image):
     outputs = detector.runtime(image[None])
-    codes, scores, points = reference.heads(image)
+    deltas, scores, points = reference.heads(image)
     assert outputs.scores.shape[1] == len(scores)
     return max(
         np.abs(outputs.scores[0] - scores).max(),
-        np.abs(outputs.box_deltas[0] - codes).max(),
+        np.abs(outputs.box_deltas[0] - deltas).max(),
         np.abs(outputs.landmark_deltas[0] - points).max(),
     )
 

@@ -53,7 +53,7 @@ def test_boxes_are_clipped_and_boxes_in_the_padding_are_dropped():
     np.testing.assert_allclose(faces.boxes, [[0, 0, 30, 30]], atol=1e-3)
 
 
-def test_wild_codes_stay_inside_the_image(rng):
+def test_wild_deltas_stay_inside_the_image(rng):
     shape = (len(generate_anchors(CONFIG.levels, 64, 64)),)
     outputs = RawOutputs(
         np.full((1, *shape), 0.9, np.float32),

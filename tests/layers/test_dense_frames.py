@@ -77,7 +77,7 @@ def test_numpy_and_graph_are_equal(config, rng):
 
 
 def test_the_papers_head_is_a_1x1_convolution_on_the_anchors_cell(rng):
-    """Against a plain loop in float64: kernel of the anchor's slot on its own cell, codes as those
+    """Against a plain loop in float64: kernel of the anchor's slot on its own cell, deltas as those
     of landmarks, depth by the anchor's size."""
     _, weights = _weights(PAPER, 6, rng)
     anchors = generate_anchors(PAPER.levels, *SIZE)
@@ -104,12 +104,12 @@ def test_the_papers_head_is_a_1x1_convolution_on_the_anchors_cell(rng):
         assert slots[row] == slot
         hidden = features[cell[number]].astype(np.float64) @ w["reduce_kernel"][slot]
         code = (hidden + w["reduce_bias"][slot]) @ w["code_kernel"] + w["code_bias"]
-        codes = (code @ w["basis"] + w["mean"]).reshape(7, 3)
+        deltas = (code @ w["basis"] + w["mean"]).reshape(7, 3)
         cx, cy, side, _ = anchors[number]
-        wanted = np.array([cx, cy, 0]) + codes * 0.1 * side
+        wanted = np.array([cx, cy, 0]) + deltas * 0.1 * side
         np.testing.assert_allclose(found[row], wanted, rtol=1e-3, atol=1e-2)
         # x and y are decoded as landmarks are.
-        points = decode_points(codes[None, :, :2].astype(np.float32), anchors[number][None], 0.1)
+        points = decode_points(deltas[None, :, :2].astype(np.float32), anchors[number][None], 0.1)
         np.testing.assert_allclose(found[row, :, :2], points[0], rtol=1e-3, atol=1e-2)
 
 

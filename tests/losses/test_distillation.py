@@ -139,8 +139,12 @@ def silent(size):
     """Outputs of a network that sees nothing anywhere."""
     cells = sum((size // stride) ** 2 for stride in STRIDES)
     logits = np.tile(np.float32([20, -20]), (1, cells, 1))
-    codes = np.zeros((1, cells, 14), np.float32)
-    return {"class_logits": logits, "box_deltas": codes[..., :4], "landmark_deltas": codes[..., 4:]}
+    deltas = np.zeros((1, cells, 14), np.float32)
+    return {
+        "class_logits": logits,
+        "box_deltas": deltas[..., :4],
+        "landmark_deltas": deltas[..., 4:],
+    }
 
 
 def teacher_that_says(network, answers, **looks):

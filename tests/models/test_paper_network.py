@@ -9,8 +9,8 @@ from retinaface_tf.config import PAPER_LEVELS, PyramidLevel, RetinaFaceConfig
 from retinaface_tf.errors import ConfigError
 from retinaface_tf.geometry.anchors import generate_anchors, level_shapes
 from retinaface_tf.geometry.box_coding import (
-    compose_boxes,
-    compose_points,
+    compose_box_deltas,
+    compose_point_deltas,
     decode_boxes,
     decode_points,
 )
@@ -87,13 +87,15 @@ def test_composed_codes_decode_to_what_the_second_stage_makes_of_the_first(rng):
         [(corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]], axis=1
     )
     np.testing.assert_allclose(
-        decode_boxes(compose_boxes(first, second), anchors),
+        decode_boxes(compose_box_deltas(first, second), anchors),
         decode_boxes(second, refined),
         rtol=1e-4,
         atol=1e-2,
     )
     np.testing.assert_allclose(
-        decode_points(compose_points(first, points.reshape(-1, 10)).reshape(-1, 5, 2), anchors),
+        decode_points(
+            compose_point_deltas(first, points.reshape(-1, 10)).reshape(-1, 5, 2), anchors
+        ),
         decode_points(points, refined),
         rtol=1e-4,
         atol=1e-2,

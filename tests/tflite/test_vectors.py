@@ -60,5 +60,5 @@ def test_the_corners_are_there(drawn):
     assert len(drawn["best-three"]["faces"]["scores"]) == 3
     scores = drawn["ties"]["faces"]["scores"]
     assert len(set(scores)) < len(scores)
-    width = drawn["wild-codes"]["original_size"][1]
-    assert any(box[0] == 0 and box[2] == width for box in drawn["wild-codes"]["faces"]["boxes"])
+    width = drawn["wild-deltas"]["original_size"][1]
+    assert any(box[0] == 0 and box[2] == width for box in drawn["wild-deltas"]["faces"]["boxes"])

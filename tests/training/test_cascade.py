@@ -51,14 +51,14 @@ def test_boxes_refined_onto_a_face_become_positive(training):
     anchors = training._anchors
     on_face = np.zeros(len(anchors), bool)
     on_face[5:400:13] = True
-    codes = np.zeros((2, len(anchors), 4), np.float32)
-    codes[:, on_face] = encode_boxes(np.tile(FACE, (len(anchors), 1)), anchors)[on_face]
-    targets = training._refined_targets(codes, batch(training))
+    deltas = np.zeros((2, len(anchors), 4), np.float32)
+    deltas[:, on_face] = encode_boxes(np.tile(FACE, (len(anchors), 1)), anchors)[on_face]
+    targets = training._refined_targets(deltas, batch(training))
     labels = targets["labels"].numpy()
     assert (labels[0, on_face] == 1).all() and not (labels[1] == 1).any()
     # Codes stay those of the anchors, so the second stage has nothing left to correct.
     np.testing.assert_allclose(
-        targets["box_deltas"].numpy()[0, on_face], codes[0, on_face], atol=1e-4
+        targets["box_deltas"].numpy()[0, on_face], deltas[0, on_face], atol=1e-4
     )
 
 

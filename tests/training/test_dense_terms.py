@@ -111,10 +111,10 @@ def loop_mesh_term(network, anchors, batch, outputs) -> np.ndarray:
 
 
 def decoded(anchor, outputs, b, a, config):
-    codes = np.float64(outputs["box_deltas"][b, a])
+    deltas = np.float64(outputs["box_deltas"][b, a])
     points = np.float64(outputs["landmark_deltas"][b, a]).reshape(5, 2)
-    center = anchor[:2] + config.center_variance * codes[:2] * anchor[2:]
-    half = anchor[2:] * np.exp(config.size_variance * codes[2:]) / 2
+    center = anchor[:2] + config.center_variance * deltas[:2] * anchor[2:]
+    half = anchor[2:] * np.exp(config.size_variance * deltas[2:]) / 2
     points = anchor[:2] + config.center_variance * points * anchor[2:]
     return np.concatenate([center - half, center + half]), points
 

@@ -57,8 +57,8 @@ def test_labels_follow_the_overlap_of_predicted_boxes(training, rng):
     # Predictions round the faces, more or less well placed, whatever the anchor.
     near = FACES[rng.integers(0, 2, len(anchors))]
     predicted = near + rng.normal(0, 1, near.shape) * (near[:, 2:3] - near[:, :1]) * 0.15
-    codes = np.asarray(encode_boxes(predicted.astype(np.float32), anchors))[None]
-    targets = training._refined_targets(codes, batch(training, rng))
+    deltas = np.asarray(encode_boxes(predicted.astype(np.float32), anchors))[None]
+    targets = training._refined_targets(deltas, batch(training, rng))
     labels, soft = targets["labels"].numpy()[0], targets["soft_targets"].numpy()[0]
     overlaps = np.array([[overlap(box, face) for face in FACES] for box in predicted])
     best, face = overlaps.max(axis=1), overlaps.argmax(axis=1)
@@ -82,16 +82,16 @@ def test_labels_follow_the_overlap_of_predicted_boxes(training, rng):
 
 def test_a_face_has_no_more_positives_than_allowed(training, rng):
     anchors = training._anchors
-    codes = np.asarray(encode_boxes(np.tile(FACES[:1], (len(anchors), 1)), anchors))[None]
-    codes = codes + rng.normal(0, 0.1, codes.shape).astype(np.float32)
-    predicted = np.asarray(decode_boxes(codes[0], anchors))
+    deltas = np.asarray(encode_boxes(np.tile(FACES[:1], (len(anchors), 1)), anchors))[None]
+    deltas = deltas + rng.normal(0, 0.1, deltas.shape).astype(np.float32)
+    predicted = np.asarray(decode_boxes(deltas[0], anchors))
     overlaps = np.array([overlap(box, FACES[0]) for box in predicted])
     assert (overlaps >= 0.65).sum() > 60
     limited = dataclasses.replace(MATCH, per_face=7)
     model = DetectorTraining(
         training.network, anchors, LossConfig(score_targets=True), OptimizerConfig(), limited
     )
-    targets = model._refined_targets(codes, batch(training, rng))
+    targets = model._refined_targets(deltas, batch(training, rng))
     mine = targets["faces"].numpy()[0] == 0
     assert mine.sum() == 7
     assert overlaps[mine].min() >= np.sort(overlaps)[-8]

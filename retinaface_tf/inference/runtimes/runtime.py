@@ -14,8 +14,8 @@ class RawOutputs(NamedTuple):
 
     Attributes:
         scores: float32 [B, N], probability of a face, 0..1.
-        box_deltas: float32 [B, N, 4], codes of `geometry.coding`.
-        landmark_deltas: float32 [B, N, 10], codes of five x, y pairs.
+        box_deltas: float32 [B, N, 4], see `geometry.box_coding`.
+        landmark_deltas: float32 [B, N, 10], of five x, y pairs.
     """
 
     scores: np.ndarray

@@ -97,7 +97,7 @@ def _units(config) -> dict[str, str]:
 
 
 def _recode(head: str, config) -> tuple[np.ndarray, np.ndarray]:
-    """Factors and shifts from offsets in strides from a cell's corner to an anchor's codes.
+    """Factors and shifts from offsets in strides from a cell's corner to an anchor's deltas.
 
     The anchor's side is the stride and its centre the cell's: half a stride further.
     """

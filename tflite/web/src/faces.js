@@ -20,8 +20,8 @@ import { suppress } from "./suppression.js";
 /**
  * @typedef {object} Outputs
  * @property {ArrayLike<number>} scores [N] 0..1
- * @property {ArrayLike<number>} box_deltas [N * 4] codes x, y, w, h
- * @property {ArrayLike<number>} landmark_deltas [N * 10] codes of five x, y pairs
+ * @property {ArrayLike<number>} box_deltas [N * 4] deltas x, y, w, h
+ * @property {ArrayLike<number>} landmark_deltas [N * 10] deltas of five x, y pairs
  * @property {Float32Array[]} [features] maps of a dense branch, fine to coarse
  */
 
@@ -81,7 +81,7 @@ export function readFaces(outputs, placement, note, settings = {}, dense = null)
  * @param {number} threshold
  */
 function decode(outputs, [height, width], content, note, threshold) {
-  const { scores, box_deltas: codes } = outputs;
+  const { scores, box_deltas: deltas } = outputs;
   const { center, size: growth } = note.variances;
   const least = Math.fround(threshold); // scores are float32
   const found = [];
@@ -100,10 +100,10 @@ function decode(outputs, [height, width], content, note, threshold) {
           if (score >= least) {
             const anchor = { x: (column + 0.5) * stride, y: (row + 0.5) * stride, size };
             const i = 4 * index;
-            const x = anchor.x + codes[i] * center * size;
-            const y = anchor.y + codes[i + 1] * center * size;
-            const halfWidth = (size * Math.exp(codes[i + 2] * growth)) / 2;
-            const halfHeight = (size * Math.exp(codes[i + 3] * growth)) / 2;
+            const x = anchor.x + deltas[i] * center * size;
+            const y = anchor.y + deltas[i + 1] * center * size;
+            const halfWidth = (size * Math.exp(deltas[i + 2] * growth)) / 2;
+            const halfHeight = (size * Math.exp(deltas[i + 3] * growth)) / 2;
             const corners = [x - halfWidth, y - halfHeight, x + halfWidth, y + halfHeight];
             const box = clip(corners.map(Math.fround), content);
             if (box[2] > box[0] && box[3] > box[1]) {
@@ -123,15 +123,15 @@ function decode(outputs, [height, width], content, note, threshold) {
 }
 
 /**
- * @param {ArrayLike<number>} codes
+ * @param {ArrayLike<number>} deltas
  * @param {number} index of the anchor
  * @param {Anchor} anchor
  * @param {number} variance
  */
-function decodePoints(codes, index, { x, y, size }, variance) {
+function decodePoints(deltas, index, { x, y, size }, variance) {
   return Array.from({ length: 5 }, (_, point) => {
     const i = 10 * index + 2 * point;
-    return [x + codes[i] * variance * size, y + codes[i + 1] * variance * size];
+    return [x + deltas[i] * variance * size, y + deltas[i + 1] * variance * size];
   });
 }
 

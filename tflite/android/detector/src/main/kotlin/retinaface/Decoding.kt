@@ -6,8 +6,8 @@ import kotlin.math.exp
  * What the network gives for one picture, for N anchors.
  *
  * @property scores N probabilities, 0..1.
- * @property boxDeltas N times the codes x, y, w, h.
- * @property landmarkDeltas N times the codes of five x, y pairs.
+ * @property boxDeltas N times the deltas x, y, w, h.
+ * @property landmarkDeltas N times the deltas of five x, y pairs.
  */
 class RawOutputs(val scores: FloatArray, val boxDeltas: FloatArray, val landmarkDeltas: FloatArray)
 

@@ -30,8 +30,8 @@ data class AnchorLevel(val stride: Int, val sizes: List<Float>)
  * @property resizable whether the input may be resized to other multiples of [sizeMultiple].
  * @property sizeMultiple the coarsest stride.
  * @property levels from fine to coarse.
- * @property centerVariance scale of the codes of centres and points.
- * @property sizeVariance scale of the codes of sizes.
+ * @property centerVariance scale of the deltas of centres and points.
+ * @property sizeVariance scale of the deltas of sizes.
  * @property threshold least score of a face, to begin with.
  * @property iou overlap above which the worse detection is dropped, to begin with.
  */
