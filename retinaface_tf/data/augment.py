@@ -18,6 +18,12 @@ import tensorflow as tf
 from retinaface_tf.config import IMAGENET_MEAN_RGB
 from retinaface_tf.errors import ConfigError
 from retinaface_tf.faces.faces import MIRRORED_POINTS
+from retinaface_tf.images.upright_in_graph import (
+    exif_orientation,
+    stored_rectangle,
+    turn_upright,
+    upright_shape,
+)
 
 # Crops tried until one holds a face's centre.
 CROP_TRIALS = 32
@@ -144,7 +150,8 @@ def load_and_augment(
         `Scene` with a uint8 image [size, size, 3].
     """
     seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 4))
-    shape = image_shape(encoded)
+    orientation = exif_orientation(encoded)
+    shape = upright_shape(_stored_shape(encoded), orientation)
     window = choose_crop(shape, boxes, seeds[0], config.crop_scale)
     if config.face_sampling:
         window = tf.cond(
@@ -152,7 +159,7 @@ def load_and_augment(
             lambda: choose_face_crop(shape, boxes, ignored, seeds[0], config.face_sizes, size),
             lambda: window,
         )
-    image = decode_crop(encoded, shape, window)
+    image = decode_crop(encoded, shape, orientation, window)
     scene = Scene(image, boxes, landmarks, ignored, vertices, scores)
     scene = move_faces(scene, window, size)
     scene = scene.replace(image=fit_crop(image, shape, window, size))
@@ -180,6 +187,7 @@ def load_and_fit(encoded, size: int):
         image's pixels to the square's.
     """
     image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
+    image = turn_upright(image, exif_orientation(encoded))
     shape = tf.shape(image)[:2]
     scale = tf.cast(size, tf.float32) / tf.cast(tf.reduce_max(shape), tf.float32)
     inner = tf.clip_by_value(
@@ -194,8 +202,8 @@ def _is_jpeg(encoded):
     return tf.equal(tf.strings.substr(encoded, 0, 3), b"\xff\xd8\xff")
 
 
-def image_shape(encoded):
-    """int32 [2] height and width; JPEG tells them without being decoded."""
+def _stored_shape(encoded):
+    """int32 [2] height and width; a JPEG has them in its header."""
     return tf.cond(
         _is_jpeg(encoded),
         lambda: tf.io.extract_jpeg_shape(encoded)[:2],
@@ -268,10 +276,20 @@ def _inside(points, corner, side):
     return tf.reduce_all((points >= corner) & (points < corner + side), axis=-1)
 
 
-def decode_crop(encoded, shape, window):
-    """The part of the window that lies in the image, uint8 [h, w, 3]; decodes no more of a JPEG."""
-    left, top, bottom, right = _visible(shape, window)
-    return tf.cond(
+def decode_crop(encoded, shape, orientation, window):
+    """The part of the window that lies in the image, uint8 [h, w, 3]; decodes no more of a JPEG.
+
+    Args:
+        encoded: scalar string.
+        shape: int32 [2] height, width of the upright image.
+        orientation: as `exif_orientation` gives it.
+        window: float32 [3] left, top and side, in the upright image's pixels.
+    """
+    left, top, side = tf.unstack(tf.cast(window, tf.int32))
+    right, bottom = tf.minimum(left + side, shape[1]), tf.minimum(top + side, shape[0])
+    visible = tf.maximum(left, 0), tf.maximum(top, 0), right, bottom
+    left, top, right, bottom = stored_rectangle(visible, shape, orientation)
+    image = tf.cond(
         _is_jpeg(encoded),
         lambda: tf.image.decode_and_crop_jpeg(
             encoded, tf.stack([top, left, bottom - top, right - left]), channels=3
@@ -280,12 +298,7 @@ def decode_crop(encoded, shape, window):
             top:bottom, left:right
         ],
     )
-
-
-def _visible(shape, window):
-    left, top, side = tf.unstack(tf.cast(window, tf.int32))
-    right, bottom = tf.minimum(left + side, shape[1]), tf.minimum(top + side, shape[0])
-    return tf.maximum(left, 0), tf.maximum(top, 0), bottom, right
+    return turn_upright(image, orientation)
 
 
 def fit_crop(image, shape, window, size: int):

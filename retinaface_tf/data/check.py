@@ -7,10 +7,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from retinaface_tf.data.readers.annotation import AnnotatedImage
+from retinaface_tf.images.decode import orientation
 
 # A labelled point may stand this far outside its box, in box sizes, before it is called wrong:
 # annotators' boxes are tight and mouth corners of turned heads reach over their edge.
@@ -121,14 +123,13 @@ def check_images(
         progress: called with 1 after each image.
     """
     images = list(images)
-    measure = _decoded_size if decode else _header_size
 
     def check(image: AnnotatedImage) -> tuple[AnnotatedImage | None, list[Problem]]:
         try:
             if not image.path.is_file():
                 return None, [Problem("missing file", str(image.path), None, "no such file")]
             try:
-                width, height = measure(image.path)
+                width, height = _upright_size(image.path, decode)
             except Exception as error:
                 message = str(error).split("\n")[0][:120]
                 return None, [Problem("undecodable image", str(image.path), None, message)]
@@ -158,20 +159,16 @@ def _without(image: AnnotatedImage, problems: list[Problem]) -> AnnotatedImage:
     return dataclasses.replace(image, landmarks=landmarks).keep(kept)
 
 
-def _decoded_size(path) -> tuple[int, int]:
-    import tensorflow as tf
-
-    # On the CPU whatever the machine has: hundreds of images of different sizes.
-    with tf.device("CPU"):
-        picture = tf.io.decode_image(
-            tf.io.read_file(str(path)), channels=3, expand_animations=False
-        )
-    height, width, _ = picture.shape
-    return width, height
-
-
-def _header_size(path) -> tuple[int, int]:
+def _upright_size(path: Path, decode: bool) -> tuple[int, int]:
+    """Width and height of an image as it is seen; `decode` raises where training could not read it."""
     from PIL import Image
 
-    with Image.open(path) as picture:
-        return picture.size
+    with Image.open(path) as image:
+        size = image.size[:: -1 if orientation(image) >= 5 else 1]
+    if decode:
+        import tensorflow as tf
+
+        # On the CPU whatever the machine has: hundreds of images of different sizes.
+        with tf.device("CPU"):
+            tf.io.decode_image(tf.io.read_file(str(path)), channels=3, expand_animations=False)
+    return size

@@ -10,12 +10,10 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
+from retinaface_tf.images.upright_in_graph import exif_orientation, turn_upright
+
 # Values of the output `status`.
 GOOD, UNDECODABLE, TOO_LARGE = 0, 1, 2
-
-# EXIF stands near the start of a JPEG file; its segments are at most 64 KiB each.
-_EXIF_REACH = 1 << 18
-_ORIENTATION_TAG = 0x0112
 
 
 def decode_upright(data: tf.Tensor, max_pixels: int) -> tuple[tf.Tensor, tf.Tensor]:
@@ -71,15 +69,15 @@ def _stand_in() -> tf.Tensor:
 
 def _pixels(data, kind) -> tf.Tensor:
     def jpeg():
-        image = tf.io.decode_jpeg(
+        return tf.io.decode_jpeg(
             data, channels=3, dct_method="INTEGER_ACCURATE", fancy_upscaling=True
         )
-        return _upright(image, _exif_orientation(data))
 
     image = tf.switch_case(
         kind,
         [jpeg, lambda: _decode_png(data), lambda: _decode_bmp(data), lambda: _decode_gif(data)],
     )
+    image = turn_upright(image, exif_orientation(data))
     return tf.ensure_shape(image, [None, None, 3])
 
 
@@ -200,71 +198,3 @@ def _gif_first_frame(data):
     end = skip_blocks(start + 10 + table_length(frame[9]) + 1)
     size = tf.cast(frame[5:9], tf.int64)
     return end, size[2] + 256 * size[3], size[0] + 256 * size[1]
-
-
-def _exif_orientation(data) -> tf.Tensor:
-    """EXIF orientation 1..8 of a JPEG; 1 where there is none or it cannot be read."""
-    raw = tf.cast(
-        tf.io.decode_raw(
-            tf.strings.substr(data, 0, tf.minimum(tf.strings.length(data), _EXIF_REACH)), tf.uint8
-        ),
-        tf.int32,
-    )
-    last = tf.size(raw) - 1
-
-    def byte(position):
-        return tf.gather(raw, tf.clip_by_value(position, 0, last))
-
-    def is_exif(position):
-        marker = [0xFF, 0xE1]
-        name = list(b"Exif\0\0")
-        found = byte(position + tf.constant([0, 1, 4, 5, 6, 7, 8, 9]))
-        return tf.reduce_all(found == tf.constant(marker + name))
-
-    def is_other_segment(position):
-        kind = byte(position + 1)
-        # Start of scan (0xDA) and end of image (0xD9) close the header.
-        return tf.reduce_all(
-            [
-                position < last,
-                byte(position) == 0xFF,
-                kind != 0xDA,
-                kind != 0xD9,
-                tf.logical_not(is_exif(position)),
-            ]
-        )
-
-    def next_segment(position):
-        return [position + 2 + 256 * byte(position + 2) + byte(position + 3)]
-
-    position = tf.while_loop(is_other_segment, next_segment, [tf.constant(2)])[0]
-    tiff = position + 10
-
-    def orientation():
-        big = tf.cast(byte(tiff) == ord("M"), tf.int32)
-
-        def short(position):
-            first, second = byte(position), byte(position + 1)
-            return tf.where(big == 1, 256 * first + second, first + 256 * second)
-
-        # Offsets of 64 KiB and more cannot be within the segment.
-        directory = tiff + tf.where(big == 1, short(tiff + 6), short(tiff + 4))
-        entries = directory + 2 + 12 * tf.range(tf.minimum(short(directory), 500))
-        value = tf.where(short(entries) == _ORIENTATION_TAG, short(entries + 8), 0)
-        value = tf.reduce_max(tf.concat([value, [0]], 0))
-        return tf.where((value >= 1) & (value <= 8), value, 1)
-
-    return tf.cond(is_exif(position), orientation, lambda: tf.constant(1))
-
-
-def _upright(image, orientation):
-    """Undoes an EXIF orientation, as `inference.decoding.upright`."""
-
-    def turn():
-        turned = tf.cond(orientation >= 5, lambda: tf.transpose(image, [1, 0, 2]), lambda: image)
-        mirror = tf.reduce_any(orientation == [2, 3, 6, 7])
-        flip = tf.reduce_any(orientation == [3, 4, 7, 8])
-        turned = tf.cond(mirror, lambda: turned[:, ::-1], lambda: turned)
-        return tf.cond(flip, lambda: turned[::-1], lambda: turned)
-
-    return tf.cond(orientation == 1, lambda: image, turn)

@@ -55,7 +55,8 @@ def test_exif_orientation_is_undone(decode, picture, orientation, order):
     exif.endian = order
     exif[0x0112] = orientation
     exif[0x010F] = "a maker whose name takes room"
-    assert_same(decode, encode(picture, "JPEG", exif=exif))
+    for kind in ("JPEG", "PNG"):
+        assert_same(decode, encode(picture, kind, exif=exif))
 
 
 def test_a_damaged_exif_block_does_not_cost_the_image(decode, picture):
