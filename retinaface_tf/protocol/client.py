@@ -5,20 +5,21 @@ from __future__ import annotations
 import base64
 import json
 import random
-import threading
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
 from retinaface_tf.errors import ConfigError, ServingError
 
+T = TypeVar("T")
 Inputs = Mapping[str, Any]  # name -> array, or list of bytes
 
 
@@ -28,14 +29,14 @@ class EndpointOptions:
 
     Attributes:
         protocol: "grpc" or "rest".
-        timeout: seconds a request may take, tries and waits together.
-        retries: further tries when the server is away or turns requests away for now. Searching
-            an image changes nothing, so trying again is safe; a request whose time ran out or
-            that is wrong in itself is not sent again.
-        backoff: seconds before the first new try; doubled each time, half of it left to chance.
+        timeout: seconds a request may take, all tries and waits together.
+        retries: further tries when the server is away or overloaded. Detection changes nothing on
+            the server, so another try is safe; a request that timed out or is wrong in itself is
+            not sent again.
+        backoff: seconds before the first new try; doubled each time, half of it random.
         max_message_bytes: largest request and answer; gRPC's own limit for answers is 4 MiB.
-        tls: speak TLS; with the certificates below or the machine's own.
-        root_certificates: PEM file of who may vouch for the server.
+        tls: use TLS, with the certificates below or the machine's own.
+        root_certificates: PEM file of the authorities that may sign the server's certificate.
         client_certificate, client_key: PEM files to prove who the client is.
         metadata: (name, value) pairs sent along, such as ("authorization", "Bearer ...").
     """
@@ -49,7 +50,7 @@ class EndpointOptions:
     root_certificates: str | Path | None = None
     client_certificate: str | Path | None = None
     client_key: str | Path | None = None
-    metadata: tuple[tuple[str, str], ...] = field(default=())
+    metadata: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self):
         if self.protocol not in ("grpc", "rest"):
@@ -60,8 +61,23 @@ class EndpointOptions:
             raise ConfigError("Give both client_certificate and client_key, or neither.")
 
 
-class Client(Protocol):
-    """Asks one model on one server."""
+class _Retriable(ServingError):
+    """The server did not take the request: another try is safe."""
+
+
+class Client:
+    """Asks one model on one server; threads may share it. See `connect`."""
+
+    def __init__(
+        self,
+        target: str,
+        model: str,
+        version: int | None = None,
+        label: str | None = None,
+        options: EndpointOptions = EndpointOptions(),
+    ):
+        self.target, self.model, self._options = target, model, options
+        self._open(version, label)
 
     def predict(
         self, inputs: Inputs, signature: str = "serving_default", outputs: tuple[str, ...] = ()
@@ -69,39 +85,55 @@ class Client(Protocol):
         """Runs a signature; `outputs` names those wanted, all if empty.
 
         Raises:
-            ServingError: the server is away, refuses, or has not the model.
+            ServingError: the server is away, refuses, or does not have the model.
         """
-        ...
+        raise NotImplementedError
 
     def close(self) -> None:
-        """Hangs up."""
-        ...
+        """Closes the connection."""
 
+    def _open(self, version: int | None, label: str | None) -> None:
+        """Makes everything ready to ask; nothing is sent."""
+        raise NotImplementedError
 
-class _Retriable(Exception):
-    """The server did not take the request; the message is for the case that it never does."""
-
-
-class _Tries:
-    """Tries something until it works, the tries are used up, or the time is."""
-
-    def __init__(self, options: EndpointOptions):
-        self._options = options
-
-    def run(self, attempt):
-        """`attempt(seconds left)`, which raises `_Retriable` where another try is safe."""
+    def _try(self, attempt: Callable[[float], T]) -> T:
+        """`attempt(seconds left)` until it works, the tries are used up, or the time is."""
         options = self._options
         deadline = time.monotonic() + options.timeout
-        for number in range(options.retries + 1):
+        for number in count():
             try:
                 return attempt(max(0.001, deadline - time.monotonic()))
             except _Retriable as failure:
                 pause = options.backoff * 2**number * random.uniform(0.5, 1)
-                late = time.monotonic() + pause >= deadline
-                if number == options.retries or late:
+                if number == options.retries or time.monotonic() + pause >= deadline:
                     raise ServingError(str(failure)) from failure.__cause__
                 time.sleep(pause)
-        raise AssertionError("unreachable")
+
+    def _away(self, details: object) -> _Retriable:
+        return _Retriable(
+            f"No server answers at {self.target} ({details}); start one, or check address, port and "
+            "TLS."
+        )
+
+    def _overloaded(self, details: str) -> _Retriable:
+        return _Retriable(f"The server {self.target} is overloaded ({details}); send less.")
+
+    def _late(self) -> ServingError:
+        return ServingError(
+            f"The server {self.target} did not answer within {self._options.timeout:g} s; send "
+            "fewer or smaller images at once, or raise the timeout."
+        )
+
+    def _too_large(self, details: str) -> ServingError:
+        return ServingError(
+            f"A message between here and {self.target} is too large ({details}); send fewer images "
+            "at once, or raise max_message_bytes here and the server's limit."
+        )
+
+    def _not_found(self, details: str) -> ServingError:
+        return ServingError(
+            f"The server {self.target} does not have model {self.model!r} as asked: {details}."
+        )
 
 
 def connect(
@@ -110,7 +142,7 @@ def connect(
     *,
     version: int | None = None,
     label: str | None = None,
-    options: EndpointOptions | None = None,
+    options: EndpointOptions = EndpointOptions(),
 ) -> Client:
     """A client for "host:port"; nothing is sent yet.
 
@@ -118,7 +150,6 @@ def connect(
         ConfigError: the target is not understood, or version and label are both given.
         ServingError: a package or a certificate is missing.
     """
-    options = options or EndpointOptions()
     if version is not None and label is not None:
         raise ConfigError("Give a version or a label, not both.")
     host, _, port = target.rpartition(":")
@@ -128,17 +159,10 @@ def connect(
     return kind(target, model, version, label, options)
 
 
-class GrpcClient:
-    """PredictionService over gRPC; see `connect`. Threads may share it."""
+class GrpcClient(Client):
+    """PredictionService over gRPC."""
 
-    def __init__(
-        self,
-        target: str,
-        model: str,
-        version: int | None,
-        label: str | None,
-        options: EndpointOptions,
-    ):
+    def _open(self, version: int | None, label: str | None) -> None:
         try:
             import grpc
 
@@ -147,14 +171,12 @@ class GrpcClient:
             raise ServingError(
                 f"Talking to a server needs {error.name}: pip install 'retinaface-tf[serving]'."
             ) from error
-        self._grpc, self._protocol = grpc, protocol
-        self.target, self.model, self._options = target, model, options
-        self._spec = protocol.ModelSpec(name=model)
+        self._grpc, self._protocol, options = grpc, protocol, self._options
+        self._spec = protocol.ModelSpec(name=self.model)
         if version is not None:
             self._spec.version.value = version
         if label is not None:
             self._spec.version_label = label
-        self._tries = _Tries(options)
         arguments = [
             ("grpc.max_receive_message_length", options.max_message_bytes),
             ("grpc.max_send_message_length", options.max_message_bytes),
@@ -162,19 +184,11 @@ class GrpcClient:
             ("grpc.enable_retries", 0),
         ]
         if options.tls:
-            credentials = grpc.ssl_channel_credentials(
-                *(
-                    _read_pem(path)
-                    for path in (
-                        options.root_certificates,
-                        options.client_key,
-                        options.client_certificate,
-                    )
-                )
-            )
-            self._channel = grpc.secure_channel(target, credentials, arguments)
+            files = (options.root_certificates, options.client_key, options.client_certificate)
+            credentials = grpc.ssl_channel_credentials(*map(_read_pem, files))
+            self._channel = grpc.secure_channel(self.target, credentials, arguments)
         else:
-            self._channel = grpc.insecure_channel(target, arguments)
+            self._channel = grpc.insecure_channel(self.target, arguments)
         self._predict = self._channel.unary_unary(
             f"/{protocol.PREDICTION_SERVICE}/Predict",
             request_serializer=protocol.PredictRequest.SerializeToString,
@@ -197,11 +211,11 @@ class GrpcClient:
             except self._grpc.RpcError as error:
                 raise self._translate(error) from error
 
-        response = self._tries.run(attempt)
+        response = self._try(attempt)
         return {name: to_array(value) for name, value in response.outputs.items()}
 
     def close(self) -> None:
-        """Hangs up."""
+        """Closes the connection."""
         self._channel.close()
 
     def _translate(self, error) -> Exception:
@@ -209,51 +223,37 @@ class GrpcClient:
         codes = self._grpc.StatusCode
         # A server that is being stopped cancels calls it has not looked at.
         if code in (codes.UNAVAILABLE, codes.CANCELLED):
-            return _Retriable(_away(self.target, details))
+            return self._away(details)
         if code == codes.DEADLINE_EXCEEDED:
-            return ServingError(_late(self.target, self._options.timeout))
+            return self._late()
         if code == codes.RESOURCE_EXHAUSTED:
-            if "larger than max" in details or "larger than the limit" in details:
-                return ServingError(_too_large(self.target, details))
-            if "the limit is" in details:
-                return ServingError(_too_large(self.target, details))
-            return _Retriable(f"The server {self.target} is overloaded ({details}); send less.")
+            limits = ("larger than max", "larger than the limit", "the limit is")
+            if any(text in details for text in limits):
+                return self._too_large(details)
+            return self._overloaded(details)
         if code == codes.NOT_FOUND:
-            return ServingError(_not_found(self.target, self.model, details))
+            return self._not_found(details)
         if code == codes.UNIMPLEMENTED:
             return ServingError(f"{self.target} is a gRPC server, but not TF-Serving's.")
         return ServingError(f"The server {self.target} refused ({code.name}): {details}.")
 
 
-class RestClient:
-    """TF-Serving's REST interface; see `connect`. Threads may share it."""
+class RestClient(Client):
+    """TF-Serving's REST interface; it always sends every output."""
 
-    def __init__(
-        self,
-        target: str,
-        model: str,
-        version: int | None,
-        label: str | None,
-        options: EndpointOptions,
-    ):
-        self.target, self.model, self._options = target, model, options
-        place = ""
-        if version is not None:
-            place = f"/versions/{version}"
+    def _open(self, version: int | None, label: str | None) -> None:
+        place = "" if version is None else f"/versions/{version}"
         if label is not None:
-            place = f"/labels/{urllib.parse.quote(label, safe='')}"
-        scheme = "https" if options.tls else "http"
-        quoted = urllib.parse.quote(model, safe="")
-        self._url = f"{scheme}://{target}/v1/models/{quoted}{place}:predict"
-        self._tries = _Tries(options)
+            place = f"/labels/{_quote(label)}"
+        scheme = "https" if self._options.tls else "http"
+        self._url = f"{scheme}://{self.target}/v1/models/{_quote(self.model)}{place}:predict"
         handlers: list = [urllib.request.ProxyHandler({})]
-        if options.tls:
-            handlers.append(urllib.request.HTTPSHandler(context=_ssl_context(options)))
+        if self._options.tls:
+            handlers.append(urllib.request.HTTPSHandler(context=_ssl_context(self._options)))
         self._opener = urllib.request.build_opener(*handlers)
-        self._lock = threading.Lock()
 
     def predict(self, inputs, signature="serving_default", outputs=()) -> dict[str, np.ndarray]:
-        """See `Client`; REST always sends every output."""
+        """See `Client`."""
         columns = {
             name: [{"b64": base64.b64encode(value).decode()} for value in values]
             if isinstance(values, list)
@@ -262,7 +262,7 @@ class RestClient:
         }
         body = json.dumps({"signature_name": signature, "inputs": columns}).encode()
         if len(body) > self._options.max_message_bytes:
-            raise ServingError(_too_large(self.target, f"{len(body):,} bytes"))
+            raise self._too_large(f"{len(body):,} bytes")
         headers = {"Content-Type": "application/json", **dict(self._options.metadata)}
 
         def attempt(seconds: float) -> bytes:
@@ -272,16 +272,13 @@ class RestClient:
                     return self._read(response)
             except urllib.error.HTTPError as error:
                 raise self._translate(error.code, _error_text(error)) from error
-            except TimeoutError as error:
-                raise ServingError(_late(self.target, self._options.timeout)) from error
-            except (urllib.error.URLError, OSError) as error:
+            except OSError as error:  # URLError, which has a reason, and TimeoutError among them
                 reason = getattr(error, "reason", error)
-                if isinstance(reason, TimeoutError):
-                    raise ServingError(_late(self.target, self._options.timeout)) from error
-                raise _Retriable(_away(self.target, str(reason))) from error
+                late = isinstance(reason, TimeoutError)
+                raise (self._late() if late else self._away(reason)) from error
 
         try:
-            answer = json.loads(self._tries.run(attempt))["outputs"]
+            answer = json.loads(self._try(attempt))["outputs"]
         except (ValueError, KeyError, TypeError) as error:
             raise ServingError(f"{self.target} did not answer as TF-Serving does.") from error
         kinds = {"num_faces": np.int32, "status": np.int32}
@@ -291,28 +288,29 @@ class RestClient:
             if not outputs or name in outputs
         }
 
-    def close(self) -> None:
-        """Nothing is kept open."""
-
     def _read(self, response) -> bytes:
         limit = self._options.max_message_bytes
         data = response.read(limit + 1)
         if len(data) > limit:
-            raise ServingError(_too_large(self.target, f"the answer has over {limit:,} bytes"))
+            raise self._too_large(f"the answer has over {limit:,} bytes")
         return data
 
     def _translate(self, status: int, details: str) -> Exception:
         if status == 404:
-            return ServingError(_not_found(self.target, self.model, details))
+            return self._not_found(details)
         if status == 413:
-            return ServingError(_too_large(self.target, details))
+            return self._too_large(details)
         if status == 429:
-            return _Retriable(f"The server {self.target} is overloaded ({details}); send less.")
+            return self._overloaded(details)
         if status in (502, 503):
-            return _Retriable(_away(self.target, details))
+            return self._away(details)
         if status == 504:
-            return ServingError(_late(self.target, self._options.timeout))
+            return self._late()
         return ServingError(f"The server {self.target} refused (HTTP {status}): {details}.")
+
+
+def _quote(text: str) -> str:
+    return urllib.parse.quote(text, safe="")
 
 
 def _error_text(error) -> str:
@@ -343,25 +341,3 @@ def _ssl_context(options: EndpointOptions):
     except (OSError, ssl.SSLError) as error:
         raise ServingError(f"A certificate cannot be used: {error}.") from None
     return context
-
-
-def _away(target: str, details: str) -> str:
-    return f"No server answers at {target} ({details}); start one, or check address, port and TLS."
-
-
-def _late(target: str, seconds: float) -> str:
-    return (
-        f"The server {target} did not answer within {seconds:g} s; send fewer or smaller images "
-        "at once, or raise the timeout."
-    )
-
-
-def _too_large(target: str, details: str) -> str:
-    return (
-        f"A message between here and {target} is too large ({details}); send fewer images at "
-        "once, or raise max_message_bytes here and the server's limit."
-    )
-
-
-def _not_found(target: str, model: str, details: str) -> str:
-    return f"The server {target} does not have model {model!r} as asked: {details}."

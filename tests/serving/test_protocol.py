@@ -32,8 +32,8 @@ print(json.dumps(found))
 
 def messages():
     found = {}
-    for file in protocol._FILES:
-        stack = list(POOL.FindFileByName(file).message_types_by_name.values())
+    for file in protocol.FILES:
+        stack = list(POOL.FindFileByName(file.name).message_types_by_name.values())
         while stack:
             message = stack.pop()
             found[message.full_name] = message
