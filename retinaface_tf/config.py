@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any, Literal
@@ -18,6 +19,14 @@ BACKBONES = (
     *("resnet50", "resnet50-v1", "resnet101-v1", "resnet152-v1"),
     "yunet",
 )
+
+
+def refuse_unknown(kind: type, names: Iterable[str], what: str) -> None:
+    """Raises ConfigError, "Unknown `what` NAME", for the first name that is no field of a dataclass."""
+    known = [field.name for field in dataclasses.fields(kind)]
+    for name in sorted(set(names) - set(known)):
+        raise ConfigError(f"Unknown {what} {name!r}; there are {', '.join(known)}.")
+
 
 # Mean pixel of the public networks, RGB order, 0..255 (their code says BGR 104, 117, 123).
 IMAGENET_MEAN_RGB = (123.0, 117.0, 104.0)
@@ -78,17 +87,17 @@ class DenseConfig:
 
     Attributes:
         vertices: number of vertices; 1,103 is the topology in `retinaface_tf.mesh`.
-        frame: what x, y and z are deltas for. "anchor" is the paper's: deltas as those of landmarks,
-            z by the anchor's size. "face" is the square round the decoded box, turned to the
-            decoded five points; the head sees these and says how the vertices differ from a mean
-            face posed by them.
+        frame: the coordinate frame of x, y and z. "anchor" is the paper's: deltas as those of
+            landmarks, z by the anchor's size. "face" is the square round the decoded box, turned to
+            the decoded five points; the head is given these and predicts how the vertices differ
+            from a mean face posed by them.
         grid: places along each side at which features are sampled; 1 is the anchor's own cell, with
             which the head is a 1x1 convolution.
         extent: side of that grid in sides of the frame.
-        finer: sample from so many pyramid levels below the anchor's own, where there are.
-        reduced: channels of the first 1x1 convolution, of which each anchor of a cell has its own.
+        finer: sample this many pyramid levels below the anchor's own, where there are such levels.
+        reduced: channels of the first 1x1 convolution; each anchor of a cell has its own channels.
         hidden: widths of fully connected layers between.
-        rank: numbers a face is coded in before the last, linear layer makes vertices of them.
+        rank: length of the code of a face, from which the last, linear layer makes the vertices.
     """
 
     vertices: int = 1103
@@ -117,12 +126,7 @@ class DenseConfig:
         Raises:
             ConfigError: a key is unknown or a value is out of range.
         """
-        known = {field.name for field in dataclasses.fields(cls)}
-        unknown = sorted(set(values) - known)
-        if unknown:
-            raise ConfigError(
-                f"Unknown option dense.{unknown[0]}; known are {', '.join(sorted(known))}."
-            )
+        refuse_unknown(cls, values, "option of dense")
         return cls(**values)
 
 
@@ -139,12 +143,12 @@ class RetinaFaceConfig:
         shared_heads: one set of 1x1 heads for all levels (papers) instead of one a level (the
             public MobileNet weights).
         deformable: the 3x3 convolutions of pyramid and context modules are deformable (v2).
-        separable: pyramid, one unit in place of each context module, and heads are YuNet's, of
+        separable: pyramid, context modules (one unit each) and heads are YuNet's, of
             depthwise-separable convolutions without laterals, so the backbone's maps must have
             `channels` channels themselves.
         cascade: two context modules and heads a level; the second one refines the boxes that the
             first one makes of the anchors.
-        center_variance, size_variance: divisors of the box and landmark deltas (SSD's variances).
+        center_variance, size_variance: factors of the box and landmark deltas (SSD's variances).
         pixel_mean: mean pixel subtracted from the RGB input in 0..255.
         dense: the branch that gives each face a mesh of vertices; None for none.
     """
@@ -218,12 +222,7 @@ class RetinaFaceConfig:
             ConfigError: a key is unknown or a value is out of range.
         """
         values = dict(values)
-        known = {field.name for field in dataclasses.fields(cls)}
-        unknown = sorted(set(values) - known)
-        if unknown:
-            raise ConfigError(
-                f"Unknown network option {unknown[0]!r}; known are {', '.join(sorted(known))}."
-            )
+        refuse_unknown(cls, values, "network option")
         if "levels" in values:
             values["levels"] = tuple(
                 level if isinstance(level, PyramidLevel) else PyramidLevel(**level)
@@ -238,7 +237,7 @@ Size = int | tuple[int, int] | Literal["original"] | None
 
 @dataclass(frozen=True, kw_only=True)
 class DetectionSettings:
-    """What a detector is asked for, from the command line down to suppression.
+    """The settings of a detection, from the command line down to suppression.
 
     Attributes:
         threshold: least score of a face, 0..1.
@@ -276,10 +275,7 @@ class DetectionSettings:
         Raises:
             ConfigError: there is no such setting, or a value is out of range.
         """
-        known = [field.name for field in dataclasses.fields(self)]
-        unknown = sorted(set(changes) - set(known))
-        if unknown:
-            raise ConfigError(f"Unknown setting {unknown[0]!r}; there are {', '.join(known)}.")
+        refuse_unknown(type(self), changes, "setting")
         return dataclasses.replace(self, **changes)
 
 

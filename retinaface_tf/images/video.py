@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,21 +12,22 @@ import cv2
 import numpy as np
 
 from retinaface_tf.errors import ImageError
+from retinaface_tf.util.files import whole_file
 
 VIDEO_SUFFIXES = frozenset(
     (
-        ".mp4",
-        ".m4v",
-        ".mov",
-        ".avi",
-        ".mkv",
-        ".webm",
-        ".mpg",
-        ".mpeg",
-        ".wmv",
-        ".flv",
-        ".ts",
         ".3gp",
+        ".avi",
+        ".flv",
+        ".m4v",
+        ".mkv",
+        ".mov",
+        ".mp4",
+        ".mpeg",
+        ".mpg",
+        ".ts",
+        ".webm",
+        ".wmv",
     )
 )
 _WEBCAM = "webcam"
@@ -59,7 +60,7 @@ class open_video:
 
     Args:
         source: path of a file, "webcam", "webcam:N" or the webcam's number N.
-        every: give only each so-manieth frame.
+        every: give only every Nth frame.
 
     Attributes:
         frame_rate: frames a second, 25 where the file or camera does not say.
@@ -71,7 +72,7 @@ class open_video:
 
     def __init__(self, source: str | int | os.PathLike, every: int = 1):
         if every < 1:
-            raise ImageError(f"Cannot read each {every}th frame of a video: every is 1 or more.")
+            raise ImageError(f"Cannot read every {every}th frame of a video: every is 1 or more.")
         self._every = every
         self._camera = _camera_index(source)
         self.name = str(source) if self._camera is None else f"webcam {self._camera}"
@@ -95,7 +96,7 @@ class open_video:
         self.frame_rate = float(rate) if 0 < rate <= 1000 else _USUAL_FRAME_RATE
         count = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)) if self._camera is None else 0
         self.frame_count = count if count > 0 else None
-        # Reading one frame ahead tells now, not in the middle of the work, that there are none.
+        # Reading one frame ahead shows now, not in the middle of the work, that there are none.
         self._first = self._next_frame()
         if self._first is None:
             raise ImageError(f"Cannot read {self.name}: no frame can be decoded.")
@@ -107,7 +108,7 @@ class open_video:
         self.close()
 
     def close(self) -> None:
-        """Lets go of the file or camera."""
+        """Closes the file or camera."""
         if self._capture is not None:
             self._capture.release()
 
@@ -153,12 +154,6 @@ class open_video:
             )
 
 
-def read_frames(source: str | int | os.PathLike, every: int = 1) -> Iterator[Frame]:
-    """Frames of a video file or webcam; arguments and errors as in `open_video`."""
-    with open_video(source, every) as video:
-        yield from video
-
-
 class VideoWriter:
     """Writes an MP4 file: under a temporary name, moved to its own when complete.
 
@@ -176,8 +171,8 @@ class VideoWriter:
         self.path = Path(path)
         self.frame_rate = frame_rate
         self._writer: cv2.VideoWriter | None = None
-        self._temporary: Path | None = None
         self._size: tuple[int, int] | None = None
+        self._file = ExitStack()
 
     def write(self, image: np.ndarray) -> None:
         """Adds a frame: RGB uint8 [H, W, 3]."""
@@ -201,46 +196,27 @@ class VideoWriter:
     def __enter__(self) -> VideoWriter:
         return self
 
-    def __exit__(self, kind, error, trace) -> None:
-        self.close(keep=kind is None)
+    def __exit__(self, *failure) -> None:
+        if self._writer is not None:
+            self._writer.release()
+        self._file.__exit__(*failure)
 
-    def close(self, keep: bool = True) -> None:
-        """Finishes the file, or throws it away; without any frame nothing is written."""
-        if self._writer is None:
-            return
-        self._writer.release()
-        self._writer = None
-        if keep:
-            self._temporary.replace(self.path)
-        else:
-            self._temporary.unlink(missing_ok=True)
+    def close(self) -> None:
+        """Finishes the file; without any frame nothing is written."""
+        self.__exit__(None, None, None)
 
     def _open(self, width: int, height: int) -> None:
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(
-                dir=self.path.parent, prefix=f".{self.path.stem}.", suffix=".mp4"
-            )
-            os.close(handle)
-            Path(temporary).chmod(0o644)
-        except OSError as error:
-            raise ImageError(
-                f"Cannot write {self.path}: {(error.strerror or 'no access').lower()}."
-            ) from error
-        self._temporary = Path(temporary)
-        self._size = (width, height)
-        self._writer = cv2.VideoWriter(
-            temporary,
-            cv2.VideoWriter_fourcc(*"mp4v"),
-            self.frame_rate,
-            (width + width % 2, height + height % 2),
-        )
-        if not self._writer.isOpened():
-            self.close(keep=False)
-            raise ImageError(
-                f"Cannot write {self.path}: this OpenCV cannot encode MP4 video of "
-                f"{width} x {height} pixels at {self.frame_rate} frames a second."
-            )
+        size = (width + width % 2, height + height % 2)
+        with ExitStack() as stack:
+            partial = stack.enter_context(whole_file(self.path, error=ImageError, suffix=".mp4"))
+            code = cv2.VideoWriter_fourcc(*"mp4v")
+            writer = cv2.VideoWriter(os.fspath(partial), code, self.frame_rate, size)
+            if not writer.isOpened():
+                raise ImageError(
+                    f"Cannot write {self.path}: this OpenCV cannot encode MP4 video of "
+                    f"{width} x {height} pixels at {self.frame_rate} frames a second."
+                )
+            self._writer, self._size, self._file = writer, (width, height), stack.pop_all()
 
 
 def _camera_index(source: str | int | os.PathLike) -> int | None:

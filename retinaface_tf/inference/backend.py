@@ -1,4 +1,4 @@
-"""What a detector asks for faces: a network in this process, or a model server."""
+"""Detection backends: a network in this process; `remote` has one for a model server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Faces found by a model server: images go out as files, faces come back."""
+"""Detection by a model server: images are sent as files, faces come back."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import numpy as np
 from retinaface_tf.config import DetectionSettings
 from retinaface_tf.errors import ConfigError, ImageError, ServingError
 from retinaface_tf.faces.faces import Faces
-from retinaface_tf.images.read import describe_source
+from retinaface_tf.images import decode as decoding
+from retinaface_tf.images.read import describe_source, read_image
 from retinaface_tf.protocol.client import Client
 
 # The server decodes these itself; everything else is decoded here and sent as PNG.
@@ -25,7 +26,7 @@ class EncodedImage(NamedTuple):
 
     Attributes:
         data: the file.
-        image_size: (height, width) as it is to be seen, EXIF orientation applied.
+        image_size: (height, width), EXIF orientation applied.
         name: what messages call it.
     """
 
@@ -35,10 +36,10 @@ class EncodedImage(NamedTuple):
 
 
 class RemoteBackend:
-    """Finds faces through a server's model; a `DetectionBackend`.
+    """Asks TF-Serving or `retinaface-tf serve`; a `DetectionBackend`.
 
-    What was fixed when the model was exported cannot be changed from here: the size, and the
-    suppression. A higher threshold and fewer faces can be asked for.
+    Size and suppression were fixed when the model was exported. A higher threshold and fewer faces
+    can be asked for.
 
     Args:
         client: see `protocol.client.connect`.
@@ -52,7 +53,7 @@ class RemoteBackend:
         self.client, self._max_request_bytes = client, max_request_bytes
 
     def prepare(self, source: Any, settings: DetectionSettings) -> EncodedImage | ImageError:
-        """Reads an image's file as it is; decodes and packs only what the server could not.
+        """Reads an image's file as it is; decodes and encodes only what the server cannot decode.
 
         Raises:
             ConfigError: a setting is decided on the server.
@@ -75,8 +76,8 @@ class RemoteBackend:
         Raises:
             ServingError: the server is away or refuses.
         """
-        results: list = [entry if isinstance(entry, ImageError) else None for entry in prepared]
-        waiting = [i for i, entry in enumerate(results) if entry is None]
+        results = list(prepared)
+        waiting = [i for i, entry in enumerate(prepared) if not isinstance(entry, ImageError)]
         while waiting:
             batch, size = [], 0
             while waiting and len(batch) < batch_size:
@@ -84,14 +85,9 @@ class RemoteBackend:
                 if batch and size > self._max_request_bytes:
                     break
                 batch.append(waiting.pop(0))
-            answers = self._ask([prepared[i] for i in batch], settings)
-            for i, answer in zip(batch, answers):
+            for i, answer in zip(batch, self._ask([prepared[i] for i in batch], settings)):
                 results[i] = answer
         return results
-
-    def close(self) -> None:
-        """Hangs up."""
-        self.client.close()
 
     def _ask(
         self, images: list[EncodedImage], settings: DetectionSettings
@@ -118,38 +114,31 @@ def _read(
         )
     scores = np.asarray(answer["scores"][i][: answer["num_faces"][i]], np.float32)
     kept = np.flatnonzero(scores >= settings.threshold)[: settings.max_faces]
-    vertices = answer["vertices"][i][kept] if "vertices" in answer else None
     return Faces(
         boxes=np.asarray(answer["boxes"][i][kept], np.float32),
         scores=scores[kept],
         landmarks=np.asarray(answer["landmarks"][i][kept], np.float32),
         image_size=image.image_size,
-        vertices=vertices,
+        vertices=answer["vertices"][i][kept] if "vertices" in answer else None,
     )
 
 
 def _encode(source: Any) -> EncodedImage:
     name = describe_source(source)
-    data = None
+    data = b""
     if isinstance(source, bytes | bytearray | memoryview):
         data = bytes(source)
-    elif isinstance(source, str | os.PathLike):
-        path = Path(source)
-        if path.is_file():
-            try:
-                data = path.read_bytes()
-            except OSError as error:
-                raise ImageError(f"Cannot read {name}: {error.strerror}.") from error
-    size = None if data is None else _upright_size(data)
-    if size is not None:
-        return EncodedImage(data, size, name)
-    return _pack(source, name)
+    elif isinstance(source, str | os.PathLike) and Path(source).is_file():
+        try:
+            data = Path(source).read_bytes()
+        except OSError as error:
+            raise ImageError(f"Cannot read {name}: {error.strerror}.") from error
+    size = _upright_size(data)
+    return _as_png(source, name) if size is None else EncodedImage(data, size, name)
 
 
 def _upright_size(data: bytes) -> tuple[int, int] | None:
     """(height, width) from the header of a file that the server decodes; None for others."""
-    from retinaface_tf.images import decode as decoding
-
     kind = decoding.sniff_format(data[: decoding.HEADER_BYTES])
     if kind not in _SERVER_FORMATS:
         return None
@@ -164,16 +153,14 @@ def _upright_size(data: bytes) -> tuple[int, int] | None:
     return (width, height) if turned else (height, width)
 
 
-def _pack(source: Any, name: str) -> EncodedImage:
+def _as_png(source: Any, name: str) -> EncodedImage:
     import cv2
 
-    from retinaface_tf.images.read import read_image
-
     image = read_image(source)
-    # Light compression: the loopback and data centres are faster than strong PNG packing.
+    # Light compression: most networks are faster than strong PNG compression.
     done, data = cv2.imencode(
         ".png", np.ascontiguousarray(image[..., ::-1]), [cv2.IMWRITE_PNG_COMPRESSION, 1]
     )
     if not done:
-        raise ImageError(f"Cannot send {name}: it cannot be packed as PNG.")
+        raise ImageError(f"Cannot send {name}: it cannot be encoded as PNG.")
     return EncodedImage(data.tobytes(), image.shape[:2], name)

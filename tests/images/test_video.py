@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from retinaface_tf.errors import ImageError
-from retinaface_tf.images.video import VideoWriter, is_video, open_video, read_frames
+from retinaface_tf.images.video import VideoWriter, is_video, open_video
 
 COUNT, RATE = 20, 10.0
 
@@ -25,6 +25,11 @@ def clip(tmp_path_factory):
         writer.write(np.full((48, 64, 3), colour(index)[::-1], np.uint8))
     writer.release()
     return path
+
+
+def read_frames(source, every=1):
+    with open_video(source, every) as video:
+        yield from video
 
 
 def test_frames_come_in_order_as_rgb_with_their_times(clip):

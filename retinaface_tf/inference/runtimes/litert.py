@@ -13,9 +13,13 @@ import numpy as np
 
 from retinaface_tf.errors import ImageError, WeightsError
 from retinaface_tf.inference.preprocess import bucket_shape
-from retinaface_tf.inference.runtimes.runtime import RawOutputs, Runtime, join_outputs, output_names
-from retinaface_tf.modelfile.dense_block import read_dense_weights
-from retinaface_tf.modelfile.metadata import read_checked
+from retinaface_tf.inference.runtimes.runtime import (
+    RawOutputs,
+    Runtime,
+    join_outputs,
+    output_names,
+    read_network_file,
+)
 from retinaface_tf.modelfile.shapes import with_shapes
 from retinaface_tf.util.process import available_cores
 
@@ -53,14 +57,8 @@ class LiteRTRuntime(Runtime):
 
     def __init__(self, path: str | Path, *, threads: int | None = None):
         self.path = Path(path)
-        self._content, self.metadata = read_checked(path)
-        if self.metadata.suppression:
-            raise WeightsError(
-                f"{path} ends in faces, made for apps that decode nothing; export it without "
-                "--with-nms to use it here."
-            )
+        self._content, self.metadata, self.dense_weights = read_network_file(path)
         self.config = self.metadata.config
-        self.dense_weights = read_dense_weights(self._content, self.config, path)
         self.threads = threads or available_cores()
         self.fixed_shape = None if self.metadata.resizable else self.metadata.input_size
         if self.fixed_shape is None:

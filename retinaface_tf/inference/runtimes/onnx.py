@@ -7,9 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from retinaface_tf.errors import RetinaFaceError, WeightsError
-from retinaface_tf.inference.runtimes.runtime import RawOutputs, Runtime, join_outputs, output_names
-from retinaface_tf.modelfile.dense_block import read_dense_weights
-from retinaface_tf.modelfile.metadata import read_checked
+from retinaface_tf.inference.runtimes.runtime import (
+    RawOutputs,
+    Runtime,
+    join_outputs,
+    output_names,
+    read_network_file,
+)
 
 
 class OnnxRuntime(Runtime):
@@ -33,12 +37,7 @@ class OnnxRuntime(Runtime):
     name = "onnx"
 
     def __init__(self, path: str | Path, *, threads: int | None = None):
-        content, self.metadata = read_checked(path)
-        if self.metadata.suppression:
-            raise WeightsError(
-                f"{path} ends in faces, made for apps that decode nothing; export it without "
-                "--with-nms to use it here."
-            )
+        content, self.metadata, self.dense_weights = read_network_file(path)
         try:
             import onnxruntime
         except ImportError:
@@ -47,7 +46,6 @@ class OnnxRuntime(Runtime):
                 "pip install 'retinaface-tf[onnx]'."
             ) from None
         self.config = self.metadata.config
-        self.dense_weights = read_dense_weights(content, self.config, path)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         if threads:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from retinaface_tf.config import RetinaFaceConfig
+from retinaface_tf.errors import WeightsError
+from retinaface_tf.modelfile.dense_block import read_dense_weights
+from retinaface_tf.modelfile.metadata import ModelMetadata, read_checked
 
 
 class RawOutputs(NamedTuple):
@@ -82,3 +86,23 @@ class Runtime(Protocol):
     def __call__(self, images: np.ndarray) -> RawOutputs:
         """uint8 RGB [B, H, W, 3] -> `RawOutputs`; H and W any positive size."""
         ...
+
+
+def read_network_file(
+    path: str | Path,
+) -> tuple[bytes, ModelMetadata, dict[str, np.ndarray] | None]:
+    """A file that `retinaface-tf export` wrote: its bytes, what it says of itself, its dense head.
+
+    It is checked as a whole before any interpreter, which trusts its input, sees it.
+
+    Raises:
+        WeightsError: the file is missing, damaged, another program's, or ends in faces instead
+            of raw heads.
+    """
+    content, metadata = read_checked(path)
+    if metadata.suppression:
+        raise WeightsError(
+            f"{path} ends in faces, made for apps that decode nothing; export it without "
+            "--with-nms to use it here."
+        )
+    return content, metadata, read_dense_weights(content, metadata.config, path)
