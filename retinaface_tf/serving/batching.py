@@ -71,7 +71,7 @@ def read_batching_file(path: str | Path) -> BatchingParameters:
     Lines such as `max_batch_size { value: 32 }` and, repeated, `allowed_batch_sizes: 8`.
 
     Raises:
-        ConfigError: the file cannot be read, or says what is not understood.
+        ConfigError: the file cannot be read, or a line is not understood.
     """
     path = Path(path)
     try:
@@ -81,7 +81,7 @@ def read_batching_file(path: str | Path) -> BatchingParameters:
     known = {f.name for f in fields(BatchingParameters)}
     pattern = re.compile(r"\s*(\w+)\s*(?:\{\s*value\s*:\s*(\S+?)\s*\}|:\s*(\S+))")
     values: dict[str, Any] = {"max_batch_size": 1000, "allowed_batch_sizes": ()}
-    # TF-Serving's names for logs and its GPU pools; they change nothing here.
+    # TF-Serving uses these for logs and GPU pools; they have no effect here.
     ignored = {"thread_pool_name", "pad_variable_length_inputs"}
     position = 0
     while text[position:].strip():
@@ -123,14 +123,14 @@ class _Batch:
 
 
 class Batcher:
-    """Joins tasks of one key, runs the batches in threads, hands each task its rows back.
+    """Joins tasks of one key, runs the batches in threads, gives each task its rows back.
 
     Args:
         run: called in a thread with a key and the joined inputs; returns outputs whose first
             dimension is that of the inputs.
         parameters: see `BatchingParameters`.
         executor: with at least `num_batch_threads` threads.
-        on_batch: told of each batch: rows, seconds its first task waited, seconds it ran.
+        on_batch: called after each batch: rows, seconds its first task waited, seconds it ran.
     """
 
     def __init__(
@@ -166,13 +166,12 @@ class Batcher:
         limit = self.parameters.max_batch_size
         if limit and rows > limit:
             raise RequestError(
-                "INVALID_ARGUMENT",
                 f"A request of {rows} images is larger than the server's max_batch_size {limit}; "
-                "send fewer at once.",
+                "send fewer at once."
             )
-        loop = asyncio.get_running_loop()
-        task = _Task(inputs, rows, loop.create_future(), time.monotonic())
-        self._place(key, task, loop)
+        answer = asyncio.get_running_loop().create_future()
+        task = _Task(inputs, rows, answer, time.monotonic())
+        self._place(key, task)
         self._dispatch()
         return await task.answer
 
@@ -184,15 +183,15 @@ class Batcher:
             self._dispatch()
             await asyncio.wait(self._running or [asyncio.ensure_future(asyncio.sleep(0.01))])
 
-    def _place(self, key, task, loop) -> None:
+    def _place(self, key: Hashable, task: _Task) -> None:
         limit = self.parameters.max_batch_size
         batch = self._open.get(key)
         if batch is None or batch.rows + task.rows > limit:
             if len(self._waiting) >= self.parameters.max_enqueued_batches:
                 raise RequestError(
-                    "RESOURCE_EXHAUSTED",
                     f"The server's queue is full ({len(self._waiting)} batches wait); try again "
                     "later.",
+                    "RESOURCE_EXHAUSTED",
                 )
             if batch is not None:
                 self._close(batch)
@@ -200,11 +199,9 @@ class Batcher:
             self._waiting.append(batch)
             if limit:
                 self._open[key] = batch
-                delay = self.parameters.batch_timeout_micros / 1e6
-                if delay:
-                    loop.call_later(delay, self._ripen, batch)
-                else:
-                    batch.due = True
+            delay = self.parameters.batch_timeout_micros / 1e6
+            if limit and delay:
+                asyncio.get_running_loop().call_later(delay, self._make_due, batch)
             else:
                 batch.due = True
         batch.tasks.append(task)
@@ -217,7 +214,7 @@ class Batcher:
         if self._open.get(batch.key) is batch:
             del self._open[batch.key]
 
-    def _ripen(self, batch: _Batch) -> None:
+    def _make_due(self, batch: _Batch) -> None:
         batch.due = True
         self._dispatch()
 
@@ -229,7 +226,7 @@ class Batcher:
                 return
             self._waiting.remove(batch)
             self._close(batch)
-            # Callers that hung up or ran out of time are not worked for.
+            # Requests whose caller has hung up or run out of time are dropped.
             batch.tasks = [task for task in batch.tasks if not task.answer.done()]
             if batch.tasks:
                 running = asyncio.ensure_future(self._work(batch))

@@ -63,55 +63,44 @@ def build_grpc_server(core: Core, credentials: grpc.ServerCredentials | None, ad
 def _method(core: Core, api: str, answer) -> grpc.RpcMethodHandler:
     # Messages arrive as bytes, so that damaged ones get a proper status, not "internal error".
     async def handle(data: bytes, context: grpc.aio.ServicerContext) -> bytes:
-        started = time.perf_counter()
-        status = "OK"
+        started, status = time.perf_counter(), "OK"
         try:
             with core.admit(len(data)):
                 return (await answer(core, data)).SerializeToString()
-        except RequestError as refusal:
-            status = refusal.code
-            await context.abort(getattr(grpc.StatusCode, refusal.code), str(refusal))
         except asyncio.CancelledError:
             status = "CANCELLED"
             raise
-        except grpc.aio.AbortError:
-            raise
         except Exception as error:
-            status = "INTERNAL"
-            await context.abort(grpc.StatusCode.INTERNAL, f"The model failed: {_first(error)}")
+            failure = RequestError.of(error)
+            status = failure.code
+            await context.abort(getattr(grpc.StatusCode, status), str(failure))
         finally:
             core.metrics.note_request(status, time.perf_counter() - started, api, "gRPC")
 
     return grpc.unary_unary_rpc_method_handler(handle)
 
 
-def _first(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
-
-
 def _parse(kind, data: bytes):
     try:
         return kind.FromString(data)
     except DecodeError:
-        raise RequestError(
-            "INVALID_ARGUMENT", f"The message is not a {kind.DESCRIPTOR.full_name}."
-        ) from None
+        raise RequestError(f"The message is not a {kind.DESCRIPTOR.full_name}.") from None
 
 
 async def _predict(core: Core, data: bytes):
     request = _parse(protocol.PredictRequest, data)
     async with core.repository.use(request.model_spec) as model:
-        name = core.choose_signature(model, request.model_spec)
-        model.signatures[name].check(request.inputs)
+        signature = model.signature(request.model_spec.signature_name)
+        signature.check(request.inputs)
         try:
             inputs = {key: to_array(value) for key, value in request.inputs.items()}
         except ServingError as error:
-            raise RequestError("INVALID_ARGUMENT", str(error)) from None
-        outputs = await core.predict(model, name, inputs, list(request.output_filter))
+            raise RequestError(str(error)) from None
+        outputs = await core.predict(signature, inputs, list(request.output_filter))
         response = protocol.PredictResponse()
         response.model_spec.name = core.repository.name
         response.model_spec.version.value = model.version
-        response.model_spec.signature_name = name
+        response.model_spec.signature_name = signature.name
         for key, values in outputs.items():
             response.outputs[key].CopyFrom(to_message(values))
         return response
@@ -121,18 +110,14 @@ async def _metadata(core: Core, data: bytes):
     request = _parse(protocol.GetModelMetadataRequest, data)
     unknown = set(request.metadata_field) - {"signature_def"}
     if unknown or not request.metadata_field:
-        raise RequestError("INVALID_ARGUMENT", "Ask for the metadata_field 'signature_def'.")
+        raise RequestError("Ask for the metadata_field 'signature_def'.")
     async with core.repository.use(request.model_spec) as model:
-        definitions = protocol.SignatureDefMap()
-        for name, signature in model.signatures.items():
-            definitions.signature_def[name].CopyFrom(signature.definition)
         response = protocol.GetModelMetadataResponse()
         response.model_spec.name = core.repository.name
         response.model_spec.version.value = model.version
-        response.metadata[
-            "signature_def"
-        ].type_url = "type.googleapis.com/tensorflow.serving.SignatureDefMap"
-        response.metadata["signature_def"].value = definitions.SerializeToString()
+        metadata = response.metadata["signature_def"]
+        metadata.type_url = "type.googleapis.com/tensorflow.serving.SignatureDefMap"
+        metadata.value = model.definitions().SerializeToString()
         return response
 
 

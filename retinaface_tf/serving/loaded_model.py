@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from retinaface_tf.protocol.messages import PredictionLog, SignatureDef
+from retinaface_tf.protocol.messages import PredictionLog, SignatureDef, SignatureDefMap
 from retinaface_tf.protocol.tensors import to_array, type_name
 from retinaface_tf.serving.request_error import RequestError
 
@@ -21,47 +22,50 @@ class TensorSpec:
     """A tensor of a signature.
 
     Attributes:
-        tensor: its name in the graph.
         dtype: TensorFlow's number of the element type.
-        shape: sides, -1 where open; None where even the rank is.
+        shape: sides, -1 where open; None where even the rank is open.
     """
 
-    tensor: str
     dtype: int
     shape: tuple[int, ...] | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Signature:
     """A way to call the model.
 
     Attributes:
-        inputs, outputs: by their names.
+        name: "serving_default" for one.
+        inputs, outputs: by their names, sorted.
         definition: the message, for GetModelMetadata.
+        call: takes the inputs' arrays in order and returns the outputs'.
     """
 
+    name: str
     inputs: dict[str, TensorSpec]
     outputs: dict[str, TensorSpec]
     definition: SignatureDef
+    call: Callable[..., list[np.ndarray]]
+
+    def run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """All outputs; several threads may call it at the same time."""
+        return dict(zip(self.outputs, self.call(*(inputs[name] for name in self.inputs))))
 
     def check(self, inputs: dict) -> None:
         """Raises a RequestError unless names, types and shapes of TensorProtos are right."""
         if set(inputs) != set(self.inputs):
             raise RequestError(
-                "INVALID_ARGUMENT",
                 f"The request has the inputs {sorted(inputs)}; the signature takes "
-                f"{sorted(self.inputs)}.",
+                f"{sorted(self.inputs)}."
             )
         for name, message in inputs.items():
             spec = self.inputs[name]
             if message.dtype != spec.dtype:
                 raise RequestError(
-                    "INVALID_ARGUMENT",
                     f"Input {name!r} has the type {type_name(message.dtype)}; send "
-                    f"{type_name(spec.dtype)}.",
+                    f"{type_name(spec.dtype)}."
                 )
-            shape = tuple(dim.size for dim in message.tensor_shape.dim)
-            self.check_shape(name, shape)
+            self.check_shape(name, tuple(dim.size for dim in message.tensor_shape.dim))
 
     def check_shape(self, name: str, shape: tuple[int, ...]) -> None:
         """Raises a RequestError unless an input may have this shape."""
@@ -71,18 +75,20 @@ class Signature:
         fits = len(shape) == len(wanted) and all(w in (-1, side) for side, w in zip(shape, wanted))
         if not fits:
             raise RequestError(
-                "INVALID_ARGUMENT",
-                f"Input {name!r} has the shape {list(shape)}; send {list(wanted)}, where -1 is "
-                "any.",
+                f"Input {name!r} has the shape {list(shape)}; send {list(wanted)}, where -1 is any."
             )
 
 
 class LoadedModel:
-    """A model version ready to answer.
+    """A model version that is ready to answer.
 
     Args:
         folder: of the version, with `saved_model.pb`.
         threads: cores TensorFlow may use; 0 for all.
+
+    Attributes:
+        version: its number.
+        signatures: by name.
     """
 
     def __init__(self, folder: Path, threads: int = 0):
@@ -97,23 +103,30 @@ class LoadedModel:
         with self._session.graph.as_default():
             meta = tf.compat.v1.saved_model.loader.load(self._session, ["serve"], str(folder))
         self.signatures = {
-            name: _read_signature(definition)
+            name: self._read_signature(name, definition)
             for name, definition in meta.signature_def.items()
             if not name.startswith("__")
         }
-        self._calls = {}
-        for name, signature in self.signatures.items():
-            graph = self._session.graph
-            self._calls[name] = self._session.make_callable(
-                [graph.get_tensor_by_name(s.tensor) for s in signature.outputs.values()],
-                [graph.get_tensor_by_name(s.tensor) for s in signature.inputs.values()],
-            )
 
-    def run(self, signature: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """All outputs of a signature; may be called from several threads at once."""
-        definition = self.signatures[signature]
-        values = self._calls[signature](*(inputs[name] for name in definition.inputs))
-        return dict(zip(definition.outputs, values))
+    def signature(self, name: str = "") -> Signature:
+        """The signature of this name; `serving_default` without one.
+
+        Raises:
+            RequestError: there is none.
+        """
+        name = name or "serving_default"
+        if name not in self.signatures:
+            raise RequestError(
+                f"There is no signature {name!r}; there are {sorted(self.signatures)}."
+            )
+        return self.signatures[name]
+
+    def definitions(self) -> SignatureDefMap:
+        """The signatures as GetModelMetadata gives them."""
+        message = SignatureDefMap()
+        for name, signature in self.signatures.items():
+            message.signature_def[name].CopyFrom(signature.definition)
+        return message
 
     def warm_up(self) -> int:
         """Replays the requests in `assets.extra`, as TF-Serving does; returns how many."""
@@ -126,7 +139,7 @@ class LoadedModel:
         for record in tf.compat.v1.io.tf_record_iterator(str(path)):
             request = PredictionLog.FromString(record).predict_log.request
             arrays = {name: to_array(value) for name, value in request.inputs.items()}
-            self.run(request.model_spec.signature_name or "serving_default", arrays)
+            self.signature(request.model_spec.signature_name).run(arrays)
             count += 1
             if count >= MAX_WARMUP_REQUESTS:
                 break
@@ -143,16 +156,21 @@ class LoadedModel:
         """Frees the memory; nothing may be running."""
         self._session.close()
 
+    def _read_signature(self, name: str, definition) -> Signature:
+        inputs, outputs = (sorted(part.items()) for part in (definition.inputs, definition.outputs))
+        tensor = self._session.graph.get_tensor_by_name
+        call = self._session.make_callable(
+            [tensor(info.name) for _, info in outputs], [tensor(info.name) for _, info in inputs]
+        )
+        # TensorFlow's own class of the message, over to ours.
+        copy = SignatureDef.FromString(definition.SerializeToString())
+        return Signature(name, _specs(inputs), _specs(outputs), copy, call)
 
-def _read_signature(definition) -> Signature:
-    def specs(tensors) -> dict[str, TensorSpec]:
-        found = {}
-        for name, info in sorted(tensors.items()):
-            shape = info.tensor_shape
-            sides = None if shape.unknown_rank else tuple(dim.size for dim in shape.dim)
-            found[name] = TensorSpec(info.name, info.dtype, sides)
-        return found
 
-    # TensorFlow's own class of the message, over to ours.
-    copy = SignatureDef.FromString(definition.SerializeToString())
-    return Signature(specs(definition.inputs), specs(definition.outputs), copy)
+def _specs(tensors) -> dict[str, TensorSpec]:
+    specs = {}
+    for name, info in tensors:
+        shape = info.tensor_shape
+        sides = None if shape.unknown_rank else tuple(dim.size for dim in shape.dim)
+        specs[name] = TensorSpec(info.dtype, sides)
+    return specs

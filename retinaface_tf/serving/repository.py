@@ -1,40 +1,39 @@
-"""The versions of a model on disk: new ones are loaded while the old answer, then take over."""
+"""The versions of a model on disk: a new one is loaded while the old one answers, then takes over."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from retinaface_tf.errors import ConfigError
+from retinaface_tf.errors import ConfigError, first_line
 from retinaface_tf.protocol.messages import GetModelStatusResponse, ModelSpec
 from retinaface_tf.serving.loaded_model import LoadedModel
 from retinaface_tf.serving.request_error import RequestError
 
 logger = logging.getLogger("retinaface_tf.serving")
-# A version that did not load is tried again this many times: it may still be arriving.
+# A version is loaded at most this often: its files may still be arriving the first time.
 LOAD_ATTEMPTS = 3
 
 
 @dataclass
 class VersionStatus:
-    """What GetModelStatus tells of a version.
+    """What GetModelStatus says of a version.
 
     Attributes:
-        version: its number.
         state: "LOADING", "AVAILABLE", "UNLOADING" or "END".
         error: why it is not available; empty if nothing went wrong.
-        attempts: how often loading failed.
+        failures: how often loading failed.
     """
 
-    version: int
     state: str
     error: str = ""
-    attempts: int = 0
+    failures: int = 0
 
 
 class Repository:
@@ -63,7 +62,7 @@ class Repository:
         self.labels = dict(labels or {})
         self._threads, self._load = threads, load
         self._models: dict[int, LoadedModel] = {}
-        self._users: dict[int, int] = {}
+        self._users: Counter[LoadedModel] = Counter()
         self._idle = asyncio.Condition()
         self._retiring: set[asyncio.Task] = set()
         self.statuses: dict[int, VersionStatus] = {}
@@ -82,10 +81,10 @@ class Repository:
         return sorted(self._models)
 
     async def refresh(self) -> None:
-        """Loads what is new on disk, then lets go of what is not wanted any more.
+        """Loads what is new on disk, then unloads what is not served any more.
 
-        A version that cannot be loaded changes nothing for those that can; versions whose folder
-        is gone go on answering until another takes over.
+        A version that cannot be loaded changes nothing for the others; a version whose folder is
+        gone goes on answering until another takes over.
         """
         found = self.versions_on_disk()
         for version in reversed(found):
@@ -93,17 +92,15 @@ class Repository:
                 await self._bring_up(version)
             if self.policy == "latest" and version in self._models:
                 break
-        wanted = found if self.policy == "all" else self.available[-1:]
+        kept = [version for version in self.available if version in found]
         if self.policy == "latest":
-            on_disk = [version for version in self.available if version in found]
-            wanted = on_disk[-1:] or wanted
-        if any(version in self._models for version in wanted):
-            for version in self.available:
-                if version not in wanted:
-                    self._retire(version)
+            kept = kept[-1:]
+        if kept:
+            for version in set(self.available) - set(kept):
+                self._retire(version)
 
     async def watch(self, seconds: float) -> None:
-        """Refreshes for ever."""
+        """Refreshes again and again, with this pause."""
         while True:
             await asyncio.sleep(seconds)
             try:
@@ -116,34 +113,36 @@ class Repository:
         """The model that a request asks for, kept in memory until the block ends.
 
         Raises:
-            RequestError: NOT_FOUND for another model, version or label.
+            RequestError: NOT_FOUND for another model, version or label; UNAVAILABLE where no
+                version is loaded.
         """
-        version = self._choose(spec)
-        self._users[version] = self._users.get(version, 0) + 1
+        version = self._named_version(spec)
+        if version is None:
+            if not self._models:
+                raise RequestError(f"No version of model {self.name!r} is loaded.", "UNAVAILABLE")
+            version = self.available[-1]
+        if version not in self._models:
+            raise self._no_version(version)
+        model = self._models[version]
+        self._users[model] += 1
         try:
-            yield self._models[version]
+            yield model
         finally:
-            self._users[version] -= 1
+            self._users[model] -= 1
             async with self._idle:
                 self._idle.notify_all()
 
     def status(self, spec: ModelSpec) -> GetModelStatusResponse:
-        """The state of the asked version, or of all.
+        """The state of the named version, or of all.
 
         Raises:
             RequestError: NOT_FOUND.
         """
-        self._check_name(spec)
-        if spec.HasField("version"):
-            wanted = [spec.version.value]
-        elif spec.version_label:
-            wanted = [self._labelled(spec.version_label)]
-        else:
-            wanted = sorted(self.statuses, reverse=True)
+        named = self._named_version(spec)
+        if named is not None and named not in self.statuses:
+            raise self._no_version(named)
         response = GetModelStatusResponse()
-        for version in wanted:
-            if version not in self.statuses:
-                raise RequestError("NOT_FOUND", self._absent(version))
+        for version in sorted(self.statuses, reverse=True) if named is None else [named]:
             status = self.statuses[version]
             entry = response.model_version_status.add(version=version)
             entry.state = type(entry).State.Value(status.state)
@@ -153,56 +152,45 @@ class Repository:
         return response
 
     async def close(self) -> None:
-        """Lets go of every version once its requests are answered."""
+        """Unloads every version once its requests are answered."""
         for version in self.available:
             self._retire(version)
         if self._retiring:
             await asyncio.wait(self._retiring)
 
-    def _choose(self, spec: ModelSpec) -> int:
-        self._check_name(spec)
-        if spec.HasField("version"):
-            version = spec.version.value
-        elif spec.version_label:
-            version = self._labelled(spec.version_label)
-        elif self._models:
-            return self.available[-1]
-        else:
-            raise RequestError("UNAVAILABLE", f"No version of model {self.name!r} is loaded.")
-        if version not in self._models:
-            raise RequestError("NOT_FOUND", self._absent(version))
-        return version
-
-    def _check_name(self, spec: ModelSpec) -> None:
+    def _named_version(self, spec: ModelSpec) -> int | None:
+        """The version that a request names by number or label; None where it names none."""
         if spec.name != self.name:
             raise RequestError(
-                "NOT_FOUND", f"There is no model {spec.name!r} here; this server has {self.name!r}."
+                f"There is no model {spec.name!r} here; this server has {self.name!r}.", "NOT_FOUND"
             )
-
-    def _labelled(self, label: str) -> int:
-        if label not in self.labels:
+        if spec.HasField("version"):
+            return spec.version.value
+        label = spec.version_label
+        if label and label not in self.labels:
             known = ", ".join(sorted(self.labels)) or "none"
             raise RequestError(
-                "NOT_FOUND", f"No version is labelled {label!r}; labels are: {known}."
+                f"No version is labelled {label!r}; labels are: {known}.", "NOT_FOUND"
             )
-        return self.labels[label]
+        return self.labels[label] if label else None
 
-    def _absent(self, version: int) -> str:
+    def _no_version(self, version: int) -> RequestError:
         available = ", ".join(map(str, self.available)) or "none"
-        return f"Model {self.name!r} has no version {version}; available: {available}."
+        return RequestError(
+            f"Model {self.name!r} has no version {version}; available: {available}.", "NOT_FOUND"
+        )
 
     async def _bring_up(self, version: int) -> None:
-        status = self.statuses.get(version)
-        if status is None or status.state != "LOADING":
-            attempts = status.attempts if status and status.error else 0
-            if attempts >= LOAD_ATTEMPTS:
-                return
-            status = self.statuses[version] = VersionStatus(version, "LOADING", "", attempts)
+        before = self.statuses.get(version)
+        failures = before.failures if before else 0
+        if failures >= LOAD_ATTEMPTS:
+            return
+        status = self.statuses[version] = VersionStatus("LOADING")
         try:
             model = await asyncio.to_thread(self._load_and_warm, self.folder / str(version))
         except Exception as error:
-            status.state, status.attempts = "END", status.attempts + 1
-            status.error = (str(error).strip() or type(error).__name__).splitlines()[0][:500]
+            status.state, status.failures = "END", failures + 1
+            status.error = first_line(error)[:500]
             logger.error("version %d of %s did not load: %s", version, self.name, status.error)
             return
         self._models[version] = model
@@ -219,15 +207,16 @@ class Repository:
         return model
 
     def _retire(self, version: int) -> None:
-        """No new request gets this version; it is freed when its last one is answered."""
-        model = self._models.pop(version)
-        self.statuses[version].state = "UNLOADING"
+        """No new request gets this version; it is unloaded when its last one is answered."""
+        model, status = self._models.pop(version), self.statuses[version]
+        status.state = "UNLOADING"
 
         async def free():
             async with self._idle:
-                await self._idle.wait_for(lambda: not self._users.get(version))
+                await self._idle.wait_for(lambda: not self._users[model])
+            del self._users[model]
             await asyncio.to_thread(model.close)
-            self.statuses[version].state = "END"
+            status.state = "END"
             logger.info("version %d of %s is unloaded", version, self.name)
 
         task = asyncio.ensure_future(free())
@@ -236,7 +225,7 @@ class Repository:
 
 
 def check_folder(folder: Path) -> None:
-    """Raises ConfigError where a model folder is no use."""
+    """Raises ConfigError unless a folder may hold versions."""
     if not folder.is_dir():
         raise ConfigError(f"There is no model folder {folder}; `retinaface-tf export savedmodel`.")
     if (folder / "saved_model.pb").is_file():

@@ -1,6 +1,8 @@
-"""A request that the server will not answer, and how gRPC and REST call the reason."""
+"""A request that the server refuses, and how gRPC and REST name the reason."""
 
 from __future__ import annotations
+
+from retinaface_tf.errors import first_line
 
 # gRPC status code -> HTTP status, as TF-Serving maps them.
 HTTP_STATUS = {
@@ -16,8 +18,15 @@ HTTP_STATUS = {
 
 
 class RequestError(Exception):
-    """Ends a request with a gRPC status code and one sentence for the caller."""
+    """Ends a request with one sentence for the caller and a gRPC status code."""
 
-    def __init__(self, code: str, message: str):
+    def __init__(self, message: str, code: str = "INVALID_ARGUMENT"):
         super().__init__(message)
         self.code = code
+
+    @classmethod
+    def of(cls, error: Exception) -> RequestError:
+        """What the caller gets for an error: itself, or INTERNAL with its first line."""
+        if isinstance(error, cls):
+            return error
+        return cls(f"The model failed: {first_line(error)[:300]}", "INTERNAL")

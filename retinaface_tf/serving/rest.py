@@ -31,7 +31,9 @@ _PAGE_HEADERS = {
 
 def build_rest_app(core: Core) -> web.Application:
     """The HTTP side of the server."""
-    app = web.Application(client_max_size=core.limits.request_bytes, middlewares=[_refusals(core)])
+    app = web.Application(
+        client_max_size=core.limits.request_bytes, middlewares=[_answer_errors(core)]
+    )
     handlers = _Handlers(core)
     model = r"/v1/models/{name:[^/:]+}"
     for place in (model, model + r"/versions/{version:\d+}", model + r"/labels/{label:[^/:]+}"):
@@ -45,19 +47,14 @@ def build_rest_app(core: Core) -> web.Application:
     return app
 
 
-def _refusals(core: Core):
-    """Turns whatever goes wrong into TF-Serving's {"error": "..."}; counts predictions."""
+def _answer_errors(core: Core):
+    """Answers every error as TF-Serving does, {"error": "..."}; counts predictions."""
 
     @web.middleware
     async def middleware(request: web.Request, handler):
         started, status = time.perf_counter(), "OK"
         try:
             return await handler(request)
-        except RequestError as refusal:
-            status = refusal.code
-            return web.json_response(
-                {"error": str(refusal)}, status=HTTP_STATUS.get(refusal.code, 500)
-            )
         except web.HTTPRequestEntityTooLarge:
             status = "RESOURCE_EXHAUSTED"
             limit = core.limits.request_bytes
@@ -71,9 +68,9 @@ def _refusals(core: Core):
             status = "CANCELLED"
             raise
         except Exception as error:
-            status = "INTERNAL"
-            first = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
-            return web.json_response({"error": f"The model failed: {first}"}, status=500)
+            failure = RequestError.of(error)
+            status = failure.code
+            return web.json_response({"error": str(failure)}, status=HTTP_STATUS[status])
         finally:
             if request.method == "POST":
                 seconds = time.perf_counter() - started
@@ -91,18 +88,14 @@ class _Handlers:
         length = request.content_length
         if length is not None and length > core.limits.request_bytes:
             raise web.HTTPRequestEntityTooLarge(core.limits.request_bytes, length)
-        # Counted before the body is read: what is announced must have room.
+        # Admitted before the body is read: there must be room for the announced length.
         with core.admit(length if length is not None else core.limits.request_bytes):
             body = await asyncio.to_thread(_parse_body, await request.read())
-            spec = _spec(request)
-            spec.signature_name = str(body.get("signature_name", ""))
-            async with core.repository.use(spec) as model:
-                name = core.choose_signature(model, spec)
-                signature = model.signatures[name]
-                by_row = "instances" in body
+            async with core.repository.use(_spec(request)) as model:
+                signature = model.signature(str(body.get("signature_name", "")))
                 inputs = await asyncio.to_thread(_read_inputs, body, signature)
-                outputs = await core.predict(model, name, inputs, entrypoint="REST")
-            text = await asyncio.to_thread(_answer, outputs, by_row)
+                outputs = await core.predict(signature, inputs)
+            text = await asyncio.to_thread(_answer, outputs, "instances" in body)
         return web.Response(text=text, content_type="application/json")
 
     async def status(self, request: web.Request) -> web.Response:
@@ -122,11 +115,8 @@ class _Handlers:
 
     async def metadata(self, request: web.Request) -> web.Response:
         async with self._core.repository.use(_spec(request)) as model:
-            definitions = protocol.SignatureDefMap()
-            for name, signature in model.signatures.items():
-                definitions.signature_def[name].CopyFrom(signature.definition)
             described = json_format.MessageToDict(
-                definitions,
+                model.definitions(),
                 preserving_proto_field_name=True,
                 always_print_fields_with_no_presence=True,
             )
@@ -151,7 +141,7 @@ class _Handlers:
         return web.FileResponse(path, headers=_PAGE_HEADERS)
 
     async def about(self, request: web.Request) -> web.Response:
-        """What the page needs to know of the model."""
+        """What the page shows of the model."""
         spec = protocol.ModelSpec(name=self._core.repository.name)
         async with self._core.repository.use(spec) as model:
             return web.json_response(
@@ -169,7 +159,7 @@ def _spec(request: web.Request) -> protocol.ModelSpec:
     if "version" in request.match_info:
         version = int(request.match_info["version"])
         if version >= 2**63:
-            raise RequestError("INVALID_ARGUMENT", f"Version {version} is no version number.")
+            raise RequestError(f"Version {version} is no version number.")
         spec.version.value = version
     if "label" in request.match_info:
         spec.version_label = request.match_info["label"]
@@ -180,11 +170,9 @@ def _parse_body(data: bytes) -> dict:
     try:
         body = json.loads(data)
     except (ValueError, RecursionError):
-        raise RequestError("INVALID_ARGUMENT", "The body is not JSON.") from None
+        raise RequestError("The body is not JSON.") from None
     if not isinstance(body, dict) or ("instances" in body) == ("inputs" in body):
-        raise RequestError(
-            "INVALID_ARGUMENT", "The body must be an object with either 'instances' or 'inputs'."
-        )
+        raise RequestError("The body must be an object with either 'instances' or 'inputs'.")
     return body
 
 
@@ -195,29 +183,25 @@ def _read_inputs(body: dict, signature: Signature) -> dict[str, np.ndarray]:
     if "instances" in body:
         rows = body["instances"]
         if not isinstance(rows, list) or not rows:
-            raise RequestError("INVALID_ARGUMENT", "'instances' must be a list that is not empty.")
+            raise RequestError("'instances' must be a list that is not empty.")
         if len(names) == 1 and not any(isinstance(row, dict) and "b64" not in row for row in rows):
             columns = {names[0]: rows}
         else:
             if not all(isinstance(row, dict) and set(row) == set(names) for row in rows):
-                raise RequestError(
-                    "INVALID_ARGUMENT", f"Each instance must have the inputs {names}."
-                )
+                raise RequestError(f"Each instance must have the inputs {names}.")
             columns = {name: [row[name] for row in rows] for name in names}
     else:
         values = body["inputs"]
         if len(names) == 1 and not isinstance(values, dict):
             values = {names[0]: values}
         if not isinstance(values, dict) or set(values) != set(names):
-            raise RequestError("INVALID_ARGUMENT", f"'inputs' must have the inputs {names}.")
+            raise RequestError(f"'inputs' must have the inputs {names}.")
         columns = values
     arrays = {}
     for name, values in columns.items():
         spec = signature.inputs[name]
         if not isinstance(values, list):
-            raise RequestError(
-                "INVALID_ARGUMENT", f"Input {name!r} must be a list, one entry an image."
-            )
+            raise RequestError(f"Input {name!r} must be a list, one entry an image.")
         array = _strings(name, values) if spec.dtype == STRING else _numbers(name, values, spec)
         signature.check_shape(name, array.shape)
         arrays[name] = array
@@ -231,15 +215,11 @@ def _strings(name: str, values: list) -> np.ndarray:
             try:
                 array[i] = base64.b64decode(value["b64"], validate=True)
             except (binascii.Error, ValueError):
-                raise RequestError(
-                    "INVALID_ARGUMENT", f"Entry {i} of {name!r} is not base64."
-                ) from None
+                raise RequestError(f"Entry {i} of {name!r} is not base64.") from None
         elif isinstance(value, str):
             array[i] = value.encode("utf-8", "surrogatepass")
         else:
-            raise RequestError(
-                "INVALID_ARGUMENT", f'Entry {i} of {name!r} must be {{"b64": "..."}} or a string.'
-            )
+            raise RequestError(f'Entry {i} of {name!r} must be {{"b64": "..."}} or a string.')
     return array
 
 
@@ -254,8 +234,7 @@ def _numbers(name: str, values: list, spec) -> np.ndarray:
             raise ValueError
     except (ValueError, KeyError, OverflowError):
         raise RequestError(
-            "INVALID_ARGUMENT",
-            f"Input {name!r} must be evenly nested lists of numbers that fit its type.",
+            f"Input {name!r} must be evenly nested lists of numbers that fit its type."
         ) from None
     return array
 
@@ -265,11 +244,8 @@ def _answer(outputs: dict[str, np.ndarray], by_row: bool) -> str:
     for name, values in columns.items():
         if outputs[name].dtype == object:
             columns[name] = [{"b64": base64.b64encode(value).decode()} for value in values]
-    if not by_row:
-        return json.dumps(
-            {"outputs": columns if len(columns) > 1 else next(iter(columns.values()))}
-        )
     if len(columns) == 1:
-        return json.dumps({"predictions": next(iter(columns.values()))})
-    rows = [dict(zip(columns, row)) for row in zip(*columns.values())]
-    return json.dumps({"predictions": rows})
+        answer = next(iter(columns.values()))
+    else:
+        answer = [dict(zip(columns, row)) for row in zip(*columns.values())] if by_row else columns
+    return json.dumps({"predictions" if by_row else "outputs": answer})

@@ -19,7 +19,7 @@ from retinaface_tf.serving.core import Core, Limits
 from retinaface_tf.serving.metrics import Metrics
 from retinaface_tf.serving.repository import Repository, check_folder
 
-# How long callers are still told that the server is stopping, once all else is answered.
+# How long callers still get the answer that the server is stopping, once all others are answered.
 LAME_DUCK_SECONDS = 0.5
 
 logger = logging.getLogger("retinaface_tf.serving")
@@ -38,9 +38,9 @@ class ServerOptions:
         limits: see `core.Limits`.
         policy: serve the "latest" version or "all".
         labels: names for versions.
-        poll_seconds: between looks for new versions; 0 looks once.
+        poll_seconds: between searches for new versions; 0 searches once.
         threads: cores TensorFlow may use; 0 for all.
-        grace_seconds: that requests under way have to finish when the server is stopped.
+        grace_seconds: for requests under way when the server is stopped.
         tls_certificate, tls_key: PEM files; both or none.
     """
 
@@ -119,15 +119,15 @@ class Server:
             self._watching = asyncio.ensure_future(self.repository.watch(options.poll_seconds))
 
     async def stop(self) -> None:
-        """Takes no new requests, answers those taken, frees the model."""
-        logger.info("stopping: answering what is under way")
+        """Accepts no new requests, answers the accepted ones, unloads the model."""
+        logger.info("stopping: answering the requests under way")
         if self._watching:
             self._watching.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._watching
         await self._health.enter_graceful_shutdown()
-        # New calls are told UNAVAILABLE while those taken in are answered; only then are the ports
-        # shut, as gRPC cancels what it has received and not yet handed over.
+        # New calls get UNAVAILABLE while the accepted ones are answered. Only then are the ports
+        # closed, since gRPC cancels calls that it has received and not yet passed on.
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.core.drain(), self.options.grace_seconds)
         await asyncio.sleep(LAME_DUCK_SECONDS)
@@ -159,7 +159,7 @@ class Server:
                 f"Cannot listen on {options.host}:{options.rest_port} ({error.strerror}); choose "
                 "another --rest-port."
             ) from None
-        self.rest_port = site._server.sockets[0].getsockname()[1]
+        self.rest_port = self._runner.addresses[0][1]
 
     def _credentials(self):
         import grpc

@@ -106,9 +106,9 @@ def test_every_operator_is_tensorflows_own_and_none_is_python(foreign):
 def test_one_bad_image_among_fifteen_good_costs_only_itself(loaded, photos):
     files = [photos[i % 4] for i in range(15)]
     files.insert(7, photos[0][: len(photos[0]) // 2])
-    answer = loaded.run("serving_default", encoded(*files))
+    answer = loaded.signature("serving_default").run(encoded(*files))
     assert answer["status"].tolist() == [0] * 7 + [1] + [0] * 8
-    alone = loaded.run("serving_default", encoded(*photos))
+    alone = loaded.signature("serving_default").run(encoded(*photos))
     for place, i in zip([p for p in range(16) if p != 7], [i % 4 for i in range(15)]):
         for name in answer:
             np.testing.assert_array_equal(answer[name][place], alone[name][i])
@@ -119,7 +119,7 @@ def test_large_images_are_shrunk_as_the_library_shrinks_them(loaded, detector, p
 
     wide = cv2.resize(read_image(photos[0]), (2300, 1100))
     data = cv2.imencode(".png", wide[..., ::-1])[1].tobytes()
-    answer = loaded.run("serving_default", encoded(data))
+    answer = loaded.signature("serving_default").run(encoded(data))
     # Both stop at a hundred; which of two nearly equal ones is the hundredth may differ.
     overlaps = pairwise_iou(detector.detect(wide).boxes[:80], answer["boxes"][0])
     assert overlaps.max(1).min() >= 0.999
@@ -127,13 +127,13 @@ def test_large_images_are_shrunk_as_the_library_shrinks_them(loaded, detector, p
 
 def test_pixels_give_the_same_faces_as_files(loaded, detector, photos):
     images = np.stack([read_image(photos[0]), read_image(photos[0])[:, ::-1]])
-    answer = loaded.run("image_tensor", {"images": images})
+    answer = loaded.signature("image_tensor").run({"images": images})
     for i, faces in enumerate(detector.detect(list(images))):
         assert_same_faces(answer, i, faces)
 
 
 def test_an_empty_batch_has_empty_answers(loaded):
-    answer = loaded.run("serving_default", encoded())
+    answer = loaded.signature("serving_default").run(encoded())
     assert answer["boxes"].shape == (0, 100, 4) and answer["status"].shape == (0,)
 
 
@@ -169,7 +169,7 @@ def fixed(network, threshold, tmp_path_factory):
 def test_a_fixed_frame_is_a_letterbox(fixed, detector, photos, network):
     import cv2
 
-    answer = fixed.run("serving_default", encoded(*photos, b""))
+    answer = fixed.signature("serving_default").run(encoded(*photos, b""))
     assert answer["status"].tolist() == [0, 0, 0, 0, 1]
     for i, data in enumerate(photos):
         image = read_image(data)
@@ -190,8 +190,8 @@ def test_a_fixed_frame_is_a_letterbox(fixed, detector, photos, network):
 
 def test_pixels_of_a_batch_share_the_frame(fixed, photos):
     image = read_image(photos[0])
-    one = fixed.run("image_tensor", {"images": image[None]})
-    many = fixed.run("image_tensor", {"images": np.stack([image] * 30)})
+    one = fixed.signature("image_tensor").run({"images": image[None]})
+    many = fixed.signature("image_tensor").run({"images": np.stack([image] * 30)})
     np.testing.assert_allclose(many["boxes"], np.repeat(one["boxes"], 30, 0), atol=1e-2)
 
 
@@ -226,7 +226,7 @@ def test_half_precision_finds_the_same_faces(precision, data, public_weights, tm
     path = export_savedmodel(network, tmp_path, SavedModelOptions(precision=precision))
     model = LoadedModel(path)
     files = sorted((data / "fddb").rglob("*.jpg"))[::100][:10]
-    answer = model.run("serving_default", encoded(*(f.read_bytes() for f in files)))
+    answer = model.signature("serving_default").run(encoded(*(f.read_bytes() for f in files)))
     expected = RetinaFace(KerasRuntime(network)).detect(files)
     sure = 0
     for i, faces in enumerate(expected):
