@@ -66,10 +66,11 @@ def stored_rectangle(rectangle, shape, orientation):
     left, top, right, bottom = rectangle
     height, width = tf.unstack(shape)
     mirrored, flipped = _is(orientation, _MIRRORED), _is(orientation, _FLIPPED)
-    left, right = tf.where(mirrored, [width - right, width - left], [left, right])
-    top, bottom = tf.where(flipped, [height - bottom, height - top], [top, bottom])
+    x = tf.where(mirrored, [width - right, width - left], [left, right])
+    y = tf.where(flipped, [height - bottom, height - top], [top, bottom])
     transposed = orientation >= _TRANSPOSED
-    return tf.unstack(tf.where(transposed, [top, left, bottom, right], [left, top, right, bottom]))
+    corners = tf.where(transposed, tf.stack([y, x], axis=1), tf.stack([x, y], axis=1))
+    return tf.unstack(tf.reshape(corners, [4]))
 
 
 def _is(orientation, values):
