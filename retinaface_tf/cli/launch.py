@@ -52,9 +52,7 @@ def launch(
 
     from retinaface_tf.launch.command import (
         WorkerEnvironment,
-        local_environment,
         parse_environment,
-        shell_line,
         training_command,
     )
     from retinaface_tf.launch.hosts import read_hosts
@@ -62,19 +60,19 @@ def launch(
 
     workers = read_hosts(hosts, port)
     given = {"python": python, "folder": folder, "ssh": shlex.split(ssh)}
-    surroundings = WorkerEnvironment(
-        environment=parse_environment(env or []), **{k: v for k, v in given.items() if v}
+    environment = WorkerEnvironment(
+        variables=parse_environment(env or []), **{k: v for k, v in given.items() if v}
     )
-    command = training_command(surroundings.python, arguments or [])
+    command = training_command(environment.python, arguments or [])
     if print_:
         for worker in workers:
             print(f"# {worker}")
-            print(shell_line(workers, worker.rank, command, surroundings))
+            print(environment.shell_line(workers, worker.rank, command))
         return
     if rank is not None:
-        environment = local_environment(workers, rank, surroundings.environment)
-        os.chdir(surroundings.folder)
-        os.execvpe(command[0], command, environment)
+        variables = environment.local_variables(workers, rank)
+        os.chdir(environment.folder)
+        os.execvpe(command[0], command, variables)
 
     def interrupt(*_):
         raise KeyboardInterrupt
@@ -84,7 +82,7 @@ def launch(
     run(
         workers,
         command,
-        surroundings,
+        environment,
         restarts=restarts,
         write=lambda line: print(line, file=sys.stderr, flush=True),
     )

@@ -1,4 +1,4 @@
-"""Training on several hosts: who takes part, how each worker is started, and what if one ends.
+"""Training on several hosts: the hosts, the command of each worker, and what happens when one ends.
 
-Nothing here imports TensorFlow: the launcher also runs where only the hosts can train.
+Nothing here imports TensorFlow: the launcher may run on a machine that cannot train.
 """

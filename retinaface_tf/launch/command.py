@@ -13,31 +13,55 @@ from retinaface_tf.launch.hosts import Worker, tf_config
 
 # BatchMode: a question for a password would wait for ever.
 DEFAULT_SSH = ("ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10")
+# Lines of a worker arrive when they are written.
+_UNBUFFERED = {"PYTHONUNBUFFERED": "1"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerEnvironment:
-    """What every worker finds on its host.
+    """How workers are started on their hosts, the same for all.
 
     Attributes:
         python: interpreter there; the launcher's own on this machine unless named.
         folder: working folder there.
-        environment: variables set for the workers, besides TF_CONFIG.
+        variables: environment variables of the workers, besides TF_CONFIG.
         ssh: command that, given a host and one line for its shell, runs the line there.
     """
 
     python: str = field(default_factory=lambda: sys.executable)
     folder: str = field(default_factory=os.getcwd)
-    environment: Mapping[str, str] = field(default_factory=dict)
+    variables: Mapping[str, str] = field(default_factory=dict)
     ssh: Sequence[str] = DEFAULT_SSH
+
+    def local_variables(self, workers: Sequence[Worker], rank: int) -> dict[str, str]:
+        """The environment of a worker on this machine: this process' own with the worker's."""
+        own = {**self.variables, "TF_CONFIG": tf_config(workers, rank)}
+        return {**os.environ, **_UNBUFFERED, **own}
+
+    def shell_line(self, workers: Sequence[Worker], rank: int, command: Sequence[str]) -> str:
+        """One line for a POSIX shell on the worker's host; everything in it is quoted."""
+        variables = {**_UNBUFFERED, **self.variables, "TF_CONFIG": tf_config(workers, rank)}
+        assignments = [f"{name}={shlex.quote(value)}" for name, value in variables.items()]
+        line = " ".join(["exec", "env", *assignments, shlex.join(command)])
+        return f"cd {shlex.quote(self.folder)} && {line}"
+
+    def start_command(
+        self, workers: Sequence[Worker], rank: int, command: Sequence[str]
+    ) -> list[str]:
+        """What the launcher runs for a worker: the command under supervision, by ssh where needed."""
+        supervised = [self.python, "-m", "retinaface_tf.launch.supervise", *command]
+        if workers[rank].local:
+            return supervised
+        line = self.shell_line(workers, rank, supervised)
+        return [*self.ssh, workers[rank].host.strip("[]"), line]
 
 
 def training_command(python: str, arguments: Sequence[str]) -> list[str]:
     """`retinaface-tf train` with those arguments.
 
     Raises:
-        ConfigError: among them is --restart, with which every worker would remove what the others
-            have written, and a run started again what it was to go on from.
+        ConfigError: --restart is among them: every worker would remove what the others have
+            written, and a run that is started again would lose its checkpoint.
     """
     if "--restart" in arguments:
         raise ConfigError(
@@ -47,44 +71,11 @@ def training_command(python: str, arguments: Sequence[str]) -> list[str]:
     return [python, "-m", "retinaface_tf", "train", *arguments]
 
 
-def local_environment(workers: Sequence[Worker], rank: int, extra: Mapping[str, str]) -> dict:
-    """This process' environment with what a worker needs."""
-    return {
-        **os.environ,
-        # Lines of a worker are seen when they are written.
-        "PYTHONUNBUFFERED": "1",
-        **extra,
-        "TF_CONFIG": tf_config(workers, rank),
-    }
-
-
-def shell_line(
-    workers: Sequence[Worker], rank: int, command: Sequence[str], surroundings: WorkerEnvironment
-) -> str:
-    """One line for a POSIX shell on the worker's host; everything in it is quoted."""
-    variables = {"PYTHONUNBUFFERED": "1", **surroundings.environment}
-    variables["TF_CONFIG"] = tf_config(workers, rank)
-    assignments = [f"{name}={shlex.quote(value)}" for name, value in variables.items()]
-    line = " ".join(["exec", "env", *assignments, shlex.join(command)])
-    return f"cd {shlex.quote(surroundings.folder)} && {line}"
-
-
-def start_command(
-    workers: Sequence[Worker], rank: int, command: Sequence[str], surroundings: WorkerEnvironment
-) -> list[str]:
-    """What the launcher runs for a worker: the command under supervision, by ssh where needed."""
-    supervised = [surroundings.python, "-m", "retinaface_tf.launch.supervise", *command]
-    if workers[rank].local:
-        return supervised
-    line = shell_line(workers, rank, supervised, surroundings)
-    return [*surroundings.ssh, workers[rank].host.strip("[]"), line]
-
-
 def parse_environment(entries: Sequence[str]) -> dict[str, str]:
     """NAME=VALUE entries as a dict.
 
     Raises:
-        ConfigError: an entry is none, or is TF_CONFIG.
+        ConfigError: an entry is not of this form, or sets TF_CONFIG.
     """
     found = {}
     for entry in entries:

@@ -1,4 +1,4 @@
-"""The list of hosts of a run, and what TensorFlow is told about them."""
+"""The list of hosts of a run, and `TF_CONFIG`, which gives it to TensorFlow."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from retinaface_tf.errors import ConfigError
 
-# Of the first worker on a host whose line names no port; the next ones count up from it.
+# Port of the first worker on a host whose line names none; the next ones count up from it.
 DEFAULT_PORT = 12345
 # A name or an IPv4 address, or an IPv6 address in brackets; never something ssh takes for an option.
 _LINE = re.compile(
@@ -27,7 +27,7 @@ class Worker:
 
     Attributes:
         rank: its number; 0 writes the run's files.
-        host: name or address by which all the others reach it.
+        host: name or address at which all others reach it.
         port: where TensorFlow listens for them.
     """
 
@@ -52,7 +52,7 @@ class Worker:
 
     @property
     def local(self) -> bool:
-        """Whether it is this machine, so that it is started without ssh."""
+        """Whether it is on this machine, and started without ssh."""
         return self.loopback or self.host in (socket.gethostname(), socket.getfqdn())
 
     def __str__(self) -> str:
@@ -62,11 +62,11 @@ class Worker:
 def read_hosts(path: Path | str, port: int = DEFAULT_PORT) -> list[Worker]:
     """The workers a file lists: `host` or `host:port` a line, `#` starts a comment.
 
-    A host that stands there twice has two workers.
+    A host that is listed twice has two workers.
 
     Args:
         path: the file.
-        port: of the first worker on a host without one of its own; later ones there count up.
+        port: of the first worker on a host without a port; later ones there count up.
 
     Raises:
         ConfigError: the file cannot be read or used.
@@ -113,8 +113,8 @@ def _check(workers: Sequence[Worker], path: Path | str) -> None:
     inner = [worker for worker in workers if worker.loopback]
     if inner and len(inner) < len(workers):
         raise ConfigError(
-            f"{path} lists {inner[0].host} beside other hosts, which cannot reach it; name this "
-            "machine as the others know it."
+            f"{path} lists {inner[0].host} beside other hosts, which cannot reach it; give this "
+            "machine the name that the others use."
         )
 
 

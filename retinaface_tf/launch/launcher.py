@@ -1,4 +1,4 @@
-"""Starts all workers of a run, shows what they say, and stops all when one ends before its time."""
+"""Starts all workers of a run, shows their output, and stops all when one ends early."""
 
 from __future__ import annotations
 
@@ -14,36 +14,30 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from retinaface_tf.errors import ConfigError, LaunchError
-from retinaface_tf.launch.command import WorkerEnvironment, local_environment, start_command
+from retinaface_tf.launch.command import WorkerEnvironment
 from retinaface_tf.launch.hosts import Worker
 from retinaface_tf.launch.supervise import PATIENCE
 
 # ssh's own failures, such as a host that does not answer.
 _SSH_FAILED = 255
-# A worker that stops with a sentence of ours would stop with it again.
-_REFUSAL = "error: "
+# A worker that ended with a message of this package would end with it again.
+_ERROR = "error: "
 
 
 @dataclass(eq=False)
 class _Process:
-    """A worker as it runs; its last lines tell why it ended."""
+    """A running worker; its last lines say why it ended."""
 
     worker: Worker
     process: subprocess.Popen
     reader: threading.Thread | None = None
     last: deque[str] = field(default_factory=lambda: deque(maxlen=20))
 
-    @property
-    def refusal(self) -> str | None:
-        """The sentence with which it refused to go on, if it did."""
-        lines = [line for line in self.last if line.startswith(_REFUSAL)]
-        return lines[-1].removeprefix(_REFUSAL) if lines else None
-
 
 def launch(
     workers: Sequence[Worker],
     command: Sequence[str],
-    surroundings: WorkerEnvironment,
+    environment: WorkerEnvironment,
     *,
     restarts: int = 0,
     write: Callable[[str], None] = print,
@@ -52,20 +46,20 @@ def launch(
 
     Args:
         workers: who takes part.
-        command: program and arguments, the same everywhere; `TF_CONFIG` tells a worker who it is.
-        surroundings: of the workers.
-        restarts: how often all are started again after one ended badly.
-        write: takes each line, of workers with their number before it.
+        command: program and arguments, the same everywhere; `TF_CONFIG` has a worker's rank.
+        environment: of the workers.
+        restarts: how often all are started again after one failed.
+        write: called with each line; lines of workers begin with their rank.
 
     Raises:
-        LaunchError: a worker ended badly and there are no restarts left, or it cannot help.
+        LaunchError: a worker failed and no restart is left, or none would help.
         ConfigError: a program is not there.
     """
     for attempt in range(restarts + 1):
         running: list[_Process] = []
         try:
             for worker in workers:
-                running.append(_start(workers, worker.rank, command, surroundings, write))
+                running.append(_start(workers, worker, command, environment, write))
             ended = _first_failure(running)
         finally:
             # Also when this process is interrupted.
@@ -84,7 +78,7 @@ def launch(
 
 
 def stop(running: Sequence[_Process]) -> None:
-    """Ends all that still run: asks, by the end of their input, and kills after some seconds."""
+    """Ends all that still run: closes their input, which asks them to stop, and kills them later."""
     for entry in running:
         with contextlib.suppress(OSError):
             entry.process.stdin.close()
@@ -100,9 +94,14 @@ def stop(running: Sequence[_Process]) -> None:
         entry.reader.join(timeout=1)
 
 
-def _start(workers, rank, command, surroundings, write) -> _Process:
-    worker = workers[rank]
-    line = start_command(workers, rank, command, surroundings)
+def _start(
+    workers: Sequence[Worker],
+    worker: Worker,
+    command: Sequence[str],
+    environment: WorkerEnvironment,
+    write: Callable[[str], None],
+) -> _Process:
+    line = environment.start_command(workers, worker.rank, command)
     try:
         process = subprocess.Popen(
             line,
@@ -111,10 +110,8 @@ def _start(workers, rank, command, surroundings, write) -> _Process:
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            cwd=surroundings.folder if worker.local else None,
-            env=local_environment(workers, rank, surroundings.environment)
-            if worker.local
-            else None,
+            cwd=environment.folder if worker.local else None,
+            env=environment.local_variables(workers, worker.rank) if worker.local else None,
             # Ctrl-C is for the launcher; it stops the workers in order.
             start_new_session=True,
         )
@@ -126,7 +123,7 @@ def _start(workers, rank, command, surroundings, write) -> _Process:
         for text in process.stdout:
             text = text.rstrip("\n").rpartition("\r")[2]
             entry.last.append(text)
-            write(f"[{rank}] {text}")
+            write(f"[{worker.rank}] {text}")
 
     entry.reader = threading.Thread(target=show, daemon=True)
     entry.reader.start()
@@ -134,7 +131,7 @@ def _start(workers, rank, command, surroundings, write) -> _Process:
 
 
 def _first_failure(running: Sequence[_Process]) -> _Process | None:
-    """The worker that ended badly first, or None when all ended well."""
+    """The worker that failed first, or None when all ended well."""
     ends: queue.Queue[_Process] = queue.Queue()
 
     def watch(entry: _Process) -> None:
@@ -155,9 +152,9 @@ def _why(ended: _Process) -> tuple[str, bool]:
     """A sentence on why a worker ended, and whether starting again may help."""
     worker, code = ended.worker, ended.process.returncode
     name = f"W{str(worker)[1:]}"
-    refusal = ended.refusal
-    if refusal:
-        return f"{name} refused: {refusal}", False
+    for line in reversed(ended.last):
+        if line.startswith(_ERROR):
+            return f"{name} refused: {line.removeprefix(_ERROR)}", False
     last = next((line for line in reversed(ended.last) if line.strip()), "it said nothing")
     if code == _SSH_FAILED and not worker.local:
         return (

@@ -2,9 +2,8 @@
 
     python -m retinaface_tf.launch.supervise COMMAND...
 
-Whoever started it holds the other end: the launcher, or sshd for it. When the launcher ends, however
-it ends, or the connection breaks, input ends too and the command is stopped with all its processes.
-No signal would travel through ssh.
+The launcher, or sshd for it, holds the other end. When the launcher ends in any way, or the connection
+breaks, the input ends too and the command is stopped with all its processes. ssh passes no signals on.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ PATIENCE = 2.0
 
 
 def main(command: list[str]) -> int:
-    """The command's exit code; 128 + n when signal n killed it, as a shell has it."""
+    """The command's exit code; 128 + n when signal n killed it, as in a shell."""
     if os.getpgrp() != os.getpid():
         os.setpgrp()  # So that all of its processes, and no others, can be stopped together.
     try:

@@ -12,8 +12,6 @@ from retinaface_tf.errors import ConfigError
 from retinaface_tf.launch.command import (
     WorkerEnvironment,
     parse_environment,
-    shell_line,
-    start_command,
     training_command,
 )
 from retinaface_tf.launch.hosts import read_hosts, tf_config
@@ -90,25 +88,25 @@ def test_nothing_reaches_a_shell_unquoted(tmp_path):
     folder.mkdir()
     nasty = ["--out", "a b", "$(touch bad)", "`touch bad`", "; touch bad", "'\"\\", "*", "--set=x"]
     show = "import json, os, sys; print(json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)]))"
-    surroundings = WorkerEnvironment(folder=str(folder), environment={"WORD": "$HOME 'and' more"})
-    line = shell_line(workers, 1, [sys.executable, "-c", show, *nasty], surroundings)
+    environment = WorkerEnvironment(folder=str(folder), variables={"WORD": "$HOME 'and' more"})
+    line = environment.shell_line(workers, 1, [sys.executable, "-c", show, *nasty])
     output = subprocess.run(["sh", "-c", line], capture_output=True, check=True, text=True).stdout
-    arguments, where, environment = json.loads(output)
+    arguments, where, variables = json.loads(output)
     assert arguments == nasty
     assert where == str(folder)
-    assert environment["WORD"] == "$HOME 'and' more"
-    assert environment["TF_CONFIG"] == tf_config(workers, 1)
+    assert variables["WORD"] == "$HOME 'and' more"
+    assert variables["TF_CONFIG"] == tf_config(workers, 1)
     assert not list(tmp_path.rglob("bad"))
 
 
 def test_ssh_gets_one_host_and_one_line(tmp_path):
     workers = hosts(tmp_path, "alpha\n[fe80::1]\n")
-    surroundings = WorkerEnvironment(ssh=("ssh", "-p", "22"), python="/opt/py", folder="/work")
-    command = start_command(workers, 1, training_command("/opt/py", ["--out", "x y"]), surroundings)
+    environment = WorkerEnvironment(ssh=("ssh", "-p", "22"), python="/opt/py", folder="/srv/run")
+    command = environment.start_command(workers, 1, training_command("/opt/py", ["--out", "x y"]))
     assert command[:4] == ["ssh", "-p", "22", "fe80::1"]
     assert len(command) == 5
     words = shlex.split(command[4])
-    assert words[:4] == ["cd", "/work", "&&", "exec"]
+    assert words[:4] == ["cd", "/srv/run", "&&", "exec"]
     supervised = ["/opt/py", "-m", "retinaface_tf.launch.supervise"]
     assert words[-8:] == [
         *supervised[1:],

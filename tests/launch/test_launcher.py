@@ -171,11 +171,11 @@ def ssh(tmp_path):
 def test_other_hosts_are_reached_by_ssh(tmp_path, ssh):
     workers = [Worker(0, "alpha", 1), Worker(1, "beta", 1)]
     lines = []
-    surroundings = WorkerEnvironment(
-        ssh=ssh, folder=str(tmp_path), environment={"PYTHONPATH": str(ROOT)}
+    environment = WorkerEnvironment(
+        ssh=ssh, folder=str(tmp_path), variables={"PYTHONPATH": str(ROOT)}
     )
     how = "os.kill(os.getpid(), signal.SIGKILL)"
-    launch(workers, command(tmp_path, how), surroundings, restarts=1, write=lines.append)
+    launch(workers, command(tmp_path, how), environment, restarts=1, write=lines.append)
     assert (
         sorted((tmp_path / "calls").read_text().splitlines())
         == ["3:-q:alpha"] * 2 + ["3:-q:beta"] * 2
@@ -187,11 +187,11 @@ def test_other_hosts_are_reached_by_ssh(tmp_path, ssh):
 
 def test_a_host_that_does_not_answer(tmp_path, ssh):
     workers = [Worker(0, "alpha", 1), Worker(1, "away", 1)]
-    surroundings = WorkerEnvironment(ssh=ssh, environment={"PYTHONPATH": str(ROOT)})
+    environment = WorkerEnvironment(ssh=ssh, variables={"PYTHONPATH": str(ROOT)})
     with pytest.raises(
         LaunchError, match=r"Worker 1 \(away:1\) could not be reached .*No route to host.*ssh away"
     ):
-        launch(workers, command(tmp_path, "pass"), surroundings, write=lambda line: None)
+        launch(workers, command(tmp_path, "pass"), environment, write=lambda line: None)
 
 
 def test_a_line_of_a_worker_is_shown_when_it_is_written(tmp_path, two):
