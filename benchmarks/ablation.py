@@ -58,7 +58,7 @@ def run(config, folder: Path) -> tuple[float, float, int, float]:
     from retinaface_tf.training.datasets import open_data_sets
     from retinaface_tf.training.evaluation import Evaluator
     from retinaface_tf.training.trainer import train
-    from retinaface_tf.util.track import no_progress
+    from retinaface_tf.util.progress import no_progress
     from retinaface_tf.weights.load import load_weights
 
     start = time.monotonic()

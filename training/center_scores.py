@@ -31,7 +31,7 @@ def main(
     from retinaface_tf.training.datasets import ValidationSet
     from retinaface_tf.training.evaluation import Evaluator
     from retinaface_tf.training.score_shift import best_threshold, shift_scores
-    from retinaface_tf.util.track import rich_progress
+    from retinaface_tf.util.progress import rich_progress
     from retinaface_tf.weights.hdf5 import save_weights
     from retinaface_tf.weights.load import load_weights, require_file
 

@@ -41,7 +41,7 @@ def main(
         write_results,
     )
     from retinaface_tf.reconstruction.train_decoder import pretrain, read_training
-    from retinaface_tf.util.track import no_progress, rich_progress
+    from retinaface_tf.util.progress import no_progress, rich_progress
 
     settings = read_training(config)
     if synthetic:

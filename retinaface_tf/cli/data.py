@@ -30,7 +30,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="no progress bar")]
 def _check(kind: str, labels: Path, images: Path, headers: bool, quiet: bool):
     from retinaface_tf.data.check import check_images
     from retinaface_tf.data.readers.registry import read_labels
-    from retinaface_tf.util.track import choose_track
+    from retinaface_tf.util.progress import choose_track
 
     found = read_labels(kind, labels, images)
     with choose_track(quiet)("checking", len(found)) as advance:
@@ -85,7 +85,7 @@ def pack(
     The same command goes on where an interrupted one stopped.
     """
     from retinaface_tf.data.records import pack_images
-    from retinaface_tf.util.track import choose_track
+    from retinaface_tf.util.progress import choose_track
 
     result = _check(kind, labels, images, False, quiet)
     print(result.summary(), file=sys.stderr)
@@ -126,7 +126,7 @@ def synth(
     from retinaface_tf.data.synthetic.scene import SyntheticConfig, draw_images
     from retinaface_tf.errors import DataError
     from retinaface_tf.util.files import write_whole
-    from retinaface_tf.util.track import choose_track
+    from retinaface_tf.util.progress import choose_track
 
     config = SyntheticConfig(size=size, max_faces=max_faces, min_face=min_face, seed=seed)
     folder = out / "images"
@@ -182,7 +182,7 @@ def label_mesh(
     from retinaface_tf.mesh.landmark_model import FaceLandmarkModel
     from retinaface_tf.mesh.topology import load_topology
     from retinaface_tf.util.process import to_stderr
-    from retinaface_tf.util.track import choose_track
+    from retinaface_tf.util.progress import choose_track
     from retinaface_tf.weights.landmark_model import pull_landmark_model
 
     config = MeshLabelConfig(

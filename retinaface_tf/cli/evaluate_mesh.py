@@ -48,7 +48,7 @@ def mesh(
     from retinaface_tf.inference.preprocess import parse_size
     from retinaface_tf.mesh.topology import load_topology
     from retinaface_tf.training.dense_features import held_out_photos
-    from retinaface_tf.util.track import rich_progress
+    from retinaface_tf.util.progress import rich_progress
 
     settings = DetectionSettings(threshold=threshold, size=parse_size(size))
     detector = open_detector(preset, model, runtime, settings=settings)

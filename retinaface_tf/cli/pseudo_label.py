@@ -67,7 +67,7 @@ def pseudo_label(
     from retinaface_tf.inference.test_time_augmentation import Augmentation
     from retinaface_tf.labelling.pseudo_labels import AgreementConfig, label_photos
     from retinaface_tf.util.process import to_stderr
-    from retinaface_tf.util.track import choose_track
+    from retinaface_tf.util.progress import choose_track
 
     track = choose_track(quiet)
     scales = tuple(parse_size(text) for text in sizes.split(","))

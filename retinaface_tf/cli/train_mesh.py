@@ -54,7 +54,7 @@ def train_mesh(
         read_examples,
     )
     from retinaface_tf.training.dense_head import DenseHeadTraining, train_dense_head
-    from retinaface_tf.util.track import no_progress, rich_progress
+    from retinaface_tf.util.progress import no_progress, rich_progress
     from retinaface_tf.weights.dense_head import save_head
     from retinaface_tf.weights.hdf5 import save_weights
     from retinaface_tf.weights.pull import load_preset

@@ -15,7 +15,7 @@ from retinaface_tf.mesh.topology import MeshTopology
 from retinaface_tf.reconstruction.decoder import save_mesh_decoder
 from retinaface_tf.reconstruction.face_meshes import FaceMeshes, read_face_meshes
 from retinaface_tf.reconstruction.train_decoder import MeshDecoderTraining, Pretrained
-from retinaface_tf.util.track import Track
+from retinaface_tf.util.progress import Track
 
 
 class StepProgress(keras.callbacks.Callback):

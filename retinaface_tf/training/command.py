@@ -73,7 +73,7 @@ def run(config: TrainingConfig, out: Path, *, restart: bool, quiet: bool, stream
         RetinaFaceError: see `trainer.train`.
     """
     from retinaface_tf.training.trainer import train
-    from retinaface_tf.util.track import no_progress, rich_progress
+    from retinaface_tf.util.progress import no_progress, rich_progress
 
     if restart and os.environ.get("TF_CONFIG"):
         raise ConfigError(

@@ -19,7 +19,7 @@ from retinaface_tf.data.synthetic.scene import draw_images
 from retinaface_tf.errors import ConfigError
 from retinaface_tf.training.config import DataConfig, TrainingConfig
 from retinaface_tf.training.dense_features import HELD_OUT, held_out_photos
-from retinaface_tf.util.track import Track, no_progress
+from retinaface_tf.util.progress import Track, no_progress
 
 # Where the usual archives put things, relative to data.root.
 _WIDER_LABELS = (

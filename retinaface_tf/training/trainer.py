@@ -48,7 +48,7 @@ from retinaface_tf.training.step import (
     make_optimizer,
     set_synchronized_batch_norm,
 )
-from retinaface_tf.util.track import Track, no_progress
+from retinaface_tf.util.progress import Track, no_progress
 from retinaface_tf.weights.hdf5 import save_weights
 
 # Steps between TensorBoard's scalars of single steps.
