@@ -7,6 +7,7 @@ import sys
 
 import typer
 
+from retinaface_tf.cli.options import grouped
 from retinaface_tf.cli.terminal import DEBUG, sentences, set_up_streams
 
 # Start-up and decoder notes of TensorFlow and OpenCV are for their developers; set before anything
@@ -53,7 +54,7 @@ def _register_commands() -> None:
         weights,
     )
 
-    app.command("detect")(detect.detect)
+    app.command("detect")(grouped(detect.detect))
     app.command("demo")(detect.demo)
     app.command("train")(train.train)
     app.command("launch")(launch.launch)

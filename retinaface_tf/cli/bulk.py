@@ -8,59 +8,55 @@ from typing import Annotated, Any
 
 import typer
 
-Engine = Annotated[
-    str | None,
-    typer.Option(
-        metavar="processes|ray|loop",
-        help="Search many images, tars and Parquet tables into Parquet files; see --out.",
-    ),
-]
-Out = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="DIR", help="Folder of an engine's results; give it again to resume a run."
-    ),
-]
-Workers = Annotated[
-    int | None, typer.Option(help="An engine's processes or actors; without it, one a processor.")
-]
-ShardSize = Annotated[
-    int | None,
-    typer.Option(help="Images in each file of results, done whole or again. [default: 500]"),
-]
-Retries = Annotated[
-    int | None,
-    typer.Option(help="How often a shard's workers may die before the run stops. [default: 3]"),
-]
-ImageColumn = Annotated[
-    str | None, typer.Option(help="Of Parquet tables: holds the images' bytes.")
-]
-NameColumn = Annotated[str | None, typer.Option(help="Of Parquet tables: names the images.")]
-RayAddress = Annotated[
-    str | None,
-    typer.Option(help="Of a Ray cluster: ray://HOST:10001, HOST:6379 or auto; local starts one."),
-]
-GpusPerWorker = Annotated[
-    float | None, typer.Option(help="GPUs, or a part of one, that each Ray actor gets.")
-]
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BulkOptions:
-    """What `detect` was told of bulk runs; None is untold."""
+    """Options of a bulk run; None where an option is not given."""
 
-    engine: str | None
-    out: Path | None
-    workers: int | None
-    shard_size: int | None
-    retries: int | None
-    image_column: str | None
-    name_column: str | None
-    ray_address: str | None
-    gpus_per_worker: float | None
+    engine: Annotated[
+        str | None,
+        typer.Option(
+            metavar="processes|ray|loop",
+            help="Search many images, tars and Parquet tables into Parquet files; see --out.",
+        ),
+    ] = None
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Folder of an engine's results; give it again to resume a run."
+        ),
+    ] = None
+    workers: Annotated[
+        int | None, typer.Option(help="An engine's processes or actors; without it, one per core.")
+    ] = None
+    shard_size: Annotated[
+        int | None,
+        typer.Option(help="Images in each file of results, done whole or again; without it, 500."),
+    ] = None
+    retries: Annotated[
+        int | None,
+        typer.Option(
+            help="How often a shard's workers may crash before the run stops; without it, 3."
+        ),
+    ] = None
+    image_column: Annotated[
+        str | None, typer.Option(help="Of Parquet tables: holds the images' bytes.")
+    ] = None
+    name_column: Annotated[
+        str | None, typer.Option(help="Of Parquet tables: names the images.")
+    ] = None
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a Ray cluster: ray://HOST:10001, HOST:6379 or auto; local starts one."
+        ),
+    ] = None
+    gpus_per_worker: Annotated[
+        float | None, typer.Option(help="GPUs, or a part of one, that each Ray actor gets.")
+    ] = None
 
     def require_none(self, inputs: list[str]) -> None:
-        """For a plain `detect`: refuses what only an engine does.
+        """Refuses what a plain `detect`, without an engine, cannot do.
 
         Raises:
             ConfigError: one of the options was given, or an input is a tar or table.
@@ -83,7 +79,7 @@ class BulkOptions:
 
         Args:
             inputs: of the command.
-            refused: options that make no sense here, and their values.
+            refused: options that do not go with an engine, and their values.
             options: of `detect_bulk`.
 
         Raises:
@@ -102,8 +98,8 @@ class BulkOptions:
             raise ConfigError(f"{given} is a video: search it without --engine.")
         if self.out is None:
             raise ConfigError("--engine needs --out DIR, the folder of its results.")
-        told = {name: value for name, value in vars(self).items() if value is not None}
-        report = detect_bulk(inputs, told.pop("out"), **told, **options)
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        report = detect_bulk(inputs, given.pop("out"), **given, **options)
         before = f" ({report.resumed} were there already)" if report.resumed else ""
         failed = f", {report.errors} unreadable" if report.errors else ""
         print(

@@ -11,22 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from retinaface_tf.cli import bulk
-from retinaface_tf.cli.augmentation import Flip, Rotations, Scales, Tiles, Vote
-from retinaface_tf.cli.open_detector import ServerOptions
-from retinaface_tf.cli.options import (
-    BatchSize,
-    Iou,
-    MaxFaces,
-    Model,
-    Precision,
-    Preset,
-    Runtime,
-    Size,
-    Threads,
-    Threshold,
-    fill,
-)
+from retinaface_tf.cli.bulk import BulkOptions
+from retinaface_tf.cli.open_detector import DetectionOptions, ServerOptions
+from retinaface_tf.cli.options import MaxFaces, Preset, Threads
 from retinaface_tf.config import DetectionSettings
 from retinaface_tf.errors import ConfigError, ImageError
 from retinaface_tf.presets import DEFAULT_PRESET
@@ -39,75 +26,58 @@ if TYPE_CHECKING:
     from retinaface_tf.inference.detector import Detector
 
 
-def detect(
-    inputs: Annotated[
-        list[str],
-        typer.Argument(help="Photos, folders, videos, or webcam[:N].", metavar="INPUT..."),
-    ],
-    preset: Preset = DEFAULT_PRESET,
-    model: Model = None,
-    runtime: Runtime = None,
-    precision: Precision = "float32",
-    threshold: Threshold = DetectionSettings.threshold,
-    iou: Iou = DetectionSettings.iou,
-    size: Size = None,
-    scales: Scales = None,
-    flip: Flip = False,
-    vote: Vote = False,
-    rotations: Rotations = False,
-    tiles: Tiles = None,
+@dataclass(frozen=True, kw_only=True)
+class DetectOptions(DetectionOptions):
+    """Which network searches, and how."""
+
     large_faces: Annotated[
         bool,
         typer.Option(
             "--large-faces/--no-large-faces",
             help="Also search a small copy for close-ups, where that costs under 10 %.",
         ),
-    ] = True,
-    max_faces: MaxFaces = None,
-    batch_size: BatchSize = 8,
-    threads: Threads = None,
+    ] = True
+    max_faces: MaxFaces = None
+    threads: Threads = None
+
+    @property
+    def settings(self) -> DetectionSettings:
+        """The detector's settings."""
+        return super().settings.replace(max_faces=self.max_faces, large_faces=self.large_faces)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputOptions:
+    """Where the answers of `detect` go, besides a table."""
+
     json: Annotated[
         str | None, typer.Option(metavar="FILE|-", help="Write a JSON line for each image.")
-    ] = None,
+    ] = None
     draw: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write images with the faces drawn.")
-    ] = None,
+    ] = None
     crops: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write each face aligned to 112x112.")
-    ] = None,
+    ] = None
     mesh: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Write each face's mesh; needs a preset that makes one."),
-    ] = None,
-    mesh_format: Annotated[str, typer.Option(help="Of those meshes: obj or ply.")] = "obj",
+    ] = None
+    mesh_format: Annotated[str, typer.Option(help="Of those meshes: obj or ply.")] = "obj"
     frames: Annotated[
         int | None, typer.Option(help="Stop a video or webcam after this many frames.")
-    ] = None,
-    server: Annotated[
-        str | None,
-        typer.Option(metavar="HOST:PORT", help="Ask a model server instead of a network here."),
-    ] = None,
-    server_model: Annotated[str, typer.Option(help="The model's name there.")] = "retinaface",
-    server_label: Annotated[str | None, typer.Option(help="Label of its version.")] = None,
-    rest: Annotated[bool, typer.Option("--rest", help="Use REST, not gRPC.")] = False,
-    timeout: Annotated[float, typer.Option(help="Seconds a request may take.")] = 60.0,
-    tls: Annotated[bool, typer.Option("--tls", help="Use TLS.")] = False,
-    tls_root: Annotated[
-        Path | None,
-        typer.Option(help="PEM file of the authority that signed the server's certificate."),
-    ] = None,
-    header: Annotated[
-        list[str] | None, typer.Option(metavar="NAME:VALUE", help="Sent with each request.")
-    ] = None,
-    engine: bulk.Engine = None,
-    out: bulk.Out = None,
-    workers: bulk.Workers = None,
-    shard_size: bulk.ShardSize = None,
-    retries: bulk.Retries = None,
-    image_column: bulk.ImageColumn = None,
-    name_column: bulk.NameColumn = None,
-    ray_address: bulk.RayAddress = None,
-    gpus_per_worker: bulk.GpusPerWorker = None,
+    ] = None
+
+
+def detect(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(help="Photos, folders, videos, or webcam[:N].", metavar="INPUT..."),
+    ],
+    search: DetectOptions,
+    output: OutputOptions,
+    server: ServerOptions,
+    many: BulkOptions,
 ) -> None:
     """Find faces in photos, folders of photos, videos or the webcam.
 
@@ -115,52 +85,38 @@ def detect(
     is reported and the run goes on; the exit code is then 1. With --engine also tars and Parquet
     tables of images, any number of them, into Parquet files; a run that was stopped is resumed.
     """
-    from retinaface_tf.cli.augmentation import read_augmentation
-    from retinaface_tf.cli.open_detector import open_detector
     from retinaface_tf.images.listing import list_images
     from retinaface_tf.images.video import is_video
-    from retinaface_tf.inference.preprocess import parse_size
 
-    options = locals()
-    settings = DetectionSettings(
-        threshold=threshold,
-        iou=iou,
-        size=parse_size(size),
-        max_faces=max_faces,
-        large_faces=large_faces,
-    )
-    search = {
-        "precision": precision,
-        "threads": threads,
-        "settings": settings,
-        "augmentation": read_augmentation(scales, flip, vote, rotations, tiles, settings.size),
-    }
-    many = fill(bulk.BulkOptions, options)
-    if engine is not None:
-        refused = {"--json": json, "--draw": draw, "--crops": crops, "--mesh": mesh}
+    if many.engine is not None:
+        refused = {
+            f"--{n}": getattr(output, n) for n in ("json", "draw", "crops", "mesh", "frames")
+        }
         many.run(
             inputs,
-            refused | {"--frames": frames, "--server": server},
-            preset=preset,
-            model=model,
-            runtime=runtime,
-            batch_size=batch_size,
-            **search,
+            refused | {"--server": server.server},
+            preset=search.preset,
+            model=search.model,
+            runtime=search.runtime,
+            precision=search.precision,
+            threads=search.threads,
+            settings=search.settings,
+            augmentation=search.augmentation,
+            batch_size=search.batch_size,
         )
         return
     many.require_none(inputs)
     videos = [source for source in inputs if is_video(source)]
     images = list_images([source for source in inputs if not is_video(source)])
-    remote = None if server is None else fill(ServerOptions, options)
-    detector = open_detector(preset, model, runtime, server=remote, **search)
-    if mesh is not None:
-        _require_mesh(detector, mesh_format, search["augmentation"] is not None)
-    run = _Run(detector, batch_size, draw, crops, mesh, mesh_format)
-    with run.open(json):
+    detector = search.open_detector(threads=search.threads, server=server)
+    if output.mesh is not None:
+        _require_mesh(detector, output.mesh_format, search.augmentation is not None)
+    run = _Run(detector, search.batch_size, output)
+    with run.open():
         run.search_images(images)
         for video in videos:
-            run.search_video(video, frames)
-    if json != "-":
+            run.search_video(video)
+    if output.json != "-":
         run.summary.print()
     if run.summary.errors:
         raise typer.Exit(1)
@@ -179,7 +135,8 @@ def demo(
     from retinaface_tf.images.listing import demo_photo
 
     images = images or [demo_photo()]
-    detect([str(path) for path in images], preset=preset, draw=out)
+    search, output = DetectOptions(preset=preset), OutputOptions(draw=out)
+    detect([str(path) for path in images], search, output, ServerOptions(), BulkOptions())
     for path in images:
         print(f"wrote {out / path.name}")
 
@@ -202,16 +159,14 @@ class _Run:
 
     detector: Detector
     batch_size: int
-    draw: Path | None
-    crops: Path | None
-    mesh: Path | None
-    mesh_format: str
+    output: OutputOptions
 
-    def open(self, json: str | None) -> ExitStack:
+    def open(self) -> ExitStack:
         from retinaface_tf.cli.output import JsonLines, Summary
 
         stack = ExitStack()
         self.summary = Summary()
+        json = self.output.json
         self.lines = stack.enter_context(JsonLines(json)) if json else None
         self.progress = stack.enter_context(
             progress_bar(transient=True, disable=not sys.stderr.isatty())
@@ -223,7 +178,8 @@ class _Run:
         from retinaface_tf.images.read import CachedImage, read_image
         from retinaface_tf.images.save import save_image
 
-        wanted = bool(self.draw or self.crops or self.mesh)
+        output = self.output
+        wanted = bool(output.draw or output.crops or output.mesh)
         # Images that are drawn stay decoded until then: no more than a batch of them.
         step = max(1, self.batch_size if wanted else len(images))
         task = self.progress.add_task("images", total=len(images), visible=len(images) > 1)
@@ -235,12 +191,12 @@ class _Run:
                 self.progress.advance(task)
                 if self._report(str(path), answer, {}) and wanted:
                     pixels = read_image(source)
-                    if self.draw:
-                        save_image(self.draw / name, answer.draw(pixels))
+                    if output.draw:
+                        save_image(output.draw / name, answer.draw(pixels))
                     self._save_faces(name, pixels, answer)
 
-    def search_video(self, source: str, limit: int | None) -> None:
-        """Every frame of a video or webcam, up to a limit."""
+    def search_video(self, source: str) -> None:
+        """Every frame of a video or webcam, up to `--frames`."""
         from retinaface_tf.images.video import VideoWriter, open_video
 
         name = Path(source.replace(":", "_")).with_suffix("").name
@@ -248,13 +204,13 @@ class _Run:
             try:
                 video = stack.enter_context(open_video(source))
                 writer = None
-                if self.draw:
-                    writer = VideoWriter(self.draw / f"{name}.mp4", video.frame_rate)
+                if self.output.draw:
+                    writer = VideoWriter(self.output.draw / f"{name}.mp4", video.frame_rate)
                     # Whatever ends the video, the frames written so far are kept.
                     stack.callback(writer.close)
-                total = min(filter(None, (video.frame_count, limit)), default=None)
+                total = min(filter(None, (video.frame_count, self.output.frames)), default=None)
                 task = self.progress.add_task(name, total=total)
-                for frame in islice(video, limit):
+                for frame in islice(video, self.output.frames):
                     faces = self.detector.detect(frame.image)
                     self.progress.advance(task)
                     self._report(
@@ -283,7 +239,8 @@ class _Run:
     def _save_faces(self, name: Path, image: np.ndarray, faces: Faces) -> None:
         from retinaface_tf.cli.output import save_crops, save_meshes
 
-        if self.crops:
-            save_crops(self.crops, name, image, faces)
-        if self.mesh:
-            save_meshes(self.mesh, name, image, faces, self.mesh_format)
+        output = self.output
+        if output.crops:
+            save_crops(output.crops, name, image, faces)
+        if output.mesh:
+            save_meshes(output.mesh, name, image, faces, output.mesh_format)

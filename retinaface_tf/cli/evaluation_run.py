@@ -7,18 +7,18 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from retinaface_tf.cli.augmentation import Flip, Rotations, Scales, Tiles, Vote, read_augmentation
-from retinaface_tf.cli.options import BatchSize, Iou, Model, Precision, Preset, Runtime, Size
-from retinaface_tf.config import DetectionSettings
+from retinaface_tf.cli.open_detector import DetectionOptions
+from retinaface_tf.cli.options import Threshold
 from retinaface_tf.errors import ConfigError
-from retinaface_tf.presets import DEFAULT_PRESET
 from retinaface_tf.util.progress import progress_bar
 
-Threshold = Annotated[float, typer.Option(help="Least score of a detection.")]
+if TYPE_CHECKING:
+    from retinaface_tf.inference.detector import Detector
+
 Pred = Annotated[
     Path | None,
     typer.Option(help="Detections: a folder of EVENT/IMAGE.txt, or JSON lines of `detect --json`."),
@@ -39,43 +39,16 @@ Json = Annotated[Path | None, typer.Option(help="Write figures, curves and sampl
 
 
 @dataclass(frozen=True, kw_only=True)
-class DetectorOptions:
+class DetectorOptions(DetectionOptions):
     """Which detector searches, and how."""
 
-    preset: Preset = DEFAULT_PRESET
-    model: Model = None
-    runtime: Runtime = None
-    precision: Precision = "float32"
-    threshold: Threshold = 0.5
-    iou: Iou = DetectionSettings.iou
-    size: Size = None
-    scales: Scales = None
-    flip: Flip = False
-    vote: Vote = False
-    rotations: Rotations = False
-    tiles: Tiles = None
-    batch_size: BatchSize = 8
-
-    def open(self) -> tuple[Any, dict[str, Any]]:
+    def open(self) -> tuple[Detector, dict[str, Any]]:
         """The detector, and what its answers depend on (for the results' provenance)."""
-        from retinaface_tf.cli.open_detector import open_detector
-        from retinaface_tf.inference.preprocess import parse_size
         from retinaface_tf.presets import get_preset
         from retinaface_tf.util.files import sha256_of
         from retinaface_tf.weights.files import preset_file
 
-        size = parse_size(self.size)
-        augmentation = read_augmentation(
-            self.scales, self.flip, self.vote, self.rotations, self.tiles, size
-        )
-        detector = open_detector(
-            self.preset,
-            self.model,
-            self.runtime,
-            precision=self.precision,
-            settings=DetectionSettings(threshold=self.threshold, iou=self.iou, size=size),
-            augmentation=augmentation,
-        )
+        detector, augmentation = self.open_detector(), self.augmentation
         if self.model is not None:
             path, named, source = self.model, str(self.model), None
         else:
@@ -83,7 +56,7 @@ class DetectorOptions:
             named, source = self.preset, get_preset(self.preset).source
             if self.precision != "float32":
                 named += f" {self.precision}"
-        scales = [size] if augmentation is None else augmentation.scales
+        scales = [self.settings.size] if augmentation is None else augmentation.scales
         return detector, {
             "weights": named,
             "weights_sha256": sha256_of(path) if path.is_file() else None,

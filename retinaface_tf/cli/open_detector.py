@@ -4,10 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+import typer
+
+from retinaface_tf.cli.options import (
+    BatchSize,
+    Iou,
+    Model,
+    Precision,
+    Preset,
+    Runtime,
+    Size,
+    Threshold,
+)
 from retinaface_tf.config import DEFAULT_SETTINGS, DetectionSettings
 from retinaface_tf.errors import ConfigError
+from retinaface_tf.presets import DEFAULT_PRESET
 
 if TYPE_CHECKING:
     from retinaface_tf.inference.detector import Detector
@@ -15,27 +28,103 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DetectionOptions:
+    """Which network searches, and how: of `detect` and the `evaluate` commands."""
+
+    preset: Preset = DEFAULT_PRESET
+    model: Model = None
+    runtime: Runtime = None
+    precision: Precision = "float32"
+    threshold: Threshold = DetectionSettings.threshold
+    iou: Iou = DetectionSettings.iou
+    size: Size = None
+    scales: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIST",
+            help="Search at several sizes, each as --size takes it: 500,800,1100,1400,1700; "
+            "`paper` stands for these.",
+        ),
+    ] = None
+    flip: Annotated[bool, typer.Option("--flip", help="Search the mirror image too.")] = False
+    vote: Annotated[
+        bool, typer.Option("--vote", help="Average overlapping detections of all passes by score.")
+    ] = False
+    rotations: Annotated[
+        bool, typer.Option("--rotations", help="Search the image turned by right angles too.")
+    ] = False
+    tiles: Annotated[
+        int | None,
+        typer.Option(
+            metavar="SIDE",
+            help="Search larger images in overlapping tiles of this many pixels too.",
+        ),
+    ] = None
+    batch_size: BatchSize = 8
+
+    @property
+    def settings(self) -> DetectionSettings:
+        """The detector's settings."""
+        from retinaface_tf.inference.preprocess import parse_size
+
+        return DetectionSettings(threshold=self.threshold, iou=self.iou, size=parse_size(self.size))
+
+    @property
+    def augmentation(self) -> Augmentation | None:
+        """The views of each image that are searched; None where no option asks for several."""
+        from retinaface_tf.inference.preprocess import parse_size
+        from retinaface_tf.inference.test_time_augmentation import PAPER_SCALES, Augmentation
+
+        if self.scales is None and not (self.flip or self.vote or self.rotations or self.tiles):
+            return None
+        if self.scales is not None and self.size is not None:
+            raise ConfigError("--size and --scales exclude each other; put the size into --scales.")
+        scales = (parse_size(self.size),)
+        if self.scales == "paper":
+            scales = PAPER_SCALES
+        elif self.scales is not None:
+            scales = tuple(parse_size(part.strip()) for part in self.scales.split(","))
+        return Augmentation(
+            scales=scales,
+            flip=self.flip,
+            rotations=(0, 1, 2, 3) if self.rotations else (0,),
+            tile=self.tiles,
+            vote=self.vote,
+        )
+
+    def open_detector(self, **more) -> Detector:
+        """See `open_detector`, which also takes `more`."""
+        return open_detector(
+            self.preset,
+            self.model,
+            self.runtime,
+            precision=self.precision,
+            settings=self.settings,
+            augmentation=self.augmentation,
+            **more,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class ServerOptions:
-    """The model server that is asked instead of a network here: `detect --server` and the like.
+    """A model server that is asked instead of a network here."""
 
-    Attributes:
-        server: HOST:PORT.
-        server_model, server_label: the model's name there, and the label of its version, if any.
-        rest: REST instead of gRPC.
-        timeout: seconds a request may take.
-        tls, tls_root: whether to use TLS; PEM file of the authority that signed the server's
-            certificate.
-        header: NAME:VALUE lines sent with each request.
-    """
-
-    server: str
-    server_model: str = "retinaface"
-    server_label: str | None = None
-    rest: bool = False
-    timeout: float = 60.0
-    tls: bool = False
-    tls_root: Path | None = None
-    header: list[str] | None = None
+    server: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Ask a model server instead of a network here."),
+    ] = None
+    server_model: Annotated[str, typer.Option(help="The model's name there.")] = "retinaface"
+    server_label: Annotated[str | None, typer.Option(help="Label of its version.")] = None
+    rest: Annotated[bool, typer.Option("--rest", help="Use REST, not gRPC.")] = False
+    timeout: Annotated[float, typer.Option(help="Seconds a request may take.")] = 60.0
+    tls: Annotated[bool, typer.Option("--tls", help="Use TLS.")] = False
+    tls_root: Annotated[
+        Path | None,
+        typer.Option(help="PEM file of the authority that signed the server's certificate."),
+    ] = None
+    header: Annotated[
+        list[str] | None, typer.Option(metavar="NAME:VALUE", help="Sent with each request.")
+    ] = None
 
 
 def open_detector(
@@ -47,7 +136,7 @@ def open_detector(
     threads: int | None = None,
     settings: DetectionSettings = DEFAULT_SETTINGS,
     augmentation: Augmentation | None = None,
-    server: ServerOptions | None = None,
+    server: ServerOptions = ServerOptions(),
 ) -> Detector:
     """The network of a preset or file, or a model server, with its settings made.
 
@@ -59,7 +148,7 @@ def open_detector(
         threads: cores that litert and onnx use; None for all.
         settings: of the detector.
         augmentation: the views of each image that are searched; None searches it once.
-        server: asked instead of a network here.
+        server: asked instead of a network here, where its `server` is given.
 
     Raises:
         ConfigError: options do not go together.
@@ -67,11 +156,11 @@ def open_detector(
     """
     from retinaface_tf.inference.detector import RetinaFace
 
-    if precision != "float32" and (server is not None or model is not None):
+    if precision != "float32" and (server.server or model is not None):
         raise ConfigError(
             "--precision chooses a preset's file; --model and --server have their own."
         )
-    if server is not None:
+    if server.server:
         if model is not None or runtime is not None:
             raise ConfigError("--server takes the place of --model and --runtime; leave them out.")
         detector = _open_server(server, settings)

@@ -7,11 +7,9 @@ import functools
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import Annotated, get_type_hints
 
 import typer
-
-T = TypeVar("T")
 
 Preset = Annotated[str, typer.Option(help="Named network; `retinaface-tf presets` lists them.")]
 Model = Annotated[
@@ -32,12 +30,7 @@ Size = Annotated[
 ]
 MaxFaces = Annotated[int | None, typer.Option(help="Keep only this many of an image, the best.")]
 BatchSize = Annotated[int, typer.Option(help="Images given to the network at once.")]
-Threads = Annotated[int | None, typer.Option(help="Cores to use. [default: all]")]
-
-
-def fill(kind: type[T], values: dict[str, Any]) -> T:
-    """A dataclass of options, filled from a command's arguments of the same names."""
-    return kind(**{name: values[name] for name in kind.__dataclass_fields__})
+Threads = Annotated[int | None, typer.Option(help="Cores to use; without it, all.")]
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
