@@ -202,9 +202,9 @@ def label_mesh(
     good = every.good(config)
     kept = every.keep(good)
     if sheet is not None:
-        from retinaface_tf.labelling.mesh_sheet import draw_sheet
+        from retinaface_tf.labelling.sheets import draw_mesh_sheet
 
-        draw_sheet(every, good, sheet)
+        draw_mesh_sheet(every, good, sheet)
     print(f"{len(paths)} photos, {len(every)} faces, {len(kept)} labelled; in {out}")
     if records is not None:
         from retinaface_tf.data.records import pack_images

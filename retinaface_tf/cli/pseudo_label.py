@@ -94,12 +94,12 @@ def pseudo_label(
     labels = read_json_labels(out / "labels.jsonl", images)
     if truth is not None:
         from retinaface_tf.data.readers.registry import read_labels
-        from retinaface_tf.labelling.label_agreement import compare_labels
+        from retinaface_tf.labelling.comparison import compare_labels
 
         kind, _, file = truth.partition(":")
         print(compare_labels(labels, read_labels(kind, Path(file), images)).table())
     if sheet is not None:
-        from retinaface_tf.labelling.label_sheet import draw_label_sheet
+        from retinaface_tf.labelling.sheets import draw_label_sheet
 
         draw_label_sheet(labels, sheet)
 

@@ -1,8 +1,8 @@
-"""Where a detector went wrong, cut out of the images: the worst misses and false alarms."""
+"""Where a detector went wrong, cut out of the images: the worst misses and false positives."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,9 @@ from retinaface_tf.errors import ImageError
 from retinaface_tf.evaluation.average_precision import TRUE_POSITIVE, FALSE_POSITIVE, outcomes
 from retinaface_tf.evaluation.detections import ImageDetections
 from retinaface_tf.evaluation.widerface import WiderFaceResult
+from retinaface_tf.geometry.boxes import area
+from retinaface_tf.geometry.similarity import square_around
+from retinaface_tf.images.read import read_image
 
 MISS_COLOR, ALARM_COLOR, TRUTH_COLOR = (255, 60, 60), (255, 170, 0), (80, 220, 80)
 SIDE = 168
@@ -31,75 +34,87 @@ class Crop:
 
 
 def worst_misses(
-    result: WiderFaceResult, pictures: Mapping[str, Path], subset: str = "hard", count: int = 24
+    result: WiderFaceResult, files: Mapping[str, Path], subset: str = "hard", count: int = 24
 ) -> list[Crop]:
-    """Faces the subset asks for that were not found, largest first, then those with least score."""
-    matches = result.matches
-    state = outcomes(matches, ~result.wanted(subset))
+    """Faces the subset asks for that were not found, largest first, then those with least score.
+
+    Args:
+        result: of `evaluate_widerface`.
+        files: image key -> file; faces of images without a readable one are left out.
+        subset: of `SUBSETS`.
+        count: at most this many.
+    """
+    matches, wanted = result.matches, result.wanted(subset)
+    found = outcomes(matches, ~wanted) == TRUE_POSITIVE
     score = np.full(matches.num_faces, -1.0)
-    score[matches.face[state == TRUE_POSITIVE]] = matches.scores[state == TRUE_POSITIVE]
+    score[matches.face[found]] = matches.scores[found]
     image_of = np.repeat(np.arange(matches.num_images), matches.faces_per_image)
     boxes = np.concatenate([np.zeros((0, 4)), *result.truth.boxes])
-    sizes = np.sqrt(np.prod(np.maximum(boxes[:, 2:] - boxes[:, :2], 0), axis=1))
-    chosen = np.flatnonzero(result.wanted(subset))
-    order = chosen[np.lexsort((-sizes[chosen], score[chosen]))]
-    crops: list[Crop] = []
-    for face in order:
-        key = result.truth.images[image_of[face]]
-        state_text = "not found" if score[face] < 0 else f"found late, {score[face]:.3f}"
+    chosen = np.flatnonzero(wanted)
+    chosen = chosen[np.lexsort((-area(boxes[chosen]), score[chosen]))]
+
+    def describe(face):
         width, height = boxes[face, 2:] - boxes[face, :2]
-        caption = f"{Path(key).name}: {width:.0f}×{height:.0f} px, {state_text}"
-        _add(crops, pictures.get(key), boxes[face], MISS_COLOR, np.zeros((0, 4)), caption)
-        if len(crops) == count:
-            break
-    return crops
+        state = "not found" if score[face] < 0 else f"found late, {score[face]:.3f}"
+        return f"{width:.0f}×{height:.0f} px, {state}"
+
+    candidates = ((image_of[face], boxes[face], describe(face)) for face in chosen)
+    return _crops(result, files, candidates, MISS_COLOR, count)
 
 
 def worst_false_alarms(
     result: WiderFaceResult,
     detections: Mapping[str, ImageDetections],
-    pictures: Mapping[str, Path],
+    files: Mapping[str, Path],
     subset: str = "hard",
     count: int = 24,
 ) -> list[Crop]:
-    """Wrong detections of highest score; annotated faces near them are drawn in green."""
+    """False positives of highest score, with annotated faces near them; arguments as `worst_misses`."""
     matches = result.matches
-    state = outcomes(matches, ~result.wanted(subset))
-    wrong = np.flatnonzero(state == FALSE_POSITIVE)
-    crops: list[Crop] = []
-    for index in wrong[np.argsort(-matches.scores[wrong], kind="stable")]:
-        number = matches.image[index]
-        key = result.truth.images[number]
-        box = detections[key].boxes[matches.order[index]]
-        raw = detections[key].scores[matches.order[index]]
+    wrong = np.flatnonzero(outcomes(matches, ~result.wanted(subset)) == FALSE_POSITIVE)
+    wrong = wrong[np.argsort(-matches.scores[wrong], kind="stable")]
+
+    def describe(index, score):
         overlap = matches.iou[index]
         if overlap >= 0.5:
-            why = f"second on a face (IoU {overlap:.2f})"
-        elif overlap > 0.1:
-            why = f"off a face (IoU {overlap:.2f})"
-        else:
-            why = "no annotated face"
-        caption = f"{Path(key).name}: {raw:.3f}, {why}"
-        _add(crops, pictures.get(key), box, ALARM_COLOR, result.truth.boxes[number], caption)
+            return f"{score:.3f}, second on a face (IoU {overlap:.2f})"
+        if overlap > 0.1:
+            return f"{score:.3f}, off a face (IoU {overlap:.2f})"
+        return f"{score:.3f}, no annotated face"
+
+    def candidates():
+        for index in wrong:
+            image = matches.image[index]
+            found = detections[result.truth.images[image]]
+            place = matches.order[index]
+            yield image, found.boxes[place], describe(index, found.scores[place])
+
+    return _crops(result, files, candidates(), ALARM_COLOR, count, with_truth=True)
+
+
+def _crops(result, files, candidates, color, count: int, with_truth: bool = False) -> list[Crop]:
+    """The first `count` of (image number, box, text) whose image can be read."""
+    crops: list[Crop] = []
+    for image, box, text in candidates:
+        key = result.truth.images[image]
+        if key not in files:
+            continue
+        try:
+            pixels = read_image(files[key])
+        except ImageError:
+            continue
+        others = result.truth.boxes[image] if with_truth else ()
+        crops.append(Crop(cut_out(pixels, box, color, others), f"{Path(key).name}: {text}"))
         if len(crops) == count:
             break
     return crops
 
 
-def _add(crops, path: Path | None, box, color, others, caption) -> None:
-    from retinaface_tf.images.read import read_image
-
-    if path is None:
-        return
-    try:
-        picture = read_image(path)
-    except ImageError:
-        return
-    crops.append(Crop(cut_out(picture, box, color, others), caption))
-
-
 def cut_out(
-    picture: np.ndarray, box: np.ndarray, color: tuple[int, int, int], others: np.ndarray
+    image: np.ndarray,
+    box: np.ndarray,
+    color: tuple[int, int, int],
+    others: Sequence[np.ndarray] = (),
 ) -> np.ndarray:
     """A square around a box, three times its longer side, with the box drawn.
 
@@ -107,41 +122,24 @@ def cut_out(
         image: uint8 RGB [H, W, 3].
         box: [4] x1, y1, x2, y2.
         color: of the box, RGB.
-        others: [M, 4] boxes drawn in green.
+        others: boxes [4] drawn in green.
 
     Returns:
         uint8 RGB [168, 168, 3]; dark where the square leaves the image.
     """
     import cv2
 
-    center = (box[:2] + box[2:]) / 2
-    side = max(3 * float(np.max(box[2:] - box[:2])), 48.0)
-    scale = SIDE / side
-    matrix = np.array(
-        [
-            [scale, 0, SIDE / 2 - scale * center[0]],
-            [0, scale, SIDE / 2 - scale * center[1]],
-        ]
-    )
-    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    side = float(np.max(box[2:] - box[:2]))
+    matrix = square_around(box, SIDE, context=max(3.0, 48.0 / max(side, 1e-6)))
+    applied, method = matrix, cv2.INTER_AREA if matrix[0, 0] < 1 else cv2.INTER_CUBIC
     # warpAffine does not average; shrink first, so that large faces do not turn to noise.
-    if scale < 0.5:
-        factor = 2 * scale
-        picture = cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
-        applied = matrix.copy()
-        applied[:, :2] /= factor
-    else:
-        applied = matrix
-    crop = cv2.warpAffine(picture, applied, (SIDE, SIDE), flags=method, borderValue=(40, 40, 40))
-    for other in others:
-        _draw(crop, other, matrix, TRUTH_COLOR)
-    _draw(crop, box, matrix, color)
+    if matrix[0, 0] < 0.5:
+        factor = 2 * matrix[0, 0]
+        image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+        applied = matrix / [[factor, factor, 1]]
+    crop = cv2.warpAffine(image, applied, (SIDE, SIDE), flags=method, borderValue=(40, 40, 40))
+    for corners, tint in (*((other, TRUTH_COLOR) for other in others), (box, color)):
+        corners = np.reshape(corners, (2, 2)) * matrix[0, 0] + matrix[:, 2]
+        (x1, y1), (x2, y2) = np.rint(np.clip(corners, -1000, 1000)).astype(int).tolist()
+        cv2.rectangle(crop, (x1, y1), (x2, y2), tint, 2)
     return crop
-
-
-def _draw(crop, box, matrix, color) -> None:
-    import cv2
-
-    corners = np.reshape(box, (2, 2)) * np.diag(matrix[:, :2]) + matrix[:, 2]
-    (x1, y1), (x2, y2) = np.rint(np.clip(corners, -1000, 1000)).astype(int).tolist()
-    cv2.rectangle(crop, (x1, y1), (x2, y2), color, 2)

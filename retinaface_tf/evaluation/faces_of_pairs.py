@@ -10,6 +10,8 @@ import numpy as np
 
 from retinaface_tf.errors import DataError, ImageError
 from retinaface_tf.faces.faces import Faces
+from retinaface_tf.geometry.similarity import square_around
+from retinaface_tf.images.read import read_image
 
 ALIGNMENTS = ("points", "box", "none")
 
@@ -40,12 +42,7 @@ def square_crop(image: np.ndarray, box: np.ndarray, size: int) -> np.ndarray:
     """
     import cv2
 
-    center = (np.asarray(box[:2], float) + np.asarray(box[2:], float)) / 2
-    side = max(float(np.max(np.asarray(box[2:], float) - np.asarray(box[:2], float))), 1.0)
-    scale = size / side
-    shift = size / 2 - scale * center
-    matrix = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
-    return cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR)
+    return cv2.warpAffine(image, square_around(box, size), (size, size), flags=cv2.INTER_LINEAR)
 
 
 def face_crops(
@@ -68,20 +65,18 @@ def face_crops(
     Raises:
         DataError: an image cannot be read.
     """
-    from retinaface_tf.images.read import read_image
-
     paths = iter(paths)
     while window := list(islice(paths, batch_size)):
         try:
-            pictures = [read_image(path) for path in window]
+            images = [read_image(path) for path in window]
         except ImageError as error:
             raise DataError(f"An image of the pairs cannot be used: {error}") from None
         answers = (
-            detector.stream(pictures, batch_size=batch_size)
+            detector.stream(images, batch_size=batch_size)
             if alignment != "none"
-            else [Faces.empty(image.shape[:2]) for image in pictures]
+            else [Faces.empty(image.shape[:2]) for image in images]
         )
-        for image, faces in zip(pictures, answers):
+        for image, faces in zip(images, answers):
             if isinstance(faces, ImageError):
                 raise DataError(f"An image of the pairs cannot be used: {faces}")
             index = central_face(faces)
@@ -89,8 +84,7 @@ def face_crops(
                 height, width = image.shape[:2]
                 side = min(height, width)
                 left, top = (width - side) / 2, (height - side) / 2
-                whole = np.array([left, top, left + side, top + side])
-                yield square_crop(image, whole, size), False
+                yield square_crop(image, [left, top, left + side, top + side], size), False
             elif alignment == "points":
                 yield faces[index : index + 1].align(image, size)[0], True
             else:
@@ -98,7 +92,7 @@ def face_crops(
 
 
 def read_templates(file: Path | str) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Read IJB-C's `ijbc_face_tid_mid.txt`: lines `PICTURE TEMPLATE MEDIUM`.
+    """Read IJB-C's `ijbc_face_tid_mid.txt`: lines `IMAGE TEMPLATE MEDIUM`.
 
     Returns:
         images; template ids int64 [N]; media ids int64 [N].
@@ -106,7 +100,7 @@ def read_templates(file: Path | str) -> tuple[list[str], np.ndarray, np.ndarray]
     Raises:
         DataError: with file and line.
     """
-    return _read_columns(Path(file), "`PICTURE TEMPLATE MEDIUM`", (str, int, int))
+    return _read_columns(Path(file), "`IMAGE TEMPLATE MEDIUM`", (str, int, int))
 
 
 def read_template_pairs(file: Path | str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -13,8 +13,8 @@ from retinaface_tf.data.readers.json_labels import read_json_labels
 from retinaface_tf.errors import ConfigError, DataError
 from retinaface_tf.evaluation.detections import ImageDetections
 from retinaface_tf.faces.faces import Faces
-from retinaface_tf.labelling.label_agreement import compare_labels
-from retinaface_tf.labelling.label_sheet import draw_label_sheet
+from retinaface_tf.labelling.comparison import compare_labels
+from retinaface_tf.labelling.sheets import draw_label_sheet
 from retinaface_tf.labelling.pseudo_labels import (
     AgreementConfig,
     Member,
@@ -217,7 +217,7 @@ def test_agreement_with_real_labels_counts_each_face_once(tmp_path):
     assert found.found.tolist() == [0, 1, 0, 0]
     assert found.ignored.tolist() == [0, 1, 0, 0]
     assert found.missed.tolist() == [0, 1, 0, 1]
-    assert (found.right, found.wrong) == (1, 2)
+    assert (found.true_positives, found.false_positives) == (1, 2)
     assert "precision 33.3%" in found.table()
     with pytest.raises(DataError, match="None of the labelled"):
         compare_labels([labels], [AnnotatedImage(tmp_path / "b.jpg", [])])

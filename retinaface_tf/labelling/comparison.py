@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -27,7 +26,7 @@ class LabelAgreement:
         found: int [H], real faces with a label.
         ignored: int [H], real faces without a label, but with a face to be ignored on them.
         missed: int [H], real faces that training would call background.
-        right, wrong: labels on a real face, and labels on none.
+        true_positives, false_positives: labels on a real face, and labels on none.
     """
 
     photos: int
@@ -35,14 +34,14 @@ class LabelAgreement:
     found: np.ndarray
     ignored: np.ndarray
     missed: np.ndarray
-    right: int
-    wrong: int
+    true_positives: int
+    false_positives: int
 
     @property
     def precision(self) -> float:
         """Share of the labels that are on a real face; NaN without labels."""
-        total = self.right + self.wrong
-        return self.right / total if total else float("nan")
+        total = self.true_positives + self.false_positives
+        return self.true_positives / total if total else float("nan")
 
     def table(self) -> str:
         """As text to read."""
@@ -53,8 +52,8 @@ class LabelAgreement:
             shares = [f"{c / max(counts.sum(), 1):.1%}" for c in counts]
             rows.append(f"{name:>9} {counts.sum():>6} {shares[0]:>7} {shares[1]:>8} {shares[2]:>7}")
         rows.append(
-            f"{self.right + self.wrong} labels on {self.photos} photos, precision "
-            f"{self.precision:.1%}"
+            f"{self.true_positives + self.false_positives} labels on {self.photos} photos, "
+            f"precision {self.precision:.1%}"
         )
         return "\n".join(rows)
 
@@ -69,46 +68,43 @@ def compare_labels(
     """Labels beside the real ones of the same photos.
 
     Each real face takes the free label that overlaps it most, the larger overlaps first. A label on
-    a real face that is marked ignored counts neither as right nor as wrong.
+    a real face that is marked ignored does not count.
 
     Args:
-        labels: to be judged; their ignored faces are what training leaves open.
-        truth: real ones; photos are told apart by their files.
+        labels: to be judged; their ignored faces are neither learnt nor background.
+        truth: real ones; photos are the same by their files.
         iou: least overlap of a label and its face.
-        ignored_iou: the same for a face left open; what training treats as not background.
+        ignored_iou: the same for an ignored label, as in training.
 
     Raises:
         DataError: the two have no photo in common.
     """
-    real = {_key(image.path): image for image in truth}
-    pairs = [(image, real[_key(image.path)]) for image in labels if _key(image.path) in real]
+    real = {image.path.resolve(): image for image in truth}
+    pairs = [(image, real.get(image.path.resolve())) for image in labels]
+    pairs = [(image, other) for image, other in pairs if other is not None]
     if not pairs:
         raise DataError(
             "None of the labelled photos is in the file of real labels; check the folder of photos."
         )
     counts = np.zeros((3, len(HEIGHTS)), int)
-    right = wrong = 0
+    true = false = 0
     for image, other in pairs:
         learnt = image.boxes[~image.ignored]
         faces, taken = match_pairs(pairwise_iou(other.boxes, learnt), iou)
         label_of = np.full(len(other.boxes), -1)
         label_of[faces] = taken
         judged = ~other.ignored
-        right += int((label_of[judged] >= 0).sum())
+        true += int((label_of[judged] >= 0).sum())
         free = np.setdiff1d(np.arange(len(learnt)), taken)
         excused = _any_above(pairwise_iou(learnt[free], other.boxes[other.ignored]), ignored_iou)
-        wrong += int((~excused).sum())
+        false += int((~excused).sum())
         open_ = _any_above(pairwise_iou(other.boxes, image.boxes[image.ignored]), ignored_iou)
         state = np.where(label_of >= 0, 0, np.where(open_, 1, 2))
         height = other.boxes[:, 3] - other.boxes[:, 1]
         for row, (low, high) in enumerate(HEIGHTS):
             chosen = judged & (height >= low) & (height < high)
             counts[:, row] += np.bincount(state[chosen], minlength=3)
-    return LabelAgreement(len(pairs), HEIGHTS, *counts, right, wrong)
-
-
-def _key(path: Path) -> Path:
-    return path.resolve()
+    return LabelAgreement(len(pairs), HEIGHTS, *counts, true, false)
 
 
 def _any_above(overlap: np.ndarray, least: float) -> np.ndarray:
