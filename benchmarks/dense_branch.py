@@ -101,8 +101,8 @@ def run_case(case: str) -> None:
     from retinaface_tf.config import PAPER_LEVELS, DenseConfig, RetinaFaceConfig
     from retinaface_tf.geometry.anchors import generate_anchors
     from retinaface_tf.layers.dense_frames import dense_vertices, sampling_table, slots_of_anchors
+    from retinaface_tf.losses.config import LossConfig
     from retinaface_tf.losses.mesh_term import MeshTerm
-    from retinaface_tf.losses.multitask import LossConfig
     from retinaface_tf.mesh.topology import load_topology
     from retinaface_tf.models import build_retinaface
 

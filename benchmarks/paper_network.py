@@ -72,9 +72,10 @@ def training_step(network, options):
     import numpy as np
     import tensorflow as tf
 
-    from retinaface_tf.data.targets import MatchConfig, encode_targets
+    from retinaface_tf.data.options import MatchConfig
+    from retinaface_tf.data.targets import encode_targets
     from retinaface_tf.geometry.anchors import generate_anchors
-    from retinaface_tf.losses.multitask import LossConfig
+    from retinaface_tf.losses.config import LossConfig
     from retinaface_tf.training.config import OptimizerConfig
     from retinaface_tf.training.step import DetectorTraining
 

@@ -37,9 +37,10 @@ def papers_levels() -> tuple[PyramidLevel, ...]:
 
 
 def make_source(root: str | None, count: int, side: int):
+    from retinaface_tf.data.options import SyntheticConfig
     from retinaface_tf.data.readers.fddb import read_fddb_boxes
     from retinaface_tf.data.sources import LabelledSource
-    from retinaface_tf.data.synthetic.scene import SyntheticConfig, draw_images
+    from retinaface_tf.data.synthetic.scene import draw_images
 
     if root:
         folder = Path(root)
@@ -55,11 +56,11 @@ def measure_network(name: str, size: int, batch: int, source, steps: int) -> dic
     import tensorflow as tf
 
     from retinaface_tf.data.pipeline import TrainingPipeline
-    from retinaface_tf.losses.multitask import LossConfig
+    from retinaface_tf.layers.batch_norm import training_batch_norm
+    from retinaface_tf.losses.config import LossConfig
     from retinaface_tf.models import build_retinaface
     from retinaface_tf.presets import get_preset
     from retinaface_tf.training.config import OptimizerConfig, ScheduleConfig
-    from retinaface_tf.training.fused_norm import use_fused_norm
     from retinaface_tf.training.schedule import DetectorSchedule
     from retinaface_tf.training.step import DetectorTraining, make_optimizer
 
@@ -69,9 +70,8 @@ def measure_network(name: str, size: int, batch: int, source, steps: int) -> dic
     schedule = DetectorSchedule(ScheduleConfig(peak=1e-4, warmup_epochs=0), 100, 1)
 
     def make_step(fused: bool):
-        network = build_retinaface(config)
-        if fused:
-            use_fused_norm(network)
+        with training_batch_norm(fused=fused):
+            network = build_retinaface(config)
         model = DetectorTraining(network, pipeline.anchors, LossConfig(), options)
         model.compile(optimizer=make_optimizer(options, schedule, 1), jit_compile=False)
         return tf.function(lambda data: tf.distribute.get_strategy().run(model.train_step, (data,)))
@@ -134,9 +134,9 @@ def profile_pipeline(source, size: int) -> dict:
 
     from retinaface_tf.config import RetinaFaceConfig
     from retinaface_tf.data import augment
-    from retinaface_tf.data.augment import AugmentConfig
+    from retinaface_tf.data.options import AugmentConfig, MatchConfig
     from retinaface_tf.data.sources import EpochSlice
-    from retinaface_tf.data.targets import MatchConfig, encode_targets
+    from retinaface_tf.data.targets import encode_targets
     from retinaface_tf.geometry.anchors import generate_anchors
 
     config = RetinaFaceConfig()
@@ -190,7 +190,8 @@ sys.path.insert(0, {root!r})
 import numpy as np, tensorflow as tf
 from benchmarks.training import papers_levels
 from retinaface_tf.config import RetinaFaceConfig
-from retinaface_tf.data.targets import MatchConfig, encode_targets
+from retinaface_tf.data.options import MatchConfig
+from retinaface_tf.data.targets import encode_targets
 from retinaface_tf.geometry.anchors import generate_anchors
 config = RetinaFaceConfig(levels=papers_levels())
 anchors = generate_anchors(config.levels, 640, 640)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any, Literal
 
 from retinaface_tf.errors import ConfigError
+from retinaface_tf.util.options import from_dict, refuse_unknown
 
 # "-paper": the light network's 7x7 stem of stride 4 (1905.00641, section 4.5). "resnet50" alone has
 # torchvision's stride on the 3x3 convolutions, for public checkpoints; "-v1" the original one on the
@@ -19,14 +19,6 @@ BACKBONES = (
     *("resnet50", "resnet50-v1", "resnet101-v1", "resnet152-v1"),
     "yunet",
 )
-
-
-def refuse_unknown(kind: type, names: Iterable[str], what: str) -> None:
-    """Raises ConfigError, "Unknown `what` NAME", for the first name that is no field of a dataclass."""
-    known = [field.name for field in dataclasses.fields(kind)]
-    for name in sorted(set(names) - set(known)):
-        raise ConfigError(f"Unknown {what} {name!r}; there are {', '.join(known)}.")
-
 
 # Mean pixel of the public networks, RGB order, 0..255 (their code says BGR 104, 117, 123).
 IMAGENET_MEAN_RGB = (123.0, 117.0, 104.0)
@@ -119,16 +111,6 @@ class DenseConfig:
         if self.finer < 0 or self.extent <= 0 or min(self.hidden, default=1) < 1:
             raise ConfigError("dense.finer, dense.extent and dense.hidden must be positive.")
 
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> DenseConfig:
-        """The inverse of `dataclasses.asdict`.
-
-        Raises:
-            ConfigError: a key is unknown or a value is out of range.
-        """
-        refuse_unknown(cls, values, "option of dense")
-        return cls(**values)
-
 
 @dataclass(frozen=True, kw_only=True)
 class RetinaFaceConfig:
@@ -192,8 +174,6 @@ class RetinaFaceConfig:
             )
         if self.center_variance <= 0 or self.size_variance <= 0:
             raise ConfigError("Variances must be positive.")
-        if isinstance(self.dense, dict):
-            object.__setattr__(self, "dense", DenseConfig.from_dict(self.dense))
 
     @property
     def max_stride(self) -> int:
@@ -219,16 +199,9 @@ class RetinaFaceConfig:
         """The inverse of `to_dict`.
 
         Raises:
-            ConfigError: a key is unknown or a value is out of range.
+            ConfigError: a key is unknown, or a value has the wrong type or is out of range.
         """
-        values = dict(values)
-        refuse_unknown(cls, values, "network option")
-        if "levels" in values:
-            values["levels"] = tuple(
-                level if isinstance(level, PyramidLevel) else PyramidLevel(**level)
-                for level in values["levels"]
-            )
-        return cls(**values)
+        return from_dict(cls, values, "network.")
 
 
 # How large an image is searched: see `inference.preprocess.target_size`.

@@ -40,10 +40,11 @@ def main(
         read_labelled,
         write_results,
     )
-    from retinaface_tf.reconstruction.train_decoder import pretrain, read_training
+    from retinaface_tf.reconstruction.train_decoder import MeshDecoderTraining, pretrain
+    from retinaface_tf.util.options import from_dict, read_options
     from retinaface_tf.util.progress import no_progress, rich_progress
 
-    settings = read_training(config)
+    settings = from_dict(MeshDecoderTraining, read_options(config))
     if synthetic:
         settings = dataclasses.replace(settings, synthetic=1.0)
     if steps:

@@ -9,8 +9,8 @@ import numpy as np
 from benchmarks.peers.answers import Answers
 from benchmarks.peers.images import ImageSet
 from retinaface_tf.evaluation.average_precision import (
-    TRUE_POSITIVE,
     FALSE_POSITIVE,
+    TRUE_POSITIVE,
     best_overlap,
     match_detections,
     outcomes,

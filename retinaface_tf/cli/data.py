@@ -123,7 +123,8 @@ def synth(
     quiet: Quiet = False,
 ) -> None:
     """Draw images with faces, exact boxes and five landmarks, labelled as RetinaFace's label.txt."""
-    from retinaface_tf.data.synthetic.scene import SyntheticConfig, draw_images
+    from retinaface_tf.data.options import SyntheticConfig
+    from retinaface_tf.data.synthetic.scene import draw_images
     from retinaface_tf.errors import DataError
     from retinaface_tf.util.files import write_whole
     from retinaface_tf.util.progress import choose_track

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from retinaface_tf.config import IMAGENET_MEAN_RGB
-from retinaface_tf.errors import ConfigError
+from retinaface_tf.data.options import AugmentConfig
 from retinaface_tf.faces.faces import MIRRORED_POINTS
 from retinaface_tf.images.upright_in_graph import (
     exif_orientation,
@@ -29,53 +29,6 @@ from retinaface_tf.images.upright_in_graph import (
 CROP_TRIALS = 32
 # A face chosen for a crop is enlarged at most so many times: further there is blur only.
 MAX_ENLARGEMENT = 4
-
-
-@dataclass(frozen=True, kw_only=True)
-class AugmentConfig:
-    """What is done to an image before the network sees it (1905.00641, section 4.2).
-
-    Attributes:
-        crop_scale: smallest and largest side of the square crop, in short edges of the image;
-            (0.3, 1) in the papers. Above 1 the crop reaches over the image, up to 2 in SCRFD,
-            which makes more small faces.
-        face_sampling: probability that the crop is chosen for one face of the image instead: it
-            gets a side drawn from `face_sizes`, each octave alike, so that rare sizes are seen as often
-            as common ones (data-anchor-sampling, Tang et al. 2018, PyramidBox, section 3.3).
-        face_sizes: smallest and largest such side in pixels of the network's input.
-        flip: probability of mirroring left to right.
-        photometric: probability of each of brightness, contrast, saturation and hue changing.
-        rotate: probability of a turn by 90, 180 or 270 degrees.
-        min_face_size: faces with a side below this many pixels of the network's input are ignored.
-    """
-
-    crop_scale: tuple[float, float] = (0.3, 1.0)
-    face_sampling: float = 0.0
-    face_sizes: tuple[float, float] = (8.0, 256.0)
-    flip: float = 0.5
-    photometric: float = 0.5
-    rotate: float = 0.0
-    min_face_size: float = 4.0
-
-    def __post_init__(self):
-        object.__setattr__(self, "crop_scale", tuple(float(s) for s in self.crop_scale))
-        low, high = self.crop_scale
-        if not 0 < low <= high <= 2:
-            raise ConfigError(f"augment.crop_scale={self.crop_scale} must rise within 0..2.")
-        object.__setattr__(self, "face_sizes", tuple(float(s) for s in self.face_sizes))
-        if not 0 < self.face_sizes[0] <= self.face_sizes[1]:
-            raise ConfigError(f"augment.face_sizes={self.face_sizes} must rise and be positive.")
-        for name in ("face_sampling", "flip", "photometric", "rotate"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"augment.{name}={getattr(self, name)} must be in 0..1.")
-
-    def enlarged(self, factor: float) -> AugmentConfig:
-        """The same for images so many times larger: sizes in pixels grow with them."""
-        return dataclasses.replace(
-            self,
-            face_sizes=tuple(size * factor for size in self.face_sizes),
-            min_face_size=self.min_face_size * factor,
-        )
 
 
 @dataclass(frozen=True)

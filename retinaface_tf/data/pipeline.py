@@ -5,9 +5,10 @@ from __future__ import annotations
 import tensorflow as tf
 
 from retinaface_tf.config import RetinaFaceConfig
-from retinaface_tf.data.augment import AugmentConfig, load_and_augment
+from retinaface_tf.data.augment import load_and_augment
+from retinaface_tf.data.options import AugmentConfig, MatchConfig
 from retinaface_tf.data.sources import EpochSlice, ImageSource
-from retinaface_tf.data.targets import MatchConfig, encode_targets
+from retinaface_tf.data.targets import encode_targets
 from retinaface_tf.errors import ConfigError
 from retinaface_tf.geometry.anchors import generate_anchors
 from retinaface_tf.mesh.topology import MeshTopology

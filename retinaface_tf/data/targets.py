@@ -2,70 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import tensorflow as tf
 
 from retinaface_tf.config import RetinaFaceConfig
-from retinaface_tf.errors import ConfigError
+from retinaface_tf.data.options import MatchConfig
 from retinaface_tf.geometry.box_coding import encode_boxes, encode_points
 from retinaface_tf.geometry.boxes import center_to_corners, pairwise_iou
 from retinaface_tf.geometry.matching import IGNORED, POSITIVE, match_anchors
 
 # Up to so many faces all anchors are matched at once; else so many anchors at a time.
 _FEW_FACES, _CHUNK = 12, 2048
-
-
-@dataclass(frozen=True, kw_only=True)
-class MatchConfig:
-    """Thresholds of the IoU between anchor and face: positive above, negative below.
-
-    Attributes:
-        positive_threshold, negative_threshold: of a network without cascade.
-        dynamic: faces are matched with the boxes the network predicts now instead of its anchors, so
-            a cell learns to be sure of a face that it locates well (dynamic label assignment, as
-            in Ge et al. 2021, "OTA", and YuNet). For networks that were trained before: one that
-            locates nothing yet has the forced matches alone. Without cascade.
-        per_face: at most so many positives a face, those that overlap it most; further ones are
-            neither learnt nor background. A large face is located by a hundred cells, and small
-            ones would not count beside it. 0 for no limit.
-        cascade_positive_thresholds, cascade_negative_thresholds: of one with; first for the
-            anchors, then for the boxes the first stage made of them.
-    """
-
-    positive_threshold: float = 0.5
-    negative_threshold: float = 0.3
-    dynamic: bool = False
-    per_face: int = 0
-    cascade_positive_thresholds: tuple[float, ...] = (0.7, 0.5)
-    cascade_negative_thresholds: tuple[float, ...] = (0.3, 0.4)
-
-    def __post_init__(self):
-        for name in ("cascade_positive_thresholds", "cascade_negative_thresholds"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-            if len(getattr(self, name)) != 2:
-                raise ConfigError(f"match.{name} must be two numbers, one a stage.")
-        if self.per_face < 0:
-            raise ConfigError(f"match.per_face={self.per_face} must be 0 or more.")
-        for negative, positive in (self.thresholds(False), *map(self._stage, (0, 1))):
-            if not 0 < negative <= positive < 1:
-                raise ConfigError(
-                    f"match thresholds {negative} (negative) and {positive} (positive) must rise "
-                    "within 0..1."
-                )
-
-    def thresholds(self, cascade: bool) -> tuple[float, float]:
-        """(negative, positive) of the anchors, for a network with or without cascade."""
-        return self._stage(0) if cascade else (self.negative_threshold, self.positive_threshold)
-
-    @property
-    def refined_thresholds(self) -> tuple[float, float]:
-        """(negative, positive) of the first stage's boxes."""
-        return self._stage(1)
-
-    def _stage(self, stage: int) -> tuple[float, float]:
-        return self.cascade_negative_thresholds[stage], self.cascade_positive_thresholds[stage]
 
 
 def encode_targets(

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from retinaface_tf.errors import ImageError
-from retinaface_tf.evaluation.average_precision import TRUE_POSITIVE, FALSE_POSITIVE, outcomes
+from retinaface_tf.evaluation.average_precision import FALSE_POSITIVE, TRUE_POSITIVE, outcomes
 from retinaface_tf.evaluation.detections import ImageDetections
 from retinaface_tf.evaluation.widerface import WiderFaceResult
 from retinaface_tf.geometry.boxes import area

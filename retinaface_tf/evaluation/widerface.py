@@ -27,10 +27,10 @@ from retinaface_tf.data.readers.annotation import corners_from_xywh
 from retinaface_tf.data.readers.face_lists import read_face_list
 from retinaface_tf.errors import DataError
 from retinaface_tf.evaluation.average_precision import (
-    MAP_THRESHOLDS,
-    IGNORED,
-    TRUE_POSITIVE,
     FALSE_POSITIVE,
+    IGNORED,
+    MAP_THRESHOLDS,
+    TRUE_POSITIVE,
     Curve,
     Matches,
     match_detections,

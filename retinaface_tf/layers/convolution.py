@@ -5,10 +5,8 @@ from __future__ import annotations
 import keras
 from keras import layers
 
+from retinaface_tf.layers.batch_norm import batch_norm
 from retinaface_tf.layers.deformable_conv import DeformableConv2D
-
-# Of the public PyTorch networks; Keras' default of 1e-3 would change their outputs.
-BATCH_NORM_EPSILON = 1e-5
 
 
 def _pad(x, kernel_size: int, strides: int, name: str):
@@ -62,7 +60,7 @@ def conv_bn(
     x = convolution(
         filters, kernel_size, strides, padding=padding, use_bias=False, name=f"{name}_conv"
     )(x)
-    x = layers.BatchNormalization(epsilon=BATCH_NORM_EPSILON, momentum=0.9, name=f"{name}_bn")(x)
+    x = batch_norm(f"{name}_bn")(x)
     return activate(x, negative_slope, f"{name}_act")
 
 
@@ -76,7 +74,7 @@ def depthwise_bn(
     """3x3 depthwise convolution, batch norm, activation: `{name}_conv` and `{name}_bn`."""
     x, padding = _pad(x, 3, strides, name)
     x = layers.DepthwiseConv2D(3, strides, padding=padding, use_bias=False, name=f"{name}_conv")(x)
-    x = layers.BatchNormalization(epsilon=BATCH_NORM_EPSILON, momentum=0.9, name=f"{name}_bn")(x)
+    x = batch_norm(f"{name}_bn")(x)
     return activate(x, negative_slope, f"{name}_act")
 
 

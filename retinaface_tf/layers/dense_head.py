@@ -8,6 +8,7 @@ from keras import layers, ops
 
 from retinaface_tf.config import DenseConfig
 from retinaface_tf.layers.dense_frames import regress
+from retinaface_tf.util.options import from_dict
 
 
 @keras.saving.register_keras_serializable(package="retinaface_tf")
@@ -33,7 +34,7 @@ class DenseHead(layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.config = config if isinstance(config, DenseConfig) else DenseConfig.from_dict(config)
+        self.config = config if isinstance(config, DenseConfig) else from_dict(DenseConfig, config)
         self.slots, self.channels, self.variance = slots, channels, variance
         self.build()
 

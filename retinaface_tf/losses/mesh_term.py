@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-import tensorflow as tf
+from keras import backend, ops
 
 from retinaface_tf.geometry.box_coding import decode_boxes, decode_points
 from retinaface_tf.layers.dense_frames import (
@@ -13,18 +13,16 @@ from retinaface_tf.layers.dense_frames import (
     to_frames,
     vertices_in_frames,
 )
+from retinaface_tf.losses.config import LossConfig
 from retinaface_tf.losses.mesh import mesh_loss
-from retinaface_tf.losses.multitask import LossConfig
-from retinaface_tf.losses.positives import choose_positives
+from retinaface_tf.losses.multitask import limit_deltas
+from retinaface_tf.losses.positives import choose_positives, rows_of_anchors
 from retinaface_tf.mesh.topology import MeshTopology
 from retinaface_tf.models import RetinaFaceNetwork
 
-# Deltas beyond this are wild boxes: their exponential shall stay a number.
-_MAX_DELTA = 40.0
-
 
 class MeshTerm:
-    """The dense head's loss on a batch: L_vert + L_edge in the deltas' units, as landmarks have them.
+    """The dense head's loss on a batch: L_vert + L_edge in units of the deltas, as landmarks have them.
 
     Faces without a mesh add nothing. Where a network frames faces by its own boxes and points,
     those are constants: the mesh does not teach them through its frame.
@@ -66,44 +64,32 @@ class MeshTerm:
         height, width = batch["image"].shape[1:3]
         variances = (config.center_variance, config.size_variance)
         # At least single precision, whatever the network computes in.
-        double = outputs["box_deltas"].dtype == tf.float64
-        dtype = tf.float64 if double else tf.float32
+        double = backend.standardize_dtype(outputs["box_deltas"].dtype) == "float64"
+        dtype = "float64" if double else "float32"
 
-        def read(name):
-            return tf.cast(chosen.take(outputs[name]), dtype)
+        def predicted(name):
+            return ops.stop_gradient(ops.cast(chosen.take(outputs[name]), dtype))
 
-        own = tf.cast(tf.gather(self.anchors, chosen.anchor), dtype)
-        deltas = tf.clip_by_value(tf.stop_gradient(read("box_deltas")), -_MAX_DELTA, _MAX_DELTA)
-        points = tf.reshape(tf.stop_gradient(read("landmark_deltas")), [-1, 5, 2])
+        anchors = ops.cast(ops.take(self.anchors, chosen.anchor, axis=0), dtype)
+        points = ops.reshape(predicted("landmark_deltas"), (-1, 5, 2))
         maps = [outputs[f"features_{level.stride}"] for level in config.dense_levels]
         weights = self.network.dense_head.named_weights
-        found, frames = vertices_in_frames(
-            tf.cast(stacked_cells(maps), dtype),
+        vertices, frames = vertices_in_frames(
+            ops.cast(stacked_cells(maps), dtype),
             chosen.image,
-            own,
+            anchors,
             slots_of_anchors(config, height, width, chosen.anchor),
-            decode_boxes(deltas, own, *variances),
-            decode_points(points, own, variances[0]),
+            decode_boxes(limit_deltas(predicted("box_deltas")), anchors, *variances),
+            decode_points(points, anchors, variances[0]),
             sampling_table(config, height, width),
-            {name: tf.cast(weight.value, dtype) for name, weight in weights.items()},
+            {name: ops.cast(weight.value, dtype) for name, weight in weights.items()},
             config,
         )
-        row = tf.stack([chosen.image, chosen.take(rows)], axis=1)
-        wanted = to_frames(tf.cast(tf.gather_nd(batch["vertices"], row), dtype), frames)
+        wanted = ops.cast(chosen.take(batch["vertices"], chosen.take(rows)), dtype)
         losses = mesh_loss(
-            found / variances[0], wanted / variances[0], self.triangles, self.config.edge_weight
+            vertices / variances[0],
+            to_frames(wanted, frames) / variances[0],
+            self.triangles,
+            self.config.edge_weight,
         )
         return chosen.sum_by_image(losses)
-
-
-def rows_of_anchors(faces, meshes):
-    """int32 [B, A]: the row of each positive anchor's mesh, -1 where there is none.
-
-    Args:
-        faces: int32 [B, A], which face an anchor is for, or -1.
-        meshes: int32 [B, F], each face's row, or -1.
-    """
-    # One more face, without a mesh, is what an anchor without a face is for.
-    meshes = tf.pad(meshes, [[0, 0], [0, 1]], constant_values=-1)
-    nobody = tf.shape(meshes)[1] - 1
-    return tf.gather(meshes, tf.where(faces < 0, nobody, faces), batch_dims=1)

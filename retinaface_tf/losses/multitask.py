@@ -1,115 +1,27 @@
 """The detector's loss: L = L_class + 0.25 p* L_box + 0.1 p* L_landmark (1905.00641, equation 1).
 
-Everything here is a sum for each image; the caller divides by the positives of the whole global
-batch, so that the loss does not depend on how a batch is spread over devices.
+Everything here is a sum for each image; `losses.objective` divides by the positives of the whole
+global batch, so that the loss does not depend on how a batch is spread over devices.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 from keras import backend, ops
 
-from retinaface_tf.errors import ConfigError
 from retinaface_tf.geometry.box_coding import decode_boxes
 from retinaface_tf.geometry.boxes import corners_to_center, iou
 from retinaface_tf.geometry.matching import NEGATIVE, POSITIVE
-
-TERMS = ("class", "box", "landmark")
-# Of the cascade's first stage, beside those of the second.
-FIRST_STAGE_TERMS = ("first_class", "first_box")
-# Of the dense branches: L_mesh (CVPR 2020) and L_pixel (1905.00641).
-DENSE_TERMS = ("mesh", "pixel")
-
-
-@dataclass(frozen=True, kw_only=True)
-class LossConfig:
-    """Which losses, and their weights.
-
-    Attributes:
-        classification: "ohem" (softmax cross entropy of the positives and of the negatives with the
-            highest loss) or "focal" (Lin et al. 2017, all anchors that are not ignored).
-        negatives_per_positive: of OHEM; the papers say at least 3.
-        min_negatives: OHEM takes at least so many in an image, so that images without a face
-            teach something.
-        score_targets: the class loss takes a teacher's scores for what it is to predict, instead of 0
-            or 1 (soft targets, Hinton et al. 2015, "Distilling the Knowledge in a Neural Network"):
-            an anchor of a face with score s adds -(s log p + (1 - s) log(1 - p)). Faces without a
-            score have s = 1. Faces that are ignored and have a score are learnt so too, in the class
-            loss only; they are neither negatives nor counted as positives. With "ohem" only.
-        focal_gamma, focal_alpha: of the focal loss.
-        box: "smooth_l1" on deltas, or "diou" / "ciou" (Zheng et al. 2020) on decoded boxes.
-        smooth_l1_beta: where the smooth L1 loss turns from quadratic to linear.
-        class_weight: of the class loss; 1 in the papers.
-        box_weight, landmark_weight: lambda 1 and 2 of the papers. With all three 0 labels
-            teach nothing, and are not matched.
-        mesh_weight, pixel_weight: lambda 3, of L_mesh (CVPR 2020) and of L_pixel (1905.00641); 0.01
-            in the papers, 0 leaves the term out.
-        edge_weight: lambda 0, of L_edge in L_mesh.
-        mesh_positives, pixel_positives: at most so many anchors of an image are looked at by these
-            terms; each then stands for several.
-        pixel_size: side in pixels of the crops that faces are drawn into.
-        pixel_points_weight, pixel_prior_weight: of what the L_pixel term may have beside the paper's
-            loss: the mean distance of the drawn face's five points from the labelled ones, in parts of
-            the anchor's side, and the mean square of the code. Ours; 0 leaves them out.
-    """
-
-    classification: str = "ohem"
-    negatives_per_positive: float = 3.0
-    min_negatives: int = 8
-    score_targets: bool = False
-    focal_gamma: float = 2.0
-    focal_alpha: float = 0.25
-    box: str = "smooth_l1"
-    smooth_l1_beta: float = 1.0
-    class_weight: float = 1.0
-    box_weight: float = 0.25
-    landmark_weight: float = 0.1
-    mesh_weight: float = 0.0
-    pixel_weight: float = 0.0
-    edge_weight: float = 1.0
-    mesh_positives: int = 16
-    pixel_positives: int = 2
-    pixel_size: int = 48
-    pixel_points_weight: float = 0.0
-    pixel_prior_weight: float = 0.0
-
-    @property
-    def labels_teach(self) -> bool:
-        """Whether any term that compares with labels weighs something."""
-        return max(self.class_weight, self.box_weight, self.landmark_weight) > 0
-
-    def __post_init__(self):
-        if self.classification not in ("ohem", "focal"):
-            raise ConfigError(
-                f"loss.classification={self.classification!r} must be 'ohem' or 'focal'."
-            )
-        if self.score_targets and self.classification != "ohem":
-            raise ConfigError("loss.score_targets needs loss.classification='ohem'.")
-        if self.box not in ("smooth_l1", "diou", "ciou"):
-            raise ConfigError(f"loss.box={self.box!r} must be 'smooth_l1', 'diou' or 'ciou'.")
-        if self.smooth_l1_beta <= 0:
-            raise ConfigError(f"loss.smooth_l1_beta={self.smooth_l1_beta} must be positive.")
-        if min(self.mesh_weight, self.pixel_weight, self.edge_weight) < 0:
-            raise ConfigError(
-                "loss.mesh_weight, pixel_weight and edge_weight must not be negative."
-            )
-        if min(self.pixel_points_weight, self.pixel_prior_weight) < 0:
-            raise ConfigError(
-                "loss.pixel_points_weight and pixel_prior_weight must not be negative."
-            )
-        if min(self.mesh_positives, self.pixel_positives) < 1 or self.pixel_size < 8:
-            raise ConfigError(
-                "loss.mesh_positives and pixel_positives must be at least 1, pixel_size 8."
-            )
+from retinaface_tf.losses.config import LossConfig
 
 
 class LossSums(NamedTuple):
     """Unweighted sums of each image, float32 [B] each (float64 for a network of that type).
 
     Attributes:
-        class_sum, box_sum, landmark_sum: of the three terms.
+        class_sum, box_sum, landmark_sum: of the three terms; no landmarks for a stage without them.
         positives: number of positive anchors.
     """
 
@@ -126,7 +38,7 @@ def multitask_sums(
 
     Args:
         outputs: the network's "class_logits" [B, A, 2], "box_deltas" [B, A, 4] and
-            "landmark_deltas" [B, A, 10].
+            "landmark_deltas" [B, A, 10], which a cascade's first stage does not have.
         targets: "labels" int32 [B, A] (`geometry.matching`), "box_deltas" [B, A, 4],
             "landmark_deltas" [B, A, 10] and "landmark_mask" [B, A, 5] (0 where unlabelled).
             Entries of anchors that are not positive may hold anything finite. With
@@ -153,24 +65,35 @@ def multitask_sums(
     else:
         class_sum = _focal(logits, positive, negative, config)
 
-    found = outputs["box_deltas"]
+    deltas = outputs["box_deltas"]
     if config.box == "smooth_l1":
-        box = ops.sum(smooth_l1(found - targets["box_deltas"], config.smooth_l1_beta), axis=-1)
+        box = ops.sum(smooth_l1(deltas - targets["box_deltas"], config.smooth_l1_beta), axis=-1)
     else:
         # Deltas of anchors that are not positive are not decoded: their exponential could overflow.
-        found = ops.where(positive[..., None] > 0, found, 0.0)
+        deltas = ops.where(positive[..., None] > 0, deltas, 0.0)
         box = iou_loss(
-            decode_boxes(found, anchors, *variances),
+            decode_boxes(deltas, anchors, *variances),
             decode_boxes(targets["box_deltas"], anchors, *variances),
             complete=config.box == "ciou",
         )
     box_sum = ops.sum(positive * box, axis=1)
 
-    error = outputs["landmark_deltas"] - targets["landmark_deltas"]
-    mask = ops.repeat(targets["landmark_mask"], 2, axis=-1)
-    points = ops.sum(mask * smooth_l1(error, config.smooth_l1_beta), axis=-1)
-    landmark_sum = ops.sum(positive * points, axis=1)
+    landmark_sum = None
+    if "landmark_deltas" in outputs:
+        error = outputs["landmark_deltas"] - targets["landmark_deltas"]
+        mask = ops.repeat(targets["landmark_mask"], 2, axis=-1)
+        points = ops.sum(mask * smooth_l1(error, config.smooth_l1_beta), axis=-1)
+        landmark_sum = ops.sum(positive * points, axis=1)
     return LossSums(class_sum, box_sum, landmark_sum, ops.sum(positive, axis=1))
+
+
+def limit_deltas(deltas):
+    """Box deltas [..., 4] cut to where their exponential is a number.
+
+    Wild deltas are then wild boxes, which overlap no face, and not infinite ones.
+    """
+    limit = np.float32([1e4, 1e4, 40, 40])
+    return ops.clip(deltas, -limit, limit)
 
 
 def cross_entropy(logits):

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from retinaface_tf.config import DenseConfig, RetinaFaceConfig
 from retinaface_tf.geometry.crops import crop_squares
-from retinaface_tf.losses.multitask import LossConfig
+from retinaface_tf.losses.config import LossConfig
 from retinaface_tf.losses.positives import Positives, choose_positives
 from retinaface_tf.reconstruction.decoder import load_mesh_decoder
 from retinaface_tf.reconstruction.head import (

@@ -8,7 +8,6 @@ trained too left these units at once and was worse.) Both backends, by `keras.Mo
 
 from __future__ import annotations
 
-import tomllib
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +28,7 @@ from retinaface_tf.reconstruction.decoder import (
 from retinaface_tf.reconstruction.face_meshes import FaceMeshes
 from retinaface_tf.reconstruction.linear_faces import LinearFaces
 from retinaface_tf.reconstruction.synthetic_meshes import random_albedos, random_shapes
+from retinaface_tf.util.options import check_range
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,24 +56,9 @@ class MeshDecoderTraining:
     seed: int = 0
 
     def __post_init__(self):
-        if self.steps < 1 or self.batch < 1:
-            raise ConfigError("steps and batch must be at least 1.")
+        check_range(self, "", "steps batch", 1)
         if not 0 <= self.synthetic <= 1 or not 0 < self.held_out < 1:
             raise ConfigError("synthetic must lie in 0..1 and held_out between 0 and 1.")
-
-
-def read_training(path: Path) -> MeshDecoderTraining:
-    """A configuration from a TOML file.
-
-    Raises:
-        ConfigError: it cannot be read or has a name or value that cannot be.
-    """
-    try:
-        values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-        decoder = MeshDecoderConfig(**values.pop("decoder", {}))
-        return MeshDecoderTraining(decoder=decoder, **values)
-    except (OSError, ValueError, TypeError) as error:
-        raise ConfigError(f"Configuration {path} cannot be used: {error}.") from None
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,14 @@
-"""Batch norm's statistics: measured on images with the network's function kept, or fixed.
+"""Batch norm's statistics, measured on images with the network's function kept.
 
 Weights that come with batch norm folded into the convolutions have statistics of the identity. Training
-normalises by the batch's own, which is another function: a network so begun would first have to
+normalises by the batch's own, which is another function: a network that starts so would first have to
 recover. Measured statistics, and scale and offset changed to match, make both nearly the same; fixed
-ones make them the same, whatever the few crops of a batch are like.
+ones (`layers.batch_norm`) make them the same, whatever the few crops of a batch are like.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import keras
 import numpy as np
@@ -44,28 +43,6 @@ def measure_statistics(network: RetinaFaceNetwork, batches: Iterable[np.ndarray]
     for norm in norms:
         mean, square = sums[norm.name] / count
         restate(norm, mean, np.maximum(square - mean**2, 0))
-
-
-def fix_statistics(network: RetinaFaceNetwork) -> int:
-    """Lets batch norm use its stored statistics in training too; its scale and offset still learn.
-
-    Usual where a trained detector learns on from few images a step (torchvision's FrozenBatchNorm2d,
-    which fixes scale and offset too).
-
-    Args:
-        network: changed in place; files and weights stay what they are.
-
-    Returns:
-        Number of layers changed.
-    """
-    norms = batch_norms(network)
-    for norm in norms:
-        norm.call = functools.partial(_stored, norm.call)
-    return len(norms)
-
-
-def _stored(call: Callable, inputs, training=None, mask=None):
-    return call(inputs, training=False, mask=mask)
 
 
 def _compiled(function):

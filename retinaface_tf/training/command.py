@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TextIO
 
 from retinaface_tf.errors import ConfigError, DataError
-from retinaface_tf.training.config import KINDS, TrainingConfig, apply_overrides, read_values
+from retinaface_tf.training.config import TrainingConfig, read_config
 
 CONFIGS = Path(__file__).resolve().parent / "configs"
-# What is run when nothing is said, by the kind of data.
+# The configuration where none is named, by the kind of data.
 DEFAULT = "wider_mobilenet025"
 DEFAULTS = {"synthetic": "synthetic", "fddb": "fddb_finetune", "mesh-labels": "mesh_labels"}
 
@@ -31,9 +31,6 @@ def resolve_config(
     Raises:
         ConfigError: there is no such configuration, or a name or value is wrong.
     """
-    if data is not None and data not in KINDS:
-        raise ConfigError(f"--data {data!r} must be one of {', '.join(KINDS)}.")
-    values = read_values(find_config(name or DEFAULTS.get(data or "synthetic", DEFAULT)))
     options = {
         "data.kind": data,
         "data.root": str(root) if root else None,
@@ -41,14 +38,8 @@ def resolve_config(
         "data.batch": batch,
         "devices": devices,
     }
-    for key, value in options.items():
-        if value is not None:
-            *parents, last = key.split(".")
-            place = values
-            for parent in parents:
-                place = place.setdefault(parent, {})
-            place[last] = value
-    return TrainingConfig.from_dict(apply_overrides(values, overrides))
+    path = find_config(name or DEFAULTS.get(data or "synthetic", DEFAULT))
+    return read_config(path, overrides, options)
 
 
 def find_config(name: str) -> Path:
@@ -62,8 +53,12 @@ def find_config(name: str) -> Path:
     path = CONFIGS / f"{name}.toml"
     if path.is_file():
         return path
-    known = ", ".join(sorted(p.stem for p in CONFIGS.glob("*.toml"))) or "none found"
-    raise ConfigError(f"There is no configuration {name!r}; give a file or one of: {known}.")
+    known = sorted(
+        p.relative_to(CONFIGS).with_suffix("").as_posix() for p in CONFIGS.rglob("*.toml")
+    )
+    raise ConfigError(
+        f"There is no configuration {name!r}; give a file or one of: {', '.join(known)}."
+    )
 
 
 def run(config: TrainingConfig, out: Path, *, restart: bool, quiet: bool, stream: TextIO) -> None:

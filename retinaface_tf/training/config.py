@@ -1,26 +1,31 @@
-"""Everything that decides a training run, typed and frozen; read from TOML or JSON files."""
+"""Everything that decides a training run, typed and frozen; read from TOML or JSON files.
+
+Importing this loads neither TensorFlow nor Keras.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import tomllib
-import types
-import typing
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from retinaface_tf.config import DenseConfig, RetinaFaceConfig
-from retinaface_tf.data.augment import AugmentConfig
+from retinaface_tf.data.options import AugmentConfig, MatchConfig, SyntheticConfig
 from retinaface_tf.data.readers.registry import READERS
-from retinaface_tf.data.synthetic.scene import SyntheticConfig
-from retinaface_tf.data.targets import MatchConfig
 from retinaface_tf.errors import ConfigError
-from retinaface_tf.losses.distillation import DistillationConfig
-from retinaface_tf.losses.multitask import LossConfig
+from retinaface_tf.losses.config import DistillationConfig, LossConfig
 from retinaface_tf.presets import get_preset
-from retinaface_tf.training.schedule import ScheduleConfig
+from retinaface_tf.util.options import (
+    apply_overrides,
+    check_choice,
+    check_range,
+    from_dict,
+    read_options,
+    set_option,
+)
 
 # float64 is for tests: there, runs that should agree do so to many digits.
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16", "float64")
@@ -61,13 +66,40 @@ class DataConfig:
     batch: int = 32
 
     def __post_init__(self):
-        object.__setattr__(self, "validation_folds", tuple(self.validation_folds))
-        if self.kind not in KINDS:
-            raise ConfigError(f"data.kind={self.kind!r} must be one of {', '.join(KINDS)}.")
-        if self.check not in ("full", "headers"):
-            raise ConfigError(f"data.check={self.check!r} must be 'full' or 'headers'.")
-        if self.size < 32 or self.batch < 1:
-            raise ConfigError("data.size must be at least 32 and data.batch at least 1.")
+        check_choice(self, "data", "kind", KINDS)
+        check_choice(self, "data", "check", ("full", "headers"))
+        check_range(self, "data", "size validation_size", 32)
+        check_range(self, "data", "batch", 1)
+        check_range(self, "data", "max_validation", 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleConfig:
+    """The learning rate over the epochs; the defaults are the papers' (1905.00641, section 4.2).
+
+    Attributes:
+        kind: "steps" or "cosine".
+        peak: rate after the warm-up.
+        warmup_start: rate of the first step.
+        warmup_epochs: length of the linear rise, may be a fraction; 0 for none.
+        milestones: epochs after which "steps" multiplies the rate by `factor`.
+        factor: see `milestones`.
+        final: rate at the end of "cosine".
+    """
+
+    kind: str = "steps"
+    peak: float = 1e-2
+    warmup_start: float = 1e-3
+    warmup_epochs: float = 5.0
+    milestones: tuple[float, ...] = (55.0, 68.0)
+    factor: float = 0.1
+    final: float = 0.0
+
+    def __post_init__(self):
+        check_choice(self, "schedule", "kind", ("steps", "cosine"))
+        check_range(self, "schedule", "warmup_start warmup_epochs milestones factor final", 0)
+        if self.peak <= 0:
+            raise ConfigError(f"schedule.peak={self.peak} must be positive.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,10 +124,6 @@ class InitConfig:
     measure_statistics: bool = False
     fix_statistics: bool = False
 
-    def __post_init__(self):
-        object.__setattr__(self, "keep", tuple(self.keep))
-        object.__setattr__(self, "freeze", tuple(self.freeze))
-
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
@@ -119,8 +147,9 @@ class OptimizerConfig:
     ema: float | None = None
 
     def __post_init__(self):
-        if self.kind not in ("sgd", "adam"):
-            raise ConfigError(f"optimizer.kind={self.kind!r} must be 'sgd' or 'adam'.")
+        check_choice(self, "optimizer", "kind", ("sgd", "adam"))
+        check_range(self, "optimizer", "weight_decay clip_norm", 0)
+        check_range(self, "optimizer", "momentum ema", 0, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +172,7 @@ class TrainingConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     match: MatchConfig = field(default_factory=MatchConfig)
     loss: LossConfig = field(default_factory=LossConfig)
-    imitation: DistillationConfig = field(default_factory=DistillationConfig)
+    distillation: DistillationConfig = field(default_factory=DistillationConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     init: InitConfig = field(default_factory=InitConfig)
@@ -156,12 +185,9 @@ class TrainingConfig:
     devices: int = 0
 
     def __post_init__(self):
-        if self.precision not in PRECISIONS:
-            raise ConfigError(
-                f"precision={self.precision!r} must be one of {', '.join(PRECISIONS)}."
-            )
-        if min(self.epochs, self.checkpoint_steps, self.evaluate_epochs) < 1:
-            raise ConfigError("epochs, checkpoint_steps and evaluate_epochs must be at least 1.")
+        check_choice(self, "", "precision", PRECISIONS)
+        check_range(self, "", "epochs checkpoint_steps evaluate_epochs", 1)
+        check_range(self, "", "devices", 0)
         # L_mesh needs its branch; one that is not described is the papers'.
         if self.loss.mesh_weight and self.network.dense is None:
             network = dataclasses.replace(self.network, dense=DenseConfig())
@@ -175,98 +201,44 @@ class TrainingConfig:
     def from_dict(cls, values: dict[str, Any]) -> TrainingConfig:
         """The inverse of `to_dict`; missing members have their defaults.
 
-        "network" may be the name of a preset.
+        "network" may be the name of a preset. "imitation", which "distillation" was called, is
+        still read.
 
         Raises:
-            ConfigError: a name is unknown or a value cannot be.
+            ConfigError: a name is unknown, or a value has the wrong type or is out of range.
         """
-        values = dict(values)
-        network = values.pop("network", None)
-        if isinstance(network, str):
-            network = get_preset(network).config
-        elif network is not None:
-            network = RetinaFaceConfig.from_dict(network)
-        config = _build(cls, values, "")
-        return dataclasses.replace(config, network=network) if network else config
+        values = _with_network(values)
+        if "imitation" in values:
+            old, new = values.pop("imitation"), values.get("distillation", {})
+            tables = isinstance(old, dict) and isinstance(new, dict)
+            values["distillation"] = {**new, **old} if tables else old
+        return from_dict(cls, values)
 
 
-def read_config(path: Path | str, overrides: typing.Sequence[str] = ()) -> TrainingConfig:
-    """A run's configuration from a `.toml` or `.json` file, with `key=value` overrides.
+def read_config(
+    path: Path | str, overrides: Sequence[str] = (), options: Mapping[str, Any] = {}
+) -> TrainingConfig:
+    """A run's configuration from a `.toml` or `.json` file, with options and overrides.
 
     Args:
         path: the file.
         overrides: such as "data.batch=8" or "schedule.milestones=[10, 20]"; values are TOML, and
             text needs no quotes.
+        options: values by their dotted names, None for none; `overrides` win over them.
 
     Raises:
         ConfigError: the file cannot be read, or a name or value is wrong.
     """
-    return TrainingConfig.from_dict(apply_overrides(read_values(path), overrides))
+    values = _with_network(read_options(path))
+    for name, value in options.items():
+        if value is not None:
+            set_option(values, name, value)
+    return TrainingConfig.from_dict(apply_overrides(values, overrides))
 
 
-def read_values(path: Path | str) -> dict[str, Any]:
-    """The plain values of a configuration file; arguments and errors as `read_config`."""
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-        return json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-    except OSError as error:
-        raise ConfigError(f"Cannot read configuration {path}: {error.strerror}.") from None
-    except ValueError as error:
-        raise ConfigError(f"Configuration {path} cannot be parsed: {error}.") from None
-
-
-def apply_overrides(values: dict[str, Any], overrides: typing.Sequence[str]) -> dict[str, Any]:
-    """A copy of `values` with each "dotted.key=value" put in its place."""
-    values = json.loads(json.dumps(values))
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals or not key.strip():
-            raise ConfigError(f"Override {override!r} is not understood: write key=value.")
-        *parents, last = key.strip().split(".")
-        place = values
-        for parent in parents:
-            inner = place.get(parent)
-            place[parent] = place = inner if isinstance(inner, dict) else {}
-        place[last] = _parse_value(text.strip())
-    return values
-
-
-def _parse_value(text: str) -> Any:
-    if text.lower() in ("none", "null"):
-        return None
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
-
-
-def _build(cls, values: dict[str, Any], prefix: str):
-    hints = typing.get_type_hints(cls)
-    unknown = sorted(set(values) - set(hints))
-    if unknown:
-        raise ConfigError(
-            f"Unknown option {prefix}{unknown[0]!r}; known are {', '.join(sorted(hints))}."
-        )
-    return cls(**{name: _convert(hints[name], v, prefix + name) for name, v in values.items()})
-
-
-def _convert(hint, value, name: str):
-    if dataclasses.is_dataclass(hint):
-        if not isinstance(value, dict):
-            raise ConfigError(f"{name}={value!r} must be a table of options.")
-        return _build(hint, value, name + ".")
-    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    for option in options:
-        if option is type(None):
-            if value is None:
-                return None
-        elif typing.get_origin(option) is tuple:
-            if isinstance(value, list | tuple):
-                item = typing.get_args(option)[0]
-                return tuple(_convert(item, v, name) for v in value)
-        elif option is float and isinstance(value, int | float) and not isinstance(value, bool):
-            return float(value)
-        elif isinstance(value, option) and isinstance(value, bool) == (option is bool):
-            return value
-    raise ConfigError(f"{name}={value!r} has the wrong type; it must be {hint}.")
+def _with_network(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy with the network's options where the values name a preset."""
+    network = values.get("network")
+    if isinstance(network, str):
+        return {**values, "network": get_preset(network).config.to_dict()}
+    return dict(values)

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import numpy as np
-import tensorflow as tf
 
 from retinaface_tf.data.pipeline import TrainingPipeline
 from retinaface_tf.geometry.box_coding import decode_boxes
 from retinaface_tf.layers.dense_frames import Frames, anchor_frames, face_frames, to_frames
-from retinaface_tf.losses.mesh_term import rows_of_anchors
-from retinaface_tf.losses.positives import choose_positives
+from retinaface_tf.losses.positives import choose_positives, rows_of_anchors
 from retinaface_tf.mesh.landmarks import five_of_vertices
 from retinaface_tf.models import RetinaFaceNetwork
 from retinaface_tf.training.dense_head import begin_at_principal_directions
 
-# Positives that are looked at, and of each image.
+# Positives that are used, in all and of each image.
 _POSITIVES, _OF_IMAGE = 1000, 4
 
 
 def begin_dense_head(network: RetinaFaceNetwork, pipeline: TrainingPipeline) -> None:
-    """Lets the head begin at the mean of what it shall answer, and at how that varies.
+    """Starts the head at the mean of its targets, and at the directions in which they vary.
 
     A function of the run's seed alone, so it is the same in every process. Where an epoch shows no
     face with a mesh the head stays as it is.
@@ -51,8 +49,7 @@ def _faces(batch, network: RetinaFaceNetwork, anchors: np.ndarray) -> tuple[Fram
     config = network.config
     rows = rows_of_anchors(batch["faces"], batch["meshes"])
     chosen = choose_positives(rows >= 0, _OF_IMAGE)
-    row = tf.stack([chosen.image, chosen.take(rows)], axis=1)
-    vertices = tf.gather_nd(batch["vertices"], row).numpy()
+    vertices = chosen.take(batch["vertices"], chosen.take(rows)).numpy()
     own = anchors[chosen.anchor.numpy()]
     if config.dense.frame == "anchor":
         return anchor_frames(own), vertices

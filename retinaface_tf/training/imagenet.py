@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from retinaface_tf.errors import ConfigError, WeightsError
-from retinaface_tf.layers.convolution import BATCH_NORM_EPSILON
+from retinaface_tf.layers.batch_norm import EPSILON
 from retinaface_tf.models import RetinaFaceNetwork
 from retinaface_tf.models.backbones import resnet_depths
 
@@ -88,7 +88,7 @@ def copy_backbone(classifier: keras.Model, network: RetinaFaceNetwork) -> int:
             kernel, shift = _rescale_stem(kernel, mean, mobilenet)
             moving_mean = moving_mean - shift
         # gamma / sqrt(v + e) stays what it is when v + e does.
-        moving_variance = moving_variance + classifier.get_layer(norm).epsilon - BATCH_NORM_EPSILON
+        moving_variance = moving_variance + classifier.get_layer(norm).epsilon - EPSILON
         network.get_layer(f"{ours}_conv").set_weights([kernel])
         network.get_layer(f"{ours}_bn").set_weights([gamma, beta, moving_mean, moving_variance])
     return 2 * len(units)

@@ -6,8 +6,7 @@ import csv
 from pathlib import Path
 from typing import Any
 
-from retinaface_tf.losses.distillation import DISTILLATION_TERMS
-from retinaface_tf.losses.multitask import DENSE_TERMS, FIRST_STAGE_TERMS, TERMS
+from retinaface_tf.losses.config import DENSE_TERMS, DISTILLATION_TERMS, FIRST_STAGE_TERMS, TERMS
 
 COLUMNS = (
     *("epoch", "step", "learning_rate", "loss"),

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from retinaface_tf.faces.drawing import draw_faces
-from retinaface_tf.losses.distillation import DISTILLATION_TERMS
-from retinaface_tf.losses.multitask import DENSE_TERMS, TERMS
+from retinaface_tf.losses.config import DENSE_TERMS, DISTILLATION_TERMS, TERMS
 from retinaface_tf.training.evaluation import Evaluation, Evaluator
 
 TRUTH_COLOR = (255, 255, 255)

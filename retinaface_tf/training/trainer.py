@@ -25,13 +25,15 @@ import tensorflow as tf
 from retinaface_tf.data.pipeline import TrainingPipeline
 from retinaface_tf.data.sources import ImageSource
 from retinaface_tf.errors import ConfigError
-from retinaface_tf.losses.distillation import ENLARGED, Distillation, shrink
+from retinaface_tf.layers.batch_norm import training_batch_norm
+from retinaface_tf.losses.config import ENLARGED
+from retinaface_tf.losses.distillation import Distillation, shrink
 from retinaface_tf.mesh.topology import MeshTopology, load_topology
+from retinaface_tf.models.batch_norm import batch_norms
 from retinaface_tf.models.parts import freeze
 from retinaface_tf.training import progress_images as pictures
 from retinaface_tf.training.agreement import check_agreement, code_facts, configuration_facts
 from retinaface_tf.training.averaging import MovingAverage
-from retinaface_tf.training.batch_statistics import fix_statistics
 from retinaface_tf.training.callbacks import MeanOfLogs, OnStep, StopOnDivergence
 from retinaface_tf.training.checkpoint import Checkpoints, read_variables, write_variables
 from retinaface_tf.training.config import TrainingConfig
@@ -39,15 +41,10 @@ from retinaface_tf.training.datasets import DataSets, open_data_sets
 from retinaface_tf.training.dense_start import begin_dense_head
 from retinaface_tf.training.distributed import Devices, choose_devices
 from retinaface_tf.training.evaluation import Evaluation, Evaluator
-from retinaface_tf.training.fused_norm import use_fused_norm
 from retinaface_tf.training.initialize import initial_network, open_source
 from retinaface_tf.training.log import RunLog
 from retinaface_tf.training.schedule import DetectorSchedule
-from retinaface_tf.training.step import (
-    DetectorTraining,
-    make_optimizer,
-    set_synchronized_batch_norm,
-)
+from retinaface_tf.training.step import DetectorTraining, make_optimizer
 from retinaface_tf.util.progress import Track, no_progress
 from retinaface_tf.weights.hdf5 import save_weights
 
@@ -185,20 +182,22 @@ class _Run:
             seed=config.seed,
             topology=_mesh_topology(config, data.train),
             score_targets=config.loss.score_targets,
-            enlarged=ENLARGED if config.imitation.source else 1,
+            enlarged=ENLARGED if config.distillation.source else 1,
         )
         steps = self.pipeline.steps_per_epoch
         with devices.strategy.scope():
-            self.network, note = initial_network(config.network, config.init, self._first_images)
+            with training_batch_norm(fixed=config.init.fix_statistics):
+                self.network, note = initial_network(
+                    config.network, config.init, self._first_images
+                )
             freeze(self.network, config.init.freeze)
             kept = config.init.source != "random" and "dense" in config.init.keep
             if self.pipeline.topology is not None and not kept:
                 begin_dense_head(self.network, self.pipeline)
             if devices.replicas > 1:
-                set_synchronized_batch_norm(self.network)
-            use_fused_norm(self.network)
-            if config.init.fix_statistics:
-                fix_statistics(self.network)
+                # The statistics of the global batch instead of each replica's.
+                for norm in batch_norms(self.network):
+                    norm.synchronized = True
             schedule = DetectorSchedule(config.schedule, steps, config.epochs)
             self.optimizer = make_optimizer(config.optimizer, schedule, devices.replicas)
             self.model = DetectorTraining(
@@ -207,7 +206,7 @@ class _Run:
                 config.loss,
                 config.optimizer,
                 config.match,
-                self._imitation(),
+                self._distillation(),
             )
             self.model.compile(optimizer=self.optimizer, jit_compile=False)
             self.optimizer.build(self.model.learned)
@@ -229,12 +228,12 @@ class _Run:
         pictures = (batch["image"] for batch in self.pipeline.epoch(0))
         return (np.asarray(shrink(p) if self.pipeline.enlarged > 1 else p) for p in pictures)
 
-    def _imitation(self) -> Distillation | None:
-        config = self.config.imitation
+    def _distillation(self) -> Distillation | None:
+        config = self.config.distillation
         if config.source is None:
             return None
-        teacher = open_source(self.config.network, config.source)
-        use_fused_norm(teacher)
+        with training_batch_norm():
+            teacher = open_source(self.config.network, config.source)
         return Distillation(teacher, self.config.data.size, config)
 
     def run(self) -> TrainingResult:

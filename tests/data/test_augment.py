@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 
 from retinaface_tf.data import augment
-from retinaface_tf.data.augment import AugmentConfig, Scene, load_and_augment
+from retinaface_tf.data.augment import Scene, load_and_augment
+from retinaface_tf.data.options import AugmentConfig
 from retinaface_tf.errors import ConfigError
 
 POINTS = np.float32([[40, 30], [60, 30], [50, 42], [42, 54], [58, 54]]) + 0.5

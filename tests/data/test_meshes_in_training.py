@@ -7,7 +7,8 @@ import pytest
 import tensorflow as tf
 
 from retinaface_tf.config import RetinaFaceConfig
-from retinaface_tf.data.augment import AugmentConfig, load_and_augment
+from retinaface_tf.data.augment import load_and_augment
+from retinaface_tf.data.options import AugmentConfig
 from retinaface_tf.data.pipeline import TrainingPipeline
 from retinaface_tf.data.readers.annotation import AnnotatedImage
 from retinaface_tf.data.readers.mesh_labels import MeshLabelConfig, join_meshes, read_mesh_labels

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from retinaface_tf.config import RetinaFaceConfig
-from retinaface_tf.data.augment import AugmentConfig
+from retinaface_tf.data.options import AugmentConfig, MatchConfig, SyntheticConfig
 from retinaface_tf.data.pipeline import TrainingPipeline
 from retinaface_tf.data.readers.annotation import AnnotatedImage
 from retinaface_tf.data.records import RecordSource, pack_images, verify_shards
 from retinaface_tf.data.sources import LabelledSource
-from retinaface_tf.data.synthetic.scene import SyntheticConfig, draw_images, encode_jpeg
-from retinaface_tf.data.targets import MatchConfig, encode_targets
+from retinaface_tf.data.synthetic.scene import draw_images, encode_jpeg
+from retinaface_tf.data.targets import encode_targets
 from retinaface_tf.errors import ConfigError, DataError
 from retinaface_tf.geometry.anchors import generate_anchors
 from retinaface_tf.geometry.box_coding import decode_boxes, decode_points

@@ -145,7 +145,8 @@ def test_photos_that_differ_in_their_ending_only_are_refused(tmp_path):
 
 def test_an_ignored_face_is_neither_learnt_nor_background(tmp_path):
     from retinaface_tf.config import RetinaFaceConfig
-    from retinaface_tf.data.targets import MatchConfig, encode_targets
+    from retinaface_tf.data.options import MatchConfig
+    from retinaface_tf.data.targets import encode_targets
     from retinaface_tf.geometry.anchors import generate_anchors
     from retinaface_tf.geometry.boxes import center_to_corners, pairwise_iou
 

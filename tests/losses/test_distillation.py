@@ -1,4 +1,4 @@
-"""A teacher that looks at each image several times tells every cell what to say."""
+"""A teacher that sees several views of each image gives every cell its targets."""
 
 import dataclasses
 
@@ -9,13 +9,8 @@ import pytest
 from retinaface_tf import build_retinaface
 from retinaface_tf.errors import ConfigError, TrainingDiverged
 from retinaface_tf.geometry.anchors import generate_anchors
-from retinaface_tf.losses.distillation import (
-    DISTILLATION_TERMS,
-    Distillation,
-    DistillationConfig,
-    shrink,
-)
-from retinaface_tf.losses.multitask import LossConfig
+from retinaface_tf.losses.config import DISTILLATION_TERMS, DistillationConfig, LossConfig
+from retinaface_tf.losses.distillation import Distillation, shrink
 from retinaface_tf.presets import YUNET
 from retinaface_tf.training.config import OptimizerConfig
 from retinaface_tf.training.step import DetectorTraining
@@ -98,15 +93,15 @@ def logit(score):
     return np.log(score / (1 - score))
 
 
-def told_by_loops(looks):
-    """[images, cells, 15] look by look, face by face and cell by cell; the first look is the plain one."""
-    told = []
-    for image in sorted({key[0] for key in looks[0]}):
+def targets_by_loops(views):
+    """[images, cells, 15] view by view, face by face and cell by cell; the first view is the plain one."""
+    targets = []
+    for image in sorted({key[0] for key in views[0]}):
         surest = []
-        for look in looks:
-            faces = [value for key, value in look.items() if key[0] == image]
+        for view in views:
+            faces = [value for key, value in view.items() if key[0] == image]
             surest.append(sorted(faces, key=lambda face: -face[0])[:96])
-        for own, box, points in (v for key, v in looks[0].items() if key[0] == image):
+        for own, box, points in (v for key, v in views[0].items() if key[0] == image):
             votes = []
             for faces in surest:
                 chances = [
@@ -117,12 +112,12 @@ def told_by_loops(looks):
             total = sum(vote for vote, _, _ in votes)
             if total > 0:
                 best = max([s for s, face, _ in surest[0] if iou(box, face) >= 0.3] + [own])
-                moved = logit(own) + logit(total / len(looks)) - logit(best)
+                moved = logit(own) + logit(total / len(views)) - logit(best)
                 place = [vote * np.concatenate([face, five.ravel()]) for vote, face, five in votes]
-                told.append([1 / (1 + np.exp(-moved)), *(sum(place) / total)])
+                targets.append([1 / (1 + np.exp(-moved)), *(sum(place) / total)])
             else:
-                told.append([min(own, 0.02), *box, *points.ravel()])
-    return np.array(told).reshape(2, -1, 15)
+                targets.append([min(own, 0.02), *box, *points.ravel()])
+    return np.array(targets).reshape(2, -1, 15)
 
 
 def mirror(cells):
@@ -147,74 +142,73 @@ def silent(size):
     }
 
 
-def teacher_that_says(network, answers, **looks):
-    """An imitation whose teacher gives these answers, by the side of what it is shown."""
-    imitation = Distillation(network, SIZE, DistillationConfig(source="teacher.h5", **looks))
-    imitation._ask = lambda images: answers[images.shape[1]]
-    return imitation
+def teacher_that_predicts(network, answers, **views):
+    """A distillation whose teacher gives these answers, by the side of what it is shown."""
+    distillation = Distillation(network, SIZE, DistillationConfig(source="teacher.h5", **views))
+    distillation._teacher = lambda images: answers[images.shape[1]]
+    return distillation
 
 
 @pytest.fixture
-def looks(network, rng):
-    """An imitation whose teacher gives random answers to three looks, and those answers."""
+def views(network, rng):
+    """A distillation whose teacher gives random answers to three views, and those answers."""
     answers = {size: outputs(rng, size) for size in (64, 96, 128)}
-    imitation = teacher_that_says(network, answers, scales=(2.0,), mirrored=(1.5,))
+    distillation = teacher_that_predicts(network, answers, scales=(2.0,), mirrored=(1.5,))
     images = np.zeros((2, 2 * SIZE, 2 * SIZE, 3), np.float32)
-    return imitation, answers, imitation.targets(images, shrink(images))
+    return distillation, answers, distillation.targets(images, shrink(images))
 
 
-def test_every_cell_is_told_what_the_looks_find_there(looks):
-    _, answers, told = looks
+def test_every_cell_gets_the_votes_of_the_views(views):
+    _, answers, targets = views
     plain = cell_by_cell(answers[64], 64, 1)
     others = [cell_by_cell(answers[128], 128, 2), mirror(cell_by_cell(answers[96], 96, 1.5))]
-    want = told_by_loops([plain, *others])
-    told = np.asarray(told)
-    np.testing.assert_allclose(told[..., 0], want[..., 0], atol=2e-4)
-    np.testing.assert_allclose(told[..., 1:], want[..., 1:], rtol=1e-3, atol=2e-2)
+    want = targets_by_loops([plain, *others])
+    targets = np.asarray(targets)
+    np.testing.assert_allclose(targets[..., 0], want[..., 0], atol=2e-4)
+    np.testing.assert_allclose(targets[..., 1:], want[..., 1:], rtol=1e-3, atol=2e-2)
     assert (want[..., 0] <= 0.02).any() and (want[..., 0] > 0.3).any()
 
 
-def test_the_loss_is_that_of_plain_loops(looks, rng):
-    imitation, _, told = looks
+def test_the_loss_is_that_of_plain_loops(views, rng):
+    distillation, _, targets = views
     student = outputs(rng, SIZE)
-    terms, scores = imitation.sums(student, told)
-    found, told = cell_by_cell(student, SIZE, 1), np.float64(told)
+    sums = distillation.sums(student, targets)
+    found, targets = cell_by_cell(student, SIZE, 1), np.float64(targets)
     logits = np.float64(student["class_logits"])
     logits = logits[..., 1] - logits[..., 0]
-    q = np.clip(told[..., 0], 1e-5, 1 - 1e-5)
+    q = np.clip(targets[..., 0], 1e-5, 1 - 1e-5)
     p = 1 / (1 + np.exp(-logits))
     divergence = q * np.log(q / p) + (1 - q) * np.log((1 - q) / (1 - p))
-    np.testing.assert_allclose(terms["imitated_class"], divergence.sum(1), rtol=1e-4)
-    np.testing.assert_allclose(scores, told[..., 0].sum(1), rtol=1e-5)
+    np.testing.assert_allclose(sums.class_sum, divergence.sum(1), rtol=1e-4)
+    np.testing.assert_allclose(sums.scores, targets[..., 0].sum(1), rtol=1e-5)
     boxes = np.array([box for _, box, _ in found.values()]).reshape(2, -1, 4)
     points = np.array([five for _, _, five in found.values()]).reshape(2, -1, 10)
     distance = np.zeros(2)
-    for image, cell in np.argwhere(told[..., 0] > 0.2):
-        apart = np.abs(points[image, cell] - told[image, cell, 5:])
-        apart /= side(told[image, cell, 1:5])
+    for image, cell in np.argwhere(targets[..., 0] > 0.2):
+        apart = np.abs(points[image, cell] - targets[image, cell, 5:])
+        apart /= side(targets[image, cell, 1:5])
         each = np.where(apart < 0.1, apart**2 / 0.2, apart - 0.05)
-        distance[image] += 0.5 * told[image, cell, 0] * each.sum()
-    np.testing.assert_allclose(terms["imitated_landmark"], distance, rtol=1e-3)
+        distance[image] += targets[image, cell, 0] * each.sum()
+    np.testing.assert_allclose(sums.landmark_sum, distance, rtol=1e-3)
     overlap = np.zeros(2)
-    for image, cell in np.argwhere(told[..., 0] > 0.2):
-        score, want = told[image, cell, 0], told[image, cell, 1:5]
+    for image, cell in np.argwhere(targets[..., 0] > 0.2):
+        score, want = targets[image, cell, 0], targets[image, cell, 1:5]
         overlap[image] += score * complete_iou_loss(boxes[image, cell], want)
-    np.testing.assert_allclose(terms["imitated_box"], overlap, rtol=1e-3)
+    np.testing.assert_allclose(sums.box_sum, overlap, rtol=1e-3)
 
 
-def test_saying_what_was_told_costs_nothing(looks):
-    imitation, answers, _ = looks
-    told = imitation._opinion(answers[SIZE], imitation._anchors)
-    terms, _ = imitation.sums(answers[SIZE], told)
-    for name in DISTILLATION_TERMS:
-        np.testing.assert_allclose(terms[name], 0, atol=2e-3)
+def test_predicting_the_targets_costs_nothing(views):
+    distillation, answers, _ = views
+    targets = distillation._decode(answers[SIZE], distillation._anchors)
+    for value in distillation.sums(answers[SIZE], targets)[:3]:
+        np.testing.assert_allclose(value, 0, atol=2e-3)
 
 
 @pytest.mark.parametrize("shift", [0.0, 3.0, 6.0])
-def test_looks_vote_for_faces_and_places(network, shift):
-    """A face the plain look doubts and the enlarged one is sure of; and one that only the plain look sees.
+def test_views_vote_for_faces_and_places(network, shift):
+    """A face the plain view doubts and the enlarged one is sure of; and one that only the plain view sees.
 
-    The plain look's box is 8 pixels wide and lies `shift` pixels beside that of the enlarged look.
+    The plain view's box is 8 pixels wide and lies `shift` pixels beside that of the enlarged view.
     """
     near, plain = silent(2 * SIZE), silent(SIZE)
     # Row 0 and column 1 at stride 16 of the enlarged image: in the plain one x 8..16, y 0..8.
@@ -223,20 +217,20 @@ def test_looks_vote_for_faces_and_places(network, shift):
     plain["box_deltas"][0, 1, 0] = 10 * shift / 8
     plain["class_logits"][0, 40] = [0, np.log(0.6 / 0.4)]
     answers = {SIZE: plain, 2 * SIZE: near}
-    imitation = teacher_that_says(network, answers, scales=(2.0,), mirrored=())
+    distillation = teacher_that_predicts(network, answers, scales=(2.0,), mirrored=())
     images = np.zeros((1, 2 * SIZE, 2 * SIZE, 3), np.float32)
-    told = np.asarray(imitation.targets(images, shrink(images)))[0]
+    targets = np.asarray(distillation.targets(images, shrink(images)))[0]
     # IoU 1, 5/11 and 1/7: counted whole, for the most part and not at all.
     well = {0.0: 1.0, 3.0: (5 / 11 - 0.3) / 0.2, 6.0: 0.0}[shift]
-    assert told[1, 0] == pytest.approx((0.1 + 0.9 * well) / 2, abs=1e-3)
-    assert told[40, 0] == pytest.approx(0.3, abs=1e-3)
+    assert targets[1, 0] == pytest.approx((0.1 + 0.9 * well) / 2, abs=1e-3)
+    assert targets[40, 0] == pytest.approx(0.3, abs=1e-3)
     left = 8 + shift * 0.1 / (0.1 + 0.9 * well)
-    np.testing.assert_allclose(told[1, 1:5], [left, 0, left + 8, 8], atol=1e-2)
-    assert np.delete(told[:, 0], [1, 40]).max() <= 0.02
+    np.testing.assert_allclose(targets[1, 1:5], [left, 0, left + 8, 8], atol=1e-2)
+    assert np.delete(targets[:, 0], [1, 40]).max() <= 0.02
 
 
 def test_a_mirror_image_is_turned_back(network):
-    """A teacher that knows where the one white pixel is sees it in the same place in every look."""
+    """A teacher that knows where the one white pixel is sees it in the same place in every view."""
 
     def find(images):
         size = images.shape[1]
@@ -249,12 +243,12 @@ def test_a_mirror_image_is_turned_back(network):
         answer["landmark_deltas"][0, cell, :2] = 1.0  # the first point, right and below the centre
         return answer
 
-    imitation = teacher_that_says(network, {})
-    imitation._ask = find
+    distillation = teacher_that_predicts(network, {})
+    distillation._teacher = find
     enlarged = np.zeros((1, 2 * SIZE, 2 * SIZE, 3), np.float32)
     enlarged[0, 20:24, 36:40] = 255
     for scale, mirrored in ((2.0, False), (2.0, True), (1.0, False), (1.0, True)):
-        seen = np.asarray(imitation.look(enlarged, scale, mirrored))[0]
+        seen = np.asarray(distillation.view(enlarged, scale, mirrored))[0]
         _, *box = seen[seen[:, 0].argmax(), :5]
         np.testing.assert_allclose((np.add(box[:2], box[2:]) / 2), [19, 11], atol=0.3)
         points = seen[seen[:, 0].argmax(), 5:].reshape(5, 2)
@@ -271,21 +265,21 @@ def test_shrinking_takes_means():
 
 
 def test_student_and_teacher_need_the_same_anchors(network):
-    imitation = Distillation(network, SIZE, DistillationConfig(source="teacher.h5"))
-    imitation.check(YUNET)
+    distillation = Distillation(network, SIZE, DistillationConfig(source="teacher.h5"))
+    distillation.check(YUNET)
     with pytest.raises(ConfigError, match=r"teacher\.h5 has other levels"):
-        imitation.check(dataclasses.replace(YUNET, levels=YUNET.levels[:2]))
+        distillation.check(dataclasses.replace(YUNET, levels=YUNET.levels[:2]))
 
 
 def test_something_has_to_teach(network):
     anchors = generate_anchors(network.config.levels, SIZE, SIZE)
-    with pytest.raises(ConfigError, match=r"imitation\.source"):
+    with pytest.raises(ConfigError, match=r"distillation\.source"):
         DetectorTraining(network, anchors, LossConfig(**NO_LABELS), OptimizerConfig())
 
 
 @pytest.fixture
-def taught(tmp_path):
-    """The configuration of a small run that imitates, from other weights than the teacher's."""
+def student_config(tmp_path):
+    """A small run with a teacher that starts from other weights than the teacher's."""
     files = []
     for name in ("teacher", "student"):
         keras.utils.set_random_seed(len(files))
@@ -300,7 +294,7 @@ def taught(tmp_path):
             "fix_statistics": True,
             "freeze": ["stem"],
         },
-        imitation={"source": str(files[0]), "least_score": 0.1},
+        distillation={"source": str(files[0]), "least_score": 0.1},
         loss=NO_LABELS,
         optimizer={"kind": "adam", "weight_decay": 0.0, "ema": 0.9},
         schedule={"kind": "cosine", "peak": 0.02, "warmup_epochs": 0},
@@ -308,13 +302,13 @@ def taught(tmp_path):
     )
 
 
-def test_a_student_nears_its_teacher_and_a_stopped_run_goes_on(taught, tmp_path):
+def test_a_student_nears_its_teacher_and_a_stopped_run_goes_on(student_config, tmp_path):
     losses = {"whole": {}, "parts": {}}
 
     def note(run):
         return lambda step, logs: losses[run].update({step: float(logs["loss"])})
 
-    train(taught, tmp_path / "whole", on_step=note("whole"))
+    train(student_config, tmp_path / "whole", on_step=note("whole"))
     values = list(losses["whole"].values())
     assert len(values) == 12 and np.mean(values[-4:]) < 0.9 * np.mean(values[:4])
 
@@ -324,17 +318,17 @@ def test_a_student_nears_its_teacher_and_a_stopped_run_goes_on(taught, tmp_path)
             raise TrainingDiverged("stopped")
 
     with pytest.raises(TrainingDiverged):
-        train(taught, tmp_path / "parts", on_step=stop)
-    train(taught, tmp_path / "parts", on_step=note("parts"))
+        train(student_config, tmp_path / "parts", on_step=stop)
+    train(student_config, tmp_path / "parts", on_step=note("parts"))
     # Adam's moments and the average are in the checkpoint too.
     assert losses["parts"] == losses["whole"]
     header = (tmp_path / "whole/metrics.csv").read_text().splitlines()[0].split(",")
     assert set(DISTILLATION_TERMS) <= set(header)
 
 
-def test_labels_may_teach_beside_the_teacher(taught, tmp_path):
+def test_labels_may_teach_beside_the_teacher(student_config, tmp_path):
     logs = []
-    config = dataclasses.replace(taught, loss=LossConfig(), epochs=1)
+    config = dataclasses.replace(student_config, loss=LossConfig(), epochs=1)
     train(config, tmp_path / "both", on_step=lambda step, log: logs.append(log))
     names = ("class", "box", "landmark", *DISTILLATION_TERMS)
     for log in logs:

@@ -9,7 +9,8 @@ import tensorflow as tf
 from retinaface_tf.config import PyramidLevel
 from retinaface_tf.errors import ConfigError
 from retinaface_tf.geometry.anchors import generate_anchors
-from retinaface_tf.losses.multitask import LossConfig, multitask_sums
+from retinaface_tf.losses.config import LossConfig
+from retinaface_tf.losses.multitask import multitask_sums
 
 VARIANCES = (0.1, 0.2)
 ANCHORS = generate_anchors((PyramidLevel(stride=8, anchor_sizes=(16, 32)),), 40, 40)

@@ -17,7 +17,8 @@ from retinaface_tf.reconstruction.decoder import (
 from retinaface_tf.reconstruction.face_meshes import sample_colors, unposed
 from retinaface_tf.reconstruction.linear_faces import LinearFaces
 from retinaface_tf.reconstruction.synthetic_meshes import random_albedos, random_shapes
-from retinaface_tf.reconstruction.train_decoder import MeshDecoderTraining, pretrain, read_training
+from retinaface_tf.reconstruction.train_decoder import MeshDecoderTraining, pretrain
+from retinaface_tf.util.options import from_dict, read_options
 
 TOPOLOGY = load_topology()
 CONFIG = Path(__file__).parents[2] / "training" / "mesh_decoder.toml"
@@ -97,9 +98,9 @@ def test_without_labels_it_says_what_to_do():
 
 
 def test_the_configuration_in_the_repository_is_read(tmp_path):
-    config = read_training(CONFIG)
+    config = from_dict(MeshDecoderTraining, read_options(CONFIG))
     assert config.decoder == MeshDecoderConfig()
     (tmp_path / "bad.toml").write_text("stepz = 3")
     with pytest.raises(ConfigError, match="stepz"):
-        read_training(tmp_path / "bad.toml")
+        from_dict(MeshDecoderTraining, read_options(tmp_path / "bad.toml"))
     assert dataclasses.replace(config, steps=1).steps == 1

@@ -12,13 +12,13 @@ import tensorflow as tf
 
 from retinaface_tf import build_retinaface
 from retinaface_tf.config import DenseConfig, RetinaFaceConfig
-from retinaface_tf.data.augment import AugmentConfig
+from retinaface_tf.data.options import AugmentConfig
 from retinaface_tf.data.pipeline import TrainingPipeline
 from retinaface_tf.data.sources import LabelledSource
 from retinaface_tf.errors import ConfigError
 from retinaface_tf.geometry.crops import crop_squares
+from retinaface_tf.losses.config import LossConfig
 from retinaface_tf.losses.mesh_term import MeshTerm
-from retinaface_tf.losses.multitask import LossConfig
 from retinaface_tf.losses.positives import choose_positives
 from retinaface_tf.mesh.topology import load_topology
 from retinaface_tf.reconstruction.head import gather_cells, interpret
@@ -220,24 +220,6 @@ def test_faces_without_a_mesh_teach_nothing(case):
     assert all(not np.any(tf.convert_to_tensor(maps[name])) for name in names)
 
 
-def test_positives_are_spread_evenly_and_stand_for_all(rng):
-    candidates = rng.random((5, 400)) < np.array([0, 0.005, 0.02, 0.3, 1])[:, None]
-    counts = candidates.sum(axis=1)
-    chosen = choose_positives(tf.constant(candidates), 8)
-    picture, anchor = (np.asarray(v) for v in chosen[:2])
-    assert candidates[picture, anchor].all()
-    assert len({*zip(picture.tolist(), anchor.tolist())}) == len(picture)
-    taken = np.bincount(picture, minlength=5)
-    np.testing.assert_array_equal(taken, np.minimum(counts, 8))
-    np.testing.assert_allclose(chosen.sum_by_image(tf.ones(len(picture))), counts, rtol=1e-6)
-    np.testing.assert_array_equal(anchor[picture == 4], np.arange(25, 400, 50))
-    few = (counts > 0) & (counts <= 8)
-    for number in np.flatnonzero(few):
-        np.testing.assert_array_equal(anchor[picture == number], np.flatnonzero(candidates[number]))
-    nobody = choose_positives(tf.zeros((2, 7), tf.bool), 8)
-    assert nobody.sum_by_image(tf.zeros(0)).numpy().tolist() == [0, 0]
-
-
 @pytest.fixture(scope="module")
 def training():
     """Both dense terms and a cascade in one step."""
@@ -253,13 +235,13 @@ def training():
 def test_a_step_divides_by_all_positives_and_tells_each_term(training):
     model, pipeline = training
     batch = next(iter(pipeline.epoch(1)))
-    sums, positives = model._sums(batch)
+    losses, counts = model._total_loss(batch)
     before = [np.array(v) for v in model.learned]
     logs = model.train_step(batch)
     assert model.terms == ("first_class", "first_box", "class", "box", "landmark", "mesh", "pixel")
-    assert float(positives[1]) > 0
+    assert float(counts["positives"]) > 0
     for name in ("mesh", "pixel"):
-        expected = float(tf.reduce_sum(sums[name])) / float(positives[1])
+        expected = float(tf.reduce_sum(losses[name]))
         assert float(logs[name]) == pytest.approx(expected, rel=1e-4) and expected > 0
     assert float(logs["loss"]) == pytest.approx(
         sum(float(logs[name]) for name in model.terms), rel=1e-4
@@ -272,7 +254,7 @@ def test_a_step_divides_by_all_positives_and_tells_each_term(training):
 def test_the_pixel_term_is_the_mean_difference_of_the_drawn_faces(training):
     """Rows of the head's own answer, drawn one face at a time and compared pixel by pixel."""
     model, pipeline = training
-    term = model._dense_terms["pixel"]
+    term = model.objective.pixel
     batch = next(iter(pipeline.epoch(2)))
     outputs = model._forward(batch["image"])
     found = term(batch, outputs, batch).numpy()
@@ -304,7 +286,7 @@ def test_the_pixel_term_is_the_mean_difference_of_the_drawn_faces(training):
 
 def test_the_pixel_term_takes_any_precision(training):
     model, pipeline = training
-    term = model._dense_terms["pixel"]
+    term = model.objective.pixel
     batch = next(iter(pipeline.epoch(2)))
     outputs = model._forward(batch["image"])
     plain = term(batch, outputs, batch)
@@ -316,7 +298,7 @@ def test_the_pixel_term_takes_any_precision(training):
 def test_the_points_and_the_prior_beside_the_pixels(training):
     """Ours: each adds its own formula, and a face without points only lacks theirs."""
     model, pipeline = training
-    term = model._dense_terms["pixel"]
+    term = model.objective.pixel
     batch = next(iter(pipeline.epoch(2)))
     outputs = model._forward(batch["image"])
     config = term.config
@@ -363,7 +345,7 @@ def test_images_without_faces_have_no_dense_loss(training):
         "faces": tf.fill(tf.shape(batch["faces"]), -1),
     }
     outputs = model._forward(batch["image"])
-    for term in model._dense_terms.values():
+    for term in (model.objective.mesh, model.objective.pixel):
         with tf.GradientTape() as tape:
             tape.watch(outputs)
             loss = term(nobody, outputs, nobody)

@@ -8,11 +8,12 @@ import pytest
 
 from retinaface_tf import build_retinaface
 from retinaface_tf.config import RetinaFaceConfig
-from retinaface_tf.data.targets import MatchConfig, encode_targets
+from retinaface_tf.data.options import MatchConfig
+from retinaface_tf.data.targets import encode_targets
 from retinaface_tf.errors import ConfigError
 from retinaface_tf.geometry.anchors import generate_anchors
 from retinaface_tf.geometry.box_coding import decode_boxes, encode_boxes
-from retinaface_tf.losses.multitask import LossConfig
+from retinaface_tf.losses.config import LossConfig
 from retinaface_tf.training.config import OptimizerConfig
 from retinaface_tf.training.step import DetectorTraining
 

@@ -2,14 +2,21 @@
 
 import json
 import math
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from retinaface_tf.errors import ConfigError
-from retinaface_tf.training.config import TrainingConfig, apply_overrides, read_config
-from retinaface_tf.training.schedule import DetectorSchedule, ScheduleConfig
+from retinaface_tf.losses.config import DistillationConfig
+from retinaface_tf.presets import get_preset
+from retinaface_tf.training.command import find_config
+from retinaface_tf.training.config import ScheduleConfig, TrainingConfig, read_config
+from retinaface_tf.training.schedule import DetectorSchedule
+from retinaface_tf.util.options import apply_overrides
 
 CONFIGS = Path(__file__).resolve().parents[2] / "retinaface_tf" / "training" / "configs"
 
@@ -72,8 +79,42 @@ def test_overrides():
         ("network=resnet1", "resnet1"),
         ("data", "key=value"),
         ("match.positive_threshold=0.2", "match"),
+        ("loss.box_weight=-1", r"^loss\.box_weight=-1\.0 must be at least 0\.$"),
+        ("loss.box_weight=much", r"^loss\.box_weight='much' must be a number\.$"),
+        ("distillation.scales=[3]", r"distillation\.scales=\(3\.0,\) must be within 0\.25\.\.2"),
     ],
 )
 def test_mistakes_are_named(override, place):
     with pytest.raises(ConfigError, match=place):
         TrainingConfig.from_dict(apply_overrides({}, [override]))
+
+
+def test_reading_a_configuration_loads_no_framework():
+    program = """
+import sys
+from retinaface_tf.training.config import read_config
+from retinaface_tf.training.command import find_config
+read_config(find_config("lite"), ["data.batch=2"])
+print({"tensorflow", "keras", "cv2", "jax"} & set(sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.stdout.strip(), done.returncode) == ("set()", 0), done.stderr
+
+
+def test_distillation_is_still_read_under_its_old_name(tmp_path):
+    path = tmp_path / "old.toml"
+    path.write_text('[imitation]\nsource = "a.h5"\nscales = [1]\n')
+    config = read_config(path, ["imitation.mirrored=[2]"])
+    wanted = DistillationConfig(source="a.h5", scales=(1.0,), mirrored=(2.0,))
+    assert config.distillation == wanted
+    assert read_config(find_config("lite"), ["imitation.source=b.h5"]).distillation == replace(
+        read_config(find_config("lite")).distillation, source="b.h5"
+    )
+    with pytest.raises(ConfigError, match=r"distillation\.scale'"):
+        read_config(path, ["imitation.scale=1"])
+
+
+def test_an_option_of_a_preset_changes_only_that():
+    """`network` is a preset's name in the file, and one of its options is given beside it."""
+    config = read_config(find_config("lite"), ["network.negative_slope=0.2"])
+    assert config.network == replace(get_preset("lite").config, negative_slope=0.2)

@@ -174,25 +174,6 @@ def test_a_loss_that_is_not_finite_stops_with_names(tmp_path):
             assert all(np.isfinite(file[n]).all() for n in file.files if n != "state")
 
 
-def test_only_kernels_decay():
-    from retinaface_tf.losses.multitask import LossConfig
-    from retinaface_tf.models import build_retinaface
-    from retinaface_tf.training.config import OptimizerConfig
-    from retinaface_tf.training.step import DetectorTraining
-
-    network = build_retinaface(small_config().network)
-    model = DetectorTraining(
-        network, np.zeros((1, 4)), LossConfig(), OptimizerConfig(weight_decay=0.25)
-    )
-    wanted = sum(
-        0.125 * np.sum(np.float64(w) ** 2)
-        for layer in network.layers
-        for w in (getattr(layer, "kernel", None),)
-        if w is not None
-    )
-    np.testing.assert_allclose(float(model._decay()), wanted, rtol=1e-5)
-
-
 def test_parts_cover_the_network_and_freezing_names_mistakes():
     from retinaface_tf.models import build_retinaface
 

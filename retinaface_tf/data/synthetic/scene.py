@@ -11,37 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
+from retinaface_tf.data.options import SyntheticConfig
 from retinaface_tf.data.readers.annotation import AnnotatedImage
 from retinaface_tf.data.synthetic.backdrop import degrade, draw_backdrop
 from retinaface_tf.data.synthetic.head_mesh import GRID_SIDES, draw_person, draw_view, rotation
-from retinaface_tf.errors import ConfigError
 from retinaface_tf.geometry.boxes import share_inside
-
-
-@dataclass(frozen=True, kw_only=True)
-class SyntheticConfig:
-    """What is drawn.
-
-    Attributes:
-        train, validation: number of images in each set.
-        size: side of the square images in pixels.
-        max_faces: most faces in an image.
-        min_face: side of the smallest faces in pixels; the largest fill the image.
-        seed: of everything; validation images never share a seed with training ones.
-    """
-
-    train: int = 1200
-    validation: int = 100
-    size: int = 256
-    max_faces: int = 24
-    min_face: float = 10.0
-    seed: int = 0
-
-    def __post_init__(self):
-        if self.size < 64 or self.train < 1 or self.validation < 0 or self.max_faces < 1:
-            raise ConfigError(
-                "synthetic.size must be at least 64, synthetic.train and max_faces at least 1."
-            )
 
 
 @dataclass(frozen=True, eq=False)

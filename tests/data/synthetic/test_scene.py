@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from retinaface_tf.data.options import SyntheticConfig
 from retinaface_tf.data.synthetic.head_mesh import draw_person, draw_view, rotation
-from retinaface_tf.data.synthetic.scene import SyntheticConfig, draw_image, draw_images
+from retinaface_tf.data.synthetic.scene import draw_image, draw_images
 from retinaface_tf.errors import ConfigError
 
 CONFIG = SyntheticConfig(size=128, seed=5)
