@@ -165,8 +165,8 @@ def test_batches_carry_scores_where_they_are_wanted(cascade, encoded):
 
     config = LossConfig(score_targets=True)
     training = DetectorTraining(network, pipeline.anchors, config, OptimizerConfig(), MATCH)
-    sums, _ = training._sums(batch)
-    assert all(np.isfinite(value).all() for value in sums.values())
+    losses, _ = training._total_loss(batch)
+    assert all(np.isfinite(value).all() for value in losses.values())
     if cascade:
         # Boxes that the first stage leaves as they are: the second one's are the anchors.
         targets = training._refined_targets(np.zeros((2, len(pipeline.anchors), 4)), batch)
