@@ -56,7 +56,10 @@ def test_values_become_what_is_declared():
 @pytest.mark.parametrize(
     "values, sentence",
     [
-        ({"cuont": 1}, "Unknown option 'o.cuont'; there are inner, parts, count, rate, exact, kind."),
+        (
+            {"cuont": 1},
+            "Unknown option 'o.cuont'; there are inner, parts, count, rate, exact, kind.",
+        ),
         ({"inner": {"side": 1}}, "Unknown option 'o.inner.side'; there are sides, names."),
         ({"count": 1.5}, "o.count=1.5 must be a whole number."),
         ({"count": True}, "o.count=True must be a whole number."),
