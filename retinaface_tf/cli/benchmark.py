@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from retinaface_tf.cli.evaluation_run import show
 from retinaface_tf.presets import DEFAULT_PRESET
 
 
@@ -42,10 +42,14 @@ def benchmark(
     Times are end to end, pixels in and faces out, post-processing included. The models take turns
     image by image.
     """
+    import json as codec
+
     from retinaface_tf.cli.export import parse_shape
     from retinaface_tf.errors import ConfigError
-    from retinaface_tf.evaluation.speed import Candidate, draw, measure
+    from retinaface_tf.evaluation.speed import Candidate, measure
     from retinaface_tf.images.listing import demo_photo
+    from retinaface_tf.util.files import write_whole
+    from retinaface_tf.util.process import to_stderr
 
     if (gt is None) != (images is None):
         raise ConfigError("Accuracy needs both --gt and --images.")
@@ -64,13 +68,16 @@ def benchmark(
         shapes,
         rounds=rounds,
         labelled=_labelled(gt, images, limit),
-        notify=lambda text: print(text, file=sys.stderr, flush=True),
+        notify=to_stderr,
     )
     _print_table(results)
     if json:
-        _write_json(json, results)
+        text = codec.dumps([result.to_dict() for result in results], indent=1)
+        write_whole(json, text)
     if plot:
-        draw(results, next(iter(results[0].seconds)), plot)
+        from retinaface_tf.evaluation.plots import speed_plot
+
+        write_whole(plot, speed_plot(results, next(iter(results[0].seconds))))
 
 
 def _labelled(gt: Path | None, images: Path | None, limit: int | None) -> list:
@@ -83,39 +90,24 @@ def _labelled(gt: Path | None, images: Path | None, limit: int | None) -> list:
 
 
 def _print_table(results: list) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(
-        *("model", "size", "p50 ms", "p90", "p99", "x first", "start s", "load s"),
-        *("memory MB", "file MB", "AP"),
-    )
+    rows = []
     for size in results[0].seconds:
         first = results[0].percentiles(size)[0]
         for result in results:
             p50, p90, p99 = result.percentiles(size)
             ap = result.average_precision
-            table.add_row(
-                result.name,
-                size,
-                f"{p50:.2f}",
-                f"{p90:.2f}",
-                f"{p99:.2f}",
-                f"{p50 / first:.2f}",
-                f"{result.start_seconds:.2f}",
-                f"{result.load_seconds:.2f}",
-                f"{result.peak_bytes / 1e6:.0f}",
-                f"{result.file_bytes / 1e6:.2f}",
-                "" if ap is None else f"{100 * ap:.2f}",
+            rows.append(
+                [
+                    result.name,
+                    size,
+                    *(f"{milliseconds:.2f}" for milliseconds in (p50, p90, p99)),
+                    f"{p50 / first:.2f}",
+                    f"{result.start_seconds:.2f}",
+                    f"{result.load_seconds:.2f}",
+                    f"{result.peak_bytes / 1e6:.0f}",
+                    f"{result.file_bytes / 1e6:.2f}",
+                    "" if ap is None else f"{100 * ap:.2f}",
+                ]
             )
-    console = Console() if sys.stdout.isatty() else Console(width=140)
-    console.print(table)
-
-
-def _write_json(path: Path, results: list) -> None:
-    import json
-
-    from retinaface_tf.util.files import write_whole
-
-    text = json.dumps([result.to_dict() for result in results], indent=1)
-    write_whole(path, text.encode())
+    header = "model,size,p50 ms,p90,p99,x first,start s,load s,memory MB,file MB,AP"
+    show("Pixels in, faces out, end to end", header.split(","), rows)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from io import BytesIO
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from retinaface_tf.evaluation.widerface import SUBSETS
 
-# Told apart in print and by colour-blind readers (Okabe and Ito).
+if TYPE_CHECKING:
+    from retinaface_tf.evaluation.speed import Measurement
+
+# Distinct in print and for colour-blind readers (Okabe and Ito).
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 STYLES = ("-", "--", "-.", ":")
 
@@ -101,6 +104,31 @@ def verification_plot(runs: Sequence[dict[str, Any]]) -> bytes:
         ylabel="true accept rate",
     )
     axis.legend(loc="lower right", fontsize=8)
+    return _png(figure)
+
+
+def speed_plot(results: Sequence[Measurement], size: str) -> bytes:
+    """Accuracy against latency at one size of image, "WIDTHxHEIGHT"."""
+    figure, (axis,) = _figure(8, 5)
+    for number, result in enumerate(results):
+        middle, slow, _ = result.percentiles(size)
+        precision, color = 100 * result.average_precision, _color(number)
+        axis.plot(middle, precision, "o", color=color)
+        axis.hlines(precision, middle, slow, color=color)
+        offset = (5, 6 + 11 * (number % 4))
+        axis.annotate(
+            result.name, (middle, precision), offset, textcoords="offset points", fontsize=8
+        )
+    axis.set(
+        xlabel=f"milliseconds an image at {size}, end to end (dot: median, line: to p90)",
+        ylabel="average precision at IoU 0.5, %",
+    )
+    axis.set_xlim(left=0)
+    axis.margins(0.15)
+    low, high = axis.get_ylim()
+    if high - low < 2:
+        # Differences of a few hundredths of a point are not to look like cliffs.
+        axis.set_ylim((low + high) / 2 - 1, (low + high) / 2 + 1)
     return _png(figure)
 
 

@@ -1,13 +1,13 @@
 """Models and runtimes side by side: latency, memory, size, load time, accuracy.
 
 Each candidate lives in a process of its own, so that memory and load time are its own too; the
-processes are asked for one image each in turn, so that a change of the machine's speed meets all.
+processes search one image each in turn, so that a change of the machine's speed meets all.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 import subprocess
 import sys
 import time
@@ -17,9 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
-import retinaface_tf
 from retinaface_tf.errors import RetinaFaceError
+from retinaface_tf.evaluation.average_precision import average_precision
 from retinaface_tf.presets import DEFAULT_PRESET
+from retinaface_tf.util.process import child_environment, claim_stdout
 
 
 @dataclass(frozen=True)
@@ -98,13 +99,11 @@ def measure(
         sizes: (height, width) of the timed images.
         rounds: timed answers of each candidate at each size, after three to warm up.
         labelled: `data.annotation.AnnotatedImage`s for average precision.
-        notify: is told what is going on.
+        notify: called with a line for each step.
 
     Raises:
         RetinaFaceError: a candidate cannot be opened or fails.
     """
-    from retinaface_tf.evaluation.average_precision import average_precision
-
     workers: list[_Worker] = []
     try:
         for candidate in candidates:
@@ -115,15 +114,15 @@ def measure(
             notify(f"timing {label}")
             for number in range(rounds + 3):
                 for worker in workers:
-                    seconds = worker.ask("time", size=list(size))["seconds"]
+                    seconds = worker.ask(ask="time", size=list(size))["seconds"]
                     if number >= 3:
                         worker.result.seconds.setdefault(label, []).append(seconds)
         for worker in workers:
-            worker.result.peak_bytes = worker.ask("memory")["bytes"]
+            worker.result.peak_bytes = worker.ask(ask="memory")["bytes"]
         truth = [(image.boxes, image.ignored) for image in labelled]
         for worker in workers if labelled else ():
             notify(f"searching {len(labelled)} labelled images with {worker.candidate.name}")
-            answers = [worker.ask("detect", path=str(image.path)) for image in labelled]
+            answers = [worker.ask(ask="detect", path=str(image.path)) for image in labelled]
             found = [(np.array(a["boxes"]), np.array(a["scores"])) for a in answers]
             worker.result.average_precision = average_precision(found, truth)
         return [worker.result for worker in workers]
@@ -132,83 +131,38 @@ def measure(
             worker.close()
 
 
-def draw(results: Sequence[Measurement], size: str, path: Path) -> None:
-    """Writes an image of accuracy against latency at one size."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(8, 5), layout="constrained")
-    for number, result in enumerate(results):
-        middle, slow, _ = result.percentiles(size)
-        (points,) = axes.plot(middle, 100 * result.average_precision, "o")
-        axes.hlines(100 * result.average_precision, middle, slow, color=points.get_color())
-        axes.annotate(
-            result.name,
-            (middle, 100 * result.average_precision),
-            xytext=(5, 6 + 11 * (number % 4)),
-            textcoords="offset points",
-            fontsize=8,
-        )
-    axes.set_xlabel(f"milliseconds an image at {size}, end to end (dot: median, line: to p90)")
-    axes.set_ylabel("average precision at IoU 0.5, %")
-    axes.set_xlim(left=0)
-    axes.margins(0.15)
-    low, high = axes.get_ylim()
-    if high - low < 2:
-        # Differences of a few hundredths of a point are not to look like cliffs.
-        axes.set_ylim((low + high) / 2 - 1, (low + high) / 2 + 1)
-    axes.grid(alpha=0.3)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
-
-
 class _Worker:
     """The other end of `serve_candidate`: one process, one candidate."""
 
     def __init__(self, candidate: Candidate, photo: Path):
         self.candidate = candidate
         start = time.perf_counter()
-        package = str(Path(retinaface_tf.__file__).resolve().parent.parent)
-        environment = {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join([package, os.environ.get("PYTHONPATH", "")]),
-            "TF_CPP_MIN_LOG_LEVEL": "3",
-            # TensorFlow, BLAS and OpenCV read these; LiteRT and onnxruntime are told directly.
-            "OMP_NUM_THREADS": str(candidate.threads),
-            "TF_NUM_INTRAOP_THREADS": str(candidate.threads),
-            "TF_NUM_INTEROP_THREADS": "1",
-        }
+        threads = str(candidate.threads)
         self._process = subprocess.Popen(
-            [
-                sys.executable,
-                "-c",
-                "from retinaface_tf.evaluation.speed import serve_candidate; serve_candidate()",
-            ],
+            [sys.executable, "-c", f"import {__name__} as speed; speed.serve_candidate()"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
-            env=environment,
+            # TensorFlow, BLAS and OpenCV read these; LiteRT and onnxruntime get the number directly.
+            env=child_environment(
+                OMP_NUM_THREADS=threads, TF_NUM_INTRAOP_THREADS=threads, TF_NUM_INTEROP_THREADS="1"
+            ),
         )
-        opened = self.ask("open", **asdict(candidate), photo=str(photo))
+        opened = self.ask(photo=str(photo), **asdict(candidate))
         self.result = Measurement(
             name=candidate.name,
             model=candidate.model,
             threads=candidate.threads,
-            file_bytes=opened["file_bytes"],
             start_seconds=time.perf_counter() - start,
-            load_seconds=opened["seconds"],
+            **opened,
         )
 
-    def ask(self, what: str, **values) -> dict:
-        try:
-            self._process.stdin.write(json.dumps({"ask": what, **values}) + "\n")
+    def ask(self, **question) -> dict:
+        """The answer of the process to one question, a JSON line each."""
+        with contextlib.suppress(OSError):  # it ended: then there is no answer
+            self._process.stdin.write(json.dumps(question) + "\n")
             self._process.stdin.flush()
-        except OSError:
-            pass
         line = self._process.stdout.readline()
         if not line:
             raise RetinaFaceError(
@@ -221,6 +175,7 @@ class _Worker:
         return answer
 
     def close(self) -> None:
+        """Ends the process."""
         self._process.stdin.close()
         try:
             self._process.wait(10)
@@ -229,19 +184,16 @@ class _Worker:
 
 
 def serve_candidate() -> None:
-    """Answers questions on standard input, a JSON line each, until it closes."""
-    # Libraries print on standard output at will; the answers get a pipe of their own.
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    candidate = None
+    """Answers questions on standard input until it closes; the first one names the candidate."""
+    answers, opened = claim_stdout(), None
     for line in sys.stdin:
         question = json.loads(line)
         try:
-            if question["ask"] == "open":
-                candidate = _Opened(question)
-                answer = {"seconds": candidate.load_seconds, "file_bytes": candidate.file_bytes}
+            if opened is None:
+                opened = _Opened(**question)
+                answer = opened.figures
             else:
-                answer = getattr(candidate, question.pop("ask"))(**question)
+                answer = getattr(opened, question.pop("ask"))(**question)
         except RetinaFaceError as error:
             answer = {"error": str(error)}
         answers.write(json.dumps(answer) + "\n")
@@ -249,39 +201,34 @@ def serve_candidate() -> None:
 
 
 class _Opened:
-    """A candidate in its process."""
+    """A candidate in its process; each method answers one question."""
 
-    def __init__(self, question: dict):
+    def __init__(self, model: str, threads: int, preset: str, photo: str):
         import cv2
 
         from retinaface_tf.images.read import read_image
-        from retinaface_tf.weights.files import RUNTIMES
+        from retinaface_tf.inference.detector import RetinaFace
+        from retinaface_tf.weights.files import RUNTIMES, preset_file, runnable_file
 
-        cv2.setNumThreads(question["threads"])
-        model, threads = question["model"], question["threads"]
-        start = time.perf_counter()
+        cv2.setNumThreads(threads)
+        start, file = time.perf_counter(), Path(model)
         if model in RUNTIMES:
-            from retinaface_tf import RetinaFace
-            from retinaface_tf.weights.files import preset_file, runnable_file
-
-            detector = RetinaFace.from_preset(question["preset"], runtime=model, threads=threads)
-            file, _ = runnable_file(preset_file(question["preset"], model), model)
-            self._detect = detector.detect
-        elif Path(model).is_dir():
-            file, self._detect = Path(model), _open_saved_model(Path(model), threads)
+            self._detect = RetinaFace.from_preset(preset, runtime=model, threads=threads).detect
+            file, _ = runnable_file(preset_file(preset, model), model)
+        elif file.is_dir():
+            self._detect = _open_saved_model(file, threads)
         else:
-            from retinaface_tf import RetinaFace
-
-            file = Path(model)
             self._detect = RetinaFace.from_file(file, threads=threads).detect
-        self.load_seconds = time.perf_counter() - start
+        load_seconds = time.perf_counter() - start
         files = [f for f in file.rglob("*") if f.is_file()] if file.is_dir() else [file]
-        self.file_bytes = sum(f.stat().st_size for f in files)
-        self._photo = read_image(question["photo"])
-        self._frames: dict[tuple[int, int], np.ndarray] = {}
+        size = sum(f.stat().st_size for f in files)
+        self.figures = {"load_seconds": load_seconds, "file_bytes": size}
+        self._photo = read_image(photo)
+        self._frames: dict[tuple[int, ...], np.ndarray] = {}
         self._detect(self._photo)
 
     def time(self, size: list[int]) -> dict:
+        """Seconds of one detection in the photo at (height, width)."""
         frame = self._frames.get(tuple(size))
         if frame is None:
             frame = self._frames[tuple(size)] = fit_into(self._photo, *size)
@@ -290,12 +237,14 @@ class _Opened:
         return {"seconds": time.perf_counter() - start}
 
     def memory(self) -> dict:
+        """Most bytes this process ever held."""
         import resource
 
         scale = 1 if sys.platform == "darwin" else 1024
         return {"bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale}
 
     def detect(self, path: str) -> dict:
+        """Boxes and scores of an image."""
         faces = self._detect(path, threshold=0.02)
         return {"boxes": faces.boxes.tolist(), "scores": faces.scores.tolist()}
 

@@ -12,7 +12,6 @@ import pytest
 
 from retinaface_tf.util.process import child_environment
 
-
 # A test runner may have been started with SIGINT ignored.
 HANDLED = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
 

@@ -14,13 +14,13 @@ from retinaface_tf.errors import ConfigError, DataError
 from retinaface_tf.evaluation.detections import ImageDetections
 from retinaface_tf.faces.faces import Faces
 from retinaface_tf.labelling.comparison import compare_labels
-from retinaface_tf.labelling.sheets import draw_label_sheet
 from retinaface_tf.labelling.pseudo_labels import (
     AgreementConfig,
     Member,
     agree,
     label_photos,
 )
+from retinaface_tf.labelling.sheets import draw_label_sheet
 
 FIVE = np.array([[2, 3], [7, 3], [5, 5], [3, 8], [7, 8]], float)
 
