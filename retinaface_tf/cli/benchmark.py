@@ -27,13 +27,13 @@ def benchmark(
     threads: Annotated[str, typer.Option(help="Numbers of threads, such as 1,2.")] = "1",
     rounds: Annotated[int, typer.Option(help="Timed images of each model at each size.")] = 30,
     photo: Annotated[
-        Path | None, typer.Option(help="Photo that is timed; without it a portrait by NASA.")
+        Path | None, typer.Option(help="Photo to time; without it, a portrait by NASA.")
     ] = None,
     gt: Annotated[
         Path | None, typer.Option(help="Boxes in WIDER FACE's list format, for accuracy.")
     ] = None,
     images: Annotated[Path | None, typer.Option(help="Folder of the images in --gt.")] = None,
-    limit: Annotated[int | None, typer.Option(help="Use so many of them, evenly spread.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Use only this many of them, evenly spread.")] = None,
     json: Annotated[Path | None, typer.Option(help="Write every time and figure here.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Write accuracy against latency, .png.")] = None,
 ) -> None:

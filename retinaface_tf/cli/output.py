@@ -1,4 +1,4 @@
-"""What `detect` leaves behind: JSON lines, images with boxes, aligned crops, a table."""
+"""What commands write: JSON lines, images with boxes, aligned crops, meshes, a table."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def write_text(target: str | Path, text: str) -> None:
 class JsonLines:
     """A writer of one JSON object a line, to a file or, for "-", to standard output.
 
-    A file is written under `NAME.part` and renamed when all is done, so a finished file is always
-    whole and an interrupted run keeps what it had.
+    A file is written as `NAME.part` and renamed at the end: a finished file is always whole, and an
+    interrupted run keeps its lines.
     """
 
     def __init__(self, target: str):
@@ -46,7 +46,7 @@ class JsonLines:
         return self
 
     def write(self, entry: dict) -> None:
-        """Appends a line and hands it to the system at once."""
+        """Appends a line and flushes it."""
         self._stream.write(json.dumps(entry, ensure_ascii=False) + "\n")
         self._stream.flush()
 
@@ -78,10 +78,6 @@ def save_meshes(folder: Path, name: Path, image: np.ndarray, faces: Faces, suffi
     topology = load_topology()
     for i, vertices in enumerate(faces.vertices):
         path = folder / name.with_name(f"{name.stem}_{i:03d}.{suffix}")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RetinaFaceError(f"Cannot write {path}: {error.strerror or error}.") from error
         if suffix == "ply":
             write_ply(path, vertices, topology.triangles, sample_colors(image, vertices))
         else:

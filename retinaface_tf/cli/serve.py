@@ -16,7 +16,8 @@ def serve(
         str | None, typer.Option(help="What clients call the model; without it the folder's name.")
     ] = None,
     host: Annotated[
-        str, typer.Option(help="Address to listen on; the default is reached from here alone.")
+        str,
+        typer.Option(help="Address to listen on; the default is reached from this machine only."),
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Of gRPC; 0 takes a free one.")] = 8500,
     rest_port: Annotated[
@@ -32,15 +33,15 @@ def serve(
         typer.Option(metavar="NAME=VERSION", help="A name for a version, such as canary=2."),
     ] = None,
     poll_seconds: Annotated[
-        float, typer.Option(help="Seconds between looks for new versions; 0 looks once.")
+        float, typer.Option(help="Seconds between checks for new versions; 0 checks once.")
     ] = 1.0,
     threads: Annotated[int, typer.Option(help="Cores that TensorFlow may use; 0 for all.")] = 0,
     run_threads: Annotated[
-        int, typer.Option(help="Requests that run at the same time where none are joined.")
+        int, typer.Option(help="Requests that run at the same time where none are batched.")
     ] = 4,
     max_request_mb: Annotated[int, typer.Option(help="Largest request.")] = 64,
     max_pending_mb: Annotated[
-        int, typer.Option(help="Requests taken in and not yet answered, together.")
+        int, typer.Option(help="All accepted requests that are not answered yet, together.")
     ] = 512,
     tls_certificate: Annotated[Path | None, typer.Option(help="PEM file.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="PEM file.")] = None,

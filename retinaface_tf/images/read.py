@@ -166,18 +166,15 @@ def _from_array(array: np.ndarray, name: str, max_pixels: int) -> np.ndarray:
 
 
 def _dtype_remedy(array: np.ndarray) -> str:
-    """What is wrong with a dtype other than uint8 and how to mend it; never guessed for the user."""
-    kind = f"its type is {array.dtype}, not uint8"
-    if array.dtype.kind == "b":
-        return f"{kind}; multiply by 255 and cast to uint8"
+    """What is wrong with a dtype other than uint8, and the user's remedy; nothing is guessed."""
+    kind, remedy = f"its type is {array.dtype}, not uint8", "bring it to 0..255 and cast to uint8"
     if array.dtype == np.uint16:
-        return f"{kind}; scale it to 0..255 (divide full 16 bit values by 257) and cast to uint8"
-    if array.dtype.kind == "f":
-        if np.isnan(array).any():
-            return f"{kind}, and it holds NaN; replace them, scale to 0..255 and cast to uint8"
-        if np.abs(array).max() <= 1:
-            return f"{kind}; multiply by 255 and cast to uint8"
-        return f"{kind}; bring it to 0..255 and cast to uint8"
-    if array.dtype.kind in "iu":
-        return f"{kind}; bring it to 0..255 and cast to uint8"
-    return f"{kind}; give numbers from 0 to 255 as uint8"
+        remedy = "scale it to 0..255 (divide full 16 bit values by 257) and cast to uint8"
+    elif array.dtype.kind == "f" and np.isnan(array).any():
+        kind += ", and it holds NaN"
+        remedy = "replace them, scale to 0..255 and cast to uint8"
+    elif array.dtype.kind == "b" or (array.dtype.kind == "f" and np.abs(array).max() <= 1):
+        remedy = "multiply by 255 and cast to uint8"
+    elif array.dtype.kind not in "iuf":
+        remedy = "give numbers from 0 to 255 as uint8"
+    return f"{kind}; {remedy}"

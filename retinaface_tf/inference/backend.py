@@ -7,7 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 from retinaface_tf.config import DetectionSettings, RetinaFaceConfig
 from retinaface_tf.errors import ImageError
 from retinaface_tf.faces.faces import Faces
-from retinaface_tf.images.read import read_image
+from retinaface_tf.images.read import ImageSource, read_image
 from retinaface_tf.inference.large_faces import join_large_faces, shrink_for_large_faces
 from retinaface_tf.inference.postprocess import read_faces
 from retinaface_tf.inference.preprocess import Prepared, prepare, stack_padded
@@ -30,7 +30,7 @@ class DetectionBackend(Protocol):
     name: str
     config: RetinaFaceConfig | None
 
-    def prepare(self, source: Any, settings: DetectionSettings) -> Any | ImageError:
+    def prepare(self, source: ImageSource, settings: DetectionSettings) -> Any | ImageError:
         """An image made ready for `detect`, or what is wrong with it."""
         ...
 
@@ -52,7 +52,7 @@ class NetworkBackend:
         self.runtime = runtime
         self.name, self.config = runtime.name, runtime.config
 
-    def prepare(self, source: Any, settings: DetectionSettings) -> Prepared | ImageError:
+    def prepare(self, source: ImageSource, settings: DetectionSettings) -> Prepared | ImageError:
         """The image's pixels at the size searched."""
         try:
             return prepare(read_image(source), settings.size, self.runtime.fixed_shape)

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 from retinaface_tf.config import DEFAULT_SETTINGS, DetectionSettings, RetinaFaceConfig
 from retinaface_tf.errors import BatchError, ConfigError, ImageError
 from retinaface_tf.faces.faces import Faces
+from retinaface_tf.images.read import ImageSource
 from retinaface_tf.inference.backend import DetectionBackend, NetworkBackend
 from retinaface_tf.inference.runtimes.open import open_runtime
 from retinaface_tf.inference.runtimes.runtime import Runtime
@@ -21,8 +22,6 @@ from retinaface_tf.weights.files import preset_file
 
 # Images read ahead and sorted by shape, in batches.
 WINDOW_BATCHES = 4
-
-Source = Any  # str, Path, bytes, uint8 array [H, W, 3] RGB, or PIL image
 
 
 class Detector(Protocol):
@@ -47,7 +46,7 @@ class Detector(Protocol):
         return self.config.dense.vertices if self.config and self.config.dense else None
 
     def stream(
-        self, images: Iterable[Source], *, batch_size: int = 8, **settings
+        self, images: Iterable[ImageSource], *, batch_size: int = 8, **settings
     ) -> Iterator[Faces | ImageError]:
         """Answers for any number of images, in order, with bounded memory.
 
@@ -67,7 +66,7 @@ class Detector(Protocol):
 
     def detect(
         self,
-        images: Source | list[Source],
+        images: ImageSource | list[ImageSource],
         *,
         batch_size: int = 8,
         on_error: Literal["raise", "return"] = "raise",
@@ -223,7 +222,7 @@ class RetinaFace(Detector):
         return cls(backend, threshold=threshold, max_faces=max_faces)
 
     def stream(
-        self, images: Iterable[Source], *, batch_size: int = 8, **settings
+        self, images: Iterable[ImageSource], *, batch_size: int = 8, **settings
     ) -> Iterator[Faces | ImageError]:
         """See `Detector.stream`.
 

@@ -1,8 +1,7 @@
 """Close-ups: faces larger than the largest anchor, found in a copy a quarter as wide.
 
-A network answers for faces up to about its largest anchor; a face that fills a 1080-pixel image
-is beyond that. The copy has a sixteenth of the pixels, so searching it too costs little, and what
-it can see begins where the image itself ends.
+A network detects faces up to about its largest anchor; a face that fills a 1080-pixel image is
+larger. The copy has a sixteenth of the pixels, so searching it too costs little.
 """
 
 from __future__ import annotations
@@ -19,13 +18,13 @@ from retinaface_tf.geometry.nms import non_max_suppression
 from retinaface_tf.inference.preprocess import Prepared
 
 SHRINKING = 4
-# A cell without anchors of chosen sizes (its one anchor is the cell itself, as in YuNet) answers for
-# faces up to about so many strides: NASA's portrait is found whole up to 456 pixels, with stride 32.
+# A cell without anchors of chosen sizes (its one anchor is the cell itself, as in YuNet) detects faces
+# up to about this many strides: NASA's portrait is found whole up to 456 pixels, with stride 32.
 _CELL_REACH = 16
-# A face up to so many times the largest anchor still overlaps it well enough to be found.
+# A face up to this many times the largest anchor still overlaps it well enough to be found.
 _REACH = 1.25
 # Of the copies only faces from this share of the largest anchor count: both searches find those,
-# and the image's own answers below stay as they were.
+# and smaller faces of the image itself stay as they were.
 _LEAST = 0.75
 # A detection with this share of its area in a close-up is part of it.
 _INSIDE = 0.9
@@ -43,7 +42,7 @@ def shrink_for_large_faces(
     Args:
         prepared: the image as it is searched itself.
         config: the network's anchors.
-        input_shape: of the runtime; one that always runs at one size makes copies too dear.
+        input_shape: of the runtime; where it always runs at one size, copies are too expensive.
 
     Returns:
         No copy of an image whose short edge the largest anchor nearly fills, one of most others.
@@ -100,10 +99,10 @@ def _sides(faces: Faces, prepared: Prepared) -> np.ndarray:
 
 
 def _inside(faces: Faces, close_up: np.ndarray) -> np.ndarray:
-    """bool [N]: lies within a close-up that is surer; eyes and mouths look like little faces."""
+    """bool [N]: lies within a close-up of higher score; eyes and mouths look like small faces."""
     share = share_inside(faces.boxes[:, None], faces.boxes[None, close_up])
-    surer = faces.scores[None, close_up] > faces.scores[:, None]
-    return ((share > _INSIDE) & surer).any(axis=1)
+    better = faces.scores[None, close_up] > faces.scores[:, None]
+    return ((share > _INSIDE) & better).any(axis=1)
 
 
 def _largest_anchor(config: RetinaFaceConfig) -> float:

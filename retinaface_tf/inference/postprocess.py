@@ -43,7 +43,7 @@ def read_faces(
         prepared: the image's scale and original size.
         config: the network's anchors and variances.
         settings: `threshold`, `iou` and `max_faces` count here.
-        dense_weights: of the dense head, whose vertices the kept faces then get.
+        dense_weights: of the dense head, which gives each kept face its vertices; None without.
 
     Returns:
         `Faces` in pixels of the original image, boxes inside it.
@@ -63,12 +63,11 @@ def read_faces(
     scores = scores[candidates]
     # A wild delta may overflow to infinity; clipping then makes it the image's edge.
     with np.errstate(over="ignore"):
-        boxes = decode_boxes(
-            outputs.box_deltas[index][candidates],
-            anchors,
-            config.center_variance,
-            config.size_variance,
+        deltas, variances = (
+            outputs.box_deltas[index],
+            (config.center_variance, config.size_variance),
         )
+        boxes = decode_boxes(deltas[candidates], anchors, *variances)
     boxes = clip_boxes(boxes, *prepared.pixels.shape[:2])
     # Nothing is left of a box that lay in the padding.
     inside = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
@@ -85,18 +84,19 @@ def read_faces(
     boxes = boxes[kept]
     vertices = None
     if dense_weights is not None and isinstance(outputs, DenseOutputs):
-        vertices = _read_vertices(
-            outputs.features,
-            index,
-            candidates[kept],
+        numbers = candidates[kept]
+        vertices = dense_vertices(
+            stacked_cells([maps[index : index + 1] for maps in outputs.features]),
+            np.zeros(len(numbers), np.int64),
             anchors[kept],
+            slots_of_anchors(config, *network_size, numbers),
             boxes,
             landmarks,
-            network_size,
-            config,
+            sampling_table(config, *network_size),
             dense_weights,
+            config,
         )
-        # Depth has no scale of its own: the image's, which its two sides share but for rounding.
+        # Depth is scaled as the image's sides are; their two scales differ by rounding only.
         vertices = vertices / np.append(scale, scale.mean())
     boxes = boxes / np.tile(scale, 2)
     return Faces(
@@ -105,21 +105,4 @@ def read_faces(
         landmarks=(landmarks / scale).astype(np.float32),
         image_size=prepared.original_size,
         vertices=None if vertices is None else vertices.astype(np.float32),
-    )
-
-
-def _read_vertices(
-    features, index, numbers, anchors, boxes, landmarks, network_size, config, weights
-) -> np.ndarray:
-    """[K, V, 3] in pixels of the network's input."""
-    return dense_vertices(
-        stacked_cells([maps[index : index + 1] for maps in features]),
-        np.zeros(len(numbers), np.int64),
-        anchors,
-        slots_of_anchors(config, *network_size, numbers),
-        boxes,
-        landmarks,
-        sampling_table(config, *network_size),
-        weights,
-        config,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from io import BytesIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from retinaface_tf.config import DetectionSettings
 from retinaface_tf.errors import ConfigError, ImageError, ServingError
 from retinaface_tf.faces.faces import Faces
 from retinaface_tf.images import decode as decoding
-from retinaface_tf.images.read import describe_source, read_image
+from retinaface_tf.images.read import ImageSource, describe_source, read_image
 from retinaface_tf.protocol.client import Client
 
 # The server decodes these itself; everything else is decoded here and sent as PNG.
@@ -52,7 +52,9 @@ class RemoteBackend:
     def __init__(self, client: Client, max_request_bytes: int = 32 << 20):
         self.client, self._max_request_bytes = client, max_request_bytes
 
-    def prepare(self, source: Any, settings: DetectionSettings) -> EncodedImage | ImageError:
+    def prepare(
+        self, source: ImageSource, settings: DetectionSettings
+    ) -> EncodedImage | ImageError:
         """Reads an image's file as it is; decodes and encodes only what the server cannot decode.
 
         Raises:
@@ -123,7 +125,7 @@ def _read(
     )
 
 
-def _encode(source: Any) -> EncodedImage:
+def _encode(source: ImageSource) -> EncodedImage:
     name = describe_source(source)
     data = b""
     if isinstance(source, bytes | bytearray | memoryview):
@@ -153,7 +155,7 @@ def _upright_size(data: bytes) -> tuple[int, int] | None:
     return (width, height) if turned else (height, width)
 
 
-def _as_png(source: Any, name: str) -> EncodedImage:
+def _as_png(source: ImageSource, name: str) -> EncodedImage:
     import cv2
 
     image = read_image(source)

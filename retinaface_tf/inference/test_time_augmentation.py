@@ -19,8 +19,8 @@ from retinaface_tf.faces.faces import MIRRORED_POINTS, Faces
 from retinaface_tf.geometry.box_voting import vote
 from retinaface_tf.geometry.boxes import clip_boxes
 from retinaface_tf.geometry.nms import non_max_suppression
-from retinaface_tf.images.read import read_image
-from retinaface_tf.inference.detector import Detector, Source, check_batch_size
+from retinaface_tf.images.read import ImageSource, read_image
+from retinaface_tf.inference.detector import Detector, check_batch_size
 from retinaface_tf.inference.preprocess import target_size
 
 PAPER_SCALES = (500, 800, 1100, 1400, 1700)
@@ -123,7 +123,7 @@ class AugmentedDetector(Detector):
         self.settings = self._replace(settings)
 
     def stream(
-        self, images: Iterable[Source], *, batch_size: int = 8, **settings
+        self, images: Iterable[ImageSource], *, batch_size: int = 8, **settings
     ) -> Iterator[Faces | ImageError]:
         """See `Detector.stream`."""
         settings = self._replace(settings)
@@ -166,7 +166,7 @@ class AugmentedDetector(Detector):
             yield error or _join(found, image.shape[:2], self.augmentation, settings)
 
 
-def _read(source: Source) -> np.ndarray | ImageError:
+def _read(source: ImageSource) -> np.ndarray | ImageError:
     try:
         return read_image(source)
     except ImageError as error:

@@ -1,9 +1,8 @@
-"""YuNet through OpenCV's `FaceDetectorYN`, as a detection backend, beside our own networks."""
+"""YuNet through OpenCV's `FaceDetectorYN`, as a detection backend."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -11,7 +10,7 @@ from retinaface_tf.config import DetectionSettings
 from retinaface_tf.errors import ImageError, WeightsError
 from retinaface_tf.faces.faces import Faces
 from retinaface_tf.geometry.boxes import clip_boxes
-from retinaface_tf.images.read import read_image
+from retinaface_tf.images.read import ImageSource, read_image
 from retinaface_tf.inference.preprocess import Prepared, prepare
 
 # Candidates that OpenCV keeps before suppression.
@@ -19,10 +18,10 @@ _CANDIDATES = 5000
 
 
 class YuNetBackend:
-    """`RetinaFace(YuNetBackend(path))` answers, scales and flips like any other detector.
+    """`RetinaFace(YuNetBackend(path))` is used like any other detector.
 
     Args:
-        path: the ONNX file, such as OpenCV Zoo's `face_detection_yunet`. It is not ours to ship.
+        path: the ONNX file, such as OpenCV Zoo's `face_detection_yunet`, which is not in this package.
 
     Raises:
         WeightsError: the file is missing, or OpenCV cannot read it.
@@ -42,7 +41,7 @@ class YuNetBackend:
         except cv2.error as error:
             raise WeightsError(f"OpenCV cannot read {self.path} as YuNet: {error.err}.") from None
 
-    def prepare(self, source: Any, settings: DetectionSettings) -> Prepared | ImageError:
+    def prepare(self, source: ImageSource, settings: DetectionSettings) -> Prepared | ImageError:
         """The image's pixels at the size searched."""
         try:
             return prepare(read_image(source), settings.size)
@@ -72,7 +71,7 @@ class YuNetBackend:
         scale = np.asarray(prepared.scale, np.float32)
         boxes = np.concatenate([rows[:, :2], rows[:, :2] + rows[:, 2:4]], axis=1)
         boxes = clip_boxes(boxes / np.tile(scale, 2), *prepared.original_size)
-        # Its points are named from the person's side: right eye, left eye, ... which is our order.
+        # Its points are named from the person's side: right eye first, the image's left one.
         return Faces(
             boxes=boxes.astype(np.float32),
             scores=np.clip(rows[:, 14], 0, 1),
