@@ -34,15 +34,13 @@ def main(
     """Pre-train the mesh decoder on labelled faces."""
     import dataclasses
 
+    import keras
+
     from retinaface_tf.mesh.topology import load_topology
-    from retinaface_tf.reconstruction.decoder_results import (
-        StepProgress,
-        read_labelled,
-        write_results,
-    )
+    from retinaface_tf.reconstruction.decoder_results import read_labelled, write_results
     from retinaface_tf.reconstruction.train_decoder import MeshDecoderTraining, pretrain
     from retinaface_tf.util.options import from_dict, read_options
-    from retinaface_tf.util.progress import no_progress, rich_progress
+    from retinaface_tf.util.progress import choose_track
 
     settings = from_dict(MeshDecoderTraining, read_options(config))
     if synthetic:
@@ -50,12 +48,11 @@ def main(
     if steps:
         settings = dataclasses.replace(settings, steps=steps)
     topology = load_topology()
-    track = no_progress if quiet else rich_progress
+    track = choose_track(quiet)
     faces = None if settings.synthetic == 1 else read_labelled(labels or [], topology, track)
     with track("training the decoder", settings.steps) as advance:
-        result = pretrain(
-            settings, topology, faces, callbacks=(StepProgress(advance),), start=start
-        )
+        progress = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: advance(1))
+        result = pretrain(settings, topology, faces, [progress], start)
     write_results(out, settings, topology, result)
     print(result.figures.table())
     print(

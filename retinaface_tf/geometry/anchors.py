@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,16 +10,20 @@ import numpy as np
 from retinaface_tf.config import PyramidLevel
 
 
-def level_shapes(levels: Sequence[PyramidLevel], height: int, width: int) -> list[tuple[int, int]]:
+def level_shapes(levels: Sequence[PyramidLevel], height, width) -> list[tuple]:
     """Rows and columns of each level's feature map for an image of `height` x `width` pixels.
 
-    Every stride-2 layer rounds up, so a level has ceil(side / stride) cells a side.
+    Every stride-2 layer rounds up, so a level has ceil(side / stride) cells a side. The sides are
+    ints, or int32 scalar tensors for sizes known only when a graph runs; so are the results.
     """
-    return [(math.ceil(height / l.stride), math.ceil(width / l.stride)) for l in levels]
+    # No negative numbers: ONNX divides them towards zero.
+    return [
+        ((height + l.stride - 1) // l.stride, (width + l.stride - 1) // l.stride) for l in levels
+    ]
 
 
-def count_anchors(levels: Sequence[PyramidLevel], height: int, width: int) -> int:
-    """Number of anchors for an image of `height` x `width` pixels."""
+def count_anchors(levels: Sequence[PyramidLevel], height, width):
+    """Number of anchors for an image of `height` x `width` pixels (as in `level_shapes`)."""
     shapes = level_shapes(levels, height, width)
     return sum(r * c * len(l.anchor_sizes) for (r, c), l in zip(shapes, levels))
 
@@ -65,9 +68,7 @@ def generate_anchors_in_graph(levels: Sequence[PyramidLevel], height, width):
     from keras import ops
 
     parts = []
-    for level in levels:
-        rows = (height + level.stride - 1) // level.stride
-        columns = (width + level.stride - 1) // level.stride
+    for level, (rows, columns) in zip(levels, level_shapes(levels, height, width)):
         sizes = ops.convert_to_tensor(level.anchor_sizes, "float32")
         cell = ops.arange(rows * columns, dtype="int32")
         x = (ops.cast(cell % columns, "float32") + 0.5) * level.stride

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from retinaface_tf.geometry.boxes import pairwise_iou_of_centers
-from retinaface_tf.geometry.namespace import array_namespace
+from retinaface_tf.geometry.namespace import array_namespace, cast
 
 POSITIVE, NEGATIVE, IGNORED = 1, 0, -1
 
@@ -108,7 +108,7 @@ def match_anchors(
         if xp is np
         else xp.take_along_axis(per_face_anchor, row[None, :], axis=0)[0]
     )
-    face_anchor = _cast(xp, row, "int32") * chunk + _cast(xp, within, "int32")
+    face_anchor = cast(xp, row, "int32") * chunk + cast(xp, within, "int32")
 
     kept_face = _keep_best_anchors(
         xp, count, face_anchor, xp.where(xp.logical_and(learnt, face_iou > 0), face_iou, -1.0)
@@ -123,13 +123,9 @@ def match_anchors(
         xp.logical_or(ignored_iou >= negative_threshold, spared_face >= 0),
     )
     labels = xp.where(positive, POSITIVE, xp.where(unclear, IGNORED, NEGATIVE))
-    matched = xp.where(kept, kept_face, _cast(xp, best_face, "int32"))
+    matched = xp.where(kept, kept_face, cast(xp, best_face, "int32"))
     matched = xp.where(positive, matched, 0)
-    return AnchorMatch(_cast(xp, labels, "int32"), _cast(xp, matched, "int32"))
-
-
-def _cast(xp, values, dtype: str):
-    return values.astype(dtype) if xp is np else xp.cast(values, dtype)
+    return AnchorMatch(cast(xp, labels, "int32"), cast(xp, matched, "int32"))
 
 
 def _prepare_faces(xp, anchors, boxes, ignored):
@@ -168,7 +164,7 @@ def _keep_best_anchors(xp, count: int, face_anchor, face_iou):
     beaten = xp.any(xp.logical_and(same, xp.logical_or(higher, earlier)), axis=1)
     keeps = xp.logical_and(face_iou > 0, xp.logical_not(beaten))
     # Losers write to a cell past the end.
-    target = _cast(xp, xp.where(keeps, face_anchor, count), "int32")
+    target = cast(xp, xp.where(keeps, face_anchor, count), "int32")
     if xp is np:
         result = np.full(count + 1, -1, np.int32)
         result[target] = place

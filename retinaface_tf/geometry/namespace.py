@@ -15,3 +15,8 @@ def array_namespace(*arrays):
     from keras import ops
 
     return ops
+
+
+def cast(xp, values, dtype):
+    """Numbers or arrays as another type, in the library `xp` that `array_namespace` gave."""
+    return np.asarray(values).astype(dtype, copy=False) if xp is np else xp.cast(values, dtype)

@@ -1,12 +1,40 @@
-"""Similarity transforms between point sets (Umeyama 1991): rotation, uniform scale, translation."""
+"""Rotations, and similarity transforms between point sets (Umeyama 1991): rotate, scale, move."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from retinaface_tf.geometry.namespace import array_namespace
+
+
+def fit_similarity(
+    source: np.ndarray, target: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The least-squares similarity that takes source points to target points, never mirroring.
+
+    Args:
+        source, target: [..., P, D], broadcast against each other.
+
+    Returns:
+        float64 scale [...], rotation [..., D, D] and shift [..., D]:
+        target ~ scale * source @ rotation^T + shift. The scale is 0 where all source points coincide.
+    """
+    source, target = np.asarray(source, np.float64), np.asarray(target, np.float64)
+    source_mean, target_mean = source.mean(axis=-2), target.mean(axis=-2)
+    source, target = source - source_mean[..., None, :], target - target_mean[..., None, :]
+    u, singular, vt = np.linalg.svd(np.swapaxes(target, -1, -2) @ source)
+    # A mirror image is no rotation: the least direction is turned around instead.
+    mirrored = np.linalg.det(u @ vt) < 0
+    u[..., -1] = np.where(mirrored[..., None], -u[..., -1], u[..., -1])
+    singular[..., -1] = np.where(mirrored, -singular[..., -1], singular[..., -1])
+    rotation = u @ vt
+    scale = singular.sum(axis=-1) / np.maximum((source**2).sum(axis=(-1, -2)), 1e-300)
+    turned = (rotation @ source_mean[..., None])[..., 0]
+    return scale, rotation, target_mean - scale[..., None] * turned
+
 
 def estimate_similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """The least-squares similarity that takes `source` points to `target` points, never mirroring.
+    """`fit_similarity` of one set of points in an image, as a matrix.
 
     Args:
         source, target: float [P, 2] x, y, at least two different points.
@@ -17,16 +45,29 @@ def estimate_similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: all source points coincide.
     """
-    source, target = np.asarray(source, np.float64), np.asarray(target, np.float64)
-    source_mean, target_mean = source.mean(axis=0), target.mean(axis=0)
-    centered, wanted = source - source_mean, target - target_mean
-    variance = (centered**2).sum() / len(source)
-    if variance == 0:
+    if not np.ptp(source, axis=0).any():
         raise ValueError("cannot fit a similarity to points that all coincide")
-    u, singular_values, vt = np.linalg.svd(wanted.T @ centered / len(source))
-    signs = np.array([1.0, np.sign(np.linalg.det(u @ vt)) or 1.0])
-    scaled_rotation = (u * signs) @ vt * ((singular_values * signs).sum() / variance)
-    return np.column_stack([scaled_rotation, target_mean - scaled_rotation @ source_mean])
+    scale, rotation, shift = fit_similarity(source, target)
+    return np.column_stack([scale * rotation, shift])
+
+
+def rotation_matrix(vectors):
+    """Rotation vectors [N, 3] -> matrices [N, 3, 3] (Rodrigues), smooth at zero too.
+
+    A vector is the axis times the angle in radians; numpy, or a tensor of the Keras backend.
+    """
+    xp = array_namespace(vectors)
+    # Series at zero in effect: the small number keeps the root's derivative finite.
+    half = xp.sqrt(xp.sum(vectors * vectors, axis=-1) / 4 + 1e-12)
+    sinc_half = xp.sin(half) / half
+    first = (sinc_half * xp.cos(half))[:, None, None]
+    second = (sinc_half * sinc_half / 2)[:, None, None]
+    x, y, z = vectors[:, 0], vectors[:, 1], vectors[:, 2]
+    zero = xp.zeros_like(x)
+    cross = xp.stack([zero, -z, y, z, zero, -x, -y, x, zero], axis=-1)
+    cross = xp.reshape(cross, (-1, 3, 3))
+    squared = xp.matmul(cross, cross)
+    return xp.eye(3, dtype=vectors.dtype) + first * cross + second * squared
 
 
 def square_around(box: np.ndarray, size: int, context: float = 1.0) -> np.ndarray:

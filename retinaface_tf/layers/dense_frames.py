@@ -11,7 +11,9 @@ from typing import NamedTuple
 import numpy as np
 
 from retinaface_tf.config import RetinaFaceConfig
-from retinaface_tf.geometry.namespace import array_namespace
+from retinaface_tf.geometry.anchors import count_anchors, level_shapes
+from retinaface_tf.geometry.bilinear import sample_bilinear
+from retinaface_tf.geometry.namespace import array_namespace, cast
 
 # Where the five points of an upright face lie about their centre, to measure how far it is turned
 # in the image (the ArcFace template of `faces`, centred).
@@ -136,8 +138,7 @@ def sampling_table(config: RetinaFaceConfig, height, width) -> SamplingTable:
     """The table for a network input of a height and width in pixels (numbers or graph tensors)."""
     ops = array_namespace(height, width)
     levels = config.dense_levels
-    heights = [(height + level.stride - 1) // level.stride for level in levels]
-    widths = [(width + level.stride - 1) // level.stride for level in levels]
+    heights, widths = zip(*level_shapes(levels, height, width))
     starts, total = [], 0
     for rows, columns in zip(heights, widths):
         starts.append(total)
@@ -158,10 +159,8 @@ def slots_of_anchors(config: RetinaFaceConfig, height, width, anchors):
     ops = array_namespace(anchors, height, width)
     slots, first, slot = 0 * anchors, 0, 0
     for level in config.levels:
-        rows = (height + level.stride - 1) // level.stride
-        columns = (width + level.stride - 1) // level.stride
         kinds = len(level.anchor_sizes)
-        count = rows * columns * kinds
+        count = count_anchors([level], height, width)
         mine = (anchors >= first) & (anchors < first + count)
         slots = ops.where(mine, slot + (anchors - first) % kinds, slots)
         first, slot = first + count, slot + kinds
@@ -193,34 +192,16 @@ def sample_features(features, image, frames: Frames, slots, table: SamplingTable
     """
     ops = array_namespace(features, slots)
     level = ops.take(table.slots, slots, axis=0)
-    stride = _float(ops, ops.take(table.strides, level, axis=0), frames.size)[:, None]
+    stride = cast(ops, ops.take(table.strides, level, axis=0), frames.size.dtype)[:, None, None]
     columns = ops.take(table.widths, level, axis=0)[:, None]
     rows = ops.take(table.heights, level, axis=0)[:, None]
     first = (ops.take(table.starts, level, axis=0) + image * table.cells)[:, None]
     steps = (np.arange(config.grid, dtype=np.float32) + 0.5) / config.grid - 0.5
     steps = np.float32(config.extent) * steps
-    x, y = np.tile(steps, config.grid)[None], np.repeat(steps, config.grid)[None]
-    size, cosine, sine = frames.size[:, None], frames.turn[:, :1], frames.turn[:, 1:]
+    grid = np.stack([np.tile(steps, config.grid), np.repeat(steps, config.grid)], axis=-1)
     # In cells, whole numbers at their middles.
-    x, y = (
-        (frames.center[:, :1] + size * (cosine * x - sine * y)) / stride - 0.5,
-        (frames.center[:, 1:] + size * (cosine * y + sine * x)) / stride - 0.5,
-    )
-    x = ops.clip(x, 0.0, _float(ops, columns - 1, x))
-    y = ops.clip(y, 0.0, _float(ops, rows - 1, y))
-    left, top = ops.floor(x), ops.floor(y)
-    right_share, lower_share = (x - left)[..., None], (y - top)[..., None]
-    left, top = _int(ops, left), _int(ops, top)
-    right = ops.minimum(left + 1, columns - 1)
-    upper = first + top * columns
-    lower = first + ops.minimum(top + 1, rows - 1) * columns
-
-    def row(start, column):
-        return ops.take(features, start + column, axis=0)
-
-    above = row(upper, left) * (1 - right_share) + row(upper, right) * right_share
-    below = row(lower, left) * (1 - right_share) + row(lower, right) * right_share
-    return above * (1 - lower_share) + below * lower_share
+    places = from_frames(grid[None], frames) / stride - 0.5
+    return sample_bilinear(features, first, rows, columns, places[..., 0], places[..., 1])
 
 
 def posed_shape(points, five, shape):
@@ -357,11 +338,3 @@ def vertices_in_frames(
 def dense_vertices(*faces):
     """`vertices_in_frames`, with its arguments, in pixels of the network's input: [K, V, 3]."""
     return from_frames(*vertices_in_frames(*faces))
-
-
-def _float(ops, values, like):
-    return np.asarray(values).astype(like.dtype) if ops is np else ops.cast(values, like.dtype)
-
-
-def _int(ops, values):
-    return values.astype(np.int64) if ops is np else ops.cast(values, "int32")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from retinaface_tf.geometry.similarity import estimate_similarity
+from retinaface_tf.geometry.similarity import estimate_similarity, fit_similarity, rotation_matrix
 
 
 def fit_rotation(source: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -12,13 +12,7 @@ def fit_rotation(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 
     Least squares after both were centred, whatever their sizes (Kabsch 1976).
     """
-    source, target = np.asarray(source, np.float64), np.asarray(target, np.float64)
-    source = source - source.mean(axis=-2, keepdims=True)
-    target = target - target.mean(axis=-2, keepdims=True)
-    u, _, vt = np.linalg.svd(np.swapaxes(target, -1, -2) @ source)
-    sign = np.sign(np.linalg.det(u @ vt))
-    u[..., :, 2] *= np.where(sign == 0, 1, sign)[..., None]
-    return u @ vt
+    return fit_similarity(source, target)[1]
 
 
 def head_pose(vertices: np.ndarray, mean: np.ndarray) -> np.ndarray:
@@ -39,15 +33,6 @@ def euler_angles(rotation: np.ndarray) -> np.ndarray:
     pitch = np.arctan2(rotation[:, 1, 2], rotation[:, 2, 2])
     roll = np.arctan2(-rotation[:, 0, 1], rotation[:, 0, 0])
     return np.stack([yaw, pitch, roll], axis=1)
-
-
-def rotation_of_angles(yaw: float, pitch: float, roll: float) -> np.ndarray:
-    """The inverse of `euler_angles` for one face: [3, 3]."""
-    cos, sin = np.cos([yaw, pitch, roll]), np.sin([yaw, pitch, roll])
-    about_y = np.array([[cos[0], 0, sin[0]], [0, 1, 0], [-sin[0], 0, cos[0]]])
-    about_x = np.array([[1, 0, 0], [0, cos[1], sin[1]], [0, -sin[1], cos[1]]])
-    about_z = np.array([[cos[2], -sin[2], 0], [sin[2], cos[2], 0], [0, 0, 1]])
-    return about_x @ about_y @ about_z
 
 
 def mean_face_in_box(mean: np.ndarray, box: np.ndarray) -> np.ndarray:
@@ -97,17 +82,7 @@ def mean_face_by_pose(mean: np.ndarray, five: np.ndarray, landmarks: np.ndarray)
         # A little damping: five points in nearly one plane leave a turn undecided.
         damping = 1e-3 * np.trace(jacobian.T @ jacobian) / 4 * np.eye(4)
         step = np.linalg.solve(jacobian.T @ jacobian + damping, jacobian.T @ error)
-        rotation = _turn(step[:3]) @ rotation
+        rotation = rotation_matrix(step[None, :3])[0] @ rotation
         scale = max(scale + step[3], 1e-6)
     turned = scale * (mean - five.mean(axis=0)) @ rotation.T
     return turned + np.append(offset, 0)
-
-
-def _turn(vector: np.ndarray) -> np.ndarray:
-    """Rotation by |vector| about it (Rodrigues)."""
-    angle = np.linalg.norm(vector)
-    if angle < 1e-12:
-        return np.eye(3)
-    x, y, z = vector / angle
-    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -11,11 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from retinaface_tf.errors import DataError
+from retinaface_tf.util.npz import read_npz
 
 # The nose tip among the 68 iBUG points, which come first in our own topology.
 NOSE_TIP = 30
 IBUG_POINTS = 68
-_FILE = "topology.npz"
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,15 +59,6 @@ class MeshTopology:
         """int32 [E, 2] every edge once, the smaller vertex first, in ascending order."""
         return unique_edges(self.triangles)
 
-    @functools.cached_property
-    def boundary(self) -> np.ndarray:
-        """int32 [E, 2] edges with a triangle on one side only, in the direction of that triangle."""
-        directed = _directed_edges(self.triangles)
-        present = {tuple(edge) for edge in directed.tolist()}
-        return np.array(
-            [edge for edge in directed.tolist() if (edge[1], edge[0]) not in present], np.int32
-        ).reshape(-1, 2)
-
     def from_mediapipe(self, points: np.ndarray) -> np.ndarray:
         """MediaPipe's points [..., 468, D] as this mesh's vertices [..., V, D], in float32.
 
@@ -95,8 +85,8 @@ def load_topology(path: str | Path | None = None) -> MeshTopology:
     """Our own topology, or the one in a file.
 
     Args:
-        path: `.npz` as `save_topology` writes it, or a Wavefront `.obj` whose x points to the
-            image's right, y up and z to the viewer, as modelling programs have it; None for ours.
+        path: a Wavefront `.obj` whose x points to the image's right, y up and z to the viewer, as
+            modelling programs have it, or an `.npz` like ours; None for ours.
 
     Raises:
         DataError: the file is missing, damaged or no triangle mesh.
@@ -113,50 +103,33 @@ def load_topology(path: str | Path | None = None) -> MeshTopology:
 
 @functools.cache
 def _own_topology() -> MeshTopology:
-    with resources.as_file(resources.files("retinaface_tf.mesh") / _FILE) as path:
-        return _read_npz(path, "retinaface-1103")
+    content = (resources.files("retinaface_tf.mesh") / "topology.npz").read_bytes()
+    return _read_npz(content, "retinaface-1103")
 
 
-def save_topology(topology: MeshTopology, path: str | Path) -> None:
-    """Writes a topology of this package to an `.npz` file, whole or not at all."""
-    path = Path(path)
-    arrays = {"triangles": topology.triangles.astype(np.uint16), "mean": topology.mean}
-    for name in ("mirror", "uv", "source_points", "source_weights"):
-        values = getattr(topology, name)
-        if values is not None:
-            arrays[name] = values.astype(np.uint16) if values.dtype.kind == "i" else values
-    note = {"nose_tip": topology.nose_tip, **topology.provenance}
-    arrays["provenance"] = np.frombuffer(json.dumps(note).encode(), np.uint8)
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as file:
-        np.savez_compressed(file, **arrays)
-    partial.replace(path)
+def triangle_sides(triangles: np.ndarray) -> np.ndarray:
+    """The sides of triangles [F, 3] as their winding goes: [3 F, 2], three for each triangle."""
+    return triangles[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)
 
 
 def unique_edges(triangles: np.ndarray) -> np.ndarray:
     """int32 [E, 2] the edges of triangles [F, 3], each once, the smaller vertex first, sorted."""
-    return np.unique(np.sort(_directed_edges(triangles), axis=1), axis=0).astype(np.int32)
+    return np.unique(np.sort(triangle_sides(triangles), axis=1), axis=0).astype(np.int32)
 
 
-def _directed_edges(triangles: np.ndarray) -> np.ndarray:
-    return np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
-
-
-def _read_npz(path: Path, name: str) -> MeshTopology:
+def _read_npz(source: Path | bytes, name: str) -> MeshTopology:
+    remedy = "give an .npz of this program or an .obj"
+    arrays, provenance = read_npz(
+        source, key="provenance", name=name, remedy=remedy, error=DataError
+    )
+    for key, values in arrays.items():
+        arrays[key] = values.astype(np.int32 if values.dtype.kind in "iu" else np.float32)
+    nose_tip = provenance.pop("nose_tip", NOSE_TIP)
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files}
-        provenance = json.loads(arrays.pop("provenance").tobytes())
-        nose_tip = int(provenance.pop("nose_tip"))
-        for key, values in arrays.items():
-            arrays[key] = values.astype(np.int32 if values.dtype.kind in "iu" else np.float32)
         topology = MeshTopology(name=name, **arrays, nose_tip=nose_tip, provenance=provenance)
-    except Exception as error:  # numpy and zipfile report damage in many classes
-        raise DataError(
-            f"{path} is no mesh topology or is damaged ({type(error).__name__}); give an .npz of "
-            "this program or an .obj."
-        ) from None
-    _check(topology, path)
+    except TypeError:
+        raise DataError(f"{name} is no mesh topology; {remedy}.") from None
+    _check(topology, name)
     return topology
 
 
@@ -193,7 +166,7 @@ def _find_mirror(points: np.ndarray) -> np.ndarray | None:
     return mirror.astype(np.int32) if alike else None
 
 
-def _check(topology: MeshTopology, path: Path) -> None:
+def _check(topology: MeshTopology, path: Path | str) -> None:
     triangles, count = topology.triangles, topology.num_vertices
     if triangles.ndim != 2 or triangles.shape[1] != 3 or not len(triangles):
         raise DataError(f"{path} has no triangles; give a triangle mesh.")

@@ -7,7 +7,6 @@ whole one, joint for shape and texture as in Zhou et al. 2019: six numbers a ver
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -20,8 +19,7 @@ from retinaface_tf.errors import ConfigError, DataError
 from retinaface_tf.reconstruction.graph_conv import ChebyshevConvolution, MeshResampling
 from retinaface_tf.reconstruction.hierarchy import build_hierarchy
 from retinaface_tf.reconstruction.laplacian import rescaled_laplacian
-
-_FILE = "decoder.npz"
+from retinaface_tf.util.npz import read_npz, to_float16, write_npz
 
 # How far vertices (in face sizes) and colours (0..1) of faces are from the mean face's, about.
 # The network's outputs are multiples of it, so that all six are of like size.
@@ -34,8 +32,8 @@ class MeshDecoderConfig:
 
     Attributes:
         code: numbers in a code (128 in the paper).
-        channels: of the features, from the coarsest mesh to the finest; so many levels.
-        factor: each mesh has so many times fewer vertices than the next finer one.
+        channels: of the features on each level, from the coarsest mesh to the finest.
+        factor: how many times more vertices a mesh has than the next coarser one.
         order: K, the Chebyshev terms of a convolution.
     """
 
@@ -116,16 +114,11 @@ def build_mesh_decoder(config: MeshDecoderConfig | None = None, topology=None) -
 
 def save_mesh_decoder(decoder: MeshDecoder, path: Path) -> None:
     """Writes the weights in float16, with the architecture, as one `.npz`, whole or not at all."""
-    path = Path(path)
-    arrays = {w.path: keras.ops.convert_to_numpy(w).astype(np.float16) for w in decoder.weights}
+    arrays = {w.path: keras.ops.convert_to_numpy(w) for w in decoder.weights}
     # Vertices need more than float16's three digits.
-    mean = decoder.get_layer("mean_face").mean
-    arrays[mean.path] = keras.ops.convert_to_numpy(mean).astype(np.float32)
-    config = json.dumps(dataclasses.asdict(decoder.config)).encode()
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as file:
-        np.savez_compressed(file, config=np.frombuffer(config, np.uint8), **arrays)
-    partial.replace(path)
+    mean = decoder.get_layer("mean_face").mean.path
+    arrays = {**to_float16(arrays), mean: arrays[mean].astype(np.float32)}
+    write_npz(path, arrays, dataclasses.asdict(decoder.config), key="config")
 
 
 def load_mesh_decoder(path: Path | None = None, topology=None) -> MeshDecoder:
@@ -139,20 +132,17 @@ def load_mesh_decoder(path: Path | None = None, topology=None) -> MeshDecoder:
     Raises:
         DataError: the file is missing, damaged or of another mesh.
     """
-    path = (
-        Path(path) if path else Path(str(resources.files("retinaface_tf.reconstruction") / _FILE))
-    )
+    name = path or "decoder.npz"
+    source = path or (resources.files("retinaface_tf.reconstruction") / name).read_bytes()
+    remedy = "give one that training/mesh_decoder.py wrote"
+    arrays, config = read_npz(source, key="config", name=name, remedy=remedy, error=DataError)
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        config = MeshDecoderConfig(**json.loads(arrays.pop("config").tobytes()))
-        decoder = build_mesh_decoder(config, topology)
+        decoder = build_mesh_decoder(MeshDecoderConfig(**config), topology)
         for weight in decoder.weights:
             weight.assign(arrays[weight.path].astype(np.float32))
-    except Exception as error:  # numpy, zipfile and keras report damage in many classes
+    except (KeyError, TypeError, ValueError) as error:
         raise DataError(
-            f"{path} is no mesh decoder of this topology or is damaged ({type(error).__name__}); "
-            "give one that training/mesh_decoder.py wrote."
+            f"{name} is no mesh decoder of this topology ({type(error).__name__}); {remedy}."
         ) from None
     return decoder
 

@@ -4,29 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
 import numpy as np
 
+from retinaface_tf.data.readers.mesh_labels import MeshLabelConfig, read_mesh_labels
 from retinaface_tf.errors import ConfigError
 from retinaface_tf.mesh.topology import MeshTopology
 from retinaface_tf.reconstruction.decoder import save_mesh_decoder
 from retinaface_tf.reconstruction.face_meshes import FaceMeshes, read_face_meshes
+from retinaface_tf.reconstruction.head import FACE_CENTER, interpret
+from retinaface_tf.reconstruction.renderer import MeshRenderer
 from retinaface_tf.reconstruction.train_decoder import MeshDecoderTraining, Pretrained
+from retinaface_tf.util.files import whole_file, write_whole
 from retinaface_tf.util.progress import Track
-
-
-class StepProgress(keras.callbacks.Callback):
-    """Tells a progress bar of every step."""
-
-    def __init__(self, advance: Callable[[int], object]):
-        super().__init__()
-        self.advance = advance
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.advance(1)
 
 
 def read_labelled(folders: Sequence[Path], topology: MeshTopology, track: Track) -> FaceMeshes:
@@ -36,8 +29,6 @@ def read_labelled(folders: Sequence[Path], topology: MeshTopology, track: Track)
         ConfigError: there is no folder.
         DataError: the labels or their images cannot be read.
     """
-    from retinaface_tf.data.readers.mesh_labels import MeshLabelConfig, read_mesh_labels
-
     if not folders:
         raise ConfigError("Give folders of mesh labels with --labels, or --synthetic.")
     parts = []
@@ -54,14 +45,11 @@ def write_results(
     """Writes `decoder.npz`, `figures.json` and `faces.png`."""
     from PIL import Image
 
-    folder.mkdir(parents=True, exist_ok=True)
     save_mesh_decoder(result.decoder, folder / "decoder.npz")
-    figures = dataclasses.asdict(result.figures)
-    figures["config"] = dataclasses.asdict(config)
-    _replace(folder / "figures.json", json.dumps(figures, indent=2).encode())
-    partial = folder / ".faces.png"
-    Image.fromarray(draw_pairs(result.examples, topology)).save(partial)
-    partial.replace(folder / "faces.png")
+    figures = {**dataclasses.asdict(result.figures), "config": dataclasses.asdict(config)}
+    write_whole(folder / "figures.json", json.dumps(figures, indent=2).encode())
+    with whole_file(folder / "faces.png", suffix=".png") as partial:
+        Image.fromarray(draw_pairs(result.examples, topology)).save(partial)
 
 
 def draw_pairs(pairs: np.ndarray, topology: MeshTopology, size: int = 112) -> np.ndarray:
@@ -75,9 +63,6 @@ def draw_pairs(pairs: np.ndarray, topology: MeshTopology, size: int = 112) -> np
     Returns:
         RGB uint8 [2 * size, N * size, 3]; every second face is turned.
     """
-    from retinaface_tf.reconstruction.head import FACE_CENTER, interpret
-    from retinaface_tf.reconstruction.renderer import MeshRenderer
-
     renderer = MeshRenderer(topology.triangles, topology.num_vertices, size)
     numbers = np.zeros((pairs.shape[1], 16), np.float32)
     numbers[1::2, 4] = 0.8
@@ -88,9 +73,3 @@ def draw_pairs(pairs: np.ndarray, topology: MeshTopology, size: int = 112) -> np
         image = renderer(vertices, meshes[..., 3:], camera, light).image
         rows.append(np.concatenate(list(keras.ops.convert_to_numpy(image)), axis=1))
     return np.uint8(np.clip(np.concatenate(rows), 0, 1) * 255)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(content)
-    partial.replace(path)

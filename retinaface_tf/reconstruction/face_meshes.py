@@ -1,7 +1,4 @@
-"""Labelled faces as what the mesh decoder learns: shapes without their pose, skins without light.
-
-numpy and OpenCV; the labels are those of `data.mesh_labels`.
-"""
+"""Labelled faces as what the mesh decoder learns: shapes without their pose, skins without light."""
 
 from __future__ import annotations
 
@@ -11,9 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from keras import ops
 
 from retinaface_tf.errors import DataError, ImageError
+from retinaface_tf.geometry.similarity import fit_similarity
 from retinaface_tf.mesh.topology import MeshTopology
+from retinaface_tf.reconstruction.lighting import incident_triangles, vertex_normals
 
 if TYPE_CHECKING:
     from retinaface_tf.data.readers.mesh_labels import MeshLabels
@@ -51,34 +51,15 @@ class FaceMeshes:
     @classmethod
     def concatenate(cls, parts) -> FaceMeshes:
         """All faces of several sets."""
-        fields = ("shapes", "albedos", "pictures")
+        fields = ("shapes", "albedos", "images")
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in fields))
 
 
-def unposed(vertices: np.ndarray, topology: MeshTopology) -> tuple[np.ndarray, np.ndarray]:
-    """Moves, turns and scales each face onto the mean face (Umeyama 1991, least squares).
-
-    Args:
-        vertices: [N, V, 3] image pixels, z in pixels.
-        topology: of the mean face.
-
-    Returns:
-        shapes: float32 [N, V, 3] in the topology's frame.
-        rotation: float64 [N, 3, 3], from the mean face's axes to the image's.
-    """
-    vertices = np.asarray(vertices, np.float64)
-    mean = topology.mean.astype(np.float64)
-    centered = vertices - vertices.mean(1, keepdims=True)
-    target = mean - mean.mean(0)
-    u, singular, vt = np.linalg.svd(np.einsum("nvi,vj->nij", centered, target))
-    # A mirror image is no pose: the least direction is turned around instead.
-    sign = np.sign(np.linalg.det(u @ vt))
-    u[:, :, 2] *= sign[:, None]
-    singular[:, 2] *= sign
-    scale = singular.sum(1) / np.maximum((centered**2).sum((1, 2)), 1e-12)
-    rotation = u @ vt
-    shapes = np.einsum("nvi,nij->nvj", centered, rotation) * scale[:, None, None] + mean.mean(0)
-    return shapes.astype(np.float32), rotation
+def unposed(vertices: np.ndarray, topology: MeshTopology) -> np.ndarray:
+    """Moves, turns and scales each face [N, V, 3] onto the topology's mean face: float32 [N, V, 3]."""
+    scale, rotation, shift = fit_similarity(vertices, topology.mean)
+    shapes = scale[:, None, None] * vertices @ np.swapaxes(rotation, 1, 2) + shift[:, None]
+    return shapes.astype(np.float32)
 
 
 def read_face_meshes(
@@ -102,8 +83,10 @@ def read_face_meshes(
     """
     from retinaface_tf.images.read import read_image
 
-    shapes, _ = unposed(labels.vertices, topology)
-    normals = _normals(labels.vertices, topology.triangles)
+    shapes = unposed(labels.vertices, topology)
+    incident = incident_triangles(topology.triangles, topology.num_vertices)
+    normals = vertex_normals(ops.convert_to_tensor(labels.vertices), topology.triangles, incident)
+    normals = ops.convert_to_numpy(normals)
     colors = np.zeros_like(shapes)
     readable = np.zeros(len(labels), bool)
     for number in np.unique(labels.image):
@@ -152,17 +135,6 @@ def sample_colors(image: np.ndarray, vertices: np.ndarray) -> np.ndarray:
         cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_REPLICATE,
     )[0]
-
-
-def _normals(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
-    """Unit normals [N, V, 3]."""
-    corners = np.asarray(vertices, np.float32)[:, triangles]
-    flat = np.cross(corners[:, :, 1] - corners[:, :, 0], corners[:, :, 2] - corners[:, :, 0])
-    normals = np.zeros(vertices.shape, np.float32)
-    for face, of_face in zip(normals, flat):
-        for column in triangles.T:
-            np.add.at(face, column, of_face)
-    return normals / np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-12)
 
 
 def _unlit(colors: np.ndarray, normals: np.ndarray, seen: np.ndarray) -> np.ndarray:

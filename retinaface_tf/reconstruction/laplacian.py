@@ -4,39 +4,29 @@ from __future__ import annotations
 
 import numpy as np
 
+from retinaface_tf.mesh.topology import unique_edges
 from retinaface_tf.reconstruction.sparse_rows import SparseRows
 
 
-def mesh_adjacency(triangles: np.ndarray, vertex_count: int):
-    """Which vertices share an edge.
+def mesh_laplacian(triangles: np.ndarray, vertex_count: int, normed: bool = False):
+    """D - A of the graph in which vertices that share an edge are neighbours.
 
     Args:
         triangles: int [T, 3].
         vertex_count: V.
+        normed: D^-1/2 (D - A) D^-1/2 instead, eigenvalues in [0, 2].
 
     Returns:
-        scipy.sparse csr array [V, V] of zeros and ones, symmetric, zero diagonal.
+        scipy.sparse csr array [V, V].
     """
     from scipy import sparse
 
-    pairs = triangles[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)
-    pairs = np.concatenate([pairs, pairs[:, ::-1]])
+    pairs = unique_edges(triangles)
+    rows, columns = np.concatenate([pairs, pairs[:, ::-1]]).T
     adjacency = sparse.csr_array(
-        (np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(vertex_count, vertex_count)
+        (np.ones(len(rows)), (rows, columns)), shape=(vertex_count, vertex_count)
     )
-    adjacency.sum_duplicates()
-    adjacency.data[:] = 1
-    return adjacency
-
-
-def normalized_laplacian(triangles: np.ndarray, vertex_count: int):
-    """L = I - D^-1/2 A D^-1/2, eigenvalues in [0, 2]: scipy.sparse csr array [V, V]."""
-    from scipy import sparse
-
-    adjacency = mesh_adjacency(triangles, vertex_count)
-    degree = np.asarray(adjacency.sum(axis=1)).ravel()
-    inverse_root = sparse.diags_array(1 / np.sqrt(np.maximum(degree, 1)))
-    return (sparse.eye_array(vertex_count) - inverse_root @ adjacency @ inverse_root).tocsr()
+    return sparse.csgraph.laplacian(adjacency, normed).tocsr()
 
 
 def rescaled_laplacian(triangles: np.ndarray, vertex_count: int) -> SparseRows:
@@ -51,7 +41,7 @@ def rescaled_laplacian(triangles: np.ndarray, vertex_count: int) -> SparseRows:
     """
     from scipy import sparse
 
-    laplacian = normalized_laplacian(triangles, vertex_count)
+    laplacian = mesh_laplacian(triangles, vertex_count, normed=True)
     # A level of a hierarchy may have a dozen vertices, for which the dense solver is the robust one;
     # the bound 2 would squeeze the spectrum into part of [-1, 1].
     if vertex_count <= 200:

@@ -13,6 +13,7 @@ import numpy as np
 from keras import ops
 
 from retinaface_tf.errors import DataError
+from retinaface_tf.mesh.topology import triangle_sides
 from retinaface_tf.reconstruction.tiles import PIECE, nearest_of_cells
 
 # A centre on the line between two triangles belongs to one of them, rounding or not.
@@ -38,7 +39,7 @@ class MeshEdges:
         Raises:
             DataError: an edge has more than two triangles.
         """
-        sides = np.sort(triangles[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1)
+        sides = np.sort(triangle_sides(triangles), axis=1)
         ends, inverse, uses = np.unique(sides, axis=0, return_inverse=True, return_counts=True)
         if uses.max() > 2:
             raise DataError(

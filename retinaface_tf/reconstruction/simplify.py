@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from retinaface_tf.errors import DataError
+from retinaface_tf.mesh.topology import triangle_sides, unique_edges
 
 # Planes through border edges, perpendicular to their triangle, weigh so much more than the
 # triangles' own: the outline of an open mesh is kept.
@@ -92,8 +93,8 @@ class _Collapse:
         self.quadrics = _quadrics(vertices, triangles)
 
     def candidates(self):
-        """Collapses (source, target) from cheap to dear."""
-        pairs = np.unique(_edges(self.triangles), axis=0)
+        """Collapses (source, target), the cheapest first."""
+        pairs = unique_edges(self.triangles)
         pairs = np.concatenate([pairs, pairs[:, ::-1]])
         place = np.append(self.vertices[pairs[:, 1]], np.ones((len(pairs), 1)), axis=1)
         both = self.quadrics[pairs[:, 0]] + self.quadrics[pairs[:, 1]]
@@ -121,11 +122,6 @@ class _Collapse:
             self.alive[source] = False
             self.quadrics[target] += self.quadrics[source]
         return changed
-
-
-def _edges(triangles: np.ndarray) -> np.ndarray:
-    """int [3T, 2] edges of the triangles, each with its smaller vertex first."""
-    return np.sort(triangles[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1)
 
 
 def _merged(vertices, triangles, source: int, target: int) -> np.ndarray | None:
@@ -177,8 +173,10 @@ def _quadrics(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
             np.add.at(quadrics, column, forms)
 
     add(triangles, unit, corners[:, 0], area)
-    edges = triangles[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)
-    _, inverse, uses = np.unique(_edges(triangles), axis=0, return_inverse=True, return_counts=True)
+    edges = triangle_sides(triangles)
+    _, inverse, uses = np.unique(
+        np.sort(edges, axis=1), axis=0, return_inverse=True, return_counts=True
+    )
     border = uses[inverse.ravel()] == 1
     ends = vertices[edges[border]]
     along = ends[:, 1] - ends[:, 0]

@@ -12,6 +12,7 @@ import functools
 import numpy as np
 
 from retinaface_tf.mesh.topology import MeshTopology
+from retinaface_tf.reconstruction.laplacian import mesh_laplacian
 
 # Of a face's size: how far the smoothest vibration moves vertices, and how fast finer ones fade.
 _AMPLITUDE = 0.02
@@ -63,13 +64,9 @@ def vibrations(topology: MeshTopology) -> tuple[np.ndarray, np.ndarray]:
 
     Of the graph Laplacian with the constant field left out; ascending.
     """
-    from scipy import sparse
     from scipy.sparse.linalg import eigsh
 
-    from retinaface_tf.reconstruction.laplacian import mesh_adjacency
-
-    adjacency = mesh_adjacency(topology.triangles, topology.num_vertices)
-    laplacian = sparse.diags_array(np.asarray(adjacency.sum(axis=1)).ravel()) - adjacency
+    laplacian = mesh_laplacian(topology.triangles, topology.num_vertices)
     start = np.linspace(1, 2, topology.num_vertices)  # the same vibrations on every call
     values, fields = eigsh(laplacian.tocsc(), _VIBRATIONS + 1, sigma=-1e-3, v0=start)
     order = np.argsort(values)[1:]

@@ -9,6 +9,7 @@ trained too left these units at once and was worse.) Both backends, by `keras.Mo
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from retinaface_tf.reconstruction.decoder import (
     build_mesh_decoder,
     load_mesh_decoder,
 )
-from retinaface_tf.reconstruction.face_meshes import FaceMeshes
+from retinaface_tf.reconstruction.face_meshes import FaceMeshes, unposed
 from retinaface_tf.reconstruction.linear_faces import LinearFaces
 from retinaface_tf.reconstruction.synthetic_meshes import random_albedos, random_shapes
 from retinaface_tf.util.options import check_range
@@ -104,7 +105,7 @@ def pretrain(
     config: MeshDecoderTraining,
     topology: MeshTopology,
     faces: FaceMeshes | None,
-    callbacks: tuple = (),
+    callbacks: Sequence[keras.callbacks.Callback] = (),
     start: Path | None = None,
 ) -> Pretrained:
     """Trains a decoder and measures it beside principal components.
@@ -163,9 +164,7 @@ def _split(config, topology, faces) -> tuple[FaceMeshes, FaceMeshes]:
 def _made_up(topology, count: int, rng) -> FaceMeshes:
     shapes, albedos = random_shapes(topology, count, rng), random_albedos(topology, count, rng)
     # On the mean face, as labelled faces are.
-    from retinaface_tf.reconstruction.face_meshes import unposed
-
-    return FaceMeshes(unposed(shapes, topology)[0], albedos, np.full(count, ""))
+    return FaceMeshes(unposed(shapes, topology), albedos, np.full(count, ""))
 
 
 def _flat(faces: FaceMeshes) -> np.ndarray:

@@ -19,8 +19,8 @@ from retinaface_tf.evaluation.mesh import (
 )
 from retinaface_tf.faces.faces import Faces
 from retinaface_tf.mesh.landmarks import five_of_vertices
-from retinaface_tf.mesh.pose import rotation_of_angles
 from retinaface_tf.mesh.topology import load_topology
+from tests.helpers.shapes import rotation_of_angles
 
 ANGLES = np.array([25.0, -10.0, 5.0])
 

@@ -16,9 +16,9 @@ from retinaface_tf.mesh.pose import (
     mean_face_by_pose,
     mean_face_by_similarity,
     mean_face_in_box,
-    rotation_of_angles,
 )
 from retinaface_tf.mesh.topology import load_topology
+from tests.helpers.shapes import rotation_of_angles
 
 
 @pytest.fixture

@@ -22,8 +22,9 @@ from retinaface_tf.layers.dense_frames import (
     to_frames,
 )
 from retinaface_tf.mesh.landmarks import five_of_vertices
-from retinaface_tf.mesh.pose import head_pose, rotation_of_angles
+from retinaface_tf.mesh.pose import head_pose
 from retinaface_tf.mesh.topology import load_topology
+from tests.helpers.shapes import rotation_of_angles
 
 PAPER = RetinaFaceConfig(dense=DenseConfig(vertices=7, reduced=16, rank=5))
 FACE = RetinaFaceConfig(

@@ -8,7 +8,7 @@ from retinaface_tf.data.readers.mesh_labels import MeshLabels
 from retinaface_tf.errors import DataError
 from retinaface_tf.mesh.topology import load_topology
 from retinaface_tf.reconstruction.camera import Camera, posed, project
-from retinaface_tf.reconstruction.face_meshes import read_face_meshes
+from retinaface_tf.reconstruction.face_meshes import FaceMeshes, read_face_meshes
 from retinaface_tf.reconstruction.lighting import Lighting
 from retinaface_tf.reconstruction.renderer import MeshRenderer
 from retinaface_tf.reconstruction.synthetic_meshes import random_albedos, random_shapes
@@ -86,3 +86,11 @@ def test_images_that_are_gone_leave_no_face(drawn, tmp_path):
     labels = drawn[0]
     with pytest.raises(DataError, match="could be read"):
         read_face_meshes(labels_of(tmp_path, labels.vertices), TOPOLOGY)
+
+
+def test_sets_are_joined_and_chosen_from(rng):
+    shapes = rng.normal(size=(5, 7, 3)).astype(np.float32)
+    whole = FaceMeshes(shapes, shapes + 1, np.array(list("abcde")))
+    joined = FaceMeshes.concatenate([whole[3:], whole[:2]])
+    assert joined.images.tolist() == ["d", "e", "a", "b"]
+    np.testing.assert_array_equal(joined.joined()[..., 3:], shapes[[3, 4, 0, 1]] + 1)

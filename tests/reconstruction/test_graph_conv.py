@@ -12,11 +12,7 @@ from retinaface_tf.reconstruction.graph_conv import (
     MeshResampling,
     chebyshev_terms,
 )
-from retinaface_tf.reconstruction.laplacian import (
-    mesh_adjacency,
-    normalized_laplacian,
-    rescaled_laplacian,
-)
+from retinaface_tf.reconstruction.laplacian import mesh_laplacian, rescaled_laplacian
 from retinaface_tf.reconstruction.sparse_rows import SparseRows, multiply_rows
 from tests.helpers.shapes import icosphere, open_bowl
 
@@ -27,11 +23,11 @@ def to_sparse(rows: SparseRows, columns: int):
     return sparse.csr_array(sparse.coo_array(entries, shape=(len(rows.columns), columns)))
 
 
-def test_adjacency_of_a_tetrahedron_without_one_face():
-    adjacency = mesh_adjacency(np.array([[0, 1, 2], [0, 2, 3], [0, 3, 1]]), 5).toarray()
+def test_laplacian_of_a_tetrahedron_without_one_face():
+    laplacian = mesh_laplacian(np.array([[0, 1, 2], [0, 2, 3], [0, 3, 1]]), 5).toarray()
     expected = np.zeros((5, 5))
-    expected[:4, :4] = 1 - np.eye(4)
-    np.testing.assert_array_equal(adjacency, expected)
+    expected[:4, :4] = 4 * np.eye(4) - 1
+    np.testing.assert_array_equal(laplacian, expected)
 
 
 @pytest.mark.parametrize("shape", [icosphere(1), open_bowl()])
@@ -88,7 +84,7 @@ def test_terms_are_bounded_like_chebyshev_polynomials(rng):
 @pytest.mark.parametrize("symmetric", [True, False])
 def test_gradient_of_the_product_is_the_transposed_product(rng, symmetric):
     vertices, triangles = icosphere(1)
-    matrix = normalized_laplacian(triangles, len(vertices))
+    matrix = mesh_laplacian(triangles, len(vertices), normed=True)
     if not symmetric:
         matrix = (matrix @ sparse.diags_array(rng.normal(size=len(vertices)))).tocsr()[:20]
     rows = SparseRows.from_sparse(matrix, symmetric)
