@@ -33,7 +33,9 @@ def benchmark(
         Path | None, typer.Option(help="Boxes in WIDER FACE's list format, for accuracy.")
     ] = None,
     images: Annotated[Path | None, typer.Option(help="Folder of the images in --gt.")] = None,
-    limit: Annotated[int | None, typer.Option(help="Use only this many of them, evenly spread.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Use only this many of them, evenly spread.")
+    ] = None,
     json: Annotated[Path | None, typer.Option(help="Write every time and figure here.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Write accuracy against latency, .png.")] = None,
 ) -> None:

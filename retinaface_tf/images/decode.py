@@ -24,9 +24,12 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from retinaface_tf.errors import ImageError
-
 HEADER_BYTES = 512
+
+
+class UnreadableError(Exception):
+    """Why an image cannot be read: the end of a sentence, "Cannot read NAME: ..."."""
+
 
 # The plugin classes are called directly: Image.open() would try formats that nobody asked for
 # (some start other programs) and warns of, or refuses, large images by a limit of its own.
@@ -40,6 +43,7 @@ _PILLOW_READERS = {
 }
 _ORIENTATION_TAG = 0x0112
 _JPEG_END = b"\xff\xd9"
+_TRUNCATED = "it is truncated, its end is missing; fetch or copy it again"
 
 
 def sniff_format(header: bytes) -> str | None:
@@ -67,75 +71,72 @@ def sniff_format(header: bytes) -> str | None:
     return next((kind for kind, found in kinds.items() if found), None)
 
 
-def decode(stream: BinaryIO, name: str, max_pixels: int) -> np.ndarray:
+def decode(stream: BinaryIO, max_pixels: int) -> np.ndarray:
     """The first image of an encoded file.
 
     Args:
         stream: open, seekable, at its start.
-        name: what messages call it.
         max_pixels: larger images are refused by their header, before any pixel is decoded.
 
     Returns:
         RGB uint8 [H, W, 3], upright (EXIF orientation applied), see `rgb_pixels`.
 
     Raises:
-        ImageError: unknown format, damaged, truncated or too large.
+        UnreadableError: unknown format, damaged, truncated or too large.
     """
     header = stream.read(HEADER_BYTES)
     stream.seek(0)
     if not header:
-        raise ImageError(f"Cannot read {name}: it is empty.")
+        raise UnreadableError("it is empty")
     kind = sniff_format(header)
     if kind not in _PILLOW_READERS:
         found = f"its format is {kind}" if kind else "it is not an image"
-        raise ImageError(
-            f"Cannot read {name}: {found}; give a JPEG, PNG, WebP, BMP, TIFF or GIF image."
-        )
+        raise UnreadableError(f"{found}; give a JPEG, PNG, WebP, BMP, TIFF or GIF image")
     if kind == "JPEG":
         stream = BytesIO(stream.read())
         if _JPEG_END not in stream.getvalue():
-            raise ImageError(_truncated(name))
+            raise UnreadableError(_TRUNCATED)
     with quiet_pillow:
         try:
             image = _PILLOW_READERS[kind](stream)
-            check_size(*image.size, name, max_pixels)
+            check_size(*image.size, max_pixels)
             if kind == "JPEG":
-                pixels = _decode_jpeg(image, stream, name)
+                pixels = _decode_jpeg(image, stream)
                 if pixels is not None:
                     return pixels
             if kind == "PNG":
-                image.verify()  # checksums and the end mark, which load() does not look at
+                image.verify()  # checksums and the end mark, which load() does not check
                 stream.seek(0)
                 image = _PILLOW_READERS[kind](stream)
             image.load()
-            _check_depth(image, name)
-            pixels = rgb_pixels(image, name, white_level=_white_level(image))
+            _check_depth(image)
+            pixels = rgb_pixels(image, white_level=_white_level(image))
             if image.mode.startswith("I;16") and _white_is_zero(image):
                 pixels = 255 - pixels  # Pillow inverts only up to 8 bits
             return upright(pixels, orientation(image))
-        except ImageError:
+        except UnreadableError:
             raise
         except MemoryError as error:
-            raise ImageError(
-                f"Cannot read {name}: there is not enough memory for its {image.size[0]} x "
-                f"{image.size[1]} pixels."
+            width, height = image.size
+            raise UnreadableError(
+                f"there is not enough memory for its {width} x {height} pixels"
             ) from error
         except Exception as error:  # Pillow raises a dozen kinds, SyntaxError among them
-            raise ImageError(_explain(error, kind, name)) from error
+            raise UnreadableError(_explain(error, kind)) from error
 
 
-def check_size(width: int, height: int, name: str, max_pixels: int) -> None:
-    """ImageError unless the image has pixels, and no more than max_pixels."""
+def check_size(width: int, height: int, max_pixels: int) -> None:
+    """UnreadableError unless the image has pixels, and no more than max_pixels."""
     if width < 1 or height < 1:
-        raise ImageError(f"Cannot read {name}: it is {width} x {height} pixels, so it is empty.")
+        raise UnreadableError(f"it is {width} x {height} pixels, so it is empty")
     if width * height > max_pixels:
-        raise ImageError(
-            f"Cannot read {name}: its {width} x {height} pixels are more than the limit of "
-            f"{max_pixels:,}; make it smaller or raise max_pixels to {width * height:,}."
+        raise UnreadableError(
+            f"its {width} x {height} pixels are more than the limit of {max_pixels:,}; make it "
+            f"smaller or raise max_pixels to {width * height:,}"
         )
 
 
-def rgb_pixels(image: Image.Image, name: str, white_level: int | None = None) -> np.ndarray:
+def rgb_pixels(image: Image.Image, white_level: int | None = None) -> np.ndarray:
     """Any loaded Pillow image as RGB uint8 [H, W, 3], not rotated.
 
     Transparent images are laid on white, as a viewer shows them (what lies under a transparent
@@ -143,18 +144,17 @@ def rgb_pixels(image: Image.Image, name: str, white_level: int | None = None) ->
 
     Args:
         image: loaded.
-        name: what messages call it.
         white_level: value of white in a 16 bit grey image; None for 65535.
 
     Raises:
-        ImageError: pixels that have no fixed black and white (32 bit, floating point).
+        UnreadableError: pixels that have no fixed black and white (32 bit, floating point).
     """
     mode = image.mode
     if mode in ("F", "I"):
         kind = "floating-point" if mode == "F" else "32 bit integer"
-        raise ImageError(
-            f"Cannot read {name}: it holds {kind} pixels, whose black and white are not known; "
-            "scale them to 0..255 and save it with 8 bits."
+        raise UnreadableError(
+            f"it holds {kind} pixels, whose black and white are not known; scale them to 0..255 "
+            "and save it with 8 bits"
         )
     if mode.startswith("I;16"):
         grey = np.asarray(image)
@@ -229,13 +229,13 @@ class _QuietPillow:
 quiet_pillow = _QuietPillow()
 
 
-def _decode_jpeg(image: Image.Image, stream: BytesIO, name: str) -> np.ndarray | None:
+def _decode_jpeg(image: Image.Image, stream: BytesIO) -> np.ndarray | None:
     """Grey and three-channel JPEG through OpenCV; None where Pillow has to decide."""
     data = stream.getvalue()
     # After the header the stream stands in the compressed data, where an end mark cannot occur by
     # chance. Without one the file is cut off; decoders fill the rest with grey.
     if data.rfind(_JPEG_END, stream.tell()) < 0:
-        raise ImageError(_truncated(name))
+        raise UnreadableError(_TRUNCATED)
     if image.mode not in ("L", "RGB"):
         return None
     try:
@@ -249,19 +249,17 @@ def _decode_jpeg(image: Image.Image, stream: BytesIO, name: str) -> np.ndarray |
     return upright(pixels, orientation(image))
 
 
-def _check_depth(image: Image.Image, name: str) -> None:
+def _check_depth(image: Image.Image) -> None:
     """Refuses TIFF pixels that Pillow decodes wrongly without a word."""
     if image.format != "TIFF":
         return
     if 2 in image.tag_v2.get(TiffImagePlugin.SAMPLEFORMAT, ()):
-        raise ImageError(
-            f"Cannot read {name}: its pixels are signed numbers; save it with unsigned 8 or 16 bits."
-        )
+        raise UnreadableError("its pixels are signed numbers; save it with unsigned 8 or 16 bits")
     planes = image.tag_v2.get(TiffImagePlugin.PLANAR_CONFIGURATION, 1)
     if planes == 2 and max(image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (1,))) > 8:
-        raise ImageError(
-            f"Cannot read {name}: it is a 16 bit TIFF with its colours in separate planes; save it "
-            "with interleaved colours or 8 bits."
+        raise UnreadableError(
+            "it is a 16 bit TIFF with its colours in separate planes; save it with interleaved "
+            "colours or 8 bits"
         )
 
 
@@ -288,15 +286,9 @@ def _has_colour_key(image: Image.Image) -> bool:
     return not (isinstance(key, tuple) and max(key) > 255)
 
 
-def _explain(error: Exception, kind: str, name: str) -> str:
+def _explain(error: Exception, kind: str) -> str:
     if isinstance(error, Image.DecompressionBombError):
-        return f"Cannot read {name}: it has more pixels than can be decoded; make it smaller."
+        return "it has more pixels than can be decoded; make it smaller"
     if "truncated" in str(error).lower() or isinstance(error, EOFError):
-        return _truncated(name)
-    return (
-        f"Cannot read {name}: it is damaged or a rare kind of {kind}; save it again as PNG or JPEG."
-    )
-
-
-def _truncated(name: str) -> str:
-    return f"Cannot read {name}: it is truncated, its end is missing; fetch or copy it again."
+        return _TRUNCATED
+    return f"it is damaged or a rare kind of {kind}; save it again as PNG or JPEG"

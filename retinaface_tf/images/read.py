@@ -12,6 +12,7 @@ from PIL import Image
 
 from retinaface_tf.errors import ImageError
 from retinaface_tf.images import decode as decoding
+from retinaface_tf.images.decode import UnreadableError
 
 MAX_PIXELS = 100_000_000
 
@@ -72,30 +73,37 @@ def read_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> np.ndarr
     Raises:
         ImageError: one sentence naming the source and what is wrong with it.
     """
-    name = describe_source(source)
+    try:
+        return _read(source, max_pixels)
+    except UnreadableError as problem:
+        name = describe_source(source)
+        raise ImageError(f"Cannot read {name}: {problem}.") from problem.__cause__
+
+
+def _read(source: ImageSource, max_pixels: int) -> np.ndarray:
     if isinstance(source, np.ndarray):
-        return _from_array(source, name, max_pixels)
+        return _from_array(source, max_pixels)
     if isinstance(source, Image.Image):
-        return _from_pillow(source, name, max_pixels)
+        return _from_pillow(source, max_pixels)
     if isinstance(source, (bytes, bytearray, memoryview)):
-        return decoding.decode(BytesIO(source), name, max_pixels)
+        return decoding.decode(BytesIO(source), max_pixels)
     if isinstance(source, CachedImage):
         if source.pixels is None:
-            source.pixels = _from_path(source, name, max_pixels)
+            source.pixels = _from_path(source, max_pixels)
         return source.pixels
     if isinstance(source, (str, os.PathLike)):
-        return _from_path(source, name, max_pixels)
-    raise ImageError(
-        f"Cannot read {name}: an image is a path, bytes, a numpy array (np.asarray(...)) "
-        "or a Pillow image."
+        return _from_path(source, max_pixels)
+    raise UnreadableError(
+        "an image is a path, bytes, a numpy array (np.asarray(...)) or a Pillow image"
     )
 
 
 def describe_source(source: object) -> str:
     """What messages call an image: its path, or "the array given" and the like."""
     if isinstance(source, (str, os.PathLike)):
-        # A name that is not UTF-8 must not break the printing of its message.
-        return os.fsencode(source).decode(errors="replace") or "''"
+        # A name that is not UTF-8, or holds a zero byte, must not break the printing of its message.
+        name = os.fsencode(source).decode(errors="replace")
+        return name if name and "\0" not in name else ascii(name)
     if isinstance(source, NamedBytes):
         return source.name
     if isinstance(source, (bytes, bytearray, memoryview)):
@@ -107,62 +115,58 @@ def describe_source(source: object) -> str:
     return f"the {type(source).__name__} given"
 
 
-def _from_path(path: str | os.PathLike, name: str, max_pixels: int) -> np.ndarray:
+def _from_path(path: str | os.PathLike, max_pixels: int) -> np.ndarray:
     try:
         mode = Path(path).stat().st_mode
         if stat.S_ISDIR(mode):
-            raise ImageError(f"Cannot read {name}: it is a folder, not an image.")
+            raise UnreadableError("it is a folder, not an image")
         if not stat.S_ISREG(mode) and not stat.S_ISFIFO(mode):
-            raise ImageError(f"Cannot read {name}: it is a device, not an image.")
+            raise UnreadableError("it is a device, not an image")
         with Path(path).open("rb") as file:
             stream = file if stat.S_ISREG(mode) else BytesIO(file.read())
-            return decoding.decode(stream, name, max_pixels)
+            return decoding.decode(stream, max_pixels)
     except FileNotFoundError as error:
-        hint = "; download it first" if "://" in name else ""
-        raise ImageError(f"Cannot read {name}: there is no such file{hint}.") from error
+        hint = "; download it first" if "://" in describe_source(path) else ""
+        raise UnreadableError(f"there is no such file{hint}") from error
     except PermissionError as error:
-        raise ImageError(f"Cannot read {name}: you may not read it (permission denied).") from error
+        raise UnreadableError("you may not read it (permission denied)") from error
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
         reason = getattr(error, "strerror", None) or "this is not a file name"
-        raise ImageError(f"Cannot read {name!a}: {reason[0].lower()}{reason[1:]}.") from error
+        raise UnreadableError(f"{reason[0].lower()}{reason[1:]}") from error
 
 
-def _from_pillow(image: Image.Image, name: str, max_pixels: int) -> np.ndarray:
-    decoding.check_size(*image.size, name, max_pixels)
+def _from_pillow(image: Image.Image, max_pixels: int) -> np.ndarray:
+    decoding.check_size(*image.size, max_pixels)
     with decoding.quiet_pillow:
         try:
             image.load()
-            pixels = decoding.rgb_pixels(image, name)
-            return decoding.upright(pixels, decoding.orientation(image))
-        except ImageError:
+            return decoding.upright(decoding.rgb_pixels(image), decoding.orientation(image))
+        except UnreadableError:
             raise
         except Exception as error:  # Pillow raises a dozen kinds
-            raise ImageError(f"Cannot read {name}: Pillow cannot decode it.") from error
+            raise UnreadableError("Pillow cannot decode it") from error
 
 
-def _from_array(array: np.ndarray, name: str, max_pixels: int) -> np.ndarray:
+def _from_array(array: np.ndarray, max_pixels: int) -> np.ndarray:
     shape = f"its shape is {array.shape}"
-    wanted = "an image is uint8 [H, W, 3] RGB"
     if array.size == 0:
-        raise ImageError(f"Cannot read {name}: {shape}, so it holds no pixels.")
+        raise UnreadableError(f"{shape}, so it holds no pixels")
     if array.ndim == 4:
-        raise ImageError(f"Cannot read {name}: {shape}, a batch; give a list of images instead.")
-    if array.ndim not in (2, 3):
-        raise ImageError(f"Cannot read {name}: {shape}; {wanted}.")
-    channels = array.shape[2] if array.ndim == 3 else 1
+        raise UnreadableError(f"{shape}, a batch; give a list of images instead")
+    channels = {2: (1,), 3: array.shape[2:]}.get(array.ndim, (0,))[0]
     if channels not in (1, 3, 4):
-        remedy = "move the channels last with array.transpose(1, 2, 0)"
-        raise ImageError(
-            f"Cannot read {name}: {shape}; {remedy if array.shape[0] in (1, 3, 4) else wanted}."
-        )
+        remedy = "an image is uint8 [H, W, 3] RGB"
+        if array.ndim == 3 and array.shape[0] in (1, 3, 4):
+            remedy = "move the channels last with array.transpose(1, 2, 0)"
+        raise UnreadableError(f"{shape}; {remedy}")
     if array.dtype != np.uint8:
-        raise ImageError(f"Cannot read {name}: {_dtype_remedy(array)}.")
-    decoding.check_size(array.shape[1], array.shape[0], name, max_pixels)
+        raise UnreadableError(_dtype_remedy(array))
+    decoding.check_size(array.shape[1], array.shape[0], max_pixels)
     if channels == 3:
         return array
     if channels == 1:
         return decoding.grey_to_rgb(array.reshape(array.shape[:2]))
-    return decoding.rgb_pixels(Image.fromarray(np.ascontiguousarray(array), "RGBA"), name)
+    return decoding.rgb_pixels(Image.fromarray(np.ascontiguousarray(array), "RGBA"))
 
 
 def _dtype_remedy(array: np.ndarray) -> str:

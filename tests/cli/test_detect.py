@@ -91,9 +91,9 @@ def test_each_drawn_photo_is_decoded_once_and_not_kept(run, tmp_path, monkeypatc
     (folder / "broken.png").write_text("this is no image")
     original, save = decode.decode, output.save_image
 
-    def decode_and_note(stream, name, max_pixels):
-        pixels = original(stream, name, max_pixels)
-        arrays.append((name, weakref.ref(pixels)))
+    def decode_and_note(stream, max_pixels):
+        pixels = original(stream, max_pixels)
+        arrays.append((stream.name, weakref.ref(pixels)))
         return pixels
 
     def save_and_count(path, image):
