@@ -117,12 +117,12 @@ def _widerface(results: dict[str, Any]) -> Measure:
 
     def figures(weights):
         result = {}
-        for subset, (right, counted) in counts.items():
-            right_sum = np.cumsum(weights @ right, axis=1)
+        for subset, (true, counted) in counts.items():
+            true_sum = np.cumsum(weights @ true, axis=1)
             counted_sum = np.cumsum(weights @ counted, axis=1)
             total = (weights @ faces[subset])[:, None]
-            recall = right_sum / np.where(total > 0, total, np.nan)
-            precision = right_sum / np.maximum(counted_sum, 1)
+            recall = true_sum / np.where(total > 0, total, np.nan)
+            precision = true_sum / np.maximum(counted_sum, 1)
             result[f"AP {subset}"] = area_under_envelope(recall, precision)
         return result
 

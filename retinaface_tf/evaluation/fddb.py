@@ -42,7 +42,7 @@ class FDDBCurve:
     num_faces: int
     num_images: int
 
-    def at(self, false_positives: int) -> tuple[float, float]:
+    def at(self, false_positives: float) -> tuple[float, float]:
         """(discrete, continuous) rate at the lowest threshold with at most so many false positives."""
         inside = np.flatnonzero(self.false_positives <= false_positives)
         if not len(inside):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,6 @@ from retinaface_tf.evaluation.results import FALSE_POSITIVES, write_json
 from retinaface_tf.evaluation.verification import FAR_LEVELS
 from retinaface_tf.evaluation.widerface import SUBSETS
 from retinaface_tf.util.files import write_whole
-
-TITLES = {
-    "widerface": "WIDER FACE",
-    "fddb": "FDDB",
-    "landmarks": "Landmarks",
-    "verification": "Verification",
-}
 
 
 @dataclass(frozen=True)
@@ -45,7 +38,6 @@ class ReportImage:
     title: str
     name: str
     png: bytes
-    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,10 +56,10 @@ class Page:
 
     title: str
     summary: str
-    tables: list[Table] = field(default_factory=list)
-    images: list[ReportImage] = field(default_factory=list)
-    galleries: list[Gallery] = field(default_factory=list)
-    runs: Sequence[dict[str, Any]] = ()
+    tables: Sequence[Table]
+    images: Sequence[ReportImage]
+    galleries: Sequence[Gallery]
+    runs: Sequence[dict[str, Any]]
 
 
 def write_report(
@@ -89,14 +81,11 @@ def write_report(
     kinds = {run["kind"] for run in runs}
     if len(kinds) != 1:
         raise ConfigError(f"A report shows runs of one kind, not of {', '.join(sorted(kinds))}.")
-    builders = {
-        "widerface": _widerface,
-        "fddb": _fddb,
-        "landmarks": _landmarks,
-        "verification": _verification,
-    }
-    page = builders[runs[0]["kind"]](runs)
-    page.galleries.extend(gallery for gallery in galleries if gallery.crops)
+    first = runs[0]
+    title, build = _KINDS[first["kind"]]
+    more = f" and {len(runs) - 1} more" if len(runs) > 1 else ""
+    shown = [gallery for gallery in galleries if gallery.crops]
+    page = Page(f"{title}: {first['name']}{more}", *build(first, runs), shown, runs)
     folder = Path(folder)
     for image in page.images:
         write_whole(folder / f"{image.name}.png", image.png, error=DataError)
@@ -133,149 +122,138 @@ def encode_png(pixels: np.ndarray) -> bytes:
     return stream.getvalue()
 
 
-def _widerface(runs: Sequence[dict[str, Any]]) -> Page:
-    first = runs[0]
-    missing = first["images_missing"]
+Parts = tuple[str, list[Table], list[ReportImage]]  # summary, tables, images
+
+
+def _widerface(first: dict[str, Any], runs: Sequence[dict[str, Any]]) -> Parts:
     summary = f"{first['images']} images"
-    if missing:
-        summary += f", {missing} of them missing from the results: their faces count as missed"
-    header = ["run", *SUBSETS, *(f"mAP {s}" for s in SUBSETS)]
-    rows = [
-        [
-            r["name"],
-            *(_percent(r["ap"][s]) for s in SUBSETS),
-            *(_percent(r["map"][s]) for s in SUBSETS),
-        ]
-        for r in runs
-    ]
+    if first["images_missing"]:
+        summary += (
+            f", {first['images_missing']} of them missing from the results: their faces count as "
+            "missed"
+        )
     faces = ", ".join(f"{first['faces'][s]} {s}" for s in SUBSETS)
     names = [run["name"] for run in runs]
+    attributes = [
+        [f"{attribute}: {row[0]}", *row[1:]]
+        for attribute in first["by_attribute"]
+        for row in _rows([run["by_attribute"][attribute] for run in runs])
+    ]
     tables = [
-        Table(
+        _by_run(
             "Average precision, %",
-            header,
-            rows,
-            f"At IoU 0.5 by the official protocol; mAP is the mean over IoU 0.5:0.05:0.95. Faces: {faces}.",
+            [*SUBSETS, *(f"mAP {s}" for s in SUBSETS)],
+            lambda r: [_percent(r[figure][s]) for figure in ("ap", "map") for s in SUBSETS],
+            runs,
+            f"At IoU 0.5 by the official protocol; mAP is the mean over IoU 0.5:0.05:0.95. Faces: "
+            f"{faces}.",
         ),
         Table(
             "By face height",
             ["pixels", "faces", *names],
-            _rows(runs, "by_height"),
-            "Hard subset. A false alarm counts in the range of its own height.",
+            _rows([run["by_height"] for run in runs]),
+            "Hard subset. A false positive counts in the range of its own height.",
         ),
         Table(
             "By attribute",
             ["attribute", "faces", *names],
-            [
-                [f"{attribute}: {row[0]}", *row[1:]]
-                for attribute in first["by_attribute"]
-                for row in _rows(runs, "by_attribute", attribute)
-            ],
-            "Hard subset. False alarms count in every row.",
+            attributes,
+            "Hard subset. False positives count in every row.",
         ),
         Table(
-            "By event", ["event", "faces", *names], _rows(runs, "by_event"), "Hard subset.", True
+            "By event",
+            ["event", "faces", *names],
+            _rows([run["by_event"] for run in runs]),
+            "Hard subset.",
+            folded=True,
         ),
     ]
     images = [
         ReportImage("Precision and recall", "precision_recall", plots.precision_recall_plot(runs)),
         ReportImage("Face height", "by_height", plots.height_plot(runs)),
     ]
-    return Page(_title(runs), summary, tables, images, [], runs)
+    return summary, tables, images
 
 
-def _fddb(runs: Sequence[dict[str, Any]]) -> Page:
-    first = runs[0]
+def _fddb(first: dict[str, Any], runs: Sequence[dict[str, Any]]) -> Parts:
     limits = [n for n in FALSE_POSITIVES if n <= max(r["end"]["false_positives"] for r in runs)]
     tables = [
-        Table(
+        _by_run(
             f"{score.capitalize()} score, %",
-            ["run", *(f"{n} FP" for n in limits), "all", "FP in all"],
-            [
-                [
-                    r["name"],
-                    *(_percent(r[score][str(n)]) for n in limits),
-                    _percent(r["end"][score]),
-                    str(r["end"]["false_positives"]),
-                ]
-                for r in runs
+            [*(f"{n} FP" for n in limits), "all", "FP in all"],
+            lambda r, score=score: [
+                *(_percent(r[score][str(n)]) for n in limits),
+                _percent(r["end"][score]),
+                str(r["end"]["false_positives"]),
             ],
-            "True positive rate at so many false positives of all images together.",
+            runs,
+            "True positive rate at this many false positives of all images together.",
         )
         for score in ("discrete", "continuous")
     ]
     images = [ReportImage("ROC", "roc", plots.fddb_plot(runs))]
-    summary = f"{first['images']} images, {first['faces']} faces"
-    return Page(_title(runs), summary, tables, images, [], runs)
+    return f"{first['images']} images, {first['faces']} faces", tables, images
 
 
-def _landmarks(runs: Sequence[dict[str, Any]]) -> Page:
-    first = runs[0]
-    header = ["run", "faces", "found", "NME %", "failures %", "AUC at 10 %"]
-    rows = [
-        [
-            r["name"],
-            str(r["faces"]),
-            str(r["found"]),
-            _percent(r["nme"]),
-            _percent(r["failure_rate"]),
-            _percent(r["auc_10"]),
-        ]
-        for r in runs
-    ]
+def _landmarks(first: dict[str, Any], runs: Sequence[dict[str, Any]]) -> Parts:
     points = list(first["nme_by_point"])
+    figures = ("nme", "failure_rate", "auc_10")
     tables = [
-        Table(
+        _by_run(
             "Errors",
-            header,
-            rows,
+            ["faces", "found", "NME %", "failures %", "AUC at 10 %"],
+            lambda r: [str(r["faces"]), str(r["found"]), *(_percent(r[f]) for f in figures)],
+            runs,
             "NME: mean distance over sqrt(W·H) of the annotated box, of the faces found. Failures: "
             "error above 10 %, or not found.",
         ),
-        Table(
+        _by_run(
             "By point, NME %",
-            ["run", *(p.replace("_", " ") for p in points)],
-            [[r["name"], *(_percent(r["nme_by_point"][p]) for p in points)] for r in runs],
+            [point.replace("_", " ") for point in points],
+            lambda r: [_percent(r["nme_by_point"][point]) for point in points],
+            runs,
         ),
     ]
     images = [ReportImage("Cumulative error", "cumulative_error", plots.error_plot(runs))]
-    summary = f"{first['faces']} faces, {first['found']} found"
-    return Page(_title(runs), summary, tables, images, [], runs)
+    return f"{first['faces']} faces, {first['found']} found", tables, images
 
 
-def _verification(runs: Sequence[dict[str, Any]]) -> Page:
-    first = runs[0]
+def _verification(first: dict[str, Any], runs: Sequence[dict[str, Any]]) -> Parts:
     levels = [f"{level:g}" for level in FAR_LEVELS]
     tables = [
-        Table(
+        _by_run(
             "Verification, %",
-            ["run", "pairs", "accuracy", "±", *(f"TAR at {level}" for level in levels)],
-            [
-                [
-                    r["name"],
-                    str(r["pairs"]),
-                    _percent(r["accuracy"]),
-                    _percent(r["accuracy_deviation"]),
-                    *(_percent(r["tar"][level]) for level in levels),
-                ]
-                for r in runs
+            ["pairs", "accuracy", "±", *(f"TAR at {level}" for level in levels)],
+            lambda r: [
+                str(r["pairs"]),
+                *(_percent(r[figure]) for figure in ("accuracy", "accuracy_deviation")),
+                *(_percent(r["tar"][level]) for level in levels),
             ],
-            "Accuracy over folds, the threshold chosen on the others. A rate that so few pairs "
-            "cannot show is left out.",
+            runs,
+            "Accuracy over folds, the threshold chosen on the others. A rate that the pairs are too "
+            "few to show is left out.",
         )
     ]
     images = [ReportImage("ROC", "roc", plots.verification_plot(runs))]
     summary = f"{first['pairs']} pairs, {first['pairs_same']} of them of one person"
-    return Page(_title(runs), summary, tables, images, [], runs)
+    return summary, tables, images
 
 
-def _title(runs: Sequence[dict[str, Any]]) -> str:
-    more = f" and {len(runs) - 1} more" if len(runs) > 1 else ""
-    return f"{TITLES[runs[0]['kind']]}: {runs[0]['name']}{more}"
+_KINDS = {
+    "widerface": ("WIDER FACE", _widerface),
+    "fddb": ("FDDB", _fddb),
+    "landmarks": ("Landmarks", _landmarks),
+    "verification": ("Verification", _verification),
+}
 
 
-def _rows(runs, table: str, part: str | None = None) -> list[list[str]]:
-    tables = [run[table] if part is None else run[table][part] for run in runs]
+def _by_run(title: str, header: list[str], cells, runs, note: str = "") -> Table:
+    """A row for each run: its name and `cells(run)`."""
+    return Table(title, ["run", *header], [[run["name"], *cells(run)] for run in runs], note)
+
+
+def _rows(tables: list[dict]) -> list[list[str]]:
+    """Rows of name, faces, and the AP of each run's table."""
     return [
         [name, str(cell["faces"]), *(_percent(t.get(name, {}).get("ap")) for t in tables)]
         for name, cell in tables[0].items()

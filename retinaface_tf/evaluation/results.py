@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import shlex
 import sys
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+import retinaface_tf
 from retinaface_tf.errors import DataError
 from retinaface_tf.evaluation.average_precision import IGNORED, outcomes
 from retinaface_tf.evaluation.fddb import FDDBCurve
@@ -30,16 +32,10 @@ FALSE_POSITIVES = (0, 10, 100, 500, 1000, 2000)
 
 def provenance(settings: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """How figures came about: the exact command, the date, versions, and the settings given."""
-    versions = {"python": sys.version.split()[0]}
-    for package in ("retinaface-tf", "numpy", "scipy", "opencv-python", "keras", "tensorflow"):
-        try:
+    versions = {"python": sys.version.split()[0], "retinaface-tf": retinaface_tf.__version__}
+    for package in ("numpy", "scipy", "opencv-python", "keras", "tensorflow"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
             versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    if "retinaface-tf" not in versions:
-        import retinaface_tf
-
-        versions["retinaface-tf"] = retinaface_tf.__version__
     name = Path(sys.argv[0]).name
     command = ["retinaface-tf" if name in ("-c", "__main__.py") else name, *sys.argv[1:]]
     return {
@@ -54,10 +50,7 @@ def widerface_json(result: WiderFaceResult, name: str, made: dict[str, Any]) -> 
     """Everything of a WIDER FACE evaluation that reports and comparisons need."""
     curves = {subset: result.curve(result.wanted(subset)) for subset in SUBSETS}
     return {
-        "kind": "widerface",
-        "format": FORMAT,
-        "name": name,
-        "made": made,
+        **_head("widerface", name, made),
         "images": len(result.truth.images),
         "images_missing": result.missing,
         "faces": {subset: curve.num_faces for subset, curve in curves.items()},
@@ -67,10 +60,7 @@ def widerface_json(result: WiderFaceResult, name: str, made: dict[str, Any]) -> 
         "by_attribute": {key: _table(table) for key, table in result.by_attribute().items()},
         "by_event": _table(result.by_event()),
         "curves": {
-            subset: {
-                "recall": np.round(curve.recall, 6).tolist(),
-                "precision": np.round(curve.precision, 6).tolist(),
-            }
+            subset: _rounded(recall=curve.recall, precision=curve.precision)
             for subset, curve in curves.items()
         },
         "samples": _widerface_samples(result),
@@ -100,24 +90,21 @@ def fddb_json(
         rows += zip([number] * len(false), part.thresholds, discrete, continuous, false)
     step = max(1, len(curve.thresholds) // 2000)
     return {
-        "kind": "fddb",
-        "format": FORMAT,
-        "name": name,
-        "made": made,
+        **_head("fddb", name, made),
         "images": curve.num_images,
         "faces": curve.num_faces,
         "discrete": {str(n): _number(curve.at(n)[0]) for n in FALSE_POSITIVES},
         "continuous": {str(n): _number(curve.at(n)[1]) for n in FALSE_POSITIVES},
         "end": {
-            "false_positives": int(curve.false_positives[-1]) if len(curve.thresholds) else 0,
-            "discrete": _number(curve.discrete[-1]) if len(curve.thresholds) else 0.0,
-            "continuous": _number(curve.continuous[-1]) if len(curve.thresholds) else 0.0,
+            "false_positives": int(curve.false_positives.max(initial=0)),
+            "discrete": _number(curve.at(np.inf)[0]),
+            "continuous": _number(curve.at(np.inf)[1]),
         },
-        "curves": {
-            "false_positives": curve.false_positives[::step].tolist(),
-            "discrete": np.round(curve.discrete[::step], 6).tolist(),
-            "continuous": np.round(curve.continuous[::step], 6).tolist(),
-        },
+        "curves": _rounded(
+            false_positives=curve.false_positives[::step],
+            discrete=curve.discrete[::step],
+            continuous=curve.continuous[::step],
+        ),
         "samples": {
             "units": list(parts),
             "faces": [part.num_faces for part in parts.values()],
@@ -132,10 +119,7 @@ def landmarks_json(
     """Landmark figures; `units` names each face, `mirrored` is the share of truth in mirrored order."""
     limits = np.linspace(0, 0.2, 201)
     return {
-        "kind": "landmarks",
-        "format": FORMAT,
-        "name": name,
-        "made": made,
+        **_head("landmarks", name, made),
         "faces": errors.num_faces,
         "found": errors.num_found,
         "truth_mirrored_share": _number(mirrored),
@@ -145,10 +129,7 @@ def landmarks_json(
         "nme_by_point": {
             point: _number(value) for point, value in zip(LANDMARK_NAMES, errors.point_means)
         },
-        "curves": {
-            "error": np.round(limits, 4).tolist(),
-            "share": np.round(errors.cumulative(limits), 6).tolist(),
-        },
+        "curves": _rounded(error=limits, share=errors.cumulative(limits)),
         "samples": {"units": units, "errors": [_number(e) for e in errors.errors]},
     }
 
@@ -159,20 +140,14 @@ def verification_json(
     """Verification figures; `units` names each pair."""
     far, tar, _ = result.roc()
     return {
-        "kind": "verification",
-        "format": FORMAT,
-        "name": name,
-        "made": made,
+        **_head("verification", name, made),
         "pairs": len(result.scores),
         "pairs_same": int(result.same.sum()),
         "accuracy": _number(result.accuracy),
         "accuracy_deviation": _number(result.accuracy_deviation),
         "fold_accuracies": [_number(a) for a in result.fold_accuracies],
         "tar": {f"{level:g}": _number(result.true_accept_rate(level)) for level in FAR_LEVELS},
-        "curves": {
-            "false_accept_rate": np.round(far, 8).tolist(),
-            "true_accept_rate": np.round(tar, 8).tolist(),
-        },
+        "curves": _rounded(8, false_accept_rate=far, true_accept_rate=tar),
         "samples": {
             "units": units,
             "scores": [_number(s) for s in result.scores],
@@ -193,9 +168,8 @@ def read_json(path: Path | str) -> dict[str, Any]:
     Raises:
         DataError: the file is missing or holds something else.
     """
-    path = Path(path)
     try:
-        results = json.loads(path.read_text(encoding="utf-8"))
+        results = json.loads(Path(path).read_text(encoding="utf-8"))
         if results["format"] != FORMAT or "kind" not in results:
             raise KeyError("format")
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -220,6 +194,14 @@ def unpack(packed: dict[str, Any]) -> np.ndarray:
     """The inverse of `pack`."""
     data = zlib.decompress(base64.b64decode(packed["zlib_base64"]))
     return np.frombuffer(data, packed["type"]).reshape(packed["shape"])
+
+
+def _head(kind: str, name: str, made: dict[str, Any]) -> dict[str, Any]:
+    return {"kind": kind, "format": FORMAT, "name": name, "made": made}
+
+
+def _rounded(digits: int = 6, **curves: np.ndarray) -> dict[str, list]:
+    return {name: np.round(values, digits).tolist() for name, values in curves.items()}
 
 
 def _number(value: float) -> float | None:
