@@ -153,7 +153,7 @@ def _from_array(array: np.ndarray, max_pixels: int) -> np.ndarray:
         raise UnreadableError(f"{shape}, so it holds no pixels")
     if array.ndim == 4:
         raise UnreadableError(f"{shape}, a batch; give a list of images instead")
-    channels = {2: (1,), 3: array.shape[2:]}.get(array.ndim, (0,))[0]
+    channels = array.shape[2] if array.ndim == 3 else int(array.ndim == 2)
     if channels not in (1, 3, 4):
         remedy = "an image is uint8 [H, W, 3] RGB"
         if array.ndim == 3 and array.shape[0] in (1, 3, 4):
