@@ -1,15 +1,10 @@
-"""Augmentation as TensorFlow graph code; every random draw is a pure function of a given seed.
-
-A `scene` here is an image and its faces: `image` [H, W, 3], `boxes` float32 [F, 4] corners in
-pixels, `landmarks` float32 [F, 5, 2] in pixels with NaN where unlabelled, `ignored` bool [F],
-`vertices` float32 [F, V, 3] meshes in pixels with NaN for a face without one, V may be 0, `scores`
-float32 [F] with NaN for a face without one.
-"""
+"""Augmentation as TensorFlow graph code; every random draw is a pure function of a given seed."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,13 +22,22 @@ from retinaface_tf.images.upright_in_graph import (
 
 # Crops tried until one holds a face's centre.
 CROP_TRIALS = 32
-# A face chosen for a crop is enlarged at most so many times: further there is blur only.
+# A face chosen for a crop is enlarged at most this many times: beyond it is only blurred.
 MAX_ENLARGEMENT = 4
 
 
 @dataclass(frozen=True)
 class Scene:
-    """An image with its faces inside a graph; see the module's text for the shapes."""
+    """An image with its faces inside a graph.
+
+    Attributes:
+        image: [H, W, 3].
+        boxes: float32 [F, 4] corners in pixels.
+        landmarks: float32 [F, 5, 2] in pixels, NaN where unlabelled.
+        ignored: bool [F].
+        vertices: float32 [F, V, 3] in pixels, NaN for a face without a mesh; V is 0 without any.
+        scores: float32 [F], NaN for a face without one.
+    """
 
     image: tf.Tensor
     boxes: tf.Tensor
@@ -55,7 +59,7 @@ class Scene:
         return dataclasses.replace(self, **changes)
 
     def shrunk(self, factor: float) -> Scene:
-        """The faces in pixels of an image so many times smaller; the image itself stays."""
+        """The faces in pixels of an image `factor` times smaller; the image itself stays."""
         return self.replace(
             boxes=self.boxes / factor,
             landmarks=self.landmarks / factor,
@@ -64,13 +68,8 @@ class Scene:
 
     def where(self, kept) -> Scene:
         """The same image with the faces a bool [F] selects."""
-        return self.replace(
-            boxes=tf.boolean_mask(self.boxes, kept),
-            landmarks=tf.boolean_mask(self.landmarks, kept),
-            ignored=tf.boolean_mask(self.ignored, kept),
-            vertices=tf.boolean_mask(self.vertices, kept),
-            scores=tf.boolean_mask(self.scores, kept),
-        )
+        names = ("boxes", "landmarks", "ignored", "vertices", "scores")
+        return self.replace(**{n: tf.boolean_mask(getattr(self, n), kept) for n in names})
 
 
 def load_and_augment(
@@ -116,9 +115,13 @@ def load_and_augment(
     scene = Scene(image, boxes, landmarks, ignored, vertices, scores)
     scene = move_faces(scene, window, size)
     scene = scene.replace(image=fit_crop(image, shape, window, size))
-    scene = random_flip(scene, seeds[1], config.flip, mirror)
-    scene = random_rotation(scene, seeds[2], config.rotate)
-    image = random_photometric(scene.image, seeds[3], config.photometric)
+    if config.flip:
+        scene = random_flip(scene, seeds[1], config.flip, mirror)
+    if config.rotate:
+        scene = random_rotation(scene, seeds[2], config.rotate)
+    image = scene.image
+    if config.photometric:
+        image = random_photometric(image, seeds[3], config.photometric)
     image = tf.cast(tf.clip_by_value(tf.round(image), 0, 255), tf.uint8)
     small = tf.reduce_min(scene.boxes[:, 2:] - scene.boxes[:, :2], axis=1) < config.min_face_size
     return scene.replace(
@@ -192,7 +195,7 @@ def choose_crop(shape, boxes, seed, scale_range):
 
 
 def choose_face_crop(shape, boxes, ignored, seed, sizes, size: int):
-    """A square window in which one face, drawn by lot, has a side drawn from a range of sizes.
+    """A square window in which one face, chosen at random, has a side drawn from a range of sizes.
 
     Args:
         shape: int32 [2] height, width of the image.
@@ -302,16 +305,17 @@ def _happens(seed, probability: float):
 
 def random_flip(scene: Scene, seed, probability: float, mirror=()) -> Scene:
     """Mirrors left to right with the given probability."""
-    if probability == 0:
-        return scene
-    mirrored = flip(scene, mirror)
-    happens = _happens(seed, probability)
-    return scene.replace(
-        image=tf.cond(happens, lambda: tf.reverse(scene.image, [1]), lambda: scene.image),
-        boxes=tf.where(happens, mirrored.boxes, scene.boxes),
-        landmarks=tf.where(happens, mirrored.landmarks, scene.landmarks),
-        vertices=tf.where(happens, mirrored.vertices, scene.vertices),
-    )
+    return _maybe(_happens(seed, probability), lambda: flip(scene, mirror), scene)
+
+
+def _maybe(happens, changed: Callable[[], Scene], scene: Scene) -> Scene:
+    """`changed()` where it happens, else the scene."""
+    names = [field.name for field in dataclasses.fields(Scene)]
+
+    def values(scene):
+        return [tf.convert_to_tensor(getattr(scene, name)) for name in names]
+
+    return Scene(*tf.cond(happens, lambda: values(changed()), lambda: values(scene)))
 
 
 def flip(scene: Scene, mirror=()) -> Scene:
@@ -330,30 +334,32 @@ def flip(scene: Scene, mirror=()) -> Scene:
 
 def random_rotation(scene: Scene, seed, probability: float) -> Scene:
     """Turns a square image by 90, 180 or 270 degrees with the given probability."""
-    if probability == 0:
-        return scene
     seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
     turns = tf.random.stateless_uniform([], seeds[1], 1, 4, dtype=tf.int32)
     return rotate(scene, tf.where(_happens(seeds[0], probability), turns, 0))
 
 
 def rotate(scene: Scene, turns) -> Scene:
-    """Turns a square image `turns` times by 90 degrees against the clock.
+    """Turns a square image `turns` times, 0 to 3, by 90 degrees anticlockwise.
 
     A point stays the same part of the face: the order of the five is that of the upright face.
     """
-    size = tf.cast(tf.shape(scene.image)[1], tf.float32)
-    boxes, points, vertices = scene.boxes, scene.landmarks, scene.vertices
     for turn in (1, 2, 3):
-        again = turns >= turn
-        x1, y1, x2, y2 = tf.unstack(boxes, axis=1)
-        boxes = tf.where(again, tf.stack([y1, size - x2, y2, size - x1], axis=1), boxes)
-        turned = tf.stack([points[..., 1], size - points[..., 0]], axis=-1)
-        points = tf.where(again, turned, points)
-        x, y, z = tf.unstack(vertices, axis=-1)
-        vertices = tf.where(again, tf.stack([y, size - x, z], axis=-1), vertices)
-    image = tf.image.rot90(scene.image, turns)
-    return scene.replace(image=image, boxes=boxes, landmarks=points, vertices=vertices)
+        scene = _maybe(turns >= turn, lambda scene=scene: _quarter_turn(scene), scene)
+    return scene
+
+
+def _quarter_turn(scene: Scene) -> Scene:
+    size = tf.cast(tf.shape(scene.image)[1], tf.float32)
+    x1, y1, x2, y2 = tf.unstack(scene.boxes, axis=1)
+    x, y, z = tf.unstack(scene.vertices, axis=-1)
+    points = scene.landmarks
+    return scene.replace(
+        image=tf.image.rot90(scene.image),
+        boxes=tf.stack([y1, size - x2, y2, size - x1], axis=1),
+        landmarks=tf.stack([points[..., 1], size - points[..., 0]], axis=-1),
+        vertices=tf.stack([y, size - x, z], axis=-1),
+    )
 
 
 def random_photometric(image, seed, probability: float):
@@ -364,8 +370,6 @@ def random_photometric(image, seed, probability: float):
         seed: [2].
         probability: of each change.
     """
-    if probability == 0:
-        return image
     seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 9))
     changes = (
         (lambda x, v: x + 32 * v),

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,8 +20,9 @@ from pathlib import Path
 import numpy as np
 
 from retinaface_tf.data.readers.annotation import AnnotatedImage, common_vertices
-from retinaface_tf.data.sources import EpochSlice
+from retinaface_tf.data.sources import EpochSlice, shuffled_order
 from retinaface_tf.errors import DataError
+from retinaface_tf.util.files import sha256_of, whole_file, write_whole
 
 MANIFEST = "manifest.json"
 _FORMAT = 1
@@ -74,37 +74,30 @@ def pack_images(
     if not images:
         raise DataError("There is no usable image to pack.")
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / MANIFEST).unlink(missing_ok=True)
     common_vertices(images)
+    try:
+        (folder / MANIFEST).unlink(missing_ok=True)
+    except OSError as error:
+        raise DataError(f"Cannot write shards into {folder}: {error.strerror or error}.") from None
     count = -(-len(images) // per_shard)
-    names = [f"shard-{i:05d}-of-{count:05d}.tfrecord" for i in range(count)]
 
     def write(number: int) -> tuple[dict, bool]:
         part = images[number * per_shard : (number + 1) * per_shard]
-        path = folder / names[number]
-        note, kept = _good_note(path, _digest_labels(part)), True
+        path = folder / f"shard-{number:05d}-of-{count:05d}.tfrecord"
+        digest = _digest_labels(part)
+        note, kept = _good_note(path, digest), True
         if note is None:
-            note, kept = _write_shard(path, part), False
+            note, kept = _write_shard(path, part, digest), False
         if progress:
             progress(len(part))
-        return note, kept
+        return {"file": path.name, **note}, kept
 
-    try:
-        with ThreadPoolExecutor(threads) as pool:
-            notes = list(pool.map(write, range(count)))
-        shards = [{"file": name, **note} for name, (note, _) in zip(names, notes)]
-        _write_json(folder / MANIFEST, {"format": _FORMAT, "shards": shards})
-    except OSError as error:
-        raise DataError(f"Cannot write shards into {folder}: {error.strerror or error}.") from None
-    reused = sum(kept for _, kept in notes)
-    return PackResult(
-        count,
-        count - reused,
-        reused,
-        len(images),
-        sum(len(image.boxes) for image in images),
-    )
+    with ThreadPoolExecutor(threads) as pool:
+        shards, kept = zip(*pool.map(write, range(count)))
+    manifest = json.dumps({"format": _FORMAT, "shards": shards})
+    write_whole(folder / MANIFEST, manifest, error=DataError)
+    faces = sum(len(image.boxes) for image in images)
+    return PackResult(count, count - sum(kept), sum(kept), len(images), faces)
 
 
 def verify_shards(folder: Path | str) -> list[str]:
@@ -118,7 +111,7 @@ def verify_shards(folder: Path | str) -> list[str]:
         path = Path(folder) / shard["file"]
         if not path.is_file():
             problems.append(f"{path}: missing")
-        elif _digest_file(path) != shard["sha256"]:
+        elif sha256_of(path) != shard["sha256"]:
             problems.append(f"{path}: its bytes changed since it was written")
     return problems
 
@@ -156,13 +149,12 @@ class RecordSource:
     def examples(self, part: EpochSlice):
         import tensorflow as tf
 
-        order = np.random.default_rng((part.seed, part.epoch)).permutation(len(self._files))
+        order = shuffled_order(len(self._files), part.seed, part.epoch)
         files = [self._files[i] for i in order]
         shards = tf.data.Dataset.from_tensor_slices((files, self._first[order]))
 
         def read(file, first):
-            records = tf.data.TFRecordDataset(file)
-            return records.enumerate(first)
+            return tf.data.TFRecordDataset(file).enumerate(first)
 
         records = shards.interleave(read, cycle_length=4, block_length=8)
         records = records.shuffle(
@@ -231,24 +223,22 @@ def _parse(serialized, vertices: int):
     )
     boxes = tf.reshape(example["boxes"], [-1, 4])
     shape = tf.stack([tf.shape(boxes)[0], vertices, 3])
-    meshes = tf.cond(
-        tf.equal(tf.size(example["vertices"]), tf.reduce_prod(shape)),
-        lambda: example["vertices"],
-        lambda: tf.fill([tf.reduce_prod(shape)], np.float32("nan")),
-    )
-    scores = tf.cond(
-        tf.equal(tf.size(example["scores"]), shape[0]),
-        lambda: example["scores"],
-        lambda: tf.fill(shape[:1], np.float32("nan")),
-    )
+
+    def or_unknown(values, shape):
+        wanted = tf.reduce_prod(shape)
+        unknown = tf.fill([wanted], np.float32("nan"))
+        return tf.reshape(
+            tf.cond(tf.size(values) == wanted, lambda: values, lambda: unknown), shape
+        )
+
     return {
         "encoded": example["encoded"],
         "name": example["name"],
         "boxes": boxes,
         "landmarks": tf.reshape(example["landmarks"], [-1, 5, 2]),
         "ignored": example["ignored"] > 0,
-        "scores": scores,
-        "vertices": tf.ensure_shape(tf.reshape(meshes, shape), [None, vertices, 3]),
+        "scores": or_unknown(example["scores"], shape[:1]),
+        "vertices": tf.ensure_shape(or_unknown(example["vertices"], shape), [None, vertices, 3]),
     }
 
 
@@ -263,32 +253,32 @@ def _serialize(image: AnnotatedImage) -> bytes:
     def numbers(values):
         return tf.train.Feature(float_list=tf.train.FloatList(value=np.ravel(values)))
 
+    def integers(values):
+        return tf.train.Feature(int64_list=tf.train.Int64List(value=values))
+
     def text(value):
         return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
 
-    flags = tf.train.Int64List(value=image.ignored.astype(int))
     features = {
         "encoded": text(encoded),
         "name": text(str(image.path).encode()),
         "boxes": numbers(image.boxes),
         "landmarks": numbers(image.landmarks),
-        "ignored": tf.train.Feature(int64_list=flags),
+        "ignored": integers(image.ignored.astype(int)),
     }
     if np.isfinite(image.scores).any():
         features["scores"] = numbers(image.scores)
     if image.vertices is not None:
         features["vertices"] = numbers(image.vertices)
-        count = tf.train.Int64List(value=[image.vertices.shape[1]])
-        features["num_vertices"] = tf.train.Feature(int64_list=count)
+        features["num_vertices"] = integers([image.num_vertices])
     example = tf.train.Example(features=tf.train.Features(feature=features))
     return example.SerializeToString()
 
 
-def _write_shard(path: Path, images: Sequence[AnnotatedImage]) -> dict:
+def _write_shard(path: Path, images: Sequence[AnnotatedImage], labels: str) -> dict:
     import tensorflow as tf
 
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with whole_file(path, error=DataError) as partial:
         with tf.io.TFRecordWriter(str(partial)) as writer:
             for image in images:
                 writer.write(_serialize(image))
@@ -300,13 +290,10 @@ def _write_shard(path: Path, images: Sequence[AnnotatedImage]) -> dict:
             "names": [str(image.path) for image in images],
             "faces": sum(len(image.boxes) for image in images),
             "vertices": common_vertices(images),
-            "labels": _digest_labels(images),
-            "sha256": _digest_file(partial),
+            "labels": labels,
+            "sha256": sha256_of(partial),
         }
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    _write_json(path.with_suffix(".json"), note)
+    write_whole(path.with_suffix(".json"), json.dumps(note), error=DataError)
     return note
 
 
@@ -314,10 +301,9 @@ def _good_note(path: Path, labels: str) -> dict | None:
     """The note of a shard that is there, whole, and holds these labels."""
     try:
         note = json.loads(path.with_suffix(".json").read_text())
-        good = note["labels"] == labels and note["sha256"] == _digest_file(path)
+        good = note["labels"] == labels and note["sha256"] == sha256_of(path)
         # Notes of earlier versions do not say whether faces have meshes.
-        good = good and "vertices" in note
-        return note if good else None
+        return note if good and "vertices" in note else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -336,17 +322,6 @@ def _digest_labels(images: Sequence[AnnotatedImage]) -> str:
         for values in arrays:
             digest.update(np.ascontiguousarray(values).tobytes())
     return digest.hexdigest()
-
-
-def _digest_file(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _write_json(path: Path, document: dict) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(json.dumps(document))
-    partial.replace(path)
 
 
 def _read_manifest(folder: Path) -> list[dict]:
