@@ -120,7 +120,7 @@ def run_case(case: str) -> None:
     batch = {"image": image, "meshes": tf.zeros((1, 1), tf.int32), "vertices": mesh[None, None]}
 
     def vertices_of(outputs, numbers):
-        maps = [outputs[f"features_{level.stride}"] for level in config.dense_levels]
+        maps = [outputs[name] for name in config.dense_outputs]
         rows = [ops.reshape(m, (-1, config.channels)) for m in maps]
         weights = {n: ops.convert_to_tensor(w) for n, w in network.dense_head.named_weights.items()}
         return dense_vertices(

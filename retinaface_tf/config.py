@@ -185,6 +185,11 @@ class RetinaFaceConfig:
         """Levels whose features the dense branch samples, fine to coarse; none without it."""
         return self.levels[: max(1, len(self.levels) - self.dense.finer)] if self.dense else ()
 
+    @property
+    def dense_outputs(self) -> tuple[str, ...]:
+        """Names of the network's outputs with those levels' feature maps: "features_8", ..."""
+        return tuple(f"features_{level.stride}" for level in self.dense_levels)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, strings, lists and dicts: fit for JSON; "dense" and "separable" only where
         there is one."""

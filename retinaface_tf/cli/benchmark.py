@@ -46,10 +46,10 @@ def benchmark(
     """
     import json as codec
 
-    from retinaface_tf.cli.export import parse_shape
     from retinaface_tf.errors import ConfigError
     from retinaface_tf.evaluation.speed import Candidate, measure
     from retinaface_tf.images.listing import demo_photo
+    from retinaface_tf.inference.preprocess import parse_width_height
     from retinaface_tf.util.files import write_whole
     from retinaface_tf.util.process import to_stderr
 
@@ -62,7 +62,7 @@ def benchmark(
     counts = threads.split(",")
     if not all(count.isdigit() and int(count) > 0 for count in counts):
         raise ConfigError(f"--threads {threads!r} must be numbers such as 1,2.")
-    shapes = [parse_shape(size) for size in sizes.split(",")]
+    shapes = [parse_width_height(size) for size in sizes.split(",")]
     candidates = [Candidate(model, int(count), preset) for model in models for count in counts]
     results = measure(
         candidates,

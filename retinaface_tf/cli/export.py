@@ -63,11 +63,12 @@ def export_savedmodel(
     ] = None,
 ) -> None:
     """Write a SavedModel that TF-Serving runs as it is: image files in, faces out."""
-    from retinaface_tf.export.savedmodel import SavedModelOptions, parse_frame
+    from retinaface_tf.export.savedmodel import SavedModelOptions
     from retinaface_tf.export.savedmodel import export_savedmodel as write
+    from retinaface_tf.inference.preprocess import parse_width_height
 
     options = SavedModelOptions(
-        size=parse_frame(size),
+        size=parse_width_height(size) if size else None,
         threshold=threshold,
         iou=iou,
         max_faces=max_faces,
@@ -111,6 +112,7 @@ def export_tflite_file(
     from retinaface_tf.errors import ConfigError
     from retinaface_tf.export.calibration import CalibrationPhotos
     from retinaface_tf.export.tflite import PRECISIONS, export_tflite
+    from retinaface_tf.inference.preprocess import parse_width_height
 
     precision = "float32" if quantize == "none" else quantize
     if precision not in PRECISIONS:
@@ -118,7 +120,7 @@ def export_tflite_file(
     if input_type not in (None, "float32", "uint8"):
         raise ConfigError(f"--input-type {input_type} must be float32 or uint8.")
     require_suffix(out, ".tflite")
-    shape = parse_shape(size)
+    shape = parse_width_height(size)
     suppression = suppression_of(with_nms, threshold, iou, max_faces)
     network = load_source(preset, model)
     photos = None
@@ -175,20 +177,6 @@ def export_onnx_file(
         iou=iou,
     )
     print(f"{out}: {out.stat().st_size / 1e6:.2f} MB, opset {opset}")
-
-
-def parse_shape(text: str) -> tuple[int, int]:
-    """WIDTHxHEIGHT -> (height, width).
-
-    Raises:
-        ConfigError: it is not two positive numbers.
-    """
-    from retinaface_tf.errors import ConfigError
-
-    parts = text.lower().split("x")
-    if len(parts) != 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
-        raise ConfigError(f"Size {text!r} is not understood: give WIDTHxHEIGHT, such as 640x480.")
-    return int(parts[1]), int(parts[0])
 
 
 def require_suffix(out: Path, suffix: str) -> None:

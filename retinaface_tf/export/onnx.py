@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retinaface_tf.errors import ConfigError, RetinaFaceError
-from retinaface_tf.export.heads import raw_heads
-from retinaface_tf.export.onnx_rewrite import rewrite
-from retinaface_tf.inference.runtimes.runtime import output_names
+from retinaface_tf.export.onnx_rewrite import rename_tensor, rewrite
 from retinaface_tf.modelfile.dense_block import ENTRY as DENSE_ENTRY
 from retinaface_tf.modelfile.dense_block import pack_dense_weights
 from retinaface_tf.modelfile.metadata import ENTRY, ModelMetadata, Suppression, append_checksum
@@ -65,11 +63,11 @@ def export_onnx(
         threshold=suppression.threshold if suppression else threshold,
         iou=suppression.iou if suppression else iou,
     )
-    model = _convert(network, opset)
+    model = _convert(network, metadata, opset)
     if suppression:
         from retinaface_tf.export.onnx_faces import append_suppression
 
-        append_suppression(model, network.config, suppression, network, opset)
+        append_suppression(model, metadata, network, opset)
     entry = model.metadata_props.add()
     entry.key, entry.value = ENTRY, metadata.to_json()
     if network.dense_head is not None and not suppression:
@@ -80,13 +78,17 @@ def export_onnx(
     return write_whole(path, append_checksum(model.SerializeToString()))
 
 
-def _convert(network: RetinaFaceNetwork, opset: int):
-    """The raw heads as an onnx.ModelProto, weights as initializers."""
+def _convert(network: RetinaFaceNetwork, metadata: ModelMetadata, opset: int):
+    """Raw heads, or with suppression decoded detections, as an onnx.ModelProto."""
     import keras
     import tensorflow as tf
 
     from retinaface_tf.export import onnx_deformable
+    from retinaface_tf.export.onnx_faces import DETECTIONS
+    from retinaface_tf.geometry.anchors import generate_anchors_in_graph
+    from retinaface_tf.inference.postprocess_in_graph import decode_in_graph
     from retinaface_tf.layers.deformable_conv import for_exporters
+    from retinaface_tf.models.read_heads import raw_heads
 
     try:
         import tf2onnx
@@ -94,20 +96,30 @@ def _convert(network: RetinaFaceNetwork, opset: int):
         raise RetinaFaceError(
             "Writing ONNX needs tf2onnx, which is not installed: pip install 'retinaface-tf[onnx]'."
         ) from None
-    forward = raw_heads(network)
-    names = output_names(network.config)
+    config = network.config
+    heads, maps = ("scores", "box_deltas", "landmark_deltas"), config.dense_outputs
+
+    def outputs(image):
+        found = loaded.serve(image)
+        values = [found[name] for name in heads]
+        if metadata.suppression:
+            batch, height, width = tf.unstack(tf.shape(image)[:3])
+            anchors = generate_anchors_in_graph(config.levels, height, width)
+            sizes = tf.tile(tf.cast([[height, width]], tf.float32), [batch, 1])
+            values = decode_in_graph(*values, anchors, sizes, config)
+        return (*values, *(found[name] for name in maps))
+
     archive = keras.export.ExportArchive()
     archive.track(network)
     signature = tf.TensorSpec([None, None, None, 3], tf.float32, "image")
     native = opset > _LAST_WRITTEN
     with tempfile.TemporaryDirectory(prefix="retinaface-tf-") as folder:
         with for_exporters(network, onnx_deformable.mark if native else None):
-            archive.add_endpoint("serve", forward, input_signature=[signature])
+            archive.add_endpoint("serve", raw_heads(network), input_signature=[signature])
             archive.write_out(folder, verbose=False)
         loaded = tf.saved_model.load(folder)
-        function = tf.function(lambda image: tuple(loaded.serve(image)[name] for name in names))
         model, _ = tf2onnx.convert.from_function(
-            function,
+            tf.function(outputs),
             [signature],
             opset=min(opset, _LAST_WRITTEN),
             custom_op_handlers={onnx_deformable.MARK: (onnx_deformable.convert_mark, [])},
@@ -116,7 +128,7 @@ def _convert(network: RetinaFaceNetwork, opset: int):
     if native:
         model = onnx_deformable.raise_opset(model, opset)
     rewrite(model)
-    _rename(model, names)
+    _rename(model, [*(DETECTIONS if metadata.suppression else heads), *maps])
     return model
 
 
@@ -124,13 +136,11 @@ def _rename(model, names: list[str]) -> None:
     """Gives the outputs the names of the contract, and their anchors one symbolic length."""
     for output, name in zip(model.graph.output, names):
         old, output.name = output.name, name
-        for node in model.graph.node:
-            node.output[:] = [name if value == old else value for value in node.output]
-            node.input[:] = [name if value == old else value for value in node.input]
+        rename_tensor(model.graph, old, name)
         shape = output.type.tensor_type.shape.dim
         shape[0].dim_param, shape[1].dim_param = "batch", "anchors"
-        if len(shape) == 4:
-            # A feature map; the converter knows no more of its sides.
+        if name.startswith("features_"):
+            # The converter knows no more of a map's sides.
             shape[1].dim_param, shape[2].dim_param = f"{name}_rows", f"{name}_columns"
     shape = model.graph.input[0].type.tensor_type.shape.dim
     for dimension, name in zip(shape, ("batch", "height", "width")):

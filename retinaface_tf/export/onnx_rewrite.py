@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from onnx import ModelProto, NodeProto
+    from onnx import GraphProto, ModelProto, NodeProto
 
 _TO_CHANNELS_FIRST = [0, 3, 1, 2]
 
@@ -24,6 +24,13 @@ def rewrite(model: ModelProto) -> None:
     _pad_in_the_convolution(graph)
     _resize_to_repeat_cells(graph)
     graph.drop_unused()
+
+
+def rename_tensor(graph: GraphProto, old: str, new: str) -> None:
+    """Gives a tensor another name in every node that makes or reads it."""
+    for node in graph.node:
+        node.output[:] = [new if name == old else name for name in node.output]
+        node.input[:] = [new if name == old else name for name in node.input]
 
 
 class _Graph:
@@ -113,8 +120,7 @@ def _normalize_channels_first(graph: _Graph) -> None:
             node.input[0] = value
             node.input[1] = graph.add_constant(name, factors.reshape(-1, 1, 1))
             value = node.output[0]
-        for node in graph.readers(result):
-            node.input[:] = [value if name == result else name for name in node.input]
+        rename_tensor(graph.proto, result, value)
 
 
 def _pad_in_the_convolution(graph: _Graph) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from retinaface_tf.export.onnx_rewrite import rename_tensor
+
 if TYPE_CHECKING:
     from retinaface_tf.models import RetinaFaceNetwork
 
@@ -37,10 +39,9 @@ def append_dense_head(
         Name of the float32 [M, V, 3] tensor.
     """
     tail = _convert(network, opset)
-    names = {"picture": image, "anchors": anchors, "boxes": boxes, "landmarks": landmarks}
+    names = {"image_of_face": image, "anchors": anchors, "boxes": boxes, "landmarks": landmarks}
     names |= {"pixels": "image", _OUTPUT: _OUTPUT}
-    for level in network.config.dense_levels:
-        names[f"features_{level.stride}"] = f"features_{level.stride}"
+    names |= {name: name for name in network.config.dense_outputs}
 
     def renamed(name: str) -> str:
         # An optional input that is left out has the empty name.
@@ -62,27 +63,21 @@ def _convert(network, opset: int):
     import tf2onnx
 
     from retinaface_tf.geometry.anchors import generate_anchors_in_graph
-    from retinaface_tf.layers.dense_frames import dense_vertices, sampling_table, slots_of_anchors
+    from retinaface_tf.layers.dense_frames import vertices_of_faces
     from retinaface_tf.models.read_heads import dense_weights
 
     config, weights = network.config, dense_weights(network)
-    levels = config.dense_levels
 
-    def forward(pixels, image, anchors, boxes, landmarks, *maps):
-        shape = tf.shape(pixels)
-        height, width = shape[1], shape[2]
-        numbers, image = tf.cast(anchors, tf.int32), tf.cast(image, tf.int32)
-        rows = [tf.reshape(m, [shape[0], -1, config.channels]) for m in maps]
-        features = tf.reshape(tf.concat(rows, axis=1), [-1, config.channels])
-        table = generate_anchors_in_graph(config.levels, height, width)
-        vertices = dense_vertices(
-            features,
-            image,
-            tf.gather(table, numbers),
-            slots_of_anchors(config, height, width, numbers),
+    def forward(pixels, image, numbers, boxes, landmarks, *maps):
+        shape = tf.unstack(tf.shape(pixels)[1:3])
+        vertices = vertices_of_faces(
+            maps,
+            tf.cast(image, tf.int32),
+            tf.cast(numbers, tf.int32),
+            generate_anchors_in_graph(config.levels, *shape),
             boxes,
             landmarks,
-            sampling_table(config, height, width),
+            shape,
             weights,
             config,
         )
@@ -90,21 +85,17 @@ def _convert(network, opset: int):
 
     signature = [
         tf.TensorSpec([None, None, None, 3], tf.float32, "pixels"),
-        tf.TensorSpec([None], tf.int64, "picture"),
+        tf.TensorSpec([None], tf.int64, "image_of_face"),
         tf.TensorSpec([None], tf.int64, "anchors"),
         tf.TensorSpec([None, 4], tf.float32, "boxes"),
         tf.TensorSpec([None, 5, 2], tf.float32, "landmarks"),
     ]
-    for level in levels:
-        shape = [None, None, None, config.channels]
-        signature.append(tf.TensorSpec(shape, tf.float32, f"features_{level.stride}"))
+    shape = [None, None, None, config.channels]
+    signature += [tf.TensorSpec(shape, tf.float32, name) for name in config.dense_outputs]
     # By name, not by place: the converter drops inputs that nothing reads.
     model, _ = tf2onnx.convert.from_function(
         tf.function(forward, input_signature=signature), signature, opset=opset
     )
     (output,) = model.graph.output
-    old = output.name
-    for node in model.graph.node:
-        node.output[:] = [_OUTPUT if name == old else name for name in node.output]
-        node.input[:] = [_OUTPUT if name == old else name for name in node.input]
+    rename_tensor(model.graph, output.name, _OUTPUT)
     return model

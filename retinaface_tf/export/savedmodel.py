@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from retinaface_tf.config import RetinaFaceConfig
+from retinaface_tf.config import DetectionSettings, RetinaFaceConfig
 from retinaface_tf.errors import ConfigError, RetinaFaceError
+from retinaface_tf.modelfile.metadata import ModelMetadata
 from retinaface_tf.models import RetinaFaceNetwork
 
 Precision = Literal["float32", "float16", "bfloat16"]
@@ -22,12 +23,12 @@ class SavedModelOptions:
     """What is decided at export and fixed in the graph.
 
     Attributes:
-        size: (width, height) that every image is scaled into, its shape kept, and padded to:
-            images then go through the network together. None searches each image at its own
-            size, larger ones shrunk to a longest side of 2048, as `RetinaFace.detect` does.
+        size: (height, width) that every image is scaled into, its shape kept, and padded to:
+            images then go through the network together. None takes each image at its own size,
+            larger ones shrunk to a longest side of 2048, as `RetinaFace.detect` does.
         threshold: least score of a face, 0..1.
         iou: overlap above which the worse of two detections is dropped, 0..1.
-        max_faces: K, the best so many faces of an image.
+        max_faces: K, most faces of an image; the best are kept.
         max_pixels: encoded images with more are refused by their header (status 2).
         precision: number type of weights and network. Half the size on disk and, on GPUs, faster;
             on most CPUs slower. Boxes are decoded in float32 always.
@@ -44,34 +45,17 @@ class SavedModelOptions:
     freeze: bool = True
 
     def __post_init__(self):
-        for name in ("threshold", "iou"):
-            value = getattr(self, name)
-            if not 0 <= value <= 1:
-                raise ConfigError(f"{name}={value!r} must be a number from 0 to 1.")
+        DetectionSettings(threshold=self.threshold, iou=self.iou)
         for name in ("max_faces", "max_pixels"):
             value = getattr(self, name)
             if not isinstance(value, int) or not 1 <= value < 2**31:
                 raise ConfigError(f"{name}={value!r} must be a whole number, at least 1.")
         if self.size is not None and not all(32 <= side <= 8192 for side in self.size):
             raise ConfigError(
-                f"size={self.size!r} must be a width and a height from 32 to 8192 pixels, or None."
+                f"size={self.size!r} must be a height and a width from 32 to 8192 pixels, or None."
             )
         if self.precision not in ("float32", "float16", "bfloat16"):
             raise ConfigError(f"precision={self.precision!r} must be float32, float16 or bfloat16.")
-
-
-def parse_frame(text: str | None) -> tuple[int, int] | None:
-    """The command line's WIDTHxHEIGHT as (width, height).
-
-    Raises:
-        ConfigError: it is not two positive numbers with an x between.
-    """
-    if text is None:
-        return None
-    parts = text.lower().split("x")
-    if len(parts) != 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
-        raise ConfigError(f"Size {text!r} is not understood: give WIDTHxHEIGHT such as 640x640.")
-    return int(parts[0]), int(parts[1])
 
 
 def export_savedmodel(
@@ -150,33 +134,24 @@ def _choose_version(folder: Path, version: int | None) -> int:
 def _save(model: RetinaFaceNetwork, folder: Path, options: SavedModelOptions) -> None:
     import tensorflow as tf
 
-    from retinaface_tf.export.detection_graph import SearchSettings, search_encoded, search_pixels
+    from retinaface_tf.export.detection_graph import DetectionGraph
     from retinaface_tf.models.read_heads import dense_weights
 
-    config = model.config
     if options.precision != "float32":
         model = _with_precision(model, options.precision)
-    settings = SearchSettings(
-        options.size,
-        options.threshold,
-        options.iou,
-        options.max_faces,
-        options.max_pixels,
-        dense_weights(model),
-    )
     network = _trace(model, options.size, options.freeze)
-
+    graph = DetectionGraph(network, model.config, options, dense_weights(model))
     module = tf.Module()
     if not options.freeze:
         module.weights = [weight.value for weight in model.weights]
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "image_bytes")])
     def image_bytes(image_bytes):
-        return search_encoded(network, image_bytes, config, settings)
+        return graph.detect_encoded(image_bytes)
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, "images")])
     def image_tensor(images):
-        return search_pixels(network, images, config, settings)
+        return graph.detect_pixels(images)
 
     module.image_bytes, module.image_tensor = image_bytes, image_tensor
     tf.saved_model.save(
@@ -187,27 +162,27 @@ def _save(model: RetinaFaceNetwork, folder: Path, options: SavedModelOptions) ->
 
 
 def _trace(model: RetinaFaceNetwork, size: tuple[int, int] | None, freeze: bool):
-    """uint8 [B, H, W, 3] -> scores, box deltas, landmark deltas in float32."""
+    """uint8 [B, H, W, 3] -> the outputs of `raw_heads`."""
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import (
         convert_variables_to_constants_v2,
     )
 
     from retinaface_tf.layers.deformable_conv import for_exporters
-    from retinaface_tf.models.read_heads import read_heads
+    from retinaface_tf.models.read_heads import raw_heads
+
+    read = raw_heads(model)
 
     def heads(images):
         with for_exporters(model):
-            return read_heads(model, images)
+            return tuple(read(images).values())
 
-    height, width = (None, None) if size is None else (size[1], size[0])
-    forward = tf.function(
-        heads,
-        input_signature=[tf.TensorSpec([None, height, width, 3], tf.uint8)],
-    )
-    if not freeze:
-        return forward
-    return convert_variables_to_constants_v2(forward.get_concrete_function())
+    signature = [tf.TensorSpec([None, *(size or (None, None)), 3], tf.uint8)]
+    forward = tf.function(heads, input_signature=signature)
+    if freeze:
+        forward = convert_variables_to_constants_v2(forward.get_concrete_function())
+    names = ModelMetadata(config=model.config).output_names
+    return lambda images: dict(zip(names, forward(images), strict=True))
 
 
 def _with_precision(model: RetinaFaceNetwork, precision: Precision) -> RetinaFaceNetwork:
@@ -238,7 +213,8 @@ def _write_metadata(
         "tensorflow": tf.__version__,
         "keras": keras.__version__,
         "network": config.to_dict(),
-        "options": dataclasses.asdict(options),
+        # A size stands in this file as width, height.
+        "options": {**dataclasses.asdict(options), "size": options.size and options.size[::-1]},
         "outputs": {
             "boxes": "float32 [B, K, 4] x1, y1, x2, y2 in pixels of the original image",
             "scores": "float32 [B, K] descending, 0 behind the last face",

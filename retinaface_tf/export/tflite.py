@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from retinaface_tf.errors import ConfigError
-from retinaface_tf.export.heads import FACE_OUTPUTS, face_outputs, raw_heads
-from retinaface_tf.inference.runtimes.runtime import HEAD_OUTPUTS, output_names
 from retinaface_tf.modelfile.dense_block import ENTRY as DENSE_ENTRY
 from retinaface_tf.modelfile.dense_block import pack_dense_weights
 from retinaface_tf.modelfile.metadata import ENTRY, ModelMetadata, Suppression, append_checksum
@@ -108,6 +106,7 @@ def _convert(network, metadata: ModelMetadata, calibration) -> bytes:
     import tensorflow as tf
 
     from retinaface_tf.layers.deformable_conv import for_exporters
+    from retinaface_tf.models.read_heads import raw_heads
 
     heads = raw_heads(network)
     sides = [None, None] if _has_open_sides(metadata) else metadata.input_size
@@ -165,32 +164,37 @@ def _with_faces(heads, metadata: ModelMetadata, network: RetinaFaceNetwork):
     from keras import ops
 
     from retinaface_tf.geometry.anchors import generate_anchors
-    from retinaface_tf.inference.postprocess_in_graph import (
-        read_faces_in_graph,
-        read_vertices_in_graph,
-    )
+    from retinaface_tf.inference.postprocess_in_graph import read_faces_in_graph
+    from retinaface_tf.layers.dense_frames import vertices_of_faces
+    from retinaface_tf.models.read_heads import dense_weights
 
-    config, settings = metadata.config, metadata.suppression
+    config, weights = metadata.config, dense_weights(network)
     anchors = generate_anchors(config.levels, *metadata.input_size)
     sizes = np.asarray([metadata.input_size], np.float32)
 
     def forward(image):
         outputs = heads(image)
         faces = read_faces_in_graph(
-            *(outputs[name] for name in HEAD_OUTPUTS),
-            anchors,
-            ops.convert_to_tensor(sizes),
-            config,
-            threshold=settings.threshold,
-            iou=settings.iou,
-            max_faces=settings.max_faces,
+            outputs, anchors, ops.convert_to_tensor(sizes), config, metadata.suppression
         )
-        values = dict(zip(FACE_OUTPUTS, (faces.boxes, faces.scores, faces.landmarks, faces.count)))
-        if network.dense_head is not None:
-            values["vertices"] = read_vertices_in_graph(
-                faces, outputs, network, anchors, *metadata.input_size
+        boxes, scores, landmarks, count, numbers = faces
+        found = [boxes, scores, landmarks, count]
+        if weights:
+            numbers = numbers[0]
+            vertices = vertices_of_faces(
+                [outputs[name] for name in config.dense_outputs],
+                ops.zeros_like(numbers),
+                numbers,
+                anchors,
+                boxes[0],
+                landmarks[0],
+                metadata.input_size,
+                weights,
+                config,
             )
-        return values
+            real = (scores > 0)[:, :, None, None]
+            found.append(ops.where(real, vertices[None], ops.zeros_like(vertices[None])))
+        return dict(zip(metadata.output_names, found, strict=True))
 
     return forward
 
@@ -202,7 +206,7 @@ def _describe(content: bytes, metadata: ModelMetadata, network: RetinaFaceNetwor
     model = unpack(content)
     graph = model.subgraphs[0]
     signature = model.signatureDefs[0]
-    order = face_outputs(network.config) if metadata.suppression else output_names(network.config)
+    order = metadata.output_names
     outputs = {_text(entry.name): entry.tensorIndex for entry in signature.outputs}
     graph.outputs = [outputs[name] for name in order]
     signature.outputs.sort(key=lambda entry: order.index(_text(entry.name)))

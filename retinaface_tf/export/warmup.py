@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-# (width, height) of the images asked for where the model takes each at its own size.
-_COMMON_SIZES = ((640, 480), (480, 640), (1024, 768))
+# (height, width) of the images asked for where the model takes each at its own size.
+_COMMON_SIZES = ((480, 640), (640, 480), (768, 1024))
 _BATCHES = (1, 2, 8)
 
 
@@ -16,20 +16,24 @@ def write_warmup_requests(path: Path, size: tuple[int, int] | None) -> int:
 
     Args:
         path: of the file.
-        size: (width, height) of the network's input, None if it is the image's own.
+        size: (height, width) of the network's input, None if it is the image's own.
 
     Returns:
         How many requests there are; TF-Serving takes at most 1,000.
     """
+    import cv2
     import tensorflow as tf
 
+    def jpeg(shape):
+        return cv2.imencode(".jpg", _gradient(*shape))[1].tobytes()
+
     requests = [
-        _prediction_log("serving_default", "image_bytes", [_jpeg(*shape)] * batch)
+        _prediction_log("serving_default", "image_bytes", [jpeg(shape)] * batch)
         for shape in ([size] if size else _COMMON_SIZES)
         for batch in _BATCHES
     ]
-    width, height = size or _COMMON_SIZES[0]
-    requests.append(_prediction_log("image_tensor", "images", _gradient(width, height)[None]))
+    image = _gradient(*(size or _COMMON_SIZES[0]))
+    requests.append(_prediction_log("image_tensor", "images", image[None]))
     with tf.io.TFRecordWriter(str(path)) as writer:
         for request in requests:
             writer.write(request)
@@ -47,12 +51,6 @@ def _prediction_log(signature: str, name: str, values) -> bytes:
     return log.SerializeToString()
 
 
-def _gradient(width: int, height: int) -> np.ndarray:
+def _gradient(height: int, width: int) -> np.ndarray:
     x, y = np.meshgrid(np.linspace(0, 255, width), np.linspace(0, 255, height))
     return np.stack([x, y, (x + y) / 2], axis=-1).astype(np.uint8)
-
-
-def _jpeg(width: int, height: int) -> bytes:
-    import cv2
-
-    return cv2.imencode(".jpg", _gradient(width, height))[1].tobytes()

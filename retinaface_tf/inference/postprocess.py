@@ -13,12 +13,7 @@ from retinaface_tf.geometry.boxes import clip_boxes
 from retinaface_tf.geometry.nms import non_max_suppression
 from retinaface_tf.inference.preprocess import Prepared
 from retinaface_tf.inference.runtimes.runtime import DenseOutputs, RawOutputs
-from retinaface_tf.layers.dense_frames import (
-    dense_vertices,
-    sampling_table,
-    slots_of_anchors,
-    stacked_cells,
-)
+from retinaface_tf.layers.dense_frames import vertices_of_faces
 
 
 def read_faces(
@@ -84,15 +79,14 @@ def read_faces(
     boxes = boxes[kept]
     vertices = None
     if dense_weights is not None and isinstance(outputs, DenseOutputs):
-        numbers = candidates[kept]
-        vertices = dense_vertices(
-            stacked_cells([maps[index : index + 1] for maps in outputs.features]),
-            np.zeros(len(numbers), np.int64),
-            anchors[kept],
-            slots_of_anchors(config, *network_size, numbers),
+        vertices = vertices_of_faces(
+            [maps[index : index + 1] for maps in outputs.features],
+            np.zeros(len(kept), np.int64),
+            candidates[kept],
+            generate_anchors(config.levels, *network_size),
             boxes,
             landmarks,
-            sampling_table(config, *network_size),
+            network_size,
             dense_weights,
             config,
         )

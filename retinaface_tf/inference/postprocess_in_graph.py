@@ -1,19 +1,15 @@
-"""`postprocess` as `keras.ops`, for exported graphs: fixed shapes, batch first."""
+"""`postprocess` as `keras.ops`, for exported graphs: a fixed number of faces, batch first."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from retinaface_tf.config import RetinaFaceConfig
 from retinaface_tf.geometry.box_coding import decode_boxes, decode_points
 from retinaface_tf.geometry.boxes import clip_boxes
 from retinaface_tf.geometry.nms import non_max_suppression_in_graph
-from retinaface_tf.layers.dense_frames import (
-    dense_vertices,
-    sampling_table,
-    slots_of_anchors,
-    stacked_cells,
-)
+from retinaface_tf.modelfile.metadata import Suppression
 
 
 class FaceTensors(NamedTuple):
@@ -35,17 +31,14 @@ class FaceTensors(NamedTuple):
 
 
 def read_faces_in_graph(
-    scores,
-    box_deltas,
-    landmark_deltas,
+    outputs: dict[str, Any],
     anchors,
     sizes,
     config: RetinaFaceConfig,
+    settings: Suppression,
     *,
-    threshold: float = 0.5,
-    iou: float = 0.4,
-    max_faces: int = 100,
-    top_k: int = 1000,
+    top_k: Any = 1000,
+    suppress: Callable = non_max_suppression_in_graph,
 ) -> FaceTensors:
     """Decodes, clips and suppresses, each image by itself.
 
@@ -53,50 +46,37 @@ def read_faces_in_graph(
     the threshold; beyond that the weakest of them take no part.
 
     Args:
-        scores, box_deltas, landmark_deltas: the network's outputs, [B, N], [B, N, 4], [B, N, 10].
+        outputs: "scores" [B, N], "box_deltas" [B, N, 4] and "landmark_deltas" [B, N, 10] of
+            `models.read_heads.raw_heads`.
         anchors: float32 [N, 4] of `generate_anchors` or `generate_anchors_in_graph`.
         sizes: float32 [B, 2] (height, width) of each image within the network's input.
         config: variances.
-        threshold: least score.
-        iou: suppression threshold.
-        max_faces: K.
-        top_k: candidates that suppression compares, at least `max_faces`.
-
-    Returns:
-        `FaceTensors`.
+        settings: threshold, IoU, and K faces.
+        top_k: candidates of an image: a number, or an int32 scalar tensor from 1 to N.
+        suppress: as `geometry.nms.non_max_suppression_in_graph`, which works on every backend and
+            compares all pairs.
     """
     from keras import ops
 
-    top_k = max(top_k, max_faces)
+    scores = outputs["scores"]
     batch = ops.shape(scores)[0]
-    # Filling, so that small images have top_k candidates too; its score is never above zero.
-    scores = ops.concatenate([scores, ops.zeros((batch, top_k), scores.dtype)], axis=1)
-    scores = ops.where(scores >= threshold, scores, ops.zeros_like(scores))
+    if isinstance(top_k, int):
+        top_k = max(top_k, settings.max_faces)
+        # Filling, so that small images have top_k candidates too; its score is never above zero.
+        scores = ops.concatenate([scores, ops.zeros((batch, top_k), scores.dtype)], axis=1)
+    scores = ops.where(scores >= settings.threshold, scores, ops.zeros_like(scores))
     best, picked = ops.top_k(scores, k=top_k, sorted=True)
     picked = ops.where(best > 0, picked, ops.zeros_like(picked))
-
+    deltas = (_entries(outputs[name], picked) for name in ("box_deltas", "landmark_deltas"))
     table = ops.take(ops.convert_to_tensor(anchors), picked, axis=0)
-    boxes = decode_boxes(
-        ops.take_along_axis(box_deltas, picked[..., None], axis=1),
-        table,
-        config.center_variance,
-        config.size_variance,
-    )
-    boxes = clip_boxes(boxes, sizes[:, None, None, 0], sizes[:, None, None, 1])
-    inside = ops.logical_and(boxes[..., 2] > boxes[..., 0], boxes[..., 3] > boxes[..., 1])
-    best = ops.where(inside, best, ops.zeros_like(best))
-    kept, valid = non_max_suppression_in_graph(boxes, best, iou, max_faces)
+    best, boxes, landmarks = decode_in_graph(best, *deltas, table, sizes, config)
+    kept, valid = suppress(boxes, best, settings.iou, settings.max_faces)
 
     def gather(values):
-        index = ops.reshape(kept, (batch, max_faces) + (1,) * (len(values.shape) - 2))
-        values = ops.take_along_axis(values, index, axis=1)
-        mask = ops.reshape(valid, ops.shape(index))
-        return ops.where(mask, values, ops.zeros_like(values))
+        values = _entries(values, kept)
+        shape = (batch, settings.max_faces) + (1,) * (len(values.shape) - 2)
+        return ops.where(ops.reshape(valid, shape), values, ops.zeros_like(values))
 
-    landmark_deltas = ops.take_along_axis(landmark_deltas, picked[..., None], axis=1)
-    landmarks = decode_points(
-        ops.reshape(landmark_deltas, (batch, top_k, 5, 2)), table, config.center_variance
-    )
     return FaceTensors(
         boxes=gather(boxes),
         scores=gather(best),
@@ -106,37 +86,37 @@ def read_faces_in_graph(
     )
 
 
-def read_vertices_in_graph(faces: FaceTensors, outputs: dict, network, anchors, height, width):
-    """Vertices of the faces `read_faces_in_graph` found.
+def _entries(values, numbers):
+    """[B, M, ...], each image's own entries of [B, N, ...] by their numbers [B, M].
 
-    Args:
-        faces: its answer.
-        outputs: the network's, with its feature maps.
-        network: a `RetinaFaceNetwork` with a dense head.
-        anchors: float32 [N, 4] of this input's size.
-        height, width: of the input in pixels.
-
-    Returns:
-        float32 [B, K, V, 3] in pixels of the network's input; zeros behind the last face.
+    One lookup in all images' entries: `take_along_axis` transposes whole tables on TensorFlow.
     """
     from keras import ops
 
-    config = network.config
-    maps = [outputs[f"features_{level.stride}"] for level in config.dense_levels]
-    batch = ops.shape(maps[0])[0]
-    count = faces.anchors.shape[1]
-    numbers = ops.reshape(faces.anchors, (-1,))
-    image = ops.repeat(ops.arange(batch, dtype="int32"), count)
-    vertices = dense_vertices(
-        stacked_cells(maps),
-        image,
-        ops.take(ops.convert_to_tensor(anchors), numbers, axis=0),
-        slots_of_anchors(config, height, width, numbers),
-        ops.reshape(faces.boxes, (-1, 4)),
-        ops.reshape(faces.landmarks, (-1, 5, 2)),
-        sampling_table(config, height, width),
-        {name: ops.convert_to_tensor(w) for name, w in network.dense_head.named_weights.items()},
-        config,
-    )
-    vertices = ops.reshape(vertices, (batch, count, config.dense.vertices, 3))
-    return ops.where((faces.scores > 0)[:, :, None, None], vertices, ops.zeros_like(vertices))
+    batch, count = ops.shape(values)[:2]
+    first = count * ops.arange(batch, dtype="int32")[:, None]
+    values = ops.reshape(values, (-1, *values.shape[2:]))
+    return ops.take(values, ops.cast(numbers, "int32") + first, axis=0)
+
+
+def decode_in_graph(scores, box_deltas, landmark_deltas, anchors, sizes, config: RetinaFaceConfig):
+    """Detections of M anchors, before suppression.
+
+    Args:
+        scores, box_deltas, landmark_deltas: [B, M], [B, M, 4] and [B, M, 10].
+        anchors: [M, 4] or [B, M, 4].
+        sizes: float32 [B, 2] (height, width) of each image within the network's input.
+        config: variances.
+
+    Returns:
+        Scores [B, M], 0 where nothing of the box lies inside the image; boxes [B, M, 4], clipped to
+        the image; landmarks [B, M, 5, 2].
+    """
+    from keras import ops
+
+    boxes = decode_boxes(box_deltas, anchors, config.center_variance, config.size_variance)
+    boxes = clip_boxes(boxes, sizes[:, None, None, 0], sizes[:, None, None, 1])
+    inside = ops.logical_and(boxes[..., 2] > boxes[..., 0], boxes[..., 3] > boxes[..., 1])
+    points = ops.reshape(landmark_deltas, (*ops.shape(scores), 5, 2))
+    landmarks = decode_points(points, anchors, config.center_variance)
+    return ops.where(inside, scores, ops.zeros_like(scores)), boxes, landmarks

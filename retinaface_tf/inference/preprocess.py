@@ -51,6 +51,18 @@ def parse_size(text: str | None) -> Size:
     return numbers[0] if len(numbers) == 1 else numbers
 
 
+def parse_width_height(text: str) -> tuple[int, int]:
+    """The command line's WIDTHxHEIGHT in pixels, as (height, width).
+
+    Raises:
+        ConfigError: it is not two positive numbers with an x between.
+    """
+    parts = text.lower().split("x")
+    if len(parts) != 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise ConfigError(f"Size {text!r} is not understood: give WIDTHxHEIGHT such as 640x480.")
+    return int(parts[1]), int(parts[0])
+
+
 def target_size(height: int, width: int, size: Size = None) -> tuple[int, int]:
     """Height and width at which an image is searched, its shape kept.
 

@@ -338,3 +338,35 @@ def vertices_in_frames(
 def dense_vertices(*faces):
     """`vertices_in_frames`, with its arguments, in pixels of the network's input: [K, V, 3]."""
     return from_frames(*vertices_in_frames(*faces))
+
+
+def vertices_of_faces(
+    maps, image, numbers, anchors, boxes, landmarks, shape, weights: dict, config: RetinaFaceConfig
+):
+    """Vertices of K detected faces, from a network's raw outputs.
+
+    Args:
+        maps: [B, H, W, C] of `config.dense_levels`, fine to coarse.
+        image: int [K], which image a face is in.
+        numbers: int [K], the anchor it came from.
+        anchors: [N, 4] of `geometry.anchors.generate_anchors`.
+        boxes, landmarks: [K, 4] and [K, 5, 2], decoded.
+        shape: (height, width) of the network's input in pixels, numbers or graph tensors.
+        weights: of the head.
+        config: of the network.
+
+    Returns:
+        [K, V, 3] in pixels of the network's input.
+    """
+    ops = array_namespace(*maps, numbers)
+    return dense_vertices(
+        stacked_cells(maps),
+        image,
+        ops.take(anchors, numbers, axis=0),
+        slots_of_anchors(config, *shape, numbers),
+        boxes,
+        landmarks,
+        sampling_table(config, *shape),
+        weights,
+        config,
+    )

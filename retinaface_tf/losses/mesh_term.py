@@ -72,7 +72,7 @@ class MeshTerm:
 
         anchors = ops.cast(ops.take(self.anchors, chosen.anchor, axis=0), dtype)
         points = ops.reshape(predicted("landmark_deltas"), (-1, 5, 2))
-        maps = [outputs[f"features_{level.stride}"] for level in config.dense_levels]
+        maps = [outputs[name] for name in config.dense_outputs]
         weights = self.network.dense_head.named_weights
         vertices, frames = vertices_in_frames(
             ops.cast(stacked_cells(maps), dtype),

@@ -108,11 +108,19 @@ class ModelMetadata:
                 "landmark_order": "left eye, right eye, nose, left mouth corner, right mouth "
                 "corner; left is the image's",
             },
-            "outputs": _faces_outputs(config) if self.suppression else _raw_outputs(config),
+            "outputs": self._outputs(),
             "suppression": vars(self.suppression) if self.suppression else None,
             "threshold": self.threshold,
             "iou": self.iou,
         }
+
+    @property
+    def output_names(self) -> list[str]:
+        """Names of the outputs, in order."""
+        return list(self._outputs())
+
+    def _outputs(self) -> dict[str, str]:
+        return _faces_outputs(self.config) if self.suppression else _raw_outputs(self.config)
 
     def to_json(self) -> str:
         """The block with an open checksum, to be put in a file whose bytes `append_checksum` then closes."""
@@ -218,11 +226,11 @@ def _seal_position(content: bytes) -> int | None:
     return start + len(_SEAL)
 
 
-def _raw_outputs(config: RetinaFaceConfig) -> dict[str, Any]:
+def _raw_outputs(config: RetinaFaceConfig) -> dict[str, str]:
     maps = {
-        f"features_{level.stride}": f"[batch, height / {level.stride}, width / {level.stride}, "
-        "channels], what the dense head samples"
-        for level in config.dense_levels
+        name: f"[batch, height / {level.stride}, width / {level.stride}, channels], what the dense "
+        "head samples"
+        for name, level in zip(config.dense_outputs, config.dense_levels)
     }
     return {
         "scores": "[batch, anchors], 0..1",
@@ -232,7 +240,7 @@ def _raw_outputs(config: RetinaFaceConfig) -> dict[str, Any]:
     }
 
 
-def _faces_outputs(config: RetinaFaceConfig) -> dict[str, Any]:
+def _faces_outputs(config: RetinaFaceConfig) -> dict[str, str]:
     vertices = "[batch, max_faces, vertices, 3], x y z in input pixels, z away from the viewer"
     return {
         "boxes": "[batch, max_faces, 4], x1 y1 x2 y2 in input pixels",

@@ -128,8 +128,8 @@ def _connect(config: RetinaFaceConfig, image: keras.KerasTensor):
         )
         outputs["first_class_logits"] = first["class"]
         outputs["first_box_deltas"] = first["box"]
-    for level in config.dense_levels:
-        outputs[f"features_{level.stride}"] = contexts[level.index]
+    for name, level in zip(config.dense_outputs, config.dense_levels):
+        outputs[name] = contexts[level.index]
     return outputs, [contexts[index] for index in indices]
 
 

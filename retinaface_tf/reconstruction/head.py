@@ -128,7 +128,7 @@ def gather_cells(outputs: dict, config: RetinaFaceConfig, picture, anchors, anch
     Returns:
         features [N, C] and slots int [N].
     """
-    maps = [outputs[f"features_{level.stride}"] for level in config.dense_levels]
+    maps = [outputs[name] for name in config.dense_outputs]
     shape = [ops.convert_to_tensor(side, "int32") for side in shape]
     anchor_numbers = ops.convert_to_tensor(anchor_numbers, "int32")
     picture = ops.convert_to_tensor(picture, "int32")

@@ -20,6 +20,7 @@ from retinaface_tf.inference.detector import RetinaFace
 from retinaface_tf.inference.preprocess import bucket_shape
 from retinaface_tf.inference.runtimes.runtime import RawOutputs, Runtime
 from retinaface_tf.models import RetinaFaceNetwork
+from retinaface_tf.models.read_heads import raw_heads
 from retinaface_tf.training.datasets import ValidationSet
 
 # Low enough for the whole precision-recall curve, high enough to keep suppression cheap.
@@ -36,15 +37,11 @@ class LiveRuntime(Runtime):
         # Boxes and points are what is evaluated.
         self.config = dataclasses.replace(network.config, dense=None)
 
+        heads = raw_heads(network)
+
         @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8)])
         def forward(images):
-            outputs = network(images, training=False)
-            logits = tf.cast(outputs["class_logits"], tf.float32)
-            return (
-                tf.sigmoid(logits[..., 1] - logits[..., 0]),
-                tf.cast(outputs["box_deltas"], tf.float32),
-                tf.cast(outputs["landmark_deltas"], tf.float32),
-            )
+            return tuple(heads(images).values())[: len(RawOutputs._fields)]
 
         self._forward = forward
 

@@ -108,13 +108,13 @@ def test_onnx_that_ends_in_faces(dense_network, image, expected, tmp_path):
     assert not empty[0, count[0] :].any()
 
 
-@pytest.mark.parametrize("frame", [None, (SIZE[1], SIZE[0])])
-def test_savedmodel(dense_network, image, expected, tmp_path, frame):
+@pytest.mark.parametrize("size", [None, SIZE])
+def test_savedmodel(dense_network, image, expected, tmp_path, size):
     import tensorflow as tf
 
     from retinaface_tf.export.savedmodel import SavedModelOptions, export_savedmodel
 
-    options = SavedModelOptions(size=frame, threshold=THRESHOLD, iou=0.3, max_faces=30)
+    options = SavedModelOptions(size=size, threshold=THRESHOLD, iou=0.3, max_faces=30)
     folder = export_savedmodel(dense_network, tmp_path / "model", options)
     served = tf.saved_model.load(str(folder)).signatures["image_tensor"]
     outputs = {k: v.numpy() for k, v in served(images=tf.constant(image[None])).items()}

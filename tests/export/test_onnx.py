@@ -21,14 +21,14 @@ def test_any_batch_and_size_equals_keras(onnx, network, rng, shape):
         np.testing.assert_allclose(got, want, atol=1e-4)
 
 
-def test_faces_of_the_graph_are_those_of_numpy(onnx, network, images, tmp_path):
+def test_faces_of_the_graph_are_those_of_numpy(network, images, tmp_path):
     import onnx as onnx_package
 
-    from retinaface_tf.export.onnx_faces import append_suppression
+    from retinaface_tf.export.onnx import export_onnx
     from retinaface_tf.modelfile.metadata import Suppression
 
-    model = onnx_package.load(onnx)
-    append_suppression(model, network.config, Suppression(threshold=0.6, iou=0.4, max_faces=9))
+    settings = Suppression(threshold=0.6, iou=0.4, max_faces=9)
+    model = onnx_package.load(export_onnx(network, tmp_path / "x.onnx", suppression=settings))
     onnx_package.checker.check_model(model, full_check=True)
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), providers=["CPUExecutionProvider"]

@@ -12,6 +12,7 @@ from retinaface_tf.inference.postprocess import read_faces
 from retinaface_tf.inference.postprocess_in_graph import read_faces_in_graph
 from retinaface_tf.inference.preprocess import Prepared
 from retinaface_tf.inference.runtimes.runtime import RawOutputs
+from retinaface_tf.modelfile.metadata import Suppression
 
 CONFIG = RetinaFaceConfig()
 
@@ -84,12 +85,11 @@ def test_the_graph_equals_numpy(rng, size):
     outputs.scores[1] = 0
     inner = [(size[0], size[1]), (size[0] - 5, size[1] - 9), (size[0] // 2, size[1])]
     tensors = read_faces_in_graph(
-        *(ops.convert_to_tensor(v) for v in outputs[:3]),
+        {name: ops.convert_to_tensor(v) for name, v in outputs._asdict().items()},
         anchors,
         ops.convert_to_tensor(np.asarray(inner, np.float32)),
         CONFIG,
-        threshold=0.6,
-        max_faces=40,
+        Suppression(threshold=0.6, iou=0.4, max_faces=40),
     )
     boxes, scores, landmarks, found, _ = (ops.convert_to_numpy(t) for t in tensors)
     for b in range(batch):

@@ -8,6 +8,7 @@ from retinaface_tf.inference.preprocess import (
     bucket_shape,
     bucket_side,
     parse_size,
+    parse_width_height,
     prepare,
     stack_padded,
     target_size,
@@ -54,6 +55,13 @@ def test_size_on_the_command_line(text, size):
 def test_bad_size_on_the_command_line(text):
     with pytest.raises(ConfigError, match="not understood"):
         parse_size(text)
+
+
+def test_width_and_height_on_the_command_line():
+    assert parse_width_height("640x480") == (480, 640) == parse_width_height("640X480")
+    for text in ("", "640", "640x", "axb", "0x10", "1x2x3", "-1x2"):
+        with pytest.raises(ConfigError, match="WIDTHxHEIGHT"):
+            parse_width_height(text)
 
 
 def test_buckets_hold_the_image_and_are_few():

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from retinaface_tf import RetinaFace
 from retinaface_tf.errors import ConfigError
-from retinaface_tf.export.savedmodel import SavedModelOptions, export_savedmodel, parse_frame
+from retinaface_tf.export.savedmodel import SavedModelOptions, export_savedmodel
 from retinaface_tf.geometry.boxes import pairwise_iou
 from retinaface_tf.images.read import read_image
 from retinaface_tf.inference.preprocess import stack_padded
@@ -156,7 +156,7 @@ def test_the_model_describes_itself(loaded, network):
 @pytest.fixture(scope="module")
 def fixed(network, threshold, tmp_path_factory):
     folder = tmp_path_factory.mktemp("fixed")
-    options = SavedModelOptions(size=(320, 256), threshold=threshold, max_faces=20, freeze=False)
+    options = SavedModelOptions(size=(256, 320), threshold=threshold, max_faces=20, freeze=False)
     path = export_savedmodel(network, folder, options, version=7)
     assert [p.name for p in folder.iterdir()] == ["7"] == [path.name]
     with pytest.raises(ConfigError, match="exists"):
@@ -166,7 +166,7 @@ def fixed(network, threshold, tmp_path_factory):
     model.close()
 
 
-def test_a_fixed_frame_is_a_letterbox(fixed, detector, photos, network):
+def test_a_fixed_size_is_a_letterbox(fixed, detector, photos, network):
     import cv2
 
     answer = fixed.signature("serving_default").run(encoded(*photos, b""))
@@ -178,8 +178,8 @@ def test_a_fixed_frame_is_a_letterbox(fixed, detector, photos, network):
         size = round(width * scale), round(height * scale)
         method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
         small = cv2.resize(image, size, interpolation=method)
-        framed = stack_padded([small], (256, 320), network.config.pixel_mean)[0]
-        faces = detector.detect(framed)
+        padded = stack_padded([small], (256, 320), network.config.pixel_mean)[0]
+        faces = detector.detect(padded)
         inside = (faces.boxes[:, 2] <= size[0]) & (faces.boxes[:, 3] <= size[1])
         own = answer["boxes"][i, : answer["num_faces"][i]] * scale
         assert len(own) > 0
@@ -188,7 +188,7 @@ def test_a_fixed_frame_is_a_letterbox(fixed, detector, photos, network):
         assert (overlaps[: min(10, len(overlaps))] > 0.98).all()
 
 
-def test_pixels_of_a_batch_share_the_frame(fixed, photos):
+def test_pixels_of_a_batch_share_the_input_size(fixed, photos):
     image = read_image(photos[0])
     one = fixed.signature("image_tensor").run({"images": image[None]})
     many = fixed.signature("image_tensor").run({"images": np.stack([image] * 30)})
@@ -208,13 +208,6 @@ def test_pixels_of_a_batch_share_the_frame(fixed, photos):
 def test_senseless_options_are_refused(options, message):
     with pytest.raises(ConfigError, match=message):
         SavedModelOptions(**options)
-
-
-def test_frames_are_written_as_width_by_height():
-    assert parse_frame("640x480") == (640, 480) and parse_frame(None) is None
-    for text in ("640", "640x", "axb", "0x10", "1x2x3"):
-        with pytest.raises(ConfigError, match="WIDTHxHEIGHT"):
-            parse_frame(text)
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import numpy as np
 from retinaface_tf.inference.preprocess import bucket_shape
 from retinaface_tf.inference.runtimes.runtime import RawOutputs, Runtime, join_outputs
 from retinaface_tf.models import RetinaFaceNetwork
-from retinaface_tf.models.read_heads import dense_weights, read_heads
+from retinaface_tf.models.read_heads import dense_weights, raw_heads
 
 
 class KerasRuntime(Runtime):
@@ -54,8 +54,10 @@ def _runs_any_shape() -> bool:
 
 
 def _compile(model: RetinaFaceNetwork):
+    heads = raw_heads(model)
+
     def forward(images):
-        return read_heads(model, images)
+        return tuple(heads(images).values())
 
     if keras.backend.backend() != "tensorflow":
         return forward

@@ -17,7 +17,6 @@ from retinaface_tf.inference.runtimes.runtime import (
     RawOutputs,
     Runtime,
     join_outputs,
-    output_names,
     read_network_file,
 )
 from retinaface_tf.modelfile.shapes import with_shapes
@@ -127,7 +126,7 @@ class LiteRTRuntime(Runtime):
             if session is not None:
                 del self._idle[session]
         if session is None:
-            names = output_names(self.config)
+            names = self.metadata.output_names
             session = _Session(self._content, self.path, (height, width), threads, names)
         yield session
         with self._lock:

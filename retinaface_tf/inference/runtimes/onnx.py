@@ -11,7 +11,6 @@ from retinaface_tf.inference.runtimes.runtime import (
     RawOutputs,
     Runtime,
     join_outputs,
-    output_names,
     read_network_file,
 )
 
@@ -65,4 +64,4 @@ class OnnxRuntime(Runtime):
     def __call__(self, images: np.ndarray) -> RawOutputs:
         """uint8 RGB [B, H, W, 3] -> `RawOutputs`."""
         feed = {"image": images.astype(np.float32)}
-        return join_outputs(self._session.run(output_names(self.config), feed))
+        return join_outputs(self._session.run(self.metadata.output_names, feed))

@@ -42,18 +42,9 @@ class DenseOutputs(NamedTuple):
     features: tuple[np.ndarray, ...]
 
 
-# What files call the outputs; behind them come the feature maps of a dense branch.
-HEAD_OUTPUTS = RawOutputs._fields
-
-
-def output_names(config: RetinaFaceConfig) -> list[str]:
-    """Names of a network's raw outputs, in the order of `join_outputs`."""
-    return [*HEAD_OUTPUTS, *(f"features_{level.stride}" for level in config.dense_levels)]
-
-
 def join_outputs(values: list[np.ndarray]) -> RawOutputs | DenseOutputs:
-    """Arrays in the order of `output_names` as the outputs they are."""
-    count = len(HEAD_OUTPUTS)
+    """Scores, box deltas, landmark deltas and the feature maps of a dense branch, in this order."""
+    count = len(RawOutputs._fields)
     if len(values) == count:
         return RawOutputs(*values)
     return DenseOutputs(*values[:count], features=tuple(values[count:]))
