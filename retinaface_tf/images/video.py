@@ -16,18 +16,8 @@ from retinaface_tf.util.files import whole_file
 
 VIDEO_SUFFIXES = frozenset(
     (
-        ".3gp",
-        ".avi",
-        ".flv",
-        ".m4v",
-        ".mkv",
-        ".mov",
-        ".mp4",
-        ".mpeg",
-        ".mpg",
-        ".ts",
-        ".webm",
-        ".wmv",
+        *(".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov"),
+        *(".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"),
     )
 )
 _WEBCAM = "webcam"
@@ -75,23 +65,27 @@ class open_video:
             raise ImageError(f"Cannot read every {every}th frame of a video: every is 1 or more.")
         self._every = every
         self._camera = _camera_index(source)
-        self.name = str(source) if self._camera is None else f"webcam {self._camera}"
         if self._camera is None:
+            self.name, failure = str(source), "it is not a video, or its codec is not known here"
             _check_file(Path(source))
-        self._capture = _open_capture(os.fspath(source) if self._camera is None else self._camera)
+        else:
+            self.name = f"webcam {self._camera}"
+            failure = "there is no such camera, or another program uses it"
         try:
-            self._start()
+            self._capture = cv2.VideoCapture(
+                os.fspath(source) if self._camera is None else self._camera
+            )
+        except cv2.error:
+            self._capture = cv2.VideoCapture()
+        try:
+            self._start(failure)
         except BaseException:
             self.close()
             raise
 
-    def _start(self) -> None:
-        if self._capture is None or not self._capture.isOpened():
-            raise ImageError(
-                f"Cannot read {self.name}: there is no such camera, or another program uses it."
-                if self._camera is not None
-                else f"Cannot read {self.name}: it is not a video, or its codec is not known here."
-            )
+    def _start(self, failure: str) -> None:
+        if not self._capture.isOpened():
+            raise ImageError(f"Cannot read {self.name}: {failure}.")
         rate = self._capture.get(cv2.CAP_PROP_FPS)
         self.frame_rate = float(rate) if 0 < rate <= 1000 else _USUAL_FRAME_RATE
         count = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)) if self._camera is None else 0
@@ -109,8 +103,7 @@ class open_video:
 
     def close(self) -> None:
         """Closes the file or camera."""
-        if self._capture is not None:
-            self._capture.release()
+        self._capture.release()
 
     def __iter__(self) -> Iterator[Frame]:
         """Yields each frame once; a video cannot be rewound."""
@@ -247,10 +240,3 @@ def _check_file(path: Path) -> None:
             else (error.strerror or "it cannot be opened").lower()
         )
         raise ImageError(f"Cannot read {path}: {reason}.") from error
-
-
-def _open_capture(source: str | int) -> cv2.VideoCapture | None:
-    try:
-        return cv2.VideoCapture(source)
-    except cv2.error:
-        return None
