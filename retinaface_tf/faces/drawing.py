@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 
 if TYPE_CHECKING:
@@ -18,8 +19,6 @@ POINT_COLORS = ((255, 82, 82), (64, 156, 255), (255, 235, 59), (255, 145, 0), (2
 
 def draw_faces(image: np.ndarray, faces: Faces) -> np.ndarray:
     """See `Faces.draw`. Lines and letters scale with each face and with the image."""
-    import cv2
-
     canvas = np.ascontiguousarray(image).copy()
     base = max(1.0, min(canvas.shape[:2]) / 500)
     # Weakest first, so that the best faces lie on top.
@@ -43,8 +42,6 @@ def draw_faces(image: np.ndarray, faces: Faces) -> np.ndarray:
 
 def _draw_mesh(canvas: np.ndarray, vertices: np.ndarray) -> None:
     """The triangles that face the viewer, as a net that lets the face be seen."""
-    import cv2
-
     from retinaface_tf.mesh.topology import load_topology
 
     topology = load_topology()
@@ -67,8 +64,6 @@ def _draw_mesh(canvas: np.ndarray, vertices: np.ndarray) -> None:
 
 
 def _draw_label(canvas: np.ndarray, text: str, corner: tuple[int, int], scale: float) -> None:
-    import cv2
-
     weight = max(1, round(scale * 1.6))
     (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, weight)
     x, y = corner

@@ -28,7 +28,7 @@ class Frame(NamedTuple):
     """One frame of a video.
 
     Attributes:
-        index: its number from 0, skipped frames counted.
+        index: its number from 0.
         time: seconds since the first frame.
         image: RGB uint8 [H, W, 3].
     """
@@ -50,7 +50,6 @@ class open_video:
 
     Args:
         source: path of a file, "webcam", "webcam:N" or the webcam's number N.
-        every: give only every Nth frame.
 
     Attributes:
         frame_rate: frames a second, 25 where the file or camera does not say.
@@ -60,10 +59,7 @@ class open_video:
         ImageError: it cannot be opened or holds no frame; while iterating: it breaks off.
     """
 
-    def __init__(self, source: str | int | os.PathLike, every: int = 1):
-        if every < 1:
-            raise ImageError(f"Cannot read every {every}th frame of a video: every is 1 or more.")
-        self._every = every
+    def __init__(self, source: str | int | os.PathLike):
         self._camera = _camera_index(source)
         if self._camera is None:
             self.name, failure = str(source), "it is not a video, or its codec is not known here"
@@ -118,20 +114,15 @@ class open_video:
                 seconds -= started
             elif seconds <= 0:
                 seconds = index / self.frame_rate
-            if index % self._every == 0:
-                yield Frame(index, seconds, image)
+            yield Frame(index, seconds, image)
             index += 1
-            image = self._next_frame(wanted=index % self._every == 0)
+            image = self._next_frame()
         self._check_complete(index)
 
-    def _next_frame(self, wanted: bool = True) -> np.ndarray | None:
-        """The next frame, an empty array if it is not wanted, None at the end."""
+    def _next_frame(self) -> np.ndarray | None:
+        """The next frame, None at the end."""
         try:
-            if not self._capture.grab():
-                return None
-            if not wanted:
-                return np.empty(0, np.uint8)
-            good, image = self._capture.retrieve()
+            good, image = self._capture.read()
             return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if good and image is not None else None
         except cv2.error:
             return None

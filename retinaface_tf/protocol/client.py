@@ -221,7 +221,7 @@ class GrpcClient(Client):
     def _translate(self, error) -> Exception:
         code, details = error.code(), (error.details() or "").strip().rstrip(".")
         codes = self._grpc.StatusCode
-        # A server that is being stopped cancels calls it has not looked at.
+        # A server that is being stopped cancels the calls that it has not begun.
         if code in (codes.UNAVAILABLE, codes.CANCELLED):
             return self._away(details)
         if code == codes.DEADLINE_EXCEEDED:
@@ -296,14 +296,10 @@ class RestClient(Client):
         return data
 
     def _translate(self, status: int, details: str) -> Exception:
-        if status == 404:
-            return self._not_found(details)
-        if status == 413:
-            return self._too_large(details)
-        if status == 429:
-            return self._overloaded(details)
-        if status in (502, 503):
-            return self._away(details)
+        known = {404: self._not_found, 413: self._too_large, 429: self._overloaded}
+        known |= {502: self._away, 503: self._away}
+        if status in known:
+            return known[status](details)
         if status == 504:
             return self._late()
         return ServingError(f"The server {self.target} refused (HTTP {status}): {details}.")

@@ -194,9 +194,6 @@ GetModelMetadataResponse = _message("tensorflow.serving.GetModelMetadataResponse
 GetModelStatusRequest = _message("tensorflow.serving.GetModelStatusRequest")
 GetModelStatusResponse = _message("tensorflow.serving.GetModelStatusResponse")
 DATA_TYPES = POOL.FindEnumTypeByName("tensorflow.DataType").values_by_name
-VERSION_STATES = POOL.FindEnumTypeByName(
-    "tensorflow.serving.ModelVersionStatus.State"
-).values_by_name
 
 PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
 MODEL_SERVICE = "tensorflow.serving.ModelService"

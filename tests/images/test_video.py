@@ -27,8 +27,8 @@ def clip(tmp_path_factory):
     return path
 
 
-def read_frames(source, every=1):
-    with open_video(source, every) as video:
+def read_frames(source):
+    with open_video(source) as video:
         yield from video
 
 
@@ -39,13 +39,6 @@ def test_frames_come_in_order_as_rgb_with_their_times(clip):
     for index, _, image in frames:
         assert image.shape == (48, 64, 3) and image.dtype == np.uint8
         np.testing.assert_allclose(image[24, 32], colour(index), atol=6)
-
-
-def test_every_third_frame(clip):
-    assert [frame.index for frame in read_frames(clip, every=3)] == [0, 3, 6, 9, 12, 15, 18]
-    assert [frame.index for frame in read_frames(clip, every=100)] == [0]
-    with pytest.raises(ImageError, match="1 or more"):
-        next(read_frames(clip, every=0))
 
 
 def test_what_is_known_before_reading(clip):
