@@ -82,11 +82,11 @@ def gather(folder: Path, count: int):
         best, anchors, points = best[good], anchors[good].astype(np.float32), points[good]
         if not len(best):
             continue
-        picture = np.zeros(len(best), np.int32)
+        owner = np.zeros(len(best), np.int32)
         features, slots = gather_cells(
-            outputs, network.config, picture, anchors, best, image.shape[:2]
+            outputs, network.config, owner, anchors, best, image.shape[:2]
         )
-        crops = crop_squares(image[None], picture, anchors, SIZE, 3)
+        crops = crop_squares(image[None], owner, anchors, SIZE, 3)
         corner = anchors[:, None, :2] - anchors[:, None, 2:] / 2
         inside = (points - corner) / anchors[:, None, 2:]
         rows.append((features.numpy(), slots.numpy(), crops.numpy() / 255, np.float32(inside)))

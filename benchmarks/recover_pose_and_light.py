@@ -38,7 +38,7 @@ def main() -> None:
     print(f"{'':26s}{'before':>10s}{'after':>10s}")
     for name, before, after in result["errors"]:
         print(f"{name:26s}{before:10.4f}{after:10.4f}")
-    write_image(options.out, result["pictures"])
+    write_image(options.out, result["images"])
     print(f"image: {options.out}")
 
 
@@ -74,11 +74,11 @@ def recover(faces: int, size: int, steps: int, seed: int) -> dict:
     background = tf.fill((faces, size, size, 3), BACKGROUND)
 
     @tf.function
-    def picture(numbers):
+    def draw(numbers):
         _, camera, light = interpret(numbers)
         return renderer(shapes, albedos, camera, light, background).image
 
-    target = picture(tf.constant(truth))
+    target = draw(tf.constant(truth))
     numbers = tf.Variable(start)
     schedule = keras.optimizers.schedules.CosineDecay(0.05, steps)
     optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
@@ -86,18 +86,18 @@ def recover(faces: int, size: int, steps: int, seed: int) -> dict:
     @tf.function
     def step():
         with tf.GradientTape() as tape:
-            losses = pixel_loss(picture(numbers), target)
+            losses = pixel_loss(draw(numbers), target)
             loss = tf.reduce_sum(losses)
         optimizer.apply([tape.gradient(loss, numbers)], [numbers])
 
-    first = picture(numbers)
+    first = draw(numbers)
     for _ in range(steps):
         step()
-    last = picture(numbers)
+    last = draw(numbers)
     before, after = measure(start, first, truth, target), measure(numbers, last, truth, target)
     errors = [(name, before[name], after[name]) for name in before]
-    pictures = [np.asarray(images) for images in (target, first, last)]
-    return {"errors": errors, "pictures": pictures}
+    drawn = [np.asarray(images) for images in (target, first, last)]
+    return {"errors": errors, "images": drawn}
 
 
 def measure(numbers, image, truth, target) -> dict:

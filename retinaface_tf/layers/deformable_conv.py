@@ -1,7 +1,7 @@
 """Deformable convolution, v1 (Dai et al. 2017) and modulated v2 (Zhu et al. 2019), as a layer.
 
 A kernel's tap reads the map between its cells, at its regular place plus an offset that another
-convolution predicts for every output cell. `displaced_taps` computes it.
+convolution predicts for every output cell. `deformable_sampling` computes it.
 """
 
 from __future__ import annotations
@@ -18,16 +18,22 @@ from retinaface_tf.layers.deformable_sampling import deformable_conv2d, output_s
 from retinaface_tf.layers.im2col_windows import Sampling, is_sparse
 from retinaface_tf.layers.sampling_grid import Pair
 
+_PLAIN_OPTIONS = (
+    *("filters", "kernel_size", "strides", "padding", "dilation_rate", "groups"),
+    *("deformable_groups", "modulated", "mask_scale", "offset_gradient_scale", "use_bias"),
+    "sampling",
+)
+
 
 @contextmanager
 def for_exporters(model: keras.Model, convolve: Callable | None = None) -> Iterator[None]:
-    """Within, the model's deformable convolutions are traced as exporters take them.
+    """While it is open, the model's deformable convolutions are traced in operators exporters know.
 
     Args:
         model: has `DeformableConv2D` layers, or none.
-        convolve: takes the place of `deformable_conv2d` with sampling "gather", which every
-            exporter takes. Called with its first four arguments and, by name, strides, padding,
-            dilation_rate and groups.
+        convolve: instead of `deformable_conv2d` with sampling "gather", which every exporter takes.
+            Called with its first four arguments and, by name, strides, padding, dilation_rate and
+            groups.
     """
     gather = functools.partial(deformable_conv2d, sampling="gather", own_gradient=False)
     found = [layer for layer in model._flatten_layers() if isinstance(layer, DeformableConv2D)]
@@ -42,7 +48,7 @@ def for_exporters(model: keras.Model, convolve: Callable | None = None) -> Itera
 
 @keras.saving.register_keras_serializable(package="retinaface_tf")
 class DeformableConv2D(layers.Layer):
-    """`keras.layers.Conv2D` that learns where its taps look.
+    """`keras.layers.Conv2D` that learns where its taps read.
 
     A second convolution of the same geometry predicts two offsets a tap, and in v2 a mask of
     `mask_scale * sigmoid`. It starts at zero: the fresh layer is the plain convolution (with
@@ -51,7 +57,7 @@ class DeformableConv2D(layers.Layer):
     Args:
         filters, kernel_size, strides, dilation_rate, groups, use_bias: as in `Conv2D`.
         padding: "same", "valid", a number or ((top, bottom), (left, right)).
-        deformable_groups: runs of input channels that move separately.
+        deformable_groups: equal runs of input channels, each with offsets of its own.
         modulated: v2, with a mask.
         mask_scale: upper end of the mask.
         offset_gradient_scale: factor on the gradient of the offset convolution's weights. For SGD
@@ -192,23 +198,15 @@ class DeformableConv2D(layers.Layer):
         return (input_shape[0], *shape, self.filters)
 
     def get_config(self):
-        return {
-            **super().get_config(),
-            "filters": self.filters,
-            "kernel_size": self.kernel_size,
-            "strides": self.strides,
-            "padding": self.padding,
-            "dilation_rate": self.dilation_rate,
-            "groups": self.groups,
-            "deformable_groups": self.deformable_groups,
-            "modulated": self.modulated,
-            "mask_scale": self.mask_scale,
-            "offset_gradient_scale": self.offset_gradient_scale,
-            "use_bias": self.use_bias,
+        serialized = {
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
             "bias_initializer": keras.initializers.serialize(self.bias_initializer),
             "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
-            "sampling": self.sampling,
+        }
+        return {
+            **super().get_config(),
+            **{name: getattr(self, name) for name in _PLAIN_OPTIONS},
+            **serialized,
         }
 
 

@@ -1,15 +1,15 @@
-"""A convolution whose taps are displaced, and its gradient.
+"""Deformable convolution as a function, and its gradient.
 
 A kernel's tap reads the map between its cells, at its regular place plus an offset given for every
-output cell. Its cost is memory traffic: four neighbours of every sampled point. So here
+output cell. The cost is memory traffic: four cells for every sampled point. Therefore
 
-- a sample is one 2x2 neighbourhood of a map padded once, so that no corner is tested;
-- offsets move whole vectors of channels, and the interpolation is a product of matrices;
-- few taps are taken at a time and summed, so that what lies between stays in the processor's cache;
-- the gradient keeps the inputs alone and samples again; the derivatives along y and x are the same
+- a sample is one 2x2 window of a map that is padded once, so that no corner is tested;
+- offsets move whole vectors of channels, and the interpolation is a matrix product;
+- few taps are computed at a time and summed, so that intermediate values stay in the cache;
+- the gradient keeps only the inputs and samples again; the derivatives along y and x are the same
   product with other weights.
 
-`sampling_grid` says where a tap reads, `neighbourhoods` reads.
+`sampling_grid` says where a tap reads; `im2col_windows` reads.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from retinaface_tf.layers.im2col_windows import Neighbourhoods, Sampling, neighbourhoods
+from retinaface_tf.layers.im2col_windows import Sampling, WindowSums, window_sums
 from retinaface_tf.layers.sampling_grid import (
     BORDER,
     Grid,
@@ -42,9 +42,9 @@ def deformable_conv2d(
     sampling: Sampling = "auto",
     own_gradient: bool = True,
 ):
-    """Convolution whose taps are displaced, and optionally weighted, in every output cell.
+    """Convolution whose taps are moved by offsets, and optionally weighted, in every output cell.
 
-    Samples are bilinear; what lies outside the map is zero, each neighbour by itself (as in ONNX'
+    Samples are bilinear; what lies outside the map is zero, each of the four cells by itself (as in ONNX'
     DeformConv and torchvision).
 
     Args:
@@ -77,12 +77,12 @@ def deformable_conv2d(
     tensors = (x, kernel, offsets) if mask is None else (x, kernel, offsets, mask)
 
     def run(*tensors):
-        return _differentiable(grid, groups, neighbourhoods(sampling), *tensors)
+        return _differentiable(grid, groups, window_sums(sampling), *tensors)
 
     return ops.custom_gradient(run)(*tensors) if own_gradient else run(*tensors)[0]
 
 
-def _differentiable(grid: Grid, groups: int, reader: Neighbourhoods, x, kernel, offsets, mask=None):
+def _differentiable(grid: Grid, groups: int, reader: WindowSums, x, kernel, offsets, mask=None):
     """The convolution and its gradient function, for `ops.custom_gradient`."""
     filters, channels = kernel.shape[-1], x.shape[-1]
     taps = grid.kernel[0] * grid.kernel[1]
@@ -161,7 +161,7 @@ def _differentiable(grid: Grid, groups: int, reader: Neighbourhoods, x, kernel, 
 
 
 def _parts(values, together: int, axis: int = 1):
-    """The taps along that axis, so many at a time."""
+    """Split into parts of that many taps along an axis."""
     return ops.split(values, values.shape[axis] // together, axis=axis)
 
 
@@ -193,9 +193,9 @@ def _combine_gradients(columns, kernels, upstream, groups: int):
 
 
 def _after(previous, x):
-    """x, not to be had before all of `previous` are; x at once if they start with None.
+    """x, computed only after all of `previous`; x itself where the first of them is None.
 
-    TensorFlow starts whatever is ready: all taps at once, and their memory with them.
+    TensorFlow starts whatever is ready: all taps at once, with the memory of all.
     """
     if previous[0] is None or keras.backend.backend() != "tensorflow":
         return x
@@ -206,7 +206,7 @@ def _after(previous, x):
 
 
 def output_side(padded, kernel: int, stride: int, dilation: int):
-    """Output cells along one axis of a map that is padded already."""
+    """Output cells along one axis of a padded map."""
     return (padded - (kernel - 1) * dilation - 1) // stride + 1
 
 

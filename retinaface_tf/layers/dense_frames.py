@@ -1,7 +1,7 @@
 """Vertices of detected faces from feature maps: the dense branch's arithmetic, without its training.
 
-Written once for numpy and `keras.ops`: inference runs it in numpy, exported graphs in their own
-operators.
+Written once for numpy and `keras.ops`: inference runs it in numpy, training and exported graphs in
+the backend's operators. A face's vertices are regressed in a coordinate frame of that face.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ _UPRIGHT = np.array(
 )
 
 
-class Frames(NamedTuple):
-    """Where K faces are: the coordinates their vertices are coded in.
+class CoordinateFrames(NamedTuple):
+    """The coordinate frames of K faces, in which their vertices are regressed.
 
     Attributes:
         center: [K, 2] x, y in pixels.
         size: [K] pixels.
         turn: [K, 2] cosine and sine of the angle by which the face is turned clockwise.
-        points: [K, 10] the five points in the frame, or None where the head does not see them.
+        points: [K, 10] the five points in the coordinate frame, or None where the head takes none.
     """
 
     center: object
@@ -38,15 +38,15 @@ class Frames(NamedTuple):
     points: object
 
 
-def anchor_frames(anchors) -> Frames:
-    """The paper's frame: anchors [K, 4] cx, cy, w, h themselves."""
+def anchor_frames(anchors) -> CoordinateFrames:
+    """The paper's coordinate frame: anchors [K, 4] cx, cy, w, h themselves."""
     ops = array_namespace(anchors)
     size = anchors[:, 2]
-    return Frames(anchors[:, :2], size, ops.stack([size / size, 0 * size], axis=-1), None)
+    return CoordinateFrames(anchors[:, :2], size, ops.stack([size / size, 0 * size], axis=-1), None)
 
 
-def face_frames(boxes, landmarks) -> Frames:
-    """Squares round the boxes, turned as the five points are.
+def face_frames(boxes, landmarks) -> CoordinateFrames:
+    """Coordinate frames of the boxes' centres and sizes, turned as the five points are.
 
     Args:
         boxes: [K, 4] x1, y1, x2, y2 in pixels.
@@ -64,19 +64,19 @@ def face_frames(boxes, landmarks) -> Frames:
     cosine = ops.sum(x * u + y * v, axis=1)
     sine = ops.sum(y * u - x * v, axis=1)
     length = ops.sqrt(cosine * cosine + sine * sine)
-    # Points that fell together have no direction. numpy goes on in double precision from here, as the
-    # page's and the app's decoders do throughout: in single, wild codes end a thousandth of a pixel off.
+    # Coinciding points have no direction. numpy continues in double precision from here, as the page's
+    # and the app's decoders do throughout: in single, wild deltas end a thousandth of a pixel off.
     together = length < 1e-6
     upright = together * 1.0 if ops is np else ops.cast(together, length.dtype)
     length = length + upright
     turn = ops.stack([(cosine + upright) / length, sine / length], axis=-1)
-    frames = Frames(center, size, turn, None)
+    frames = CoordinateFrames(center, size, turn, None)
     points = to_frames(landmarks, frames)
     return frames._replace(points=ops.reshape(points, (-1, 10)))
 
 
-def to_frames(points, frames: Frames):
-    """Points [K, P, 2] or vertices [K, P, 3] in pixels, in the frames' sizes and directions."""
+def to_frames(points, frames: CoordinateFrames):
+    """Points [K, P, 2] or vertices [K, P, 3]: from pixels to the coordinate frames."""
     ops = array_namespace(points, frames.size)
     size = frames.size[:, None]
     x = (points[..., 0] - frames.center[:, :1]) / size
@@ -88,7 +88,7 @@ def to_frames(points, frames: Frames):
     return ops.stack(turned, axis=-1)
 
 
-def from_frames(points, frames: Frames):
+def from_frames(points, frames: CoordinateFrames):
     """The inverse of `to_frames`."""
     ops = array_namespace(points, frames.size)
     size = frames.size[:, None]
@@ -107,11 +107,11 @@ class SamplingTable(NamedTuple):
     """Constants of a network and an input size: where each anchor's features are.
 
     Attributes:
-        slots: anchors of a network differ by level and size; int [S], for each the level sampled.
+        slots: int [S], the level sampled for each kind of anchor (level and size, in order).
         strides: float [L] of the levels sampled.
-        widths, heights: int [L], cells.
-        starts: int [L], the level's first row among all cells of an image, level by level.
-        cells: rows of an image.
+        widths, heights: int [L], in cells.
+        starts: int [L], a level's first row among all cells of an image, level by level.
+        cells: number of cells of an image.
     """
 
     slots: np.ndarray
@@ -176,11 +176,11 @@ def stacked_cells(maps):
     return ops.reshape(rows, (-1, channels))
 
 
-def sample_features(features, image, frames: Frames, slots, table: SamplingTable, config):
+def sample_features(features, image, frames: CoordinateFrames, slots, table: SamplingTable, config):
     """Features on a grid over each face, interpolated between the four nearest cells.
 
     Args:
-        features: [B * cells, C], the images' levels one behind the other, row by row.
+        features: [B * cells, C], each image's levels one behind the other, row by row.
         image: int [K] which image a face is in.
         frames: of the faces.
         slots: int [K], see `slots_of_anchors`.
@@ -211,12 +211,12 @@ def posed_shape(points, five, shape):
     polar decomposition, M = (M M^T)^(1/2) R, whose root of a 2x2 matrix needs no iteration.
 
     Args:
-        points: [K, 5, 2] detected, in their frames.
+        points: [K, 5, 2] detected, in the coordinate frames.
         five: [5, 3] the mean's.
         shape: [V, 3] the mean.
 
     Returns:
-        vertices [K, V, 3] in the frames; rotation [K, 9], row by row.
+        vertices [K, V, 3] in the coordinate frames; rotation [K, 9], row by row.
     """
     ops = array_namespace(points, five)
     middle = ops.mean(five, axis=0, keepdims=True)
@@ -254,7 +254,7 @@ def posed_shape(points, five, shape):
 
 
 def _inverse3(ops, m):
-    """Inverse of one symmetric, regular [3, 3] matrix, by cofactors: exporters know no other."""
+    """Inverse of one symmetric, regular [3, 3] matrix, by cofactors: exporters have no operator for it."""
     a, b, c, d, e, f = m[0, 0], m[0, 1], m[0, 2], m[1, 1], m[1, 2], m[2, 2]
     rows = [
         ops.stack([d * f - e * e, c * e - b * f, b * e - c * d]),
@@ -266,18 +266,18 @@ def _inverse3(ops, m):
 
 
 def regress(samples, points, slots, weights: dict, config, variance: float):
-    """The head: from sampled features to vertices in their frames.
+    """The head: from sampled features to vertices in their coordinate frames.
 
     Args:
         samples: [K, grid * grid, C].
-        points: [K, 10] for the frame "face", else None.
+        points: [K, 10] for the coordinate frame "face", else None.
         slots: int [K].
         weights: see `layers.dense_head.DenseHead`.
         config: `DenseConfig`.
-        variance: the network's centre variance, by which the codes are scaled as landmarks' are.
+        variance: the network's centre variance, by which the deltas are scaled as landmarks' are.
 
     Returns:
-        [K, V, 3] in sizes of the frame.
+        [K, V, 3] in sizes of the coordinate frame.
     """
     ops = array_namespace(samples, slots)
     kernel = ops.take(weights["reduce_kernel"], slots, axis=0)
@@ -285,17 +285,17 @@ def regress(samples, points, slots, weights: dict, config, variance: float):
     if config.hidden:
         x = ops.maximum(x, 0.0)
     x = ops.reshape(x, (-1, config.grid * config.grid * config.reduced))
-    base, seen = 0.0, []
+    base, extra = 0.0, []
     if points is not None:
         shape = ops.reshape(weights["shape"], (config.vertices, 3))
         base, rotation = posed_shape(ops.reshape(points, (-1, 5, 2)), weights["five"], shape)
-        seen = [points, rotation]
-    x = ops.concatenate([x, *seen], axis=-1) if seen else x
+        extra = [points, rotation]
+    x = ops.concatenate([x, *extra], axis=-1) if extra else x
     for number in range(len(config.hidden)):
         x = ops.matmul(x, weights[f"hidden{number}_kernel"]) + weights[f"hidden{number}_bias"]
         x = ops.maximum(x, 0.0)
-        # What the points say goes straight to the last layers too.
-        x = ops.concatenate([x, *seen], axis=-1) if seen else x
+        # The points and the rotation go straight to the later layers too.
+        x = ops.concatenate([x, *extra], axis=-1) if extra else x
     code = ops.matmul(x, weights["code_kernel"]) + weights["code_bias"]
     flat = ops.matmul(code, weights["basis"]) + weights["mean"]
     return base + variance * ops.reshape(flat, (-1, config.vertices, 3))
@@ -312,7 +312,7 @@ def vertices_in_frames(
     weights: dict,
     config: RetinaFaceConfig,
 ):
-    """Vertices of K faces in the coordinates they are coded in.
+    """Vertices of K faces in their coordinate frames.
 
     Args:
         features: [B * cells, C], see `sample_features`.
@@ -326,7 +326,7 @@ def vertices_in_frames(
         config: of the network.
 
     Returns:
-        [K, V, 3] in sizes of the frames, and the `Frames`.
+        [K, V, 3] in sizes of the coordinate frames, and these.
     """
     dense = config.dense
     frames = face_frames(boxes, landmarks) if dense.frame == "face" else anchor_frames(anchors)

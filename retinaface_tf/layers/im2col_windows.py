@@ -1,14 +1,14 @@
-"""Weighted sums of 2x2 neighbourhoods of a map, and their transpose: interpolation's memory traffic.
+"""Weighted sums of 2x2 windows of a map, and their transpose: the memory traffic of interpolation.
 
-The same two functions twice. `Gathered` is `keras.ops` alone: it copies four vectors of channels for
-every sample and then weighs them, and runs wherever Keras and its exporters do. `SparseProducts` is
-TensorFlow's product of a sparse matrix, four numbers a row, with the map: it adds the four vectors up
-without copying them, in about a quarter of the time on a processor.
+Two implementations. `Gathered` is `keras.ops` alone: it copies four vectors of channels for every
+sample, then weights and sums them (im2col); it runs on every backend and in every exporter.
+`SparseProducts` is TensorFlow's product of a sparse matrix, four numbers a row, with the map: it sums
+the four vectors without copying them, in about a quarter of the time on a CPU.
 """
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 import keras
 from keras import ops
@@ -17,26 +17,25 @@ from retinaface_tf.errors import ConfigError
 from retinaface_tf.layers.sampling_grid import side
 
 Sampling = Literal["auto", "gather", "sparse"]
-SAMPLINGS = ("auto", "gather", "sparse")
 
 
-class Neighbourhoods(Protocol):
-    """How samples are read from a map that lies as rows of channels.
+class WindowSums(Protocol):
+    """How samples are read from a map whose cells are rows of channels.
 
     Attributes:
-        taps_together: reads samples of that many taps at once; None for all of a kernel's row. More
-            at once is quicker while all of them stay in the processor's cache.
+        taps_together: taps whose samples are read at once; None for all of a kernel's row. More is
+            faster as long as all of them stay in the cache.
     """
 
     taps_together: int | None
 
     def blend(self, rows, cells, steps, weights):
-        """K weighted sums of each sample's four neighbours.
+        """K weighted sums of each sample's four cells.
 
         Args:
             rows: [P, C], any float type.
-            cells: int32 [N], row of the first neighbour.
-            steps: int32 [4], from there to each of them.
+            cells: int32 [N], row of the first cell.
+            steps: int32 [4], from there to each of the four.
             weights: [N, K, 4] in float32 or float64.
 
         Returns:
@@ -44,7 +43,7 @@ class Neighbourhoods(Protocol):
         """
 
     def spread(self, values, cells, steps, weights, count):
-        """The transpose of `blend` for K = 1: adds each sample's value to its four neighbours.
+        """The transpose of `blend` for K = 1: adds each sample's value to its four cells.
 
         Args:
             values: [N, C].
@@ -98,12 +97,11 @@ class SparseProducts:
         return ops.cast(ops.reshape(product, (-1, values.shape[-1])), values.dtype)
 
     def _matrix(self, cells, steps, weights, count):
-        """[N, count] with each row's four weights at its four neighbours."""
+        """[N, count] with each row's four weights at its four cells."""
         import tensorflow as tf
 
-        # TensorFlow takes the places of the weights as pairs of int64, twice the bytes of anything
-        # else here. Stacked and transposed they are written in half the time of a stack along the
-        # last axis.
+        # TensorFlow takes the weights' indices as pairs of int64, twice the bytes of anything else
+        # here. Stacked and then transposed they take half the time of a stack along the last axis.
         cells, steps = tf.cast(cells, tf.int64), tf.cast(steps, tf.int64)
         size = tf.size(cells, tf.int64)
         row = tf.range(size)
@@ -124,14 +122,14 @@ def _take(rows, indices):
     return tf.gather(rows, indices)
 
 
-def neighbourhoods(sampling: Sampling) -> Neighbourhoods:
-    """The implementation of that name; for "auto" the quickest that the machine runs.
+def window_sums(sampling: Sampling) -> WindowSums:
+    """The implementation of that name; for "auto" the fastest that the machine runs.
 
     Raises:
-        ConfigError: the name is none, or the backend has no such operators.
+        ConfigError: there is no such name, or the backend has no such operators.
     """
-    if sampling not in SAMPLINGS:
-        raise ConfigError(f"sampling={sampling!r} must be one of {', '.join(SAMPLINGS)}.")
+    if sampling not in get_args(Sampling):
+        raise ConfigError(f"sampling={sampling!r} must be one of {', '.join(get_args(Sampling))}.")
     backend = keras.backend.backend()
     if sampling == "sparse" and backend != "tensorflow":
         raise ConfigError(f"sampling='sparse' needs the TensorFlow backend, not {backend}.")

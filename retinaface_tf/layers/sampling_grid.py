@@ -1,4 +1,4 @@
-"""Where a displaced kernel's taps read a map: the regular grid plus offsets, as rows and weights."""
+"""Where the taps of a deformable kernel read a map: the regular grid plus offsets, as rows and weights."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-# Rows and columns of zeros around the map: a 2x2 neighbourhood wholly outside still has a place.
+# Rows and columns of zeros around the map: a 2x2 window outside the map still has a place.
 BORDER = 2
 # Offsets beyond this many cells are outside every map; larger ones would not fit an int32.
 _FAR = 1e6
@@ -38,8 +38,8 @@ class Samples(NamedTuple):
 
     Attributes:
         rows: [B * Hp * Wp * D, C / D], the padded map.
-        cells: int32 [N, T, D], row of the first cell of each sample's 2x2 neighbourhood.
-        steps: int32 [4], from there to each of the four, line by line.
+        cells: int32 [N, T, D], row of the first cell of each sample's 2x2 window.
+        steps: int32 [4], from there to each of the four, row by row.
         fraction_y, fraction_x: [N, T, D], how far the sample lies below and right of the first.
         mask: [N, T, D] factor of the sample, or None for 1.
     """
@@ -70,11 +70,11 @@ def take_samples(grid: Grid, x, offsets, mask) -> Samples:
         for part in pairs
     )
     whole_y, whole_x = ops.floor(offset_y), ops.floor(offset_x)
-    # The regular grid is whole numbers, added as such: no digit of the fraction is lost.
+    # The regular grid is added as integers: no digit of the fraction is lost.
     tap = np.arange(taps * groups, dtype=np.int32) // groups
     y = ops.cast(whole_y, "int32") + _positions(grid, 0, tap // kw)[:, None, :]
     x_ = ops.cast(whole_x, "int32") + _positions(grid, 1, tap % kw)
-    # Clamped, a neighbourhood off the map lies on zeros alone. Also for NaN, whatever it casts to.
+    # Clamped, a window off the map lies on zeros alone. Also for NaN, whatever it casts to.
     # Before the border is added: from 0 to 6, TFLite's converter takes integers for a ReLU6.
     y = ops.clip(y, -BORDER, height) + BORDER
     x_ = ops.clip(x_, -BORDER, width) + BORDER
@@ -103,7 +103,7 @@ def take_samples(grid: Grid, x, offsets, mask) -> Samples:
 
 
 def bilinear(fy, fx, factor=None):
-    """Weights [..., 4] of a 2x2 neighbourhood, line by line, times a factor [...] if there is one."""
+    """Weights [..., 4] of a 2x2 window, row by row, times a factor [...] if there is one."""
     bottom = fy if factor is None else factor * fy
     top = (1 if factor is None else factor) - bottom
     # A factor costs two products here, and four times as much when it is left for the end.

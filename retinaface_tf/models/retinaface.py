@@ -33,7 +33,7 @@ class RetinaFaceNetwork(keras.Model):
         "first_class_logits" [B, N, 2] and "first_box_deltas" [B, N, 4].
     With `config.dense` there are feature maps "features_8" [B, H / 8, W / 8, C], ... of
     `config.dense_levels`, and the network's `dense_head` makes vertices of what is sampled from
-    them at the faces that count (`mesh.regression`).
+    them at the faces that count (`layers.dense_frames`).
     """
 
     def __init__(

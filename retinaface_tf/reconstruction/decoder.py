@@ -1,6 +1,6 @@
-"""The mesh decoder: a short code becomes the shape and the colours of a face (1905.00641, 3.2).
+"""The mesh decoder: from a latent code to the shape and the colours of a face (1905.00641, 3.2).
 
-Graph convolutions (Chebyshev polynomials) and mesh up-sampling, from a mesh of some 17 vertices to the
+Graph convolutions (Chebyshev polynomials) and mesh up-sampling, from a mesh of 17 vertices to the
 whole one, joint for shape and texture as in Zhou et al. 2019: six numbers a vertex.
 """
 
@@ -21,8 +21,8 @@ from retinaface_tf.reconstruction.hierarchy import build_hierarchy
 from retinaface_tf.reconstruction.laplacian import rescaled_laplacian
 from retinaface_tf.util.npz import read_npz, to_float16, write_npz
 
-# How far vertices (in face sizes) and colours (0..1) of faces are from the mean face's, about.
-# The network's outputs are multiples of it, so that all six are of like size.
+# How far vertices (in face sizes) and colours (0..1) of faces are from the mean face's, roughly.
+# The network's outputs are multiples of it, so that all six have a similar range.
 SPREAD = (0.04, 0.04, 0.04, 0.15, 0.15, 0.15)
 
 
@@ -31,7 +31,7 @@ class MeshDecoderConfig:
     """The decoder's architecture.
 
     Attributes:
-        code: numbers in a code (128 in the paper).
+        code: length of the latent code (128 in the paper).
         channels: of the features on each level, from the coarsest mesh to the finest.
         factor: how many times more vertices a mesh has than the next coarser one.
         order: K, the Chebyshev terms of a convolution.
@@ -52,9 +52,9 @@ class MeshDecoderConfig:
 class MeshDecoder(keras.Model):
     """Functional model: code [B, 128] -> [B, V, 6], x, y, z, r, g, b of each vertex.
 
-    Vertices are in the frame of the template (`mesh.topology`: face sizes, x right, y down, z away
-    from the viewer); colours are albedo, 0..1 but not clipped. A fresh decoder answers every code
-    with the template in grey.
+    Vertices are in the template's coordinates (`mesh.topology`: face sizes, x right, y down, z away
+    from the viewer); colours are albedo, 0..1 but not clipped. A fresh decoder gives
+    the template in grey for every code.
 
     Args:
         config: the architecture.
@@ -174,7 +174,7 @@ def _connect(config: MeshDecoderConfig, code, template, triangles, mirror):
 
 @keras.saving.register_keras_serializable(package="retinaface_tf")
 class MeanFace(layers.Layer):
-    """Adds differences, in units of `SPREAD`, to a mean face that is learnt too.
+    """Adds differences, in units of `SPREAD`, to a mean face that is a weight too.
 
     Args:
         template: [V, 3] where the mean starts; its colours start at 0.5.

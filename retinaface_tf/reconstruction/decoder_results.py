@@ -56,7 +56,7 @@ def draw_pairs(pairs: np.ndarray, topology: MeshTopology, size: int = 112) -> np
     """An image of meshes, each column one face as it is and as it was decoded.
 
     Args:
-        pairs: [2, N, V, 6] meshes in the topology's frame.
+        pairs: [2, N, V, 6] meshes in the topology's coordinates.
         topology: of the meshes.
         size: of each face in pixels.
 

@@ -29,7 +29,7 @@ class FaceMeshes:
     """Faces without pose and light.
 
     Attributes:
-        shapes: float32 [N, V, 3] in the topology's frame.
+        shapes: float32 [N, V, 3] in the topology's coordinates.
         albedos: float32 [N, V, 3] RGB 0..1.
         images: str [N], which image a face is from; "" for made-up ones.
     """
@@ -105,8 +105,8 @@ def read_face_meshes(
     seen = normals[..., 2] < -_FACING
     albedos = _unlit(colors[readable], normals[readable], seen[readable])
     albedos = _filled(albedos, seen[readable], topology.mirror)
-    pictures = np.array([str(Path(labels.images[i])) for i in labels.image[readable]])
-    return FaceMeshes(shapes[readable], albedos.astype(np.float32), pictures)
+    sources = np.array([str(Path(labels.images[i])) for i in labels.image[readable]])
+    return FaceMeshes(shapes[readable], albedos.astype(np.float32), sources)
 
 
 def sample_colors(image: np.ndarray, vertices: np.ndarray) -> np.ndarray:

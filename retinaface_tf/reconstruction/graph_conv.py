@@ -20,7 +20,7 @@ def chebyshev_terms(x, laplacian: SparseRows, order: int) -> list:
 
     Args:
         x: float [B, V, C].
-        laplacian: L~ [V, V], its eigenvalues in [-1, 1] (`mesh.laplacian.rescaled_laplacian`).
+        laplacian: L~ [V, V], its eigenvalues in [-1, 1] (`laplacian.rescaled_laplacian`).
         order: K, the number of terms, at least 1.
 
     Returns:
@@ -126,7 +126,7 @@ class MeshResampling(layers.Layer):
     """Features of one mesh's vertices as those of another's: a constant sparse product.
 
     Args:
-        rows: [V_out, V_in], such as `mesh.hierarchy`'s up-sampling.
+        rows: [V_out, V_in], such as `hierarchy`'s up-sampling.
 
     Input [B, V_in, C], output [B, V_out, C].
     """

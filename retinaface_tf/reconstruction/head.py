@@ -41,7 +41,7 @@ _COLOR, _AMBIENT = 0.5, 0.5
 
 
 class FaceParameters(NamedTuple):
-    """What the branch says of each of N faces.
+    """What the branch predicts for each of N faces.
 
     Attributes:
         code: [N, 128] shape and texture, for the decoder.
@@ -84,7 +84,7 @@ class ReconstructionHead(layers.Layer):
     the other heads. Fresh, it answers nearly zero: the mean face, looking ahead.
 
     Args:
-        slots: anchors of a cell, over all levels (`mesh.regression.slots_of_anchors`); 1 for one
+        slots: anchors of a cell, over all levels (`dense_frames.slots_of_anchors`); 1 for one
             set of weights.
         code: numbers of the decoder's code.
 
@@ -114,7 +114,7 @@ class ReconstructionHead(layers.Layer):
         return {**super().get_config(), "slots": self.slots, "code": self.code}
 
 
-def gather_cells(outputs: dict, config: RetinaFaceConfig, picture, anchors, anchor_numbers, shape):
+def gather_cells(outputs: dict, config: RetinaFaceConfig, image, anchors, anchor_numbers, shape):
     """The features of anchors' own cells: what a 1x1 convolution at them would read.
 
     Args:
@@ -131,12 +131,12 @@ def gather_cells(outputs: dict, config: RetinaFaceConfig, picture, anchors, anch
     maps = [outputs[name] for name in config.dense_outputs]
     shape = [ops.convert_to_tensor(side, "int32") for side in shape]
     anchor_numbers = ops.convert_to_tensor(anchor_numbers, "int32")
-    picture = ops.convert_to_tensor(picture, "int32")
+    image = ops.convert_to_tensor(image, "int32")
     table = sampling_table(config, *shape)
     slots = slots_of_anchors(config, *shape, anchor_numbers)
     cell = dataclasses.replace(config.dense, grid=1)
     frames = anchor_frames(ops.convert_to_tensor(anchors, "float32"))
-    return sample_features(stacked_cells(maps), picture, frames, slots, table, cell)[:, 0], slots
+    return sample_features(stacked_cells(maps), image, frames, slots, table, cell)[:, 0], slots
 
 
 class FaceReconstruction:

@@ -1,7 +1,7 @@
 """The illumination of the dense branch: a point light and ambient light, on a matt surface.
 
 1905.00641, section 3.2: nine numbers, the light's location, its colour and the ambient colour. The
-light is placed in the camera's frame (`mesh.camera`), so turning a head does not turn its light.
+light is placed in the camera's coordinates (`camera`), so turning a head does not turn its light.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class Lighting(NamedTuple):
     """Of each of B faces.
 
     Attributes:
-        position: [B, 3] of the point light, camera's frame.
+        position: [B, 3] of the point light, in the camera's coordinates.
         color: [B, 3] RGB of the point light; 1 shows a surface that faces it in its own colour.
         ambient: [B, 3] RGB.
     """
@@ -51,8 +51,8 @@ def vertex_normals(vertices, triangles: np.ndarray, incident: SparseRows):
 
     Args:
         vertices: [B, V, 3].
-        triangles: int [T, 3]; a normal points to where they are seen counter-clockwise (in frames
-            with y down, as `mesh.camera`: to where (b - a) x (c - a) points).
+        triangles: int [T, 3]; a normal points to where they are seen counter-clockwise (with y
+            down, as in `camera`: to where (b - a) x (c - a) points).
         incident: `incident_triangles`.
     """
     corners = [ops.take(vertices, ops.convert_to_tensor(c, "int32"), axis=1) for c in triangles.T]
@@ -66,7 +66,7 @@ def shade(albedo, vertices, normals, lighting: Lighting):
 
     Args:
         albedo: [B, V, 3] RGB of the surface.
-        vertices, normals: [B, V, 3], camera's frame.
+        vertices, normals: [B, V, 3], in the camera's coordinates.
         lighting: of each face.
 
     Returns:

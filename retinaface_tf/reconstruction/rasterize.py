@@ -1,6 +1,6 @@
 """Which triangle each pixel shows, and which silhouette edge runs between two pixels.
 
-These are choices, not numbers: they have no gradient. `mesh.renderer` computes from them, with
+These are choices, not numbers: they have no gradient. `renderer` computes from them, with
 gradients, what the pixels' colours are.
 """
 
@@ -79,7 +79,7 @@ def find_visible(
     of a silhouette when exactly one of its triangles is drawn.
 
     Args:
-        screen: [B, V, 3] x, y in pixels and 1 / z (`mesh.camera.project`). No gradient passes.
+        screen: [B, V, 3] x, y in pixels and 1 / z (`camera.project`). No gradient passes.
         triangles: int [T, 3].
         edges: of the same triangles.
         size: S, side of the crops.
@@ -91,10 +91,24 @@ def find_visible(
     corners = _corners(points, triangles, batch, screen.shape[1])
     area, drawn = _facing(corners)
     inverse_depth, triangle = _z_buffer(corners, area, drawn, len(triangles), batch, size, piece)
-    links = _silhouettes(screen, edges, ops.reshape(drawn, (batch, -1)), size, piece)
     depth = ops.reshape(inverse_depth, (batch, size, size))
-    horizontal, vertical = (_visible(*link, depth) for link in links)
-    return Visibility(ops.reshape(triangle, (batch, size, size)), horizontal, vertical)
+    links = _silhouettes(screen, edges, ops.reshape(drawn, (batch, -1)), size, piece)
+    shown = [
+        _visible(edge, nearest, neighbours(depth, a)) for a, (edge, nearest) in enumerate(links)
+    ]
+    return Visibility(ops.reshape(triangle, (batch, size, size)), *shown)
+
+
+def neighbours(images, across: int):
+    """The first and the second pixel of each link: views of images [B, S, S, ...].
+
+    Args:
+        images: of B crops.
+        across: 0 for horizontal links ([B, S, S - 1, ...]), 1 for vertical ones ([B, S - 1, S, ...]).
+    """
+    if across == 0:
+        return images[:, :, :-1], images[:, :, 1:]
+    return images[:, :-1], images[:, 1:]
 
 
 def corner_rows(corner_indices, batch, vertex_count: int):
@@ -157,11 +171,11 @@ def _z_buffer(corners, area, drawn, triangle_count: int, batch, size: int, piece
 
 
 def _silhouettes(screen, edges: MeshEdges, drawn, size: int, piece: int):
-    """Nearest silhouette edge on each link between neighbouring pixels: horizontal, vertical.
+    """Nearest silhouette edge on each link between neighbouring pixels, and 1 / z there.
 
-    Each link's (edge [B, S, S - 1] or [B, S - 1, S], 1 / z there, whether the surface lies on the
-    first pixel's side). Steep edges are found on horizontal links, flat ones on vertical links: a
-    straight edge then covers a pixel by its length on the one link, counted once.
+    A pair of arrays for horizontal links [B, S, S - 1] and one for vertical links [B, S - 1, S]. Steep
+    edges are found on horizontal links, flat ones on vertical links: a straight edge then covers a
+    pixel by its length on the one link, counted once.
     """
     batch, vertex_count = ops.shape(screen)[0], screen.shape[1]
     sides = [
@@ -204,24 +218,19 @@ def _silhouettes(screen, edges: MeshEdges, drawn, size: int, piece: int):
             return cell, place[:, 2] + t * place[:, 5], inside
 
         nearest, edge = nearest_of_cells(counts, sample, batch * size * size, piece)
-        nearest = ops.reshape(nearest, (batch, size, size))
-        edge = ops.reshape(ops.where(edge >= 0, edge % len(edges.ends), -1), (batch, size, size))
-        if across == 0:
-            links.append((edge[:, :, :-1], nearest[:, :, :-1], 0))
-        else:
-            links.append((edge[:, :-1], nearest[:, :-1], 1))
+        edge = ops.where(edge >= 0, edge % len(edges.ends), -1)
+        links.append(
+            [neighbours(ops.reshape(v, (batch, size, size)), across)[0] for v in (edge, nearest)]
+        )
     return links
 
 
-def _visible(edge, nearness, across: int, depth):
+def _visible(edge, nearness, depths):
     """Drops the edges that lie behind what the pixels show.
 
     Of the two pixels one shows the edge's own surface, the other what is behind it, which must be
     farther; something nearer than the edge on both sides hides it.
     """
-    if across == 0:
-        one, other = depth[:, :, :-1], depth[:, :, 1:]
-    else:
-        one, other = depth[:, :-1], depth[:, 1:]
+    one, other = depths
     shown = ops.logical_and(ops.minimum(one, other) < nearness, ops.maximum(one, other) > 0)
     return ops.where(shown, edge, -1)

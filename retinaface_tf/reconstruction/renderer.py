@@ -25,7 +25,7 @@ from retinaface_tf.reconstruction.lighting import (
     shade,
     vertex_normals,
 )
-from retinaface_tf.reconstruction.rasterize import MeshEdges, Visibility, find_visible
+from retinaface_tf.reconstruction.rasterize import MeshEdges, Visibility, find_visible, neighbours
 from retinaface_tf.reconstruction.tiles import PIECE
 
 
@@ -50,7 +50,7 @@ class MeshRenderer:
         triangles: int [T, 3], counter-clockwise from outside; back faces are not drawn.
         vertex_count: V.
         size: side of the crops in pixels.
-        piece: samples rasterised together (`mesh.work_list`).
+        piece: samples rasterised together (`tiles`).
 
     Raises:
         DataError: an edge has more than two triangles.
@@ -72,7 +72,7 @@ class MeshRenderer:
         """The shaded mesh as the camera sees it.
 
         Args:
-            vertices: [B, V, 3] of the mesh (frame: `mesh.camera`).
+            vertices: [B, V, 3] of the mesh (axes as in `camera`).
             albedo: [B, V, 3] RGB, 0..1.
             camera, lighting: of each face.
             background: [B, S, S, 3]; None is black.
@@ -86,7 +86,7 @@ class MeshRenderer:
         """Coloured vertices that are already projected.
 
         Args:
-            screen: [B, V, 3] from `mesh.camera.project`.
+            screen: [B, V, 3] from `camera.project`.
             colors: [B, V, 3] RGB, interpolated over the triangles.
             background: [B, S, S, 3]; None is black.
         """
@@ -130,17 +130,16 @@ def _interpolate(screen, colors, triangle, triangles):
 
 def _blend_silhouettes(layers, screen, visible: Visibility, edges: MeshEdges):
     """Gives each pixel beside a silhouette its share of the neighbour across the edge."""
-    right = _crossing(screen, visible.horizontal, edges, 0)
-    gain = layers[:, :, :-1] - layers[:, :, 1:]
-    # Before the middle of the link the first pixel loses, behind it the second one.
-    first, second = -ops.relu(0.5 - right) * gain, ops.relu(right - 0.5) * gain
-    change = ops.pad(first, ((0, 0), (0, 0), (0, 1), (0, 0)))
-    change = change + ops.pad(second, ((0, 0), (0, 0), (1, 0), (0, 0)))
-    down = _crossing(screen, visible.vertical, edges, 1)
-    gain = layers[:, :-1] - layers[:, 1:]
-    first, second = -ops.relu(0.5 - down) * gain, ops.relu(down - 0.5) * gain
-    change = change + ops.pad(first, ((0, 0), (0, 1), (0, 0), (0, 0)))
-    change = change + ops.pad(second, ((0, 0), (1, 0), (0, 0), (0, 0)))
+    change = 0
+    for across, edge in enumerate((visible.horizontal, visible.vertical)):
+        crossing = _crossing(screen, edge, edges, across)
+        first, second = neighbours(layers, across)
+        gain = first - second
+        # Before the middle of the link the first pixel loses, behind it the second one.
+        for part, side in ((-ops.relu(0.5 - crossing), (0, 1)), (ops.relu(crossing - 0.5), (1, 0))):
+            widths = [(0, 0), (0, 0), (0, 0), (0, 0)]
+            widths[2 - across] = side
+            change = change + ops.pad(part * gain, widths)
     return layers + change
 
 

@@ -22,7 +22,7 @@ _BROWS, _EYES, _LIPS = range(17, 27), range(36, 48), range(48, 68)
 
 
 def random_shapes(topology: MeshTopology, count: int, rng: np.random.Generator) -> np.ndarray:
-    """float32 [count, V, 3] deformed mean faces in the topology's frame, the nose tip at 0."""
+    """float32 [count, V, 3] deformed mean faces in the topology's coordinates, the nose tip at 0."""
     modes, stiffness = vibrations(topology)
     fade = _AMPLITUDE * stiffness[0] / stiffness
     mixture = rng.normal(size=(count, len(fade), 3)) * fade[:, None]

@@ -76,7 +76,7 @@ class DenseExamples:
     Attributes:
         samples: float16 [N, grid * grid, C] features.
         points: float32 [N, 10] five points in the frame; zeros for anchor frames.
-        slots: int32 [N] see `mesh.regression`.
+        slots: int32 [N] see `layers.dense_frames`.
         targets: float16 [N, V, 3] vertices in the frame, divided by its size alone.
         size: float32 [N] of the frame in pixels of the network's input.
         scale: float32 [N] frame sizes to sqrt(W * H) of the face's own box.

@@ -6,7 +6,12 @@ import numpy as np
 
 from retinaface_tf.data.pipeline import TrainingPipeline
 from retinaface_tf.geometry.box_coding import decode_boxes
-from retinaface_tf.layers.dense_frames import Frames, anchor_frames, face_frames, to_frames
+from retinaface_tf.layers.dense_frames import (
+    CoordinateFrames,
+    anchor_frames,
+    face_frames,
+    to_frames,
+)
 from retinaface_tf.losses.positives import choose_positives, rows_of_anchors
 from retinaface_tf.mesh.landmarks import five_of_vertices
 from retinaface_tf.models import RetinaFaceNetwork
@@ -44,7 +49,9 @@ def begin_dense_head(network: RetinaFaceNetwork, pipeline: TrainingPipeline) -> 
     )
 
 
-def _faces(batch, network: RetinaFaceNetwork, anchors: np.ndarray) -> tuple[Frames, np.ndarray]:
+def _faces(
+    batch, network: RetinaFaceNetwork, anchors: np.ndarray
+) -> tuple[CoordinateFrames, np.ndarray]:
     """The frames a perfect detector would give some positives, and their vertices in pixels."""
     config = network.config
     rows = rows_of_anchors(batch["faces"], batch["meshes"])

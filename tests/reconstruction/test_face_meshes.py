@@ -47,17 +47,17 @@ def drawn(tmp_path_factory):
     )
     light = Lighting(*(np.float32(part) for part in light))
     renderer = MeshRenderer(TOPOLOGY.triangles, TOPOLOGY.num_vertices, SIZE)
-    pictures = renderer(shapes, albedos, camera, light).image.numpy()
+    images = renderer(shapes, albedos, camera, light).image.numpy()
     screen = project(posed(shapes, camera), camera.focal, SIZE).numpy()
     depth = posed(shapes, camera).numpy()[..., 2] - 50
     folder = tmp_path_factory.mktemp("faces")
-    for i, picture in enumerate(pictures):
-        Image.fromarray(np.uint8(np.clip(picture, 0, 1) * 255)).save(folder / f"{i}.png")
+    for i, image in enumerate(images):
+        Image.fromarray(np.uint8(np.clip(image, 0, 1) * 255)).save(folder / f"{i}.png")
     vertices = np.concatenate([screen[..., :2], depth[..., None] * 1.5 * SIZE / 2], axis=-1)
     lit = np.stack(
         [
-            picture[tuple(np.clip(place[:, :2].astype(int), 0, SIZE - 1).T[::-1])]
-            for picture, place in zip(pictures, screen)
+            image[tuple(np.clip(place[:, :2].astype(int), 0, SIZE - 1).T[::-1])]
+            for image, place in zip(images, screen)
         ]
     )
     return labels_of(folder, vertices.astype(np.float32)), shapes, albedos, lit

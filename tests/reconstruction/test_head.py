@@ -73,14 +73,14 @@ def test_gathered_cells_are_what_a_1x1_convolution_reads(rng):
     outputs = network(image)
     anchors = generate_anchors(network.config.levels, 128, 160).astype(np.float32)
     numbers = np.array([5, 600, 601, len(anchors) - 1], np.int32)
-    picture = np.array([0, 1, 0, 1], np.int32)
+    owner = np.array([0, 1, 0, 1], np.int32)
     features, slots = gather_cells(
-        outputs, network.config, picture, anchors[numbers], numbers, (128, 160)
+        outputs, network.config, owner, anchors[numbers], numbers, (128, 160)
     )
     for i, number in enumerate(numbers):
         stride = {0: 8, 1: 16, 2: 32}[int(slots[i]) // 2]
         column, row = (anchors[number, :2] / stride).astype(int)
-        cell = outputs[f"features_{stride}"][picture[i], row, column]
+        cell = outputs[f"features_{stride}"][owner[i], row, column]
         np.testing.assert_allclose(features[i], cell, rtol=1e-5)
 
 
@@ -95,12 +95,12 @@ def test_a_few_steps_on_a_photo_lower_the_pixel_loss(reconstruction, public_weig
     anchors, numbers = positives(network, image[0], (83, 54, 178, 185))
     anchors, numbers = anchors[::3][:4], numbers[::3][:4]
     assert len(anchors) >= 2
-    picture = np.zeros(len(anchors), np.int32)
+    owner = np.zeros(len(anchors), np.int32)
     outputs = extended(image)
     features, slots = gather_cells(
-        outputs, extended.config, picture, anchors, numbers, image.shape[1:3]
+        outputs, extended.config, owner, anchors, numbers, image.shape[1:3]
     )
-    crops = crop_squares(image, picture, anchors, SIZE) / 255.0
+    crops = crop_squares(image, owner, anchors, SIZE) / 255.0
     head = ReconstructionHead(slots=6, code=16)
     head(features, slots)
     optimizer = keras.optimizers.Adam(0.01)

@@ -165,7 +165,7 @@ def scene():
     }
 
     @tf.function
-    def picture(vertices, albedo, camera, light):
+    def draw(vertices, albedo, camera, light):
         background = tf.fill((1, size, size, 3), tf.constant(0.7, tf.float64))
         rendering = renderer(
             vertices, albedo, split_camera(camera), split_lighting(light), background
@@ -176,10 +176,10 @@ def scene():
     def gradients(*tensors):
         with tf.GradientTape() as tape:
             tape.watch(tensors)
-            value, _ = picture(*tensors)
+            value, _ = draw(*tensors)
         return tape.gradient(value, tensors)
 
-    return inputs, picture, gradients
+    return inputs, draw, gradients
 
 
 def same_choices(one, other):
@@ -189,7 +189,7 @@ def same_choices(one, other):
 @pytest.mark.parametrize("name", ["vertices", "albedo", "camera", "light"])
 def test_gradients_against_finite_differences(scene, name):
     """Central differences, leaving out steps on which another triangle or edge is chosen."""
-    inputs, picture, gradients = scene
+    inputs, draw, gradients = scene
     tensors = {key: tf.constant(value) for key, value in inputs.items()}
     analytic = dict(zip(inputs, gradients(*tensors.values())))[name]
     analytic = tf.convert_to_tensor(analytic).numpy().ravel()
@@ -203,7 +203,7 @@ def test_gradients_against_finite_differences(scene, name):
         for sign in (1, -1):
             moved = inputs[name].copy()
             moved.ravel()[index] += sign * step
-            values.append(picture(**{**tensors, name: tf.constant(moved)}))
+            values.append(draw(**{**tensors, name: tf.constant(moved)}))
         if same_choices(values[0][1], values[1][1]):
             numeric = float(values[0][0] - values[1][0]) / (2 * step)
             assert analytic[index] == pytest.approx(numeric, rel=2e-5, abs=1e-6)
@@ -240,14 +240,14 @@ def test_silhouette_gradient_points_to_the_target(shift):
     focal = tf.constant([[3.0]], tf.float64)
     white = tf.ones_like(place)
 
-    def picture(pixels):
+    def draw(pixels):
         screen = project(place, focal, 32)
         return renderer.draw(screen + tf.pad(pixels, [[0, 1]]), white).image
 
-    target = picture(tf.constant(shift, tf.float64))
+    target = draw(tf.constant(shift, tf.float64))
     pixels = tf.Variable(tf.zeros(2, tf.float64))
     with tf.GradientTape() as tape:
-        loss = tf.reduce_mean(tf.abs(picture(pixels) - target))
+        loss = tf.reduce_mean(tf.abs(draw(pixels) - target))
     gradient = tape.gradient(loss, pixels).numpy()
     direction = -gradient / np.linalg.norm(gradient)
     assert direction @ np.array(shift) / 1.5 > 0.98
