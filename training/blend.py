@@ -3,17 +3,15 @@
 python training/blend.py START.weights.h5 TRAINED.weights.h5 runs/blended.weights.h5 --share 0.5
 """
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import typer
 
-from retinaface_tf.errors import RetinaFaceError
+from retinaface_tf.cli import run_script
 
 
 def main(
@@ -33,10 +31,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(main)
-    try:
-        app()
-    except RetinaFaceError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+    run_script(main)

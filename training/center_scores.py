@@ -6,17 +6,16 @@
 The labels are lines as `detect --json` and `data pseudo-label` write them, of photos that were not trained on.
 """
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import typer
 
-from retinaface_tf.errors import DataError, RetinaFaceError
+from retinaface_tf.cli import run_script
+from retinaface_tf.errors import DataError
 
 
 def main(
@@ -51,10 +50,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(main)
-    try:
-        app()
-    except RetinaFaceError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+    run_script(main)

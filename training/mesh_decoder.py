@@ -7,17 +7,15 @@
 `faces.png` (held-out faces above, what the decoder makes of their codes below) into the folder.
 """
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import typer
 
-from retinaface_tf.errors import RetinaFaceError
+from retinaface_tf.cli import run_script
 
 CONFIG = Path(__file__).resolve().parent / "mesh_decoder.toml"
 
@@ -63,10 +61,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(main)
-    try:
-        app()
-    except RetinaFaceError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+    run_script(main)

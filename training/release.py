@@ -7,17 +7,16 @@ Writes NAME.weights.npz (float16), NAME.tflite, NAME-int8.tflite and NAME.json i
 `retinaface_tf/sources/files`, once all of them find the same faces in an image.
 """
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import typer
 
-from retinaface_tf.errors import ConfigError, RetinaFaceError
+from retinaface_tf.cli import run_script
+from retinaface_tf.errors import ConfigError
 
 
 def main(
@@ -72,10 +71,4 @@ def _pairs(option: str, entries: list[str] | None) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(main)
-    try:
-        app()
-    except RetinaFaceError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+    run_script(main)

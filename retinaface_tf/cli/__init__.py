@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 
 import typer
 
@@ -31,15 +32,29 @@ def main() -> None:
 
     `--debug` anywhere on the command line shows tracebacks and the frameworks' own notes.
     """
+    _run(_with_commands)
+
+
+def run_script(command: Callable) -> None:
+    """Runs a script's only command as `main` does those of `retinaface-tf`."""
+
+    def script() -> typer.Typer:
+        script = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+        script.command()(command)
+        return script
+
+    _run(script)
+
+
+def _run(commands: Callable[[], typer.Typer]) -> None:
     debug = DEBUG in sys.argv
     sys.argv = [word for word in sys.argv if word != DEBUG]
     set_up_streams(debug)
     with sentences(debug):
-        _register_commands()
-        app()
+        commands()()
 
 
-def _register_commands() -> None:
+def _with_commands() -> typer.Typer:
     from retinaface_tf.cli import (
         benchmark,
         data,
@@ -66,3 +81,4 @@ def _register_commands() -> None:
     app.add_typer(evaluate.app, name="evaluate")
     app.add_typer(export.app, name="export")
     app.add_typer(weights.app, name="weights")
+    return app

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -41,8 +39,8 @@ def train_mesh(
 
     import numpy as np
 
+    from retinaface_tf.config import DenseConfig
     from retinaface_tf.data.readers.mesh_labels import MeshLabelConfig, read_mesh_labels
-    from retinaface_tf.errors import ConfigError
     from retinaface_tf.inference.runtimes.open import open_runtime
     from retinaface_tf.mesh.topology import load_topology
     from retinaface_tf.models import add_dense_branch
@@ -54,28 +52,21 @@ def train_mesh(
         read_examples,
     )
     from retinaface_tf.training.dense_head import DenseHeadTraining, train_dense_head
-    from retinaface_tf.util.progress import no_progress, rich_progress
+    from retinaface_tf.util.options import apply_overrides, from_dict
+    from retinaface_tf.util.process import to_stderr
+    from retinaface_tf.util.progress import choose_track
     from retinaface_tf.weights.dense_head import save_head
     from retinaface_tf.weights.hdf5 import save_weights
     from retinaface_tf.weights.pull import load_preset
 
-    dense, training = SHIPPED_DENSE, DenseHeadTraining(epochs=epochs)
-    for entry in set_ or []:
-        key, _, text = entry.partition("=")
-        try:
-            value = json.loads(text)
-        except ValueError:
-            value = text
-        if key in {field.name for field in dataclasses.fields(dense)}:
-            dense = dataclasses.replace(dense, **{key: value})
-        elif key in {field.name for field in dataclasses.fields(training)}:
-            training = dataclasses.replace(training, **{key: value})
-        else:
-            raise ConfigError(f"--set {entry!r}: there is no such option of the head.")
-    topology, track = load_topology(), no_progress if quiet else rich_progress
+    values = apply_overrides({}, set_ or [])
+    head = {name: values.pop(name) for name in list(values) if name in vars(SHIPPED_DENSE)}
+    dense = from_dict(DenseConfig, {**vars(SHIPPED_DENSE), **head})
+    training = from_dict(DenseHeadTraining, {"epochs": epochs, **values})
+    topology, track = load_topology(), choose_track(quiet)
     network = add_dense_branch(load_preset(preset), dense)
     frozen = save_weights(network, out / "frozen.weights.h5")
-    runtime = open_runtime(frozen, "litert", notify=lambda line: print(line, file=sys.stderr))
+    runtime = open_runtime(frozen, "litert", notify=to_stderr)
     parts = []
     for number, folder in enumerate(labels):
         faces = read_mesh_labels(folder, MeshLabelConfig())
@@ -87,16 +78,16 @@ def train_mesh(
             make_examples(faces, place, runtime, topology, config, advance)
         parts.append(read_examples(place))
     examples = join_examples(parts)
-    print(f"{len(examples)} examples, {int(examples.held_out.sum())} kept apart", file=sys.stderr)
+    to_stderr(f"{len(examples)} examples, {int(examples.held_out.sum())} held out")
     with track("training", training.epochs) as advance:
 
-        def told(epoch: int, figures: dict) -> None:
+        def report(epoch: int, figures: dict) -> None:
             text = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
             advance(1, text)
             if quiet:
-                print(f"epoch {epoch + 1}: {text}", file=sys.stderr, flush=True)
+                to_stderr(f"epoch {epoch + 1}: {text}")
 
-        history = train_dense_head(network, examples, topology, training, told)
+        history = train_dense_head(network, examples, topology, training, report)
     path = save_weights(network, out / "mesh.weights.h5")
     note = {"training": dataclasses.asdict(training), "last": history[-1]}
     save_head(network, out / "head.npz", note)

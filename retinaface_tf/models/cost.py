@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from keras import layers
 
 from retinaface_tf.config import RetinaFaceConfig
 from retinaface_tf.layers.deformable_conv import DeformableConv2D
+from retinaface_tf.models.parts import PARTS, part_of
 from retinaface_tf.models.retinaface import RetinaFaceNetwork
-
-PARTS = ("backbone", "pyramid", "context", "heads")
 
 
 @dataclass
@@ -38,7 +36,7 @@ def network_cost(config: RetinaFaceConfig, height: int, width: int) -> dict[tupl
     network = RetinaFaceNetwork(config, (height, width, 3))
     costs: dict[tuple[str, int], Cost] = {}
     for layer in network.layers:
-        part = _part_of(layer.name)
+        part = part_of(layer.name)
         nodes = [node for node in layer._inbound_nodes if len(node.outputs[0].shape) == 4]
         if part is None or not nodes or not layer.weights:
             continue
@@ -50,17 +48,6 @@ def network_cost(config: RetinaFaceConfig, height: int, width: int) -> dict[tupl
         cost = costs.setdefault((part, home), Cost())
         cost.parameters += layer.count_params()
     return dict(sorted(costs.items(), key=lambda item: (PARTS.index(item[0][0]), item[0][1])))
-
-
-def _part_of(layer: str) -> str | None:
-    layer = layer.removeprefix("first_")
-    if re.match(r"(stem|block\d|stage\d)", layer):
-        return "backbone"
-    if re.match(r"p\d+_context", layer):
-        return "context"
-    if re.match(r"(head|p\d+)_(class|box|landmark)$", layer):
-        return "heads"
-    return "pyramid" if re.match(r"p\d+_", layer) else None
 
 
 def _flops(layer, output) -> int:

@@ -7,13 +7,13 @@ import re
 import keras
 
 from retinaface_tf.errors import ConfigError
-from retinaface_tf.models import RetinaFaceNetwork
+from retinaface_tf.models.retinaface import RetinaFaceNetwork
 
 PARTS = ("backbone", "pyramid", "context", "heads", "dense")
 
 
 def part_of(layer: str) -> str | None:
-    """Which of `PARTS` a layer of that name belongs to; None for layers without weights' names."""
+    """Which of `PARTS` a layer of that name belongs to; None for layers outside them, such as the input."""
     if re.match(r"(stem|block\d|stage\d)", layer):
         return "backbone"
     if layer == "dense_head":

@@ -201,8 +201,8 @@ class TrainingConfig:
     def from_dict(cls, values: dict[str, Any]) -> TrainingConfig:
         """The inverse of `to_dict`; missing members have their defaults.
 
-        "network" may be the name of a preset. "imitation", which "distillation" was called, is
-        still read.
+        "network" may be the name of a preset. What earlier versions wrote is still read: the section
+        "imitation", now "distillation", and "init.narrow" where it is false.
 
         Raises:
             ConfigError: a name is unknown, or a value has the wrong type or is out of range.
@@ -212,6 +212,11 @@ class TrainingConfig:
             old, new = values.pop("imitation"), values.get("distillation", {})
             tables = isinstance(old, dict) and isinstance(new, dict)
             values["distillation"] = {**new, **old} if tables else old
+        init = values.get("init")
+        if isinstance(init, dict) and "narrow" in init:
+            if init["narrow"]:
+                raise ConfigError("init.narrow was removed; choose a source of the same width.")
+            values["init"] = {name: value for name, value in init.items() if name != "narrow"}
         return from_dict(cls, values)
 
 

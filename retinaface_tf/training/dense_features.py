@@ -31,6 +31,7 @@ from retinaface_tf.layers.dense_frames import (
     to_frames,
 )
 from retinaface_tf.mesh.topology import MeshTopology
+from retinaface_tf.util.files import whole_file
 
 # Sides of the squares that faces are pasted into.
 CANVASES = (96, 160, 256, 416, 672)
@@ -149,10 +150,8 @@ def make_examples(
                 return False
             rng = np.random.default_rng((config.seed, start))
             examples = _examples_of(labels, mine, apart, runtime, topology, config, rng)
-            partial = target.with_name(f".{target.name}.partial")
-            with partial.open("wb") as file:
+            with whole_file(target, error=DataError) as partial, partial.open("wb") as file:
                 np.savez(file, **vars(examples))
-            partial.replace(target)
         if progress:
             progress(len(mine))
     return True

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import socket
-import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from retinaface_tf.errors import ConfigError
+from retinaface_tf.util.process import connection_problem, to_stderr
 
 
 @dataclass(frozen=True)
@@ -105,38 +105,25 @@ def _check_port(address: str, worker: int) -> None:
 
 @contextlib.contextmanager
 def _naming_the_missing(addresses: list[str], own: int, seconds: float = 30.0) -> Iterator[None]:
-    """Tells from time to time which other workers do not answer: TensorFlow waits in silence."""
+    """Names from time to time the other workers that do not answer: TensorFlow waits in silence."""
     done = threading.Event()
 
     def watch() -> None:
         while not done.wait(seconds):
-            missing = [
-                f"worker {rank} ({address})"
+            problems = {
+                f"worker {rank} ({address})": connection_problem(address)
                 for rank, address in enumerate(addresses)
-                if rank != own and not _answers(address)
-            ]
+                if rank != own
+            }
+            missing = [f"{worker}: {problem}" for worker, problem in problems.items() if problem]
             if missing and not done.is_set():
-                print(
-                    f"waiting for {', '.join(missing)}: not started, or its port cannot be reached "
-                    "from here",
-                    file=sys.stderr,
-                    flush=True,
-                )
+                to_stderr(f"waiting for {'; '.join(missing)}. Start them, or open their ports.")
 
     threading.Thread(target=watch, daemon=True).start()
     try:
         yield
     finally:
         done.set()
-
-
-def _answers(address: str) -> bool:
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=3).close()
-    except (OSError, ValueError):
-        return False
-    return True
 
 
 def _cluster_workers() -> list[str]:

@@ -6,7 +6,9 @@ import csv
 from pathlib import Path
 from typing import Any
 
+from retinaface_tf.errors import DataError
 from retinaface_tf.losses.config import DENSE_TERMS, DISTILLATION_TERMS, FIRST_STAGE_TERMS, TERMS
+from retinaface_tf.util.files import whole_file
 
 COLUMNS = (
     *("epoch", "step", "learning_rate", "loss"),
@@ -16,6 +18,11 @@ COLUMNS = (
     *DISTILLATION_TERMS,
     *("positives", "average_precision", "seconds"),
 )
+
+
+def renamed_terms(values: dict[str, Any]) -> dict[str, Any]:
+    """Values by today's names of terms: those of distillation were "imitated_..." in older runs."""
+    return {str(name).replace("imitated_", "distilled_"): value for name, value in values.items()}
 
 
 class RunLog:
@@ -35,7 +42,7 @@ class RunLog:
         self.rows: list[dict[str, Any]] = []
         if self.path.is_file():
             with self.path.open(newline="") as file:
-                rows = [_parse(row) for row in csv.DictReader(file)]
+                rows = [_parse(renamed_terms(row)) for row in csv.DictReader(file)]
             self.rows = [row for row in rows if row["epoch"] is not None]
             self.rows = [row for row in self.rows if row["epoch"] <= epochs_done]
         self._writer = tf.summary.create_file_writer(str(folder / "tensorboard"))
@@ -43,14 +50,15 @@ class RunLog:
     def add(self, row: dict[str, Any]) -> None:
         """Writes one row; keys are of `COLUMNS`."""
         self.rows = [old for old in self.rows if old["epoch"] != row["epoch"]] + [row]
-        partial = self.path.with_name(f".{self.path.name}")
-        with partial.open("w", newline="") as file:
+        with (
+            whole_file(self.path, error=DataError) as partial,
+            partial.open("w", newline="") as file,
+        ):
             writer = csv.DictWriter(file, COLUMNS, restval="")
             writer.writeheader()
             writer.writerows(
                 {k: "" if v is None else v for k, v in row.items()} for row in self.rows
             )
-        partial.replace(self.path)
         self.scalars(
             row["step"],
             {name: row[name] for name in COLUMNS[2:] if row.get(name) is not None},

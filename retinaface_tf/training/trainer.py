@@ -24,27 +24,29 @@ import tensorflow as tf
 
 from retinaface_tf.data.pipeline import TrainingPipeline
 from retinaface_tf.data.sources import ImageSource
-from retinaface_tf.errors import ConfigError
+from retinaface_tf.errors import ConfigError, DataError
+from retinaface_tf.images.save import save_image
 from retinaface_tf.layers.batch_norm import training_batch_norm
 from retinaface_tf.losses.config import ENLARGED
 from retinaface_tf.losses.distillation import Distillation, shrink
 from retinaface_tf.mesh.topology import MeshTopology, load_topology
 from retinaface_tf.models.batch_norm import batch_norms
 from retinaface_tf.models.parts import freeze
-from retinaface_tf.training import progress_images as pictures
 from retinaface_tf.training.agreement import check_agreement, code_facts, configuration_facts
 from retinaface_tf.training.averaging import MovingAverage
 from retinaface_tf.training.callbacks import MeanOfLogs, OnStep, StopOnDivergence
 from retinaface_tf.training.checkpoint import Checkpoints, read_variables, write_variables
-from retinaface_tf.training.config import TrainingConfig
+from retinaface_tf.training.config import TrainingConfig, read_config
 from retinaface_tf.training.datasets import DataSets, open_data_sets
 from retinaface_tf.training.dense_start import begin_dense_head
 from retinaface_tf.training.distributed import Devices, choose_devices
 from retinaface_tf.training.evaluation import Evaluation, Evaluator
 from retinaface_tf.training.initialize import initial_network, open_source
-from retinaface_tf.training.log import RunLog
+from retinaface_tf.training.log import RunLog, renamed_terms
+from retinaface_tf.training.plots import detection_sheet, learning_plot, precision_recall_plot
 from retinaface_tf.training.schedule import DetectorSchedule
 from retinaface_tf.training.step import DetectorTraining, make_optimizer
+from retinaface_tf.util.files import write_whole
 from retinaface_tf.util.progress import Track, no_progress
 from retinaface_tf.weights.hdf5 import save_weights
 
@@ -128,18 +130,17 @@ def _claim_folder(folder: Path, config: TrainingConfig) -> None:
     path, values = folder / "config.json", config.to_dict()
     if path.is_file():
         try:
-            old = json.loads(path.read_text())
-        except ValueError:
-            old = None
-        if old != values:
-            changed = next((k for k in values if (old or {}).get(k) != values[k]), "format")
+            # Old names are read, and options that did not exist then have their defaults.
+            old = read_config(path).to_dict()
+            reason = ", ".join(name for name in values if old[name] != values[name])
+        except ConfigError as error:
+            reason = str(error).rstrip(".")
+        if reason:
             raise ConfigError(
-                f"{folder} holds a run with other settings ({changed} differs); choose another "
-                "--out, or remove that folder to start again."
+                f"{folder} holds a run with other settings ({reason}); choose another --out, or "
+                "remove that folder to start again."
             )
-    partial = path.with_name(".config.json")
-    partial.write_text(json.dumps(values, indent=1) + "\n")
-    partial.replace(path)
+    write_whole(path, (json.dumps(values, indent=1) + "\n").encode(), error=DataError)
 
 
 def _mesh_topology(config: TrainingConfig, source: ImageSource) -> MeshTopology | None:
@@ -225,8 +226,9 @@ class _Run:
         self.after: float | None = None
 
     def _first_images(self) -> Iterator[np.ndarray]:
-        pictures = (batch["image"] for batch in self.pipeline.epoch(0))
-        return (np.asarray(shrink(p) if self.pipeline.enlarged > 1 else p) for p in pictures)
+        for batch in self.pipeline.epoch(0):
+            images = batch["image"]
+            yield np.asarray(shrink(images) if self.pipeline.enlarged > 1 else images)
 
     def _distillation(self) -> Distillation | None:
         config = self.config.distillation
@@ -272,7 +274,7 @@ class _Run:
         for path in damaged:
             self.notify(f"{path} is damaged; going on from an older checkpoint")
         write_variables(self.model.parts, self.optimizer, self.average, values)
-        self.step, self.sums.sums = state["step"], dict(state["sums"])
+        self.step, self.sums.sums = state["step"], renamed_terms(state["sums"])
         self.best, self.before, self.after = state["best"], state["before"], state["after"]
         self.notify(f"going on from step {self.step}")
 
@@ -390,14 +392,15 @@ class _Run:
         with self.track("evaluating", len(self.data.validation.images)) as advance:
             evaluation = self.evaluator(advance)
         self.notify(f"epoch {done}: average precision {evaluation.average_precision:.4f}")
-        grid = pictures.detection_grid(self.evaluator, evaluation)
-        curve = pictures.precision_recall_image(evaluation)
-        pictures.write_png(self.folder / "detections.png", grid)
-        pictures.write_png(self.folder / "precision_recall.png", curve)
-        self.log.image(self.step, "detections", grid)
-        self.log.image(self.step, "precision_recall", curve)
+        images = {
+            "detections": detection_sheet(self.evaluator, evaluation),
+            "precision_recall": precision_recall_plot(evaluation),
+        }
+        for name, image in images.items():
+            save_image(self.folder / f"{name}.png", image)
+            self.log.image(self.step, name, image)
         return evaluation
 
     def _finish(self) -> None:
-        pictures.write_png(self.folder / "learning.png", pictures.learning_image(self.log.rows))
+        save_image(self.folder / "learning.png", learning_plot(self.log.rows))
         self.log.close()

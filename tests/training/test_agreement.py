@@ -124,5 +124,5 @@ def test_workers_that_do_not_answer_are_named(capfd):
             while "waiting" not in found and time.monotonic() < deadline:
                 time.sleep(0.05)
                 found += capfd.readouterr().err
-    assert "waiting for worker 2 (127.0.0.1:1): not started" in found
+    assert "waiting for worker 2 (127.0.0.1:1): connection refused. Start" in found
     assert "worker 1" not in found

@@ -1,22 +1,29 @@
 """A run's files, its stop on a loss that is not finite, its refusals."""
 
 import csv
+import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from retinaface_tf.errors import ConfigError, DataError, TrainingDiverged
-from retinaface_tf.models.parts import freeze, part_of
 from retinaface_tf.training.distributed import choose_devices
+from retinaface_tf.training.log import RunLog
 from retinaface_tf.training.trainer import _Run, train
 from retinaface_tf.weights.load import load_weights
 from tests.helpers.small_run import VALUES, small_config
 
+# What the evaluations of the watched run are said to find: before it, and after each epoch.
+PRECISIONS = (0.1, 0.5, 0.3)
+
 
 class Watch:
     """What the network's variables were: after each step, at each evaluation, around each epoch's end.
+
+    Every evaluation runs, and its average precision is then that of `PRECISIONS`.
 
     Attributes:
         live: by step, all variables by name.
@@ -34,7 +41,8 @@ class Watch:
 
         def watch_evaluation(run, done):
             self.evaluated[run.step] = self.values(run)
-            return evaluate(run, done)
+            evaluation = evaluate(run, done)
+            return dataclasses.replace(evaluation, average_precision=PRECISIONS[done])
 
         def watch_end(run, done, seconds):
             before = self.values(run)
@@ -75,12 +83,14 @@ def finished(watched):
 
 def test_a_run_leaves_its_files(finished):
     config, folder, result = finished
-    assert result.steps == 6 and 0 <= result.after <= result.best <= 1
+    assert result.steps == 6
+    assert (result.before, result.after, result.best) == (0.1, 0.3, 0.5)
     assert json.loads((folder / "config.json").read_text()) == config.to_dict()
     with (folder / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["0", "1", "2"]
-    assert float(rows[2]["loss"]) > 0 and rows[2]["average_precision"] != ""
+    assert [float(row["average_precision"]) for row in rows] == list(PRECISIONS)
+    assert float(rows[2]["loss"]) > 0
     for name in ("detections.png", "learning.png", "precision_recall.png"):
         assert (folder / name).read_bytes()[:4] == b"\x89PNG"
     for name in ("best.weights.h5", "last.weights.h5"):
@@ -115,6 +125,10 @@ def test_weights_and_statistics_are_averaged_alike(watched):
         elif np.abs(average - watch.live[6][name]).max() > 1e-4:
             moved.add(name.rpartition("/")[2])
     assert {"kernel", "moving_mean", "moving_variance"} <= moved
+    # The best epoch was the first, after step 3.
+    best = load_weights(folder / "best.weights.h5")
+    for variable in best.variables:
+        np.testing.assert_array_equal(variable, watch.evaluated[3][variable.path])
     for before, after in watch.around:
         for name in before:
             np.testing.assert_array_equal(before[name], after[name], err_msg=name)
@@ -140,6 +154,39 @@ def test_a_finished_run_is_not_done_again(finished):
     assert not steps and again.after == result.after and "going on from step 6" in said
     with pytest.raises(ConfigError, match="other settings"):
         train(small_config(), folder)
+
+
+def test_a_folder_of_an_earlier_version_goes_on(finished, tmp_path):
+    """Options and terms of distillation were called imitation; `init.narrow` is gone."""
+    config, folder, result = finished
+    copy = tmp_path / "run"
+    shutil.copytree(folder, copy)
+    old = config.to_dict()
+    old["imitation"] = old.pop("distillation")
+    old["init"]["narrow"] = False
+    del old["data"]["check"]  # an option that there was not yet
+    (copy / "config.json").write_text(json.dumps(old))
+    metrics = (copy / "metrics.csv").read_text()
+    (copy / "metrics.csv").write_text(metrics.replace("distilled_class", "imitated_class"))
+    assert train(config, copy).after == result.after
+    assert json.loads((copy / "config.json").read_text()) == config.to_dict()
+    old["imitation"]["scales"] = [2.0]
+    (copy / "config.json").write_text(json.dumps(old))
+    with pytest.raises(ConfigError, match=r"other settings \(distillation\); choose another --out"):
+        train(config, copy)
+    old["init"]["narrow"] = True
+    (copy / "config.json").write_text(json.dumps(old))
+    with pytest.raises(ConfigError, match=r"init\.narrow was removed.*; choose another --out"):
+        train(config, copy)
+
+
+def test_rows_of_an_earlier_version_are_read(tmp_path):
+    (tmp_path / "metrics.csv").write_text("epoch,step,loss,imitated_box\n1,3,2.5,0.5\n")
+    log = RunLog(tmp_path, 1)
+    log.add({"epoch": 2, "step": 6, "loss": 2.0, "distilled_box": 0.25})
+    log.close()
+    with (tmp_path / "metrics.csv").open() as file:
+        assert [row["distilled_box"] for row in csv.DictReader(file)] == ["0.5", "0.25"]
 
 
 def test_a_loss_that_is_not_finite_stops_with_names(tmp_path):
@@ -172,19 +219,6 @@ def test_a_loss_that_is_not_finite_stops_with_names(tmp_path):
     for path in saved:
         with np.load(path) as file:
             assert all(np.isfinite(file[n]).all() for n in file.files if n != "state")
-
-
-def test_parts_cover_the_network_and_freezing_names_mistakes():
-    from retinaface_tf.models import build_retinaface
-
-    network = build_retinaface(small_config().network)
-    assert all(part_of(layer.name) for layer in network.layers if layer.weights)
-    freeze(network, ("backbone", "p3_context"))
-    learning = {layer.name for layer in network.layers if layer.trainable_weights}
-    assert not any(name.startswith(("stem", "block", "p3_context")) for name in learning)
-    assert {"p4_context_3x3_conv", "p3_lateral_conv", "p3_class"} <= learning
-    with pytest.raises(ConfigError, match="neck"):
-        freeze(network, ("neck",))
 
 
 def test_a_broken_cluster_description_is_named(monkeypatch):

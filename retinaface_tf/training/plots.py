@@ -1,9 +1,8 @@
-"""Images of a run: detections in a grid, the precision-recall curve, the learning curve."""
+"""What a run shows of itself: a sheet of detections, the precision-recall plot, the learning plot."""
 
 from __future__ import annotations
 
 import io
-from pathlib import Path
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from retinaface_tf.training.evaluation import Evaluation, Evaluator
 TRUTH_COLOR = (255, 255, 255)
 
 
-def detection_grid(
+def detection_sheet(
     evaluator: Evaluator,
     evaluation: Evaluation,
     *,
@@ -27,7 +26,7 @@ def detection_grid(
     Args:
         evaluator, evaluation: what was evaluated and found.
         count: number of images, evenly picked.
-        side: of each image in the grid, in pixels.
+        side: of each image in the sheet, in pixels.
         threshold: least score of the detections that are drawn.
 
     Returns:
@@ -57,16 +56,7 @@ def detection_grid(
     return grid
 
 
-def write_png(path: Path, pixels: np.ndarray) -> None:
-    """uint8 RGB [H, W, 3] into a PNG file, whole or not at all."""
-    from PIL import Image
-
-    partial = path.with_name(f".{path.name}")
-    Image.fromarray(pixels).save(partial, format="PNG")
-    partial.replace(path)
-
-
-def precision_recall_image(evaluation: Evaluation) -> np.ndarray:
+def precision_recall_plot(evaluation: Evaluation) -> np.ndarray:
     """The curve of an evaluation, uint8 RGB."""
     figure, axes = _figure()
     axes.plot(evaluation.curve.recall, evaluation.curve.precision)
@@ -75,7 +65,7 @@ def precision_recall_image(evaluation: Evaluation) -> np.ndarray:
     return _pixels(figure)
 
 
-def learning_image(rows: list[dict]) -> np.ndarray:
+def learning_plot(rows: list[dict]) -> np.ndarray:
     """Loss and average precision over the epochs, uint8 RGB.
 
     Args:
