@@ -9,6 +9,7 @@ import typer
 
 from retinaface_tf.cli.evaluation_run import Json, show
 from retinaface_tf.cli.options import Model, Runtime, Size, Threshold
+from retinaface_tf.config import DetectionSettings
 
 
 def mesh(
@@ -24,7 +25,7 @@ def mesh(
     ] = "mobilenet0.25-mesh",
     model: Model = None,
     runtime: Runtime = None,
-    threshold: Threshold = 0.5,
+    threshold: Threshold = DetectionSettings.threshold,
     size: Size = None,
     landmark_model: Annotated[
         Path | None,
@@ -42,7 +43,6 @@ def mesh(
 
     from retinaface_tf.cli.open_detector import open_detector
     from retinaface_tf.cli.output import write_text
-    from retinaface_tf.config import DetectionSettings
     from retinaface_tf.data.readers.mesh_labels import MeshLabelConfig, read_mesh_labels
     from retinaface_tf.evaluation.mesh import measure_aflw2000, measure_labels, read_aflw2000
     from retinaface_tf.inference.preprocess import parse_size

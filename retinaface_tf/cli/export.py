@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from retinaface_tf.cli.options import Iou, Preset, Threshold
+from retinaface_tf.config import DetectionSettings
 from retinaface_tf.presets import DEFAULT_PRESET
 
 if TYPE_CHECKING:
@@ -16,10 +18,7 @@ app = typer.Typer(
     help="Write a network for phones, servers and other runtimes.", no_args_is_help=True
 )
 
-Preset = Annotated[str, typer.Option(help="Named network; `retinaface-tf presets` lists them.")]
 Model = Annotated[Path | None, typer.Option(help="A network of your own: .weights.h5 or .keras.")]
-Threshold = Annotated[float, typer.Option(help="Least score of a face, 0 to 1.")]
-Iou = Annotated[float, typer.Option(help="Overlap above which the worse detection is dropped.")]
 MaxFaces = Annotated[int, typer.Option(help="Most faces of an image.")]
 
 
@@ -46,8 +45,8 @@ def export_savedmodel(
             "searched at its own size, as `detect` does.",
         ),
     ] = None,
-    threshold: Threshold = 0.5,
-    iou: Iou = 0.4,
+    threshold: Threshold = DetectionSettings.threshold,
+    iou: Iou = DetectionSettings.iou,
     max_faces: MaxFaces = 100,
     max_pixels: Annotated[
         int, typer.Option(help="Images with more pixels are refused by their header.")
@@ -89,8 +88,8 @@ def export_tflite_file(
     preset: Preset = DEFAULT_PRESET,
     model: Model = None,
     size: Annotated[str, typer.Option(help="WIDTHxHEIGHT of the input.")] = "640x480",
-    threshold: Threshold = 0.5,
-    iou: Iou = 0.4,
+    threshold: Threshold = DetectionSettings.threshold,
+    iou: Iou = DetectionSettings.iou,
     max_faces: MaxFaces = 100,
     quantize: Annotated[
         str, typer.Option(help="none, float16, dynamic (int8 weights) or int8 (weights and maps).")
@@ -150,8 +149,8 @@ def export_onnx_file(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="File to write, NAME.onnx.")],
     preset: Preset = DEFAULT_PRESET,
     model: Model = None,
-    threshold: Threshold = 0.5,
-    iou: Iou = 0.4,
+    threshold: Threshold = DetectionSettings.threshold,
+    iou: Iou = DetectionSettings.iou,
     max_faces: MaxFaces = 100,
     opset: Annotated[
         int,

@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from retinaface_tf.config import DetectionSettings
 from retinaface_tf.errors import ConfigError, RetinaFaceError
 from retinaface_tf.export.onnx_rewrite import rename_tensor, rewrite
 from retinaface_tf.modelfile.dense_block import ENTRY as DENSE_ENTRY
@@ -29,8 +30,8 @@ def export_onnx(
     opset: int = OPSET,
     suppression: Suppression | None = None,
     preset: str | None = None,
-    threshold: float = 0.5,
-    iou: float = 0.4,
+    threshold: float = DetectionSettings.threshold,
+    iou: float = DetectionSettings.iou,
 ) -> Path:
     """Writes a network as an .onnx file.
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 import retinaface_tf
+from retinaface_tf.config import DetectionSettings
 from retinaface_tf.errors import WeightsError
 from retinaface_tf.faces.faces import Faces
 from retinaface_tf.geometry.boxes import pairwise_iou
@@ -56,7 +57,7 @@ def release(
     out: str | Path = FOLDER,
     figures: Mapping[str, str] | None = None,
     facts: Mapping[str, str] | None = None,
-    threshold: float = 0.5,
+    threshold: float = DetectionSettings.threshold,
     notify: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Writes the files of a packaged network: all of them, or none.

@@ -37,8 +37,8 @@ class SavedModelOptions:
     """
 
     size: tuple[int, int] | None = None
-    threshold: float = 0.5
-    iou: float = 0.4
+    threshold: float = DetectionSettings.threshold
+    iou: float = DetectionSettings.iou
     max_faces: int = 100
     max_pixels: int = 100_000_000
     precision: Precision = "float32"

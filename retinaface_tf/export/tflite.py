@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from retinaface_tf.config import DetectionSettings
 from retinaface_tf.errors import ConfigError
 from retinaface_tf.modelfile.dense_block import ENTRY as DENSE_ENTRY
 from retinaface_tf.modelfile.dense_block import pack_dense_weights
@@ -37,8 +38,8 @@ def export_tflite(
     input_dtype: Literal["float32", "uint8"] | None = None,
     suppression: Suppression | None = None,
     preset: str | None = None,
-    threshold: float = 0.5,
-    iou: float = 0.4,
+    threshold: float = DetectionSettings.threshold,
+    iou: float = DetectionSettings.iou,
 ) -> Path:
     """Writes a network as a .tflite file.
 

@@ -10,7 +10,7 @@ from retinaface_tf.geometry.boxes import area, pairwise_iou
 def non_max_suppression(
     boxes: np.ndarray,
     scores: np.ndarray,
-    iou_threshold: float = 0.4,
+    iou_threshold: float,
     max_outputs: int | None = None,
     top_k: int = 5000,
 ) -> np.ndarray:

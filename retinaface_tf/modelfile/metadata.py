@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import retinaface_tf
-from retinaface_tf.config import RetinaFaceConfig
+from retinaface_tf.config import DetectionSettings, RetinaFaceConfig
 from retinaface_tf.errors import ConfigError, WeightsError
 
 FORMAT = 1
@@ -63,8 +63,8 @@ class ModelMetadata:
     input_dtype: str = "float32"
     resizable: bool = True
     suppression: Suppression | None = None
-    threshold: float = 0.5
-    iou: float = 0.4
+    threshold: float = DetectionSettings.threshold
+    iou: float = DetectionSettings.iou
     preset: str | None = None
     version: str = retinaface_tf.__version__
 

@@ -6,6 +6,7 @@ import io
 
 import numpy as np
 
+from retinaface_tf.config import DetectionSettings
 from retinaface_tf.faces.drawing import draw_faces
 from retinaface_tf.losses.config import DENSE_TERMS, DISTILLATION_TERMS, TERMS
 from retinaface_tf.training.evaluation import Evaluation, Evaluator
@@ -19,7 +20,7 @@ def detection_sheet(
     *,
     count: int = 16,
     side: int = 256,
-    threshold: float = 0.5,
+    threshold: float = DetectionSettings.threshold,
 ) -> np.ndarray:
     """Held-out images with labelled faces in white and detections in colour.
 
