@@ -8,7 +8,7 @@
     python benchmarks/bulk.py cluster --work WORK               # two nodes on loopback, one killed
 
 Images are real ones of DATA (`fddb`, `unlabelled`, `facepoint_crops_80px`), each once under a name
-of its own, shrunk to a longest side of 320 so that a run takes a minute; half of them lie in files,
+of its own, shrunk to a longest side of 320 so that a run takes a minute; half of them are files,
 a quarter in tars and a quarter in Parquet tables. Every check that counts images reads the Parquet
 files of the run. `cluster` starts and stops a Ray of its own, on 127.0.0.2 and 127.0.0.3.
 """
@@ -123,7 +123,7 @@ def shrunk(path: Path) -> bytes:
 
 
 def start(options, engine: str, *more: str, passes: int = 1) -> subprocess.Popen:
-    """`retinaface-tf detect` of all images with an engine, so many times over."""
+    """`retinaface-tf detect` of all images with an engine; `passes` lists the images as often."""
     inputs = [str(options.work / "images")] * passes
     arguments = ["detect", *inputs, "--preset", "mobilenet0.25", "--engine", engine]
     arguments += ["--name-column", "id"]

@@ -4,22 +4,22 @@
         [--work runs/own-weights] [--out docs] [--models FILE...] [--yunet FILE] [--ultra-light FILE]
         [--fddb-step N] [--limit N] [--minutes N] [--rounds N] [--fresh]
 
-Ours are the files that lie in the package, or `--float32`, a .weights.h5 or a .tflite, and `--int8`, a .tflite;
-`--models` are further files that `retinaface-tf detect --model` takes, or presets. YuNet and Ultra-Light are
-looked for in DATA/weights.
+Ours are the files in the package, or `--float32`, a .weights.h5 or a .tflite, and `--int8`, a .tflite;
+`--models` are more files that `retinaface-tf detect --model` takes, or presets. YuNet and Ultra-Light are
+read from DATA/weights.
 
 AP is plain, all valid faces, IoU 0.5, scores from 0.02, suppression 0.4, on WIDER FACE val (16 photos), the
 same shrunk to 416x416 (100) and FDDB's verified photos (846). "640" scales the longer side to 640 pixels, up
 or down, "own size" does not. Ultra-Light's input is always 640x480. Points: 500 crops of 80x80 drawn by a
 fixed seed and dlib's example photos, faces from a score of 0.5, as in `benchmarks/peers.py`. Times are CPU
-times of one thread, everybody in turns: the network alone in LiteRT at 640x640, and letterboxed pixels in,
+times of one thread, all detectors in turns: the network alone in LiteRT at 640x640, and letterboxed pixels in,
 faces out.
 
-What was found is kept in WORK, by the weights' digest, and gone on with when the command is repeated
-(`--minutes` stops it in between; times are measured anew); `--fresh` forgets it, as after a change of code.
-Written: WORK/own-weights.json, WORK/sheet.jpg (24 photos, public and ours side by side; photos are not ours
-to hand on), OUT/own-weights.json and the tables between the marks of OUT/own-weights.md. A quick look
-(`--limit`, `--fddb-step`) leaves OUT alone.
+Results are kept in WORK, by the weights' digest, and reused when the command is repeated (`--minutes` stops it
+in between; times are measured again); `--fresh` deletes them, for instance after a change of code. Written:
+WORK/own-weights.json, WORK/sheet.jpg (24 photos, public and ours side by side; do not publish it, the photos are
+not ours), OUT/own-weights.json and the tables between the marks of OUT/own-weights.md. A quick run (`--limit`,
+`--fddb-step`) does not change OUT.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def main() -> None:
         },
         "rows": [row_of(detector, sets, options.work / "found") for detector in rows],
     }
-    look(run, rows, sets, options)
+    add_failures(run, rows, sets, options)
     add_times(run, rows, sets, options.rounds)
     text = table.figures(run)
     print(text)
@@ -93,11 +93,11 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--ultra-light", type=Path, help=f"default: DATA/{ULTRA_LIGHT}")
     parser.add_argument("--work", type=Path, default=Path("runs/own-weights"))
     parser.add_argument("--out", type=Path, default=Path("docs"))
-    parser.add_argument("--limit", type=int, help="images of each set, for a quick look")
+    parser.add_argument("--limit", type=int, help="images of each set, for a quick run")
     parser.add_argument("--fddb-step", type=int, default=1, help="take every n-th FDDB image")
-    parser.add_argument("--minutes", type=float, help="stop the search after about so long")
+    parser.add_argument("--minutes", type=float, help="stop detection after about this time")
     parser.add_argument("--rounds", type=int, default=20, help="of timing; 0 for none")
-    parser.add_argument("--fresh", action="store_true", help="forget what was found earlier")
+    parser.add_argument("--fresh", action="store_true", help="delete earlier results")
     return parser.parse_args()
 
 
@@ -126,7 +126,7 @@ def packaged(kind: str) -> str | None:
 
 
 def search(rows, sets: dict, options: argparse.Namespace) -> None:
-    """Everybody's results for every set, those that are not there yet."""
+    """All detectors' results for every set, as far as they are missing."""
     begin, folder = time.monotonic(), options.work / "found"
     for detector in rows:
         for images in sets.values():
@@ -146,7 +146,7 @@ def search(rows, sets: dict, options: argparse.Namespace) -> None:
 
 
 def row_of(detector, sets: dict, folder: Path) -> dict:
-    """A detector's figures, from what is kept."""
+    """A detector's figures, from the kept results."""
     row = {
         "key": detector.key,
         "name": detector.name,
@@ -166,8 +166,8 @@ def row_of(detector, sets: dict, folder: Path) -> dict:
     return row
 
 
-def look(run: dict, rows, sets: dict, options: argparse.Namespace) -> None:
-    """The sheet of photos and the worst failures of ours, or of the last row."""
+def add_failures(run: dict, rows, sets: dict, options: argparse.Namespace) -> None:
+    """Draws the sheet of photos, and adds the worst failures of ours, or of the last row."""
     chosen = next((d for d in rows if d.key == "float32"), rows[-1])
 
     def found(detector):
@@ -192,7 +192,7 @@ def add_times(run: dict, rows, sets: dict, rounds: int) -> None:
 
 
 def write(run: dict, text: str, options: argparse.Namespace) -> None:
-    """The figures as JSON, and as tables into the page where everything was looked at."""
+    """The figures as JSON and, of a complete run, as tables in the page."""
     content = json.dumps(run, indent=1) + "\n"
     write_whole(options.work / f"{PAGE}.json", content)
     if options.limit or options.fddb_step > 1:

@@ -4,18 +4,18 @@
         [--parts install accuracy cold times report] [--peers KEY ...] [--minutes N] [--fresh]
 
 Each detector is installed by pip into a virtual environment of its own (kept in `--venvs`) and
-runs there as a process that is asked in JSON lines (`peers/adapters/answer.py`); the adapters import
-nothing of this project, save ours. What cannot be installed, or whose weights cannot be had, stands in
+runs there as a process that answers JSON lines (`peers/adapters/answer.py`); only the adapter of our own
+detector imports this project. A detector that cannot be installed, or whose weights are not available, is in
 the report with the reason.
 
-The same for all: photos are decoded once, by us, into arrays of RGB pixels, which every detector is
-given (turning colours to its own order is not timed); figures come from `retinaface_tf.evaluation`. One
+The same for all: photos are decoded once, by us, into arrays of RGB pixels for every detector (changing them
+to its own colour order is not timed); figures come from `retinaface_tf.evaluation`. One
 thread: OMP/OpenBLAS/MKL/TF variables of the environment, and SessionOptions (onnxruntime),
 tf.config.threading, torch.set_num_threads, cv2.setNumThreads, `threads=1` (ours) in the adapters; while
 times are measured every process is also bound to one and the same core, so that none can use another.
 
 `--data` holds `fddb`, `wider`, `wider_416`, `facepoint_crops_80px`, `dlib_faces`, `unlabelled` (for the
-calibration of our int8 file) and `weights`; see CONTRIBUTING. Accuracy is kept and gone on with when the
+calibration of our int8 file) and `weights`; see CONTRIBUTING. Accuracy results are kept and reused when the
 command is repeated (`--minutes` stops it in between, and ends rounds early); cold starts and times are each
 one run, in which the detectors take turns. `report` writes tables between the marks of OUT/peers.md, OUT/peers.json and
 OUT/peers.png.
@@ -62,11 +62,11 @@ def main() -> None:
         metavar="KEY",
         help="only these; one that failed before is tried again",
     )
-    parser.add_argument("--minutes", type=float, help="end a part after about so long")
-    parser.add_argument("--limit", type=int, help="images of each set, for a quick look")
+    parser.add_argument("--minutes", type=float, help="end a part after about this time")
+    parser.add_argument("--limit", type=int, help="images of each set, for a quick run")
     parser.add_argument("--rounds", type=int, default=12, help="of timing")
     parser.add_argument("--cold-rounds", type=int, default=3)
-    parser.add_argument("--fresh", action="store_true", help="throw earlier answers away")
+    parser.add_argument("--fresh", action="store_true", help="delete earlier answers")
     options = parser.parse_args()
     Run(options).do()
 

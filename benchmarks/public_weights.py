@@ -41,7 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--checkpoints", type=Path)
-    parser.add_argument("--limit", type=int, help="images of each set, for a quick look")
+    parser.add_argument("--limit", type=int, help="images of each set, for a quick run")
     options = parser.parse_args()
 
     fddb = read_fddb_boxes(

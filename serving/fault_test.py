@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Mistreats a model server and checks that every request gets the right status.
+"""Sends bad requests to a model server and checks that each gets the right status.
 
     python serving/fault_test.py --model DIR [--requests 10000]
 
@@ -298,7 +298,7 @@ def killed_caller(target: str) -> list[str]:
 
 
 def terminated_under_load(server) -> list[str]:
-    """SIGTERM while 16 callers ask: all that was taken in is answered, the rest told to go away."""
+    """SIGTERM while 16 callers ask: accepted requests are answered, later ones get UNAVAILABLE."""
     outcomes, lock = collections.Counter(), threading.Lock()
     data = Mutations(0).good()[1]
     with open_channel(server.target) as channel:

@@ -75,7 +75,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--images", type=Path, help="folder of photos; else synthetic ones")
     parser.add_argument("--callers", type=int, default=32)
     parser.add_argument("--requests", type=int, default=2000)
-    parser.add_argument("--minutes", type=float, help="steady run of so many minutes")
+    parser.add_argument("--minutes", type=float, help="length of a steady run")
     parser.add_argument("--rate", type=float, default=5.0, help="requests a second, with --minutes")
     parser.add_argument("--run-threads", type=int, default=4, help="of the server without batching")
     parser.add_argument("--timeout", type=float, default=120.0)

@@ -1,4 +1,4 @@
-"""The detectors of the table, all asked in the same way."""
+"""The detectors of the table, all with the same interface."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class Detector:
     """One row of the table.
 
     Attributes:
-        key: for files and for what is looked up: "public", "yunet", "ultra-light", "float32", "int8".
+        key: for files and tables: "public", "yunet", "ultra-light", "float32", "int8".
         name: in the table.
         mark: digest of the weights, so that kept results belong to them.
-        find: searches an image.
+        find: detects the faces of an image.
         network: its .tflite, whose time is measured alone; None where there is none.
         points: whether it gives five points.
         any_size: False where the input has one size only.
@@ -84,7 +84,7 @@ def ultra_light(path: Path) -> Detector:
 
 def _search(detector: RetinaFace) -> Find:
     def find(image, size, threshold):
-        # The network alone: no second look at a smaller copy for close-ups.
+        # The network alone: no second pass over a smaller copy for close-ups.
         faces = detector.detect(image, threshold=threshold, iou=IOU, size=size, large_faces=False)
         return faces.boxes, faces.scores, faces.landmarks
 

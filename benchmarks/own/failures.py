@@ -65,14 +65,13 @@ def worst_failures(
 ) -> list[str]:
     """Lines that name photos: most missed faces, then false detections of highest score.
 
-    The last line counts the false detections that are not named: those off a face (IoU 0.1 to 0.5),
-    where the box was wrong and not the finding, and those that the rival makes too, which are mostly
-    faces without a label.
+    The last line counts the false detections without a line of their own: those beside a face (IoU 0.1
+    to 0.5), where only the box is wrong, and those that the rival makes too, mostly faces without a label.
 
     Args:
-        found: set's key -> what was found in it at 640.
+        found: set's key -> detections in it at 640.
         sets: of the same keys.
-        rival: what another detector found there.
+        rival: another detector's.
         count: of lines of each kind.
     """
     misses, alarms, near, shared = [], [], 0, 0

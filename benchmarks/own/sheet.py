@@ -108,7 +108,7 @@ def tile(images: ImageSet, index: int, who: str, answers: Answers) -> np.ndarray
 
 
 def write_sheet(path: Path, image: np.ndarray, most_bytes: int = 1_500_000) -> int:
-    """Writes a JPEG of at most so many bytes, as good as that allows; returns its quality."""
+    """Writes a JPEG of at most `most_bytes` at the highest quality that fits; returns the quality."""
     from PIL import Image
 
     for quality in (88, 80, 72, 64, 56, 48, 40):

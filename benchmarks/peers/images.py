@@ -52,7 +52,7 @@ def image_sets(data: Path, limit: int | None = None) -> list[ImageSet]:
 
     Args:
         data: folder of `fddb`, `wider`, `wider_416`, `facepoint_crops_80px` and `dlib_faces`.
-        limit: images of each set, for a quick look.
+        limit: images of each set, for a quick run.
     """
     fddb = read_fddb_boxes(data / "fddb/boxes_verified.txt", data / "fddb/originalPics")
     sets = [detection_set("fddb", "FDDB", fddb[:limit])]

@@ -1,4 +1,4 @@
-"""Who is measured: each peer, the environment it is installed in, and what it has to be told."""
+"""The peers: each with the environment it is installed in, and the options of its adapter."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def peers(data: Path, work: Path) -> tuple[Peer, ...]:
     return (
         ours("ours-litert", "LiteRT", "litert"),
         ours("ours-int8", "LiteRT int8", "litert", options={"frames": frames}),
-        # The same network as the first, so a subset tells whether it answers the same.
+        # The same network as the first, so a subset shows whether it answers the same.
         ours("ours-onnx", "ONNX", "onnx", step=2, subset=True),
         ours("ours-keras", "Keras", "keras", subset=True),
         ours(

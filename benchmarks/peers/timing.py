@@ -1,4 +1,4 @@
-"""Times: everybody on the same core, one thread each, in turns."""
+"""Times: all on the same core, one thread each, in turns."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import numpy as np
 from benchmarks.peers.asking import ONE_THREAD, Asked, PeerError
 from benchmarks.peers.listing import Peer
 
-# Slow peers take part in every so many-th round, and search so many of the photos.
+# Slow peers take part in every sixth round, with two of the photos.
 SLOW_EVERY = 6
 SLOW_PHOTOS = 2
 

@@ -64,7 +64,7 @@ def begin_or_resume(out: Path, run: dict[str, Any]) -> None:
             f"{out} holds files of something else; give --out a new folder, or that of the run to "
             "resume."
         )
-    write_whole(path, (json.dumps(run, indent=2) + "\n").encode(), error=ConfigError)
+    write_whole(path, json.dumps(run, indent=2) + "\n", error=ConfigError)
 
 
 def _difference(out: Path, name: str, old: Any, run: dict[str, Any]) -> str:

@@ -199,7 +199,7 @@ def _require_outside(inputs: list[str | os.PathLike], out: Path) -> None:
         folder = Path(os.path.abspath(given))  # noqa: PTH100 - as for out
         if folder.is_dir() and out.is_relative_to(folder):
             raise ConfigError(
-                f"The results would lie in {out}, among the inputs in {given}; choose an --out "
+                f"The results would be in {out}, among the inputs in {given}; choose an --out "
                 "outside of it."
             )
 

@@ -65,7 +65,7 @@ class TablePart:
                 yield BulkImage.packed(self.path, str(row), None, "the table is damaged here")
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
-        """Just these rows, out of the row groups they lie in."""
+        """Only these rows, from the row groups they are in."""
         import pyarrow.parquet as pq
 
         end = self.first + self.rows

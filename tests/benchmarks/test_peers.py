@@ -36,7 +36,7 @@ def open_detector(options):
     def detect(rgb, lowest):
         if options.get("fails") == int(rgb[0, 0, 0]):
             raise ValueError("cannot see")
-        if options.get("dies"):
+        if options.get("crashes"):
             sys.exit(7)
         if options.get("hangs"):
             time.sleep(60)
@@ -133,7 +133,7 @@ def test_a_peer_whose_first_image_fails_is_given_up(peer, images, tmp_path):
 
 def test_a_peer_that_dies_is_told_by_its_exit_code(peer, images, tmp_path):
     path, _ = decoded(images, 0, "original", tmp_path / "pixels")
-    peer = replace(peer, options={"dies": True})
+    peer = replace(peer, options={"crashes": True})
     with ask(peer, tmp_path) as asked, pytest.raises(PeerError, match="ended with 7"):
         asked.ask("detect", image=str(path), lowest=False)
 

@@ -117,7 +117,7 @@ class Command:
         return sorted(self.out.glob("faces-*.parquet"))
 
     def kill_when(self, count):
-        """SIGKILL of the driver once so many files are there; its workers, as they were."""
+        """SIGKILL of the driver once `count` files are there; returns its workers of that moment."""
         process = self.start()
         try:
             while len(self.files()) < count:
@@ -203,21 +203,21 @@ def kill_and_resume(command, plain, photos):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_processes_killed_and_resumed(photos, plain, tmp_path):
     err = kill_and_resume(Command(photos, tmp_path, "processes"), plain, photos)
     assert "Traceback" not in err
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_ray_killed_and_resumed(photos, plain, tmp_path):
     pytest.importorskip("ray.data")
     kill_and_resume(Command(photos, tmp_path, "ray"), plain, photos)
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_a_worker_killed_from_outside_loses_nothing(photos, plain, tmp_path):
     command = Command(photos, tmp_path, "processes")
     command._environment["BULK_TEST_CRASHING"] = "none"

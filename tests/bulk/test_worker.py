@@ -1,4 +1,4 @@
-"""A worker that fails or dies: the image that did it is found, left out and written down."""
+"""A worker that fails or crashes: its image is identified, left out and gets a row that says so."""
 
 import dataclasses
 

@@ -10,7 +10,7 @@ EVENTS = ("socket.connect", "socket.getaddrinfo", "socket.bind", "subprocess.Pop
 
 
 class _Nowhere:
-    """A finder of modules that says of some that they are not installed."""
+    """An import finder for which some modules are not installed."""
 
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in FORBIDDEN:

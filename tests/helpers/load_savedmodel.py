@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 class _Forbidden:
-    """Finds these packages, as TensorFlow looks where Keras lies, but loads none of them."""
+    """Finds these packages, since TensorFlow asks where Keras is, but loads none of them."""
 
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in ("keras", "tf_keras", "retinaface_tf"):

@@ -249,7 +249,7 @@ def test_health_status_and_metadata_over_grpc(server):
 
 
 def callers(server, photos, count=6):
-    """Threads that ask until told to stop; returns (stop, answers, failures)."""
+    """Threads that send requests until stopped; returns (stop, answers, failures)."""
     stop, answers, failures = threading.Event(), [], []
 
     def ask():
@@ -312,7 +312,7 @@ def test_stopping_under_load_answers_every_request_taken_in(run_server, served_f
     taken = server.server.metrics._requests
     finish()
     assert set(taken) <= {"OK", "UNAVAILABLE"} and taken["OK"] == len(answers)
-    # Those that came later were told so at once.
+    # Later requests were refused at once.
     assert all("No server answers" in text for text in failures)
 
 

@@ -34,7 +34,7 @@ def packages() -> None:
 
 @pytest.fixture(scope="module")
 def folders(packages, decoder_vectors, astronaut, tmp_path_factory) -> dict[str, str]:
-    """Vectors, models and the page's folder; the environment that tells node of them."""
+    """Vectors, models and the page's folder, as environment variables for node."""
     from tests.helpers import page_vectors  # here, since it takes Keras along
 
     vectors = shutil.copytree(decoder_vectors, tmp_path_factory.mktemp("web") / "vectors")
