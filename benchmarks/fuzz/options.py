@@ -42,7 +42,7 @@ def all_commands() -> dict[tuple[str, ...], list]:
     from retinaface_tf import cli
 
     if not cli.app.registered_commands:
-        cli._register_commands()
+        cli.with_commands()
     return leaves(typer.main.get_command(cli.app))
 
 

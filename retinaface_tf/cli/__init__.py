@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from collections.abc import Callable
@@ -32,7 +33,7 @@ def main() -> None:
 
     `--debug` anywhere on the command line shows tracebacks and the frameworks' own notes.
     """
-    _run(_with_commands)
+    _run(with_commands)
 
 
 def run_script(command: Callable) -> None:
@@ -54,7 +55,9 @@ def _run(commands: Callable[[], typer.Typer]) -> None:
         commands()()
 
 
-def _with_commands() -> typer.Typer:
+@functools.cache
+def with_commands() -> typer.Typer:
+    """`app` with its commands, whose modules are imported now."""
     from retinaface_tf.cli import (
         benchmark,
         data,

@@ -16,7 +16,7 @@ from retinaface_tf.inference.test_time_augmentation import Augmentation
 from tests.helpers.bright_pixel import BrightPixelRuntime
 from tests.helpers.bulk_inputs import encoded, write_tar
 
-cli._register_commands()
+cli.with_commands()
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ from retinaface_tf.presets import get_preset
 from retinaface_tf.weights.hdf5 import save_weights
 from retinaface_tf.weights.pull import load_preset
 
-cli._register_commands()
+cli.with_commands()
 
 
 @pytest.fixture(scope="module")

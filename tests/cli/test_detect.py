@@ -15,7 +15,7 @@ from retinaface_tf.images import decode
 from retinaface_tf.inference import detector
 from tests.helpers.bright_pixel import BrightPixelRuntime, black_image
 
-cli._register_commands()
+cli.with_commands()
 
 
 @pytest.fixture

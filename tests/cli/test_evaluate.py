@@ -14,7 +14,7 @@ from retinaface_tf.inference import detector
 from retinaface_tf.weights import files
 from tests.helpers.bright_pixel import BrightPixelRuntime, black_image
 
-cli._register_commands()
+cli.with_commands()
 
 # The bright pixel's "face" at (row, column): the anchor of size 32 around the cell's centre.
 SPOTS = {"one": [(3, 3)], "two": [(2, 2), (2, 8)]}

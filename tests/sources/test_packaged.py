@@ -23,7 +23,7 @@ from retinaface_tf.weights import pull
 from retinaface_tf.weights.files import preset_file
 from tests.helpers.bare import packaged_presets
 
-cli._register_commands()
+cli.with_commands()
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
