@@ -6,7 +6,7 @@
     python benchmarks/mesh_shipped.py examples --labels labels --out runs/mesh    # again until done
     python benchmarks/mesh_shipped.py train --labels labels --out runs/mesh
 
-`examples` stops after `--minutes` at the end of a part and goes on when called again.
+`examples` stops after `--minutes` at the end of a part and continues when called again.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def make(options) -> None:
             place = options.out / "examples" / folder
             done = make_examples(faces, place, runtime, topology, config, None, left)
             print(
-                f"{folder}: {len(faces)} faces, {'done' if done else 'to be gone on with'}",
+                f"{folder}: {len(faces)} faces, {'done' if done else 'to be continued'}",
                 flush=True,
             )
             if not done:
@@ -99,19 +99,19 @@ def train(options) -> None:
 
     folders = sorted((options.out / "examples").iterdir())
     examples = join_examples([read_examples(folder) for folder in folders])
-    apart = int(examples.held_out.sum())
-    print(f"{len(examples)} examples, of which {apart} kept apart", flush=True)
+    held_out = int(examples.held_out.sum())
+    print(f"{len(examples)} examples, {held_out} of them held out", flush=True)
     network = add_dense_branch(load_preset("mobilenet0.25"), SHIPPED_DENSE)
     config = DenseHeadTraining(
         epochs=options.epochs, noise=0.15, point_noise=0.006, weight_decay=0.002
     )
     begin = time.monotonic()
 
-    def told(epoch: int, figures: dict) -> None:
+    def report(epoch: int, figures: dict) -> None:
         text = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
         print(f"epoch {epoch + 1}: {text} ({time.monotonic() - begin:.0f} s)", flush=True)
 
-    history = train_dense_head(network, examples, load_topology(), config, told)
+    history = train_dense_head(network, examples, load_topology(), config, report)
     save_weights(network, options.out / "mesh.weights.h5")
     note = {"made_by": "benchmarks/mesh_shipped.py", "last": history[-1], "card": "docs/mesh.md"}
     save_head(network, options.out / "mobilenet0.25-mesh.npz", note)

@@ -134,9 +134,9 @@ def train(examples, held_out, network, options) -> None:
         return [np.concatenate([part[k] for part in parts]).mean() for k in range(2)]
 
     rng = np.random.default_rng(0)
-    learnt = np.flatnonzero(~held_out)
+    trained = np.flatnonzero(~held_out)
     sample = np.zeros(len(held_out), bool)
-    sample[rng.choice(learnt, min(len(learnt), 128), replace=False)] = True
+    sample[rng.choice(trained, min(len(trained), 128), replace=False)] = True
     before = measure(sample), measure(held_out)
     shown = np.flatnonzero(held_out)[:: max(1, held_out.sum() // 12)][:12]
 
@@ -147,14 +147,14 @@ def train(examples, held_out, network, options) -> None:
     rows = [crops[shown], over()]
     started = time.perf_counter()
     for _ in range(options.steps):
-        i = rng.choice(learnt, options.batch)
+        i = rng.choice(trained, options.batch)
         step(features[i], slots[i], crops[i], points[i])
     print(f"{options.steps} steps: {time.perf_counter() - started:.0f} s")
     after = measure(sample), measure(held_out)
     rows.append(over())
     print(f"{'':28s}{'zeros':>10s}{'trained':>10s}")
     for k, name in enumerate(("L_pixel", "five points, % of anchor")):
-        for j, part in enumerate(("learnt from", "held out")):
+        for j, part in enumerate(("trained on", "held out")):
             unit = (1, 100)[k]
             print(f"{name + ', ' + part:36s}{unit * before[j][k]:8.3f}{unit * after[j][k]:10.3f}")
     write(options.out, rows)

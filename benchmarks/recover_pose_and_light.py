@@ -2,7 +2,7 @@
 
     python benchmarks/recover_pose_and_light.py [--out recovered.png] [--steps 300] [--size 96]
 
-A made-up face is drawn with one camera and light; another camera (turned, moved, of other focal length)
+A synthetic face is drawn with one camera and light; another camera (turned, moved, of other focal length)
 and light are then changed, by Adam on the mean absolute difference of the images alone, until they
 agree. Prints errors before and after, and writes the images side by side: target, start, and result
 for each of several faces.

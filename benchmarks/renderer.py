@@ -100,7 +100,7 @@ def peak_memory(kind: str, mode: str, faces: int, size: int, threads: int) -> fl
 
 
 def scene(faces: int):
-    """Vertices, albedos, camera and light of made-up faces, turned up to profile."""
+    """Vertices, albedos, camera and light of synthetic faces, turned up to profile."""
     import numpy as np
     from keras import ops
 

@@ -1,7 +1,7 @@
 """Pre-trains the mesh decoder: `python training/mesh_decoder.py --help`.
 
     python training/mesh_decoder.py --labels labels/ --out decoder/
-    python training/mesh_decoder.py --synthetic --out decoder/     # made-up faces, no data needed
+    python training/mesh_decoder.py --synthetic --out decoder/     # synthetic faces, no data needed
 
 `--labels` are folders that `retinaface-tf data label-mesh` wrote. Writes `decoder.npz`, `figures.json` and
 `faces.png` (held-out faces above, what the decoder makes of their codes below) into the folder.
@@ -24,9 +24,9 @@ def main(
     out: Annotated[Path, typer.Option(help="folder for the results")],
     labels: Annotated[list[Path] | None, typer.Option(help="folder of mesh labels")] = None,
     config: Annotated[Path, typer.Option(help="a TOML file")] = CONFIG,
-    synthetic: Annotated[bool, typer.Option("--synthetic", help="made-up faces only")] = False,
+    synthetic: Annotated[bool, typer.Option("--synthetic", help="synthetic faces only")] = False,
     steps: Annotated[int | None, typer.Option(help="instead of the configuration's")] = None,
-    start: Annotated[Path | None, typer.Option(help="a decoder.npz to go on with")] = None,
+    start: Annotated[Path | None, typer.Option(help="a decoder.npz to continue from")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress bar")] = False,
 ) -> None:
     """Pre-train the mesh decoder on labelled faces."""
@@ -54,7 +54,7 @@ def main(
     write_results(out, settings, topology, result)
     print(result.figures.table())
     print(
-        f"{result.figures.faces} held-out faces, {result.figures.trained} learnt from, deviation of "
+        f"{result.figures.faces} held-out faces, {result.figures.trained} trained on, deviation of "
         f"the held-out codes {result.figures.code_deviation:.2f}"
     )
     print(f"{out / 'decoder.npz'}: {(out / 'decoder.npz').stat().st_size / 1e6:.2f} MB")

@@ -43,8 +43,8 @@ def match_anchors(
       `positive_threshold`, negative when it is below `negative_threshold`, ignored between.
     - Every face keeps its best anchor, however low their IoU (but not 0). Where one anchor is
       the best of several faces, the face with the higher IoU has it.
-    - A face marked `ignored` is never learnt: anchors that overlap it as much as a face's anchor
-      would, and its best anchor, are ignored instead of negative. A face smaller than the
+    - A face marked `ignored` is not trained on: its best anchor, and anchors that overlap it by
+      `negative_threshold` or more, are ignored instead of negative. A face smaller than the
       smallest anchor counts as that anchor's size here, since otherwise nothing overlaps it.
     - Faces without a positive, finite size do not take part.
 
@@ -71,7 +71,7 @@ def match_anchors(
     else:
         boxes = xp.convert_to_tensor(boxes)
         anchors = xp.cast(anchors, boxes.dtype)
-    faces, learnt, ignored = _prepare_faces(xp, anchors, boxes, ignored)
+    faces, wanted, ignored = _prepare_faces(xp, anchors, boxes, ignored)
 
     count = int(anchors.shape[0])
     chunk = min(chunk, count)
@@ -82,36 +82,29 @@ def match_anchors(
 
     def overlap(part):
         iou = pairwise_iou_of_centers(part, faces)
-        learnt_iou = xp.where(learnt[None, :], iou, -1.0)
+        wanted_iou = xp.where(wanted[None, :], iou, -1.0)
         ignored_iou = xp.max(xp.where(ignored[None, :], iou, -1.0), axis=1)
         return (
-            xp.max(learnt_iou, axis=1),
-            xp.argmax(learnt_iou, axis=1),
+            xp.max(wanted_iou, axis=1),
+            xp.argmax(wanted_iou, axis=1),
             ignored_iou,
             xp.max(iou, axis=0),
             xp.argmax(iou, axis=0),
         )
 
-    if rows == 1:
-        stacked = [value[None] for value in overlap(anchors[0])]
-    elif xp is np:
-        stacked = [np.stack(values) for values in zip(*(overlap(part) for part in anchors))]
+    if xp is np:
+        stacked = [np.stack(values) for values in zip(*map(overlap, anchors))]
     else:
         stacked = xp.map(overlap, anchors)
     best_iou, best_face, ignored_iou = (xp.reshape(v, (-1,))[:count] for v in stacked[:3])
     per_face_iou, per_face_anchor = stacked[3:]
     row = xp.argmax(per_face_iou, axis=0)
     face_iou = xp.max(per_face_iou, axis=0)
-    columns = xp.arange(faces.shape[0]) if xp is np else xp.arange(xp.shape(faces)[0])
-    within = (
-        per_face_anchor[row, columns]
-        if xp is np
-        else xp.take_along_axis(per_face_anchor, row[None, :], axis=0)[0]
-    )
+    within = xp.take_along_axis(per_face_anchor, row[None, :], axis=0)[0]
     face_anchor = cast(xp, row, "int32") * chunk + cast(xp, within, "int32")
 
     kept_face = _keep_best_anchors(
-        xp, count, face_anchor, xp.where(xp.logical_and(learnt, face_iou > 0), face_iou, -1.0)
+        xp, count, face_anchor, xp.where(xp.logical_and(wanted, face_iou > 0), face_iou, -1.0)
     )
     spared_face = _keep_best_anchors(
         xp, count, face_anchor, xp.where(xp.logical_and(ignored, face_iou > 0), face_iou, -1.0)
@@ -129,22 +122,19 @@ def match_anchors(
 
 
 def _prepare_faces(xp, anchors, boxes, ignored):
-    """Faces as centre and size with one empty face at the end, and which are learnt or ignored."""
+    """Faces as centre and size with one empty face at the end, and which are trained on or ignored."""
     size = boxes[:, 2:] - boxes[:, :2]
     finite = xp.all(xp.isfinite(boxes), axis=1)
     usable = xp.logical_and(finite, xp.all(size > 0, axis=1))
     center = (boxes[:, :2] + boxes[:, 2:]) / 2
-    size = xp.where(xp.logical_and(ignored, usable)[:, None], _grow(xp, anchors, size), size)
+    grown = xp.maximum(size, xp.min(anchors[:, 2:], axis=0)[None, :])
+    size = xp.where(xp.logical_and(ignored, usable)[:, None], grown, size)
     faces = xp.where(usable[:, None], xp.concatenate([center, size], axis=1), 0.0)
     # argmax needs at least one column.
     faces = xp.concatenate([faces, xp.zeros((1, 4), dtype=boxes.dtype)])
     nobody = xp.zeros((1,), dtype="bool")
-    learnt = xp.concatenate([xp.logical_and(usable, xp.logical_not(ignored)), nobody])
-    return faces, learnt, xp.concatenate([xp.logical_and(usable, ignored), nobody])
-
-
-def _grow(xp, anchors, size):
-    return xp.maximum(size, xp.min(anchors[:, 2:], axis=0)[None, :])
+    wanted = xp.concatenate([xp.logical_and(usable, xp.logical_not(ignored)), nobody])
+    return faces, wanted, xp.concatenate([xp.logical_and(usable, ignored), nobody])
 
 
 def _keep_best_anchors(xp, count: int, face_anchor, face_iou):
@@ -154,8 +144,8 @@ def _keep_best_anchors(xp, count: int, face_anchor, face_iou):
         face_anchor: int32 [F], each face's best anchor.
         face_iou: [F], their IoU; negative for faces that keep none.
     """
-    # A face loses its anchor to one with a higher IoU, or as high and an earlier place.
-    place = xp.arange(len(face_anchor)) if xp is np else xp.arange(xp.shape(face_anchor)[0])
+    # A face loses its anchor to one with a higher IoU, or with the same IoU and a lower index.
+    place = xp.arange(xp.shape(face_anchor)[0])
     same = face_anchor[:, None] == face_anchor[None, :]
     higher = face_iou[None, :] > face_iou[:, None]
     earlier = xp.logical_and(

@@ -20,7 +20,7 @@ def non_max_suppression(
         boxes: float [N, 4] corners.
         scores: float [N]; equal scores keep their input order.
         iou_threshold: a box goes when its IoU with a kept, better one is above this.
-        max_outputs: stop after so many kept boxes; None keeps all.
+        max_outputs: most boxes to keep; None keeps all.
         top_k: only the best `top_k` boxes take part.
 
     Returns:
@@ -41,7 +41,7 @@ def _overlapping_pairs(boxes: np.ndarray, iou_threshold: float, block: int = 1 <
     """The pairs of boxes with an IoU above a threshold: two int arrays [M], lesser index first.
 
     Boxes sorted by their left edge, each is compared with those that begin within it. So the work
-    follows the boxes that can touch, and at most about `block` pairs are held at once.
+    follows the boxes that can touch, and about `block` pairs at most are in memory at once.
     """
     count = len(boxes)
     by_left = np.argsort(boxes[:, 0], kind="stable")
@@ -73,8 +73,8 @@ def non_max_suppression_in_graph(boxes, scores, iou_threshold: float, max_output
     """`non_max_suppression` of a batch as `keras.ops`, with a fixed number of outputs.
 
     Greedy suppression is the fixed point of "kept unless a kept, better box overlaps", so the
-    pairwise table is resolved by repeating that rule until nothing changes: exact, and a handful
-    of rounds instead of one a box.
+    pairwise table is resolved by repeating that rule until nothing changes: exact, in a few rounds
+    instead of one for each box.
 
     Args:
         boxes: [B, N, 4] corners.
@@ -83,7 +83,7 @@ def non_max_suppression_in_graph(boxes, scores, iou_threshold: float, max_output
         max_outputs: K, at most N.
 
     Returns:
-        indices int32 [B, K] into N, best score first; valid bool [B, K], False for filling.
+        indices int32 [B, K] into N, best score first; valid bool [B, K], False for padding.
     """
     from keras import ops
 

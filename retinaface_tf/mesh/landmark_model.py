@@ -1,8 +1,8 @@
 """MediaPipe's 468-point face landmark model on images, through LiteRT.
 
 The model (Kartynnik et al. 2019, "Real-time facial surface geometry from monocular video on mobile
-GPUs"; Apache-2.0) looks at a square crop with level eyes and answers with x, y, z in the crop's
-pixels, z growing away from the viewer, and a logit of there being a face.
+GPUs"; Apache-2.0) takes a square crop with level eyes and gives x, y, z in the crop's pixels, z growing
+away from the viewer, and the logit that there is a face.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Roi(NamedTuple):
 
 
 def roi_of_face(box: np.ndarray, landmarks: np.ndarray) -> Roi:
-    """The square the model wants: level eyes, 1.5 times the box's longer side.
+    """The square the model expects: level eyes, 1.5 times the box's longer side.
 
     Args:
         box: [4] x1, y1, x2, y2 in pixels.
@@ -52,8 +52,8 @@ def roi_of_face(box: np.ndarray, landmarks: np.ndarray) -> Roi:
 
 
 def roi_of_points(points: np.ndarray) -> Roi:
-    """The square around 468 points [468, 2 or 3] in pixels, as the model itself sees the next
-    frame of a video."""
+    """The square around 468 points [468, 2 or 3] in pixels, as MediaPipe
+    crops a video's next frame."""
     across = points[_EYES[1], :2] - points[_EYES[0], :2]
     angle = float(np.arctan2(across[1], across[0]))
     turned = points[:, :2] @ _rotation(angle)
@@ -67,7 +67,7 @@ class FaceLandmarkModel:
 
     Args:
         path: of `face_landmark.tflite`.
-        threads: faces looked at side by side.
+        threads: faces processed in parallel.
 
     Raises:
         WeightsError: the file is missing or is another model.
@@ -87,7 +87,7 @@ class FaceLandmarkModel:
             raise WeightsError(f"LiteRT cannot read {path}: {error}.") from None
         if points["shape"].prod() != 3 * POINTS or presence["shape"].prod() != 1:
             raise WeightsError(
-                f"{path} does not answer with {POINTS} points and a score; give MediaPipe's "
+                f"{path} does not give {POINTS} points and a score; give MediaPipe's "
                 "face_landmark.tflite."
             )
         self._side = int(image["shape"][1])
@@ -103,7 +103,7 @@ class FaceLandmarkModel:
         Args:
             image: RGB uint8 [H, W, 3].
             rois: one square a face.
-            passes: the second looks again at the square that the first one's points make.
+            passes: each further pass crops anew, around the points of the one before.
 
         Returns:
             float32 [N, 468, 3] x, y, z in the image's pixels, z away from the viewer; float32

@@ -1,4 +1,4 @@
-"""Which way a face looks, from its vertices; and where a mean face would be, from less."""
+"""Head pose from vertices; a mean face placed by a box or by five points."""
 
 from __future__ import annotations
 
@@ -57,10 +57,10 @@ def mean_face_by_similarity(
 
 
 def mean_face_by_pose(mean: np.ndarray, five: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
-    """The same with a turn in space: the scaled orthographic pose of five points [5, 3].
+    """The same with a rotation in space: the scaled orthographic pose of five points [5, 3].
 
-    Starts at the linear solution (DeMenthon and Davis 1995), then Gauss-Newton on the rotation,
-    scale and shift.
+    Starts at the linear solution (DeMenthon and Davis 1995), then Gauss-Newton on rotation and
+    scale.
     """
     offset = landmarks.mean(axis=0)
     points = five - five.mean(axis=0)
@@ -73,13 +73,13 @@ def mean_face_by_pose(mean: np.ndarray, five: np.ndarray, landmarks: np.ndarray)
     for _ in range(20):
         turned = points @ rotation.T
         error = (wanted - scale * turned[:, :2]).ravel()
-        # Derivatives by three small turns and the scale.
+        # Derivatives by three small rotations and the scale.
         columns = []
         for axis in np.eye(3):
             columns.append((scale * np.cross(axis, turned)[:, :2]).ravel())
         columns.append(turned[:, :2].ravel())
         jacobian = np.stack(columns, axis=1)
-        # A little damping: five points in nearly one plane leave a turn undecided.
+        # A little damping: five points in nearly one plane leave a rotation undetermined.
         damping = 1e-3 * np.trace(jacobian.T @ jacobian) / 4 * np.eye(4)
         step = np.linalg.solve(jacobian.T @ jacobian + damping, jacobian.T @ error)
         rotation = rotation_matrix(step[None, :3])[0] @ rotation

@@ -1,4 +1,4 @@
-"""What the dense face is made of: which vertices there are and how triangles join them."""
+"""The triangle mesh of a dense face."""
 
 from __future__ import annotations
 

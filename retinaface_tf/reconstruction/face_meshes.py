@@ -18,9 +18,9 @@ from retinaface_tf.reconstruction.lighting import incident_triangles, vertex_nor
 if TYPE_CHECKING:
     from retinaface_tf.data.readers.mesh_labels import MeshLabels
 
-# Vertices turned further from the viewer than this (cosine) show no colour of their own.
+# Vertices turned further from the viewer than this (cosine) are not seen.
 _FACING = 0.25
-# The darkest and lightest side of a face, against its middle, that a fitted light may explain.
+# The darkest and the lightest shading, relative to the mean, that a fitted light may explain.
 _SHADE_RANGE = (0.4, 2.0)
 
 
@@ -31,7 +31,7 @@ class FaceMeshes:
     Attributes:
         shapes: float32 [N, V, 3] in the topology's coordinates.
         albedos: float32 [N, V, 3] RGB 0..1.
-        images: str [N], which image a face is from; "" for made-up ones.
+        images: str [N], which image a face is from; "" for synthetic ones.
     """
 
     shapes: np.ndarray
@@ -69,14 +69,14 @@ def read_face_meshes(
 ) -> FaceMeshes:
     """Shapes and skins of labelled faces; faces of images that cannot be read are left out.
 
-    A vertex that is turned away takes the colour of its mirror image, and where that is too, the mean
-    of the skin that is seen. Shading that is linear in the normal, fitted to brightness against the
-    mean skin, is divided out: what a distant light and its surroundings do to a matt face.
+    A vertex that is turned away takes the colour of its mirror image; where that is turned away too,
+    the mean of the seen skin. Shading that is linear in the normal (a distant light and its
+    surroundings on a matt face) is fitted to brightness relative to the mean skin and divided out.
 
     Args:
         labels: of `read_mesh_labels`, filtered.
         topology: of its vertices; with a mirror permutation.
-        progress: called with the number of faces done since.
+        progress: called with the number of faces done since the last call.
 
     Raises:
         DataError: no face could be read.
@@ -112,20 +112,20 @@ def read_face_meshes(
 def sample_colors(image: np.ndarray, vertices: np.ndarray) -> np.ndarray:
     """RGB 0..1 float32 [V, 3] of the image under each vertex, bilinear.
 
-    Of an image much finer than the mesh, over a vertex' share of it, so that no pore stands for a
-    cheek.
+    An image much finer than the mesh is blurred first, so that a vertex has the mean colour of its
+    surroundings and not of one pore.
     """
     import cv2
 
-    # Vertices lie about 1 / 35 of the face apart.
-    apart = np.sqrt(np.prod(np.ptp(vertices[:, :2], axis=0))) / 35
+    # Neighbouring vertices are about 1 / 35 of the face apart.
+    spacing = np.sqrt(np.prod(np.ptp(vertices[:, :2], axis=0))) / 35
     low = np.floor(vertices[:, :2].min(0)).astype(int) - 8
     high = np.ceil(vertices[:, :2].max(0)).astype(int) + 8
     left, top = np.clip(low, 0, np.array(image.shape[1::-1]) - 1)
     right, bottom = np.clip(high, (left + 1, top + 1), image.shape[1::-1])
     part = image[top:bottom, left:right].astype(np.float32) / 255
-    if apart > 1.5:
-        part = cv2.GaussianBlur(part, (0, 0), apart / 3)
+    if spacing > 1.5:
+        part = cv2.GaussianBlur(part, (0, 0), spacing / 3)
     # OpenCV counts pixels' centres as whole numbers, the labels as halves.
     place = (vertices[:, :2] - (left + 0.5, top + 0.5)).astype(np.float32)
     return cv2.remap(

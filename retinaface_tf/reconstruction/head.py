@@ -2,8 +2,8 @@
 
 1905.00641, section 3.2: a 1x1 convolution predicts P_ST (128, shape and texture), P_cam (7) and
 P_ill (9) for each anchor; the mesh decoder and the renderer turn them into an image, which L_pixel
-compares with the anchor's crop. Detection needs none of it: the branch reads the detector's features
-and gives nothing back, so it is left out by not building it.
+compares with the anchor's crop. The branch reads the detector's features and gives nothing back, so a
+detector without it detects the same.
 """
 
 from __future__ import annotations
@@ -80,8 +80,8 @@ def interpret(numbers) -> FaceParameters:
 class ReconstructionHead(layers.Layer):
     """The 1x1 convolution that predicts a face's numbers, on gathered cells.
 
-    A cell's anchors of different sizes see different crops, so each has weights of its own, as in
-    the other heads. Fresh, it answers nearly zero: the mean face, looking ahead.
+    A cell's anchors of different sizes have different crops, so each has weights of its own, as in
+    the other heads. A fresh head predicts nearly zero: the mean face, looking ahead.
 
     Args:
         slots: anchors of a cell, over all levels (`dense_frames.slots_of_anchors`); 1 for one
@@ -151,9 +151,9 @@ class FaceReconstruction:
         self.decoder = decoder
         self.renderer = MeshRenderer(decoder.triangles, len(decoder.template), size)
 
-    def mesh(self, parameters: FaceParameters, training: bool = False):
+    def mesh(self, parameters: FaceParameters):
         """Vertices [N, V, 3] around `FACE_CENTER`, and albedo [N, V, 3]."""
-        decoded = self.decoder(parameters.code, training=training)
+        decoded = self.decoder(parameters.code)
         center = ops.convert_to_tensor(FACE_CENTER, decoded.dtype)
         return decoded[..., :3] - center, decoded[..., 3:]
 

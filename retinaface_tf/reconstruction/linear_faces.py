@@ -1,4 +1,4 @@
-"""Principal components of faces: the baseline of the mesh decoder, and where its encoder starts."""
+"""Principal components of faces: the mesh decoder's codes, and its baseline."""
 
 from __future__ import annotations
 

@@ -24,5 +24,5 @@ def pixel_loss(rendered, crop, coverage=None):
     if coverage is None:
         return ops.mean(difference, axis=(1, 2))
     covered = ops.sum(coverage[..., 0], axis=(1, 2))
-    # A face outside its crop covers nothing: 1 pixel stands for it, its difference is 0.
+    # A face outside its crop covers no pixel; its difference is 0.
     return ops.sum(difference, axis=(1, 2)) / ops.maximum(covered, 1)

@@ -21,18 +21,18 @@ from retinaface_tf.reconstruction.head import (
     interpret,
 )
 
-# The photo's own units: its pixels are the network's input.
+# In units of the network's input, 0..255.
 _WHITE = 255.0
 
 
 class PixelTerm:
     """The reconstruction branch's loss on a batch; it needs no labels but boxes.
 
-    The paper has nothing beside L_pixel. From a fresh head that alone may draw faces off their
-    places, where no pixel says which way to go; the five points do, for faces that have them
-    labelled, and a prior on the code keeps it at faces. Both are ours, off unless they have a weight.
+    The paper has L_pixel alone. With a fresh head it may draw faces beside their places, where no
+    pixel has a useful gradient; the labelled five points have one, and a prior on the code keeps
+    shapes face-like. Both are ours, and off unless they have a weight.
 
-    The shipped mesh decoder stays as it is; its head learns, and through it the network.
+    The shipped mesh decoder is frozen; the head is trained, and through it the network.
 
     Args:
         network: what the feature maps are of.
@@ -55,7 +55,7 @@ class PixelTerm:
             self.faces = FaceReconstruction(load_mesh_decoder(), config.pixel_size)
         finally:
             keras.config.set_dtype_policy(policy)
-        # An optimiser wants its variables alike.
+        # An optimiser needs all variables of one type.
         kind = "float64" if policy.name == "float64" else "float32"
         code = self.faces.decoder.config.code
         self.branch = ReconstructionHead(slots, code, name="reconstruction_head", dtype=kind)
@@ -70,7 +70,7 @@ class PixelTerm:
             targets: "faces" int32 [B, A], "landmark_deltas" and "landmark_mask" (`data.targets`).
         """
         chosen = choose_positives(targets["faces"] >= 0, self.config.pixel_positives)
-        # Nothing cannot be drawn.
+        # An empty batch cannot be drawn.
         losses = tf.cond(
             tf.size(chosen.anchor) > 0,
             lambda: self._losses(batch["image"], outputs, targets, chosen),

@@ -1,4 +1,4 @@
-"""Made-up faces for the mesh decoder: smooth deformations of the mean face and painted skins.
+"""Synthetic faces for the mesh decoder: smooth deformations of the mean face and painted skins.
 
 Deformations are mixtures of the mesh's smoothest vibrations (eigenvectors of its Laplacian), mostly
 symmetric, the larger the smoother: what the first components of a scanned-face model look like,
@@ -14,7 +14,7 @@ import numpy as np
 from retinaface_tf.mesh.topology import MeshTopology
 from retinaface_tf.reconstruction.laplacian import mesh_laplacian
 
-# Of a face's size: how far the smoothest vibration moves vertices, and how fast finer ones fade.
+# How far the smoothest vibration moves vertices, in face sizes; and the number of vibrations.
 _AMPLITUDE = 0.02
 _VIBRATIONS = 48
 # Points of the 68 that are painted darker or redder than skin.

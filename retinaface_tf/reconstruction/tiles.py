@@ -1,15 +1,15 @@
-"""Uneven work in even pieces: items that cover different numbers of cells, in arrays of fixed size.
+"""Items that cover different numbers of cells, processed in tiles: arrays of one fixed size.
 
-A triangle's bounding box holds anything from no pixel to thousands. All boxes' pixels are numbered
-one after another, and taken in pieces of a fixed length; memory is that of one piece, whatever the
-image, and no pixel is looked at that is not in a box.
+A triangle's bounding box has from none to thousands of pixels. The pixels of all boxes are numbered
+one after another and processed in tiles of a fixed length: memory is that of one tile, and pixels
+outside every box cost nothing.
 """
 
 from __future__ import annotations
 
 from keras import ops
 
-# Cells looked at together. A few arrays of so many numbers stay in a processor's cache.
+# Samples in a tile: a few arrays of this length stay in the processor's cache.
 PIECE = 1 << 16
 
 
@@ -20,9 +20,9 @@ def nearest_of_cells(counts, sample, cells, piece: int = PIECE):
         counts: int32 [M], how many samples each item has.
         sample: function (item int32 [P], offset int32 [P], live bool [P]) -> (cell int32 [P],
             nearness float [P], good bool [P]); offset is the sample's number within its item.
-            Samples that are not live are fillers.
+            Samples that are not live are padding.
         cells: number of cells, a number or a scalar tensor.
-        piece: samples taken together.
+        piece: samples in a tile.
 
     Returns:
         nearest: [cells] float, the greatest nearness; the type's least number where there is none.
@@ -40,7 +40,7 @@ def nearest_of_cells(counts, sample, cells, piece: int = PIECE):
         owner = ops.minimum(owner, last)
         cell, nearness, good = sample(owner, number - ops.take(starts, owner), live)
         good = ops.logical_and(good, live)
-        # One cell more than there are takes what is not good.
+        # What is not good goes to one cell more than there are.
         cell = ops.where(good, cell, cells)
         best = ops.segment_max(nearness, cell, num_segments=cells + 1)
         winner = ops.where(ops.logical_and(good, nearness >= ops.take(best, cell)), owner, -1)

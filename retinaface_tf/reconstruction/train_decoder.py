@@ -1,9 +1,9 @@
 """Pre-training of the mesh decoder on faces whose meshes are known (1905.00641 takes Zhou et al.'s).
 
 A face's code is its coordinates along the principal components of the training faces, in standard
-deviations; the decoder learns the mesh that belongs to a code. So codes of faces have mean 0 and variance
-1, and equal numbers mean the same in every decoder trained on the same faces. (An encoder that is
-trained too left these units at once and was worse.) Both backends, by `keras.Model.fit`.
+deviations; the decoder is trained to give the mesh of a code. So codes have mean 0 and variance 1, and a
+code means the same in every decoder trained on the same faces. (An encoder trained together with the
+decoder left these units at once and was worse.) Works on every backend, by `keras.Model.fit`.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ class MeshDecoderTraining:
         steps: of the optimiser.
         batch: faces a step.
         learning_rate: Adam's, falling to zero along a cosine.
-        synthetic: share of made-up faces among those learnt from; 1 needs no labels.
-        made_up: how many made-up faces there are; 0 for as many as `synthetic` asks for.
-        held_out: share of the images whose faces are kept for the figures.
-        seed: of the split, the made-up faces, the weights and the order.
+        synthetic: share of synthetic faces in the training set; 1 needs no labels.
+        made_up: number of synthetic faces; 0 for the number that `synthetic` gives.
+        held_out: share of the images whose faces are held out for the figures.
+        seed: of the synthetic faces, the weights and the order.
     """
 
     decoder: MeshDecoderConfig = field(default_factory=MeshDecoderConfig)
@@ -64,12 +64,12 @@ class MeshDecoderTraining:
 
 @dataclass(frozen=True)
 class DecoderFigures:
-    """Errors on held-out real faces (made-up ones where there are no others).
+    """Errors on held-out real faces (on synthetic ones where there are no others).
 
     Attributes:
         rows: (name, parameters, mean vertex distance in % of the face's size, mean colour difference
             in 0..255).
-        faces: how many held-out faces; `trained` how many were learnt from.
+        faces, trained: number of held-out faces and of those trained on.
         code_deviation: of the held-out codes, about 1.
     """
 
@@ -115,21 +115,19 @@ def pretrain(
         topology: of the meshes.
         faces: labelled ones; None where `config.synthetic` is 1.
         callbacks: of `keras.Model.fit`.
-        start: a decoder that was trained before on the same faces, to go on with; None for a fresh
-            one.
+        start: a decoder trained before on the same faces, to continue from; None for a fresh one.
 
     Raises:
-        DataError: there are no faces to learn from, or `start` cannot be read.
+        DataError: there are no faces to train on, or `start` cannot be read.
     """
     keras.utils.set_random_seed(config.seed)
     train, held_out = _split(config, topology, faces)
-    linear = LinearFaces.fit(_flat(train), config.decoder.code, config.seed)
+    linear = LinearFaces.fit(_flat(train.joined()), config.decoder.code, config.seed)
     if start:
         decoder = load_mesh_decoder(start, topology)
     else:
         decoder = build_mesh_decoder(config.decoder, topology)
-        mean = linear.mean.reshape(-1, 6) * np.float32(SPREAD)
-        decoder.get_layer("mean_face").mean.assign(mean)
+        decoder.get_layer("mean_face").mean.assign(_mesh(linear.mean[None])[0])
     schedule = keras.optimizers.schedules.CosineDecay(
         config.learning_rate, config.steps, warmup_target=config.learning_rate, warmup_steps=50
     )
@@ -140,36 +138,38 @@ def pretrain(
 
 
 def _split(config, topology, faces) -> tuple[FaceMeshes, FaceMeshes]:
-    """Faces to learn from and held-out ones; an image's faces are on one side."""
+    """Faces to train on and held-out ones; an image's faces are on one side."""
     rng = np.random.default_rng(config.seed)
-    if config.synthetic < 1:
-        if faces is None or len(faces) < 20:
-            raise DataError(
-                "There are fewer than 20 labelled faces to learn from; give a folder of mesh labels "
-                "or set synthetic = 1."
-            )
-        part = np.array([zlib.crc32(name.encode()) % 1000 for name in faces.images])
-        aside = part < 1000 * config.held_out
-        real, held_out = faces[~aside], faces[aside]
-        count = config.made_up or round(len(real) * config.synthetic / (1 - config.synthetic))
-        if not count:
-            return real, held_out
-        return FaceMeshes.concatenate([real, _made_up(topology, count, rng)]), held_out
-    count = config.made_up or 2000
-    made_up = _made_up(topology, count, rng)
-    first = max(round(count * config.held_out), 1)
-    return made_up[first:], made_up[:first]
+    if config.synthetic == 1:
+        faces = _synthetic(topology, config.made_up or 2000, rng)
+        first = max(round(len(faces) * config.held_out), 1)
+        return faces[first:], faces[:first]
+    if faces is None or len(faces) < 20:
+        raise DataError(
+            "There are fewer than 20 labelled faces to train on; give a folder of mesh labels or set "
+            "synthetic = 1."
+        )
+    part = np.array([zlib.crc32(name.encode()) % 1000 for name in faces.images])
+    aside = part < 1000 * config.held_out
+    real, held_out = faces[~aside], faces[aside]
+    count = config.made_up or round(len(real) * config.synthetic / (1 - config.synthetic))
+    return FaceMeshes.concatenate([real, _synthetic(topology, count, rng)]), held_out
 
 
-def _made_up(topology, count: int, rng) -> FaceMeshes:
+def _synthetic(topology, count: int, rng) -> FaceMeshes:
     shapes, albedos = random_shapes(topology, count, rng), random_albedos(topology, count, rng)
     # On the mean face, as labelled faces are.
     return FaceMeshes(unposed(shapes, topology), albedos, np.full(count, ""))
 
 
-def _flat(faces: FaceMeshes) -> np.ndarray:
-    """float32 [N, V * 6] in units of `SPREAD`."""
-    return (faces.joined() / np.float32(SPREAD)).reshape(len(faces), -1)
+def _flat(meshes: np.ndarray) -> np.ndarray:
+    """Meshes float32 [N, V, 6] -> [N, V * 6] in units of `SPREAD`."""
+    return (meshes / np.float32(SPREAD)).reshape(len(meshes), -1)
+
+
+def _mesh(flat: np.ndarray) -> np.ndarray:
+    """The inverse of `_flat`."""
+    return flat.reshape(len(flat), -1, 6) * np.float32(SPREAD)
 
 
 class _Batches(keras.utils.PyDataset):
@@ -189,8 +189,7 @@ class _Batches(keras.utils.PyDataset):
         if self.topology.mirror is not None:
             half = rng.random(len(batch)) < 0.5
             batch[half] = batch[half][:, self.topology.mirror] * np.float32((-1, 1, 1, 1, 1, 1))
-        flat = (batch / np.float32(SPREAD)).reshape(len(batch), -1)
-        return self.linear.encode(flat), batch
+        return self.linear.encode(_flat(batch)), batch
 
 
 def _difference(truth, decoded):
@@ -200,19 +199,18 @@ def _difference(truth, decoded):
 
 
 def _measure(decoder, linear: LinearFaces, train, held_out, config) -> Pretrained:
-    flat = _flat(held_out)
-    codes = linear.encode(flat)
+    truth = held_out.joined()
+    codes = linear.encode(_flat(truth))
     parts = [decoder(codes[i : i + 64]) for i in range(0, len(codes), 64)]
     decoded = np.concatenate([ops.convert_to_numpy(part) for part in parts])
     parameters = decoder.count_params()
     # A component costs as many numbers as a mesh has.
-    affordable = max(min(parameters // flat.shape[1] - 1, codes.shape[1]), 1)
+    affordable = max(min(parameters // linear.mean.size - 1, codes.shape[1]), 1)
     rows = [("mean face", linear.mean.size, _mesh(linear.decode(codes[:, :0])))]
     for count in sorted({affordable, codes.shape[1]}):
         name = f"principal components, {count}"
-        rows.append((name, (count + 1) * flat.shape[1], _mesh(linear.decode(codes[:, :count]))))
+        rows.append((name, (count + 1) * linear.mean.size, _mesh(linear.decode(codes[:, :count]))))
     rows.append((f"mesh decoder, code of {config.decoder.code}", parameters, decoded))
-    truth = held_out.joined()
     table = tuple(
         (
             name,
@@ -226,7 +224,3 @@ def _measure(decoder, linear: LinearFaces, train, held_out, config) -> Pretraine
     figures = DecoderFigures(table, len(held_out), len(train), deviation)
     shown = np.linspace(0, len(truth) - 1, min(8, len(truth))).astype(int)
     return Pretrained(decoder, figures, np.stack([truth[shown], rows[-1][2][shown]]))
-
-
-def _mesh(flat: np.ndarray) -> np.ndarray:
-    return flat.reshape(len(flat), -1, 6) * np.float32(SPREAD)

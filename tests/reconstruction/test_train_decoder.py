@@ -15,7 +15,7 @@ from retinaface_tf.reconstruction.decoder import (
     load_mesh_decoder,
     save_mesh_decoder,
 )
-from retinaface_tf.reconstruction.face_meshes import sample_colors, unposed
+from retinaface_tf.reconstruction.face_meshes import FaceMeshes, sample_colors, unposed
 from retinaface_tf.reconstruction.linear_faces import LinearFaces
 from retinaface_tf.reconstruction.synthetic_meshes import random_albedos, random_shapes
 from retinaface_tf.reconstruction.train_decoder import MeshDecoderTraining, pretrain
@@ -72,6 +72,17 @@ def trained():
         decoder=decoder, steps=60, batch=16, synthetic=1, made_up=300, learning_rate=1e-2
     )
     return pretrain(config, TOPOLOGY, None)
+
+
+@pytest.mark.parametrize("synthetic", [0, 0.5])
+def test_labelled_faces_are_split_by_image_and_mixed_with_synthetic_ones(rng, synthetic):
+    shapes, albedos = random_shapes(TOPOLOGY, 60, rng), random_albedos(TOPOLOGY, 60, rng)
+    faces = FaceMeshes(shapes, albedos, np.array([f"{i // 3}.jpg" for i in range(60)]))
+    decoder = MeshDecoderConfig(code=4, channels=(4, 4), factor=16, order=1)
+    config = MeshDecoderTraining(decoder=decoder, steps=1, synthetic=synthetic, held_out=0.3)
+    figures = pretrain(config, TOPOLOGY, faces).figures
+    assert figures.faces % 3 == 0 and 0 < figures.faces < 40
+    assert figures.trained == (60 - figures.faces) * (1 if synthetic == 0 else 2)
 
 
 def test_training_beats_the_mean_face(trained):
