@@ -82,7 +82,7 @@ def pack(
 ) -> None:
     """Write images and labels into TFRecord shards; bad ones are left out.
 
-    The same command goes on where an interrupted one stopped.
+    The same command resumes one that was interrupted.
     """
     from retinaface_tf.data.records import pack_images
     from retinaface_tf.util.progress import choose_track
@@ -171,7 +171,7 @@ def label_mesh(
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Label photos' faces with dense meshes, by a face landmark model; the same command goes on.
+    """Label photos' faces with dense meshes, by a face landmark model; the same command resumes.
 
     What is kept: faces that the landmark model is sure of and in which its points agree with the
     detector's five.

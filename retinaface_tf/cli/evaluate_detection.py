@@ -24,7 +24,7 @@ from retinaface_tf.cli.options import grouped
 from retinaface_tf.errors import ConfigError
 
 _MISSES = "Hard subset: faces not found (red), largest first, then those found with least score."
-_ALARMS = "Hard subset: wrong detections (orange) of highest score; annotated faces in green."
+_WRONG = "Hard subset: false positives (orange) of highest score; annotated faces in green."
 
 
 @grouped
@@ -92,12 +92,13 @@ def widerface(
         )
     galleries = []
     if output.report is not None and files:
-        from retinaface_tf.evaluation.crops import worst_false_alarms, worst_misses
+        from retinaface_tf.evaluation.crops import worst_false_positives, worst_misses
 
-        misses, alarms = worst_misses(result, files), worst_false_alarms(result, found, files)
+        misses = worst_misses(result, files)
+        wrong = worst_false_positives(result, found, files)
         galleries = [
             Gallery("Worst misses", "misses", misses, _MISSES),
-            Gallery("Worst false alarms", "false_alarms", alarms, _ALARMS),
+            Gallery("Worst false positives", "false_positives", wrong, _WRONG),
         ]
     output.write(results, galleries)
 

@@ -22,7 +22,7 @@ def pseudo_label(
         typer.Option(
             metavar="NAME|FILE|yunet:FILE",
             help="a detector of the teacher: a preset, a file that `detect --model` takes, or YuNet "
-            f"through OpenCV; several make it better; {DEFAULT_PRESET} unless told",
+            f"through OpenCV; several make it better. [default: {DEFAULT_PRESET}]",
         ),
     ] = None,
     sizes: Annotated[
@@ -32,10 +32,10 @@ def pseudo_label(
     enlarged_limit: Annotated[
         float,
         typer.Option(
-            help="what a larger size finds wider than so many of its pixels is left to the smallest"
+            help="faces wider than this many pixels of a larger size are left to the smallest size"
         ),
     ] = 160.0,
-    threshold: Annotated[float, typer.Option(help="least score a member's find counts with")] = 0.1,
+    threshold: Annotated[float, typer.Option(help="least score of a member's detection")] = 0.1,
     accept: Annotated[float, typer.Option(help="least mean score of a label")] = 0.7,
     ignore: Annotated[
         float, typer.Option(help="least mean score of a face that is ignored, not background")
@@ -52,13 +52,13 @@ def pseudo_label(
         Path | None, typer.Option(metavar="PNG", help="draw some labelled photos")
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="photos at a time")] = 4,
-    threads: Annotated[int | None, typer.Option(min=1, help="cores used; all unless told")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="cores to use. [default: all]")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress bar")] = False,
 ) -> None:
     """Label photos with what several detectors at several scales agree on.
 
-    What they agree on becomes a label, what only some see is neither learnt nor background. The
-    same command goes on where it was stopped; a member added later searches alone. Train on the
+    What they agree on becomes a label, what only some find is neither learnt nor background. The
+    same command resumes a run that was stopped; a member added later searches alone. Train on the
     result with `--data json --set data.labels=OUT/labels.jsonl --set data.images=IMAGES`.
     """
     from retinaface_tf.data.readers.json_labels import read_json_labels
@@ -71,8 +71,8 @@ def pseudo_label(
 
     track = choose_track(quiet)
     scales = tuple(parse_size(text) for text in sizes.split(","))
-    forms = Augmentation(scales=scales, flip=flip, enlarged_limit=enlarged_limit)
-    members = [open_member(text, forms, threshold, threads) for text in member or [DEFAULT_PRESET]]
+    views = Augmentation(scales=scales, flip=flip, enlarged_limit=enlarged_limit)
+    members = [open_member(text, views, threshold, threads) for text in member or [DEFAULT_PRESET]]
     photos = {name.as_posix(): path for path, name in list_images([images])}
     repeated = _repeats(photos, exclude or [], track)
     total = (len(photos) - len(repeated)) * len(members)
@@ -104,21 +104,20 @@ def pseudo_label(
         draw_label_sheet(labels, sheet)
 
 
-def open_member(text: str, forms: Augmentation, threshold: float, threads: int | None) -> Member:
-    """A detector as the command line names it, searching photos in these forms.
+def open_member(text: str, views: Augmentation, threshold: float, threads: int | None) -> Member:
+    """A detector as the command line names it, searching these views of each photo.
 
     Raises:
         WeightsError: it cannot be opened.
     """
     import dataclasses
-    import hashlib
-    import json
 
     from retinaface_tf.inference.detector import RetinaFace
     from retinaface_tf.inference.test_time_augmentation import AugmentedDetector
     from retinaface_tf.inference.yunet import YuNetBackend
     from retinaface_tf.labelling.pseudo_labels import Member
     from retinaface_tf.presets import get_preset, list_presets
+    from retinaface_tf.util.files import sha256_of
     from retinaface_tf.weights.files import preset_file
 
     kind, colon, file = text.partition(":")
@@ -127,18 +126,18 @@ def open_member(text: str, forms: Augmentation, threshold: float, threads: int |
     elif text in list_presets():
         detector, what = RetinaFace.from_preset(text, threads=threads), None
         if get_preset(text).source.file("weights") is not None:
-            what = preset_file(text)  # the next release's are others
+            what = preset_file(text)  # another release may have others
     else:
         detector, what = RetinaFace.from_file(text, threads=threads), Path(text)
-    digest = hashlib.sha256(what.read_bytes()).hexdigest() if what else ""
+    digest = sha256_of(what) if what else ""
     settings = {
         "member": text if what is None else what.name,
         "sha256": digest,
         "threshold": threshold,
-        "forms": json.loads(json.dumps(dataclasses.asdict(forms))),
+        "forms": dataclasses.asdict(views),  # the key of folders begun by earlier versions
     }
     name = f"{what.name}-{digest[:8]}" if what else text
-    return Member(name, AugmentedDetector(detector, forms, threshold=threshold), settings)
+    return Member(name, AugmentedDetector(detector, views, threshold=threshold), settings)
 
 
 def _repeats(photos: dict[str, Path], folders: list[Path], track) -> dict[str, str]:

@@ -29,7 +29,7 @@ class TrainingPipeline:
         seed: of everything random.
         topology: of the faces' meshes, which the batches then carry; None leaves them out.
         score_targets: batches carry what `loss.score_targets` needs of the faces' scores.
-        enlarged: images have so many times the side; labels and targets are those of `size`.
+        enlarged: factor by which images are larger than `size`, which labels and targets are for.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class TrainingPipeline:
         )
 
         def prepare(example):
-            # Fixed by the place in the epoch, whoever reads it.
+            # Fixed by the place in the epoch, whichever worker reads it.
             seed = tf.stack([part.seed * 100_003 + part.epoch, example["position"]])
             scene = load_and_augment(
                 example["encoded"],

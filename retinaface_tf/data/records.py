@@ -55,7 +55,7 @@ def pack_images(
     threads: int = 4,
     progress: Callable[[int], object] | None = None,
 ) -> PackResult:
-    """Writes images and labels into shards; a run that was stopped goes on where it was.
+    """Writes images and labels into shards; a run that was stopped is resumed.
 
     A shard that is there already is kept when its note says it holds the same images and labels
     and its bytes still have the sha256 of the note. Every new shard is read back before it counts.
@@ -205,7 +205,7 @@ def _vertices_of(shards: Sequence[dict]) -> int:
 
 
 def _parse(serialized, vertices: int):
-    """One record; its faces get meshes of so many vertices, NaN where the record has none."""
+    """One record; its faces get meshes of `vertices` vertices, NaN where the record has none."""
     import tensorflow as tf
 
     numbers = tf.io.FixedLenSequenceFeature([], tf.float32, allow_missing=True)

@@ -11,7 +11,7 @@ from retinaface_tf.geometry.box_coding import encode_boxes, encode_points
 from retinaface_tf.geometry.boxes import center_to_corners, pairwise_iou
 from retinaface_tf.geometry.matching import IGNORED, POSITIVE, match_anchors
 
-# Up to so many faces all anchors are matched at once; else so many anchors at a time.
+# Up to this many faces all anchors are matched at once; else this many anchors at a time.
 _FEW_FACES, _CHUNK = 12, 2048
 
 

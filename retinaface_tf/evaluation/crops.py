@@ -16,7 +16,7 @@ from retinaface_tf.geometry.boxes import area
 from retinaface_tf.geometry.similarity import square_around
 from retinaface_tf.images.read import read_image
 
-MISS_COLOR, ALARM_COLOR, TRUTH_COLOR = (255, 60, 60), (255, 170, 0), (80, 220, 80)
+MISS_COLOR, WRONG_COLOR, TRUTH_COLOR = (255, 60, 60), (255, 170, 0), (80, 220, 80)
 SIDE = 168
 
 
@@ -62,7 +62,7 @@ def worst_misses(
     return _crops(result, files, candidates, MISS_COLOR, count)
 
 
-def worst_false_alarms(
+def worst_false_positives(
     result: WiderFaceResult,
     detections: Mapping[str, ImageDetections],
     files: Mapping[str, Path],
@@ -89,7 +89,7 @@ def worst_false_alarms(
             place = matches.order[index]
             yield image, found.boxes[place], describe(index, found.scores[place])
 
-    return _crops(result, files, candidates(), ALARM_COLOR, count, with_truth=True)
+    return _crops(result, files, candidates(), WRONG_COLOR, count, with_truth=True)
 
 
 def _crops(result, files, candidates, color, count: int, with_truth: bool = False) -> list[Crop]:

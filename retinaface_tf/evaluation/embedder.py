@@ -87,7 +87,7 @@ class Embedder:
 
 
 def open_embedder(path: Path | str, input: EmbedderInput | None = None) -> Embedder:
-    """An embedder from `.onnx`, `.tflite` or `.keras`; NCHW or NHWC is told by its input shape.
+    """An embedder from `.onnx`, `.tflite` or `.keras`; its input shape tells NCHW from NHWC.
 
     Raises:
         WeightsError: the file is missing, of another kind, or its input is not a batch of colour

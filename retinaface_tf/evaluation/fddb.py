@@ -43,7 +43,7 @@ class FDDBCurve:
     num_images: int
 
     def at(self, false_positives: float) -> tuple[float, float]:
-        """(discrete, continuous) rate at the lowest threshold with at most so many false positives."""
+        """(discrete, continuous) rate at the lowest threshold with at most `false_positives`."""
         inside = np.flatnonzero(self.false_positives <= false_positives)
         if not len(inside):
             return 0.0, 0.0

@@ -122,7 +122,7 @@ def box_size(boxes: np.ndarray) -> np.ndarray:
 
 
 def mirrored_share(points: np.ndarray) -> float:
-    """Share of faces whose points run right to left, turned faces told apart from mirrored ones.
+    """Share of faces whose points run right to left, which tells turned faces from mirrored ones.
 
     Seen from the front, going from left eye to right eye the mouth lies on the right hand (y grows
     downwards), however the face is turned. Truth in the library's order gives a share near 0, truth

@@ -1,6 +1,6 @@
 """How far meshes are off, beside what knows less: a mean face in the box, or posed by five points.
 
-Two kinds of truth: dense labels of photos kept apart (`data label-mesh`), and AFLW2000-3D's 68
+Two kinds of truth: dense labels of held-out photos (`data label-mesh`), and AFLW2000-3D's 68
 points with depth and head pose, which nothing here was made from.
 """
 

@@ -1,4 +1,4 @@
-"""A detector run over a data set, its answers kept as JSON lines so that a stopped run goes on."""
+"""A detector run over a data set, its detections kept as JSON lines so that a stopped run is resumed."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def find_images(folder: Path | str, known: Iterable[str]) -> dict[str, Path]:
 
 def run_detector(
     detector: Detector,
-    pictures: dict[str, Path],
+    images: dict[str, Path],
     *,
     settings: dict[str, Any],
     batch_size: int = 8,
@@ -61,7 +61,7 @@ def run_detector(
     Args:
         detector: with its settings made.
         images: image key -> file.
-        settings: what the answers depend on; kept beside `save`, and compared when a run goes on.
+        settings: what the answers depend on; kept beside `save`, and compared when a run is resumed.
         batch_size: images at a time.
         save: JSON lines, one an image, written as they come. If the file exists, images in it
             are not searched again.
@@ -75,11 +75,11 @@ def run_detector(
     answers: dict[str, ImageDetections] = {}
     stream = None
     if save is not None:
-        answers = _resume(save, settings, pictures)
+        answers = _resume(save, settings, images)
         stream = save.open("a", encoding="utf-8")
     advance(len(answers))
-    left = [key for key in pictures if key not in answers]
-    paths = [pictures[key] for key in left]
+    left = [key for key in images if key not in answers]
+    paths = [images[key] for key in left]
     results = detector.stream(paths, batch_size=batch_size)
     try:
         for key, result in zip(left, results):
@@ -116,7 +116,7 @@ def from_faces(faces: Faces) -> ImageDetections:
     )
 
 
-def _resume(save: Path, settings: dict, pictures: dict[str, Path]) -> dict[str, ImageDetections]:
+def _resume(save: Path, settings: dict, images: dict[str, Path]) -> dict[str, ImageDetections]:
     note = save.with_name(save.name + ".settings.json")
     settings = json.loads(json.dumps(settings))
     save.parent.mkdir(parents=True, exist_ok=True)
@@ -135,4 +135,4 @@ def _resume(save: Path, settings: dict, pictures: dict[str, Path]) -> dict[str, 
     text = save.read_text(encoding="utf-8")
     if not text.endswith("\n"):  # Stopped in the middle of a line.
         write_whole(save, text[: text.rfind("\n") + 1], error=DataError)
-    return read_json_lines(save, pictures)
+    return read_json_lines(save, images)

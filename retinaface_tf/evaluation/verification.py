@@ -77,7 +77,7 @@ def verify(
         scores: [P], higher is more alike.
         same: bool [P].
         folds: [P] fold of each pair, or a number: the same and the different pairs are each cut into
-            so many consecutive parts, as LFW's list is.
+            that many consecutive parts, as LFW's list is.
 
     Raises:
         ValueError: lengths differ, a score is not finite, or there is only one fold.

@@ -96,7 +96,7 @@ def find_duplicates(
 
     Args:
         photos, others: files.
-        limit: at most so many bits differ.
+        limit: at most this many bits differ.
         advance: called with the number of files done.
     """
     if not len(photos) or not len(others):

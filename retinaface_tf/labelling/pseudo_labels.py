@@ -1,9 +1,9 @@
 """Labels by a teacher: what several detectors at several scales agree on (Xie et al. 2020).
 
-Every member searches every photo in all forms of an `Augmentation` and joins what it found by box
-voting. Then the members are compared: a face's score is the mean of their scores, 0 for one that
-sees none there. High means become labels, middling ones, where members disagree, become faces that
-are neither learnt nor blamed, low ones are dropped.
+Every member searches all views of every photo (`Augmentation`) and joins what it found by box voting.
+Then the members are compared: a face's score is the mean of their scores, 0 for one that does not
+find it. Faces of a high mean become labels, those of a middling one, where members disagree, are
+ignored in training, the others are dropped.
 
 A folder of labels:
     members/NAME/FOLDER.jsonl   what a member found; kept, so that members can be added
@@ -116,8 +116,8 @@ class Member:
 
     Attributes:
         name: of its folder.
-        detector: searches photos in its forms.
-        settings: what its answers depend on, as JSON; a folder begun with others is refused.
+        detector: searches its views of photos.
+        settings: what its detections depend on, as JSON; a folder begun with others is refused.
     """
 
     name: str
@@ -127,7 +127,7 @@ class Member:
 
 @dataclass(frozen=True)
 class LabelledFolder:
-    """What `label_photos` came to.
+    """What `label_photos` did.
 
     Attributes:
         photos: labelled, those without a face too.
@@ -154,14 +154,14 @@ def label_photos(
     advance: Callable[[int], object] = lambda done: None,
     report: Callable[[str], None] = lambda line: None,
 ) -> LabelledFolder:
-    """Labels photos folder by folder; a run that was stopped goes on where it was.
+    """Labels photos folder by folder; a run that was stopped is resumed.
 
     After each folder `labels.jsonl` is written anew, whole, with all folders that are done.
 
     Args:
         photos: name relative to the folder of photos, with `/`, to file.
         out: the folder of labels.
-        members: who searches.
+        members: the detectors.
         config: when they agree.
         batch_size: photos at a time.
         excluded: names left out, and why.

@@ -29,13 +29,13 @@ def draw_label_sheet(
     rows: int = 4,
     seed: int = 0,
 ) -> None:
-    """Writes a PNG of photos drawn by lot: learnt faces green, ignored ones orange.
+    """Writes a PNG of photos chosen at random: learnt faces green, ignored ones orange.
 
     Args:
-        images: photos and labels; those with more faces are drawn more often.
+        images: photos and labels; those with more faces are chosen more often.
         path: of the PNG.
         columns, rows: of photos.
-        seed: of the lot.
+        seed: which photos are chosen.
     """
     weight = np.array([1.0 + len(image.boxes) for image in images])
     count = min(columns * rows, len(images))

@@ -24,7 +24,7 @@ PART = EpochSlice(seed=1, epoch=0, steps=1, batch=3, end=3)
 
 
 @pytest.fixture(scope="module")
-def pictures():
+def drawn():
     """Two with a mesh on the first of two faces, one without any."""
     pairs = [meshed_image(number) for number in range(3)]
     bare = pairs[2][1]
@@ -32,9 +32,9 @@ def pictures():
     return pairs
 
 
-def test_vertices_move_with_the_landmarks_of_their_face(pictures):
+def test_vertices_move_with_the_landmarks_of_their_face(drawn):
     """Through every crop, size, flip and turn the mesh's five points stay the labelled ones."""
-    encoded, image = pictures[0]
+    encoded, image = drawn[0]
     moved = set()
     for seed in range(24):
         scene = load_and_augment(
@@ -64,9 +64,9 @@ def test_vertices_move_with_the_landmarks_of_their_face(pictures):
     assert len(moved) >= 4, "flips and turns must have happened"
 
 
-def test_sources_give_each_face_its_mesh_or_none(pictures, tmp_path):
+def test_sources_give_each_face_its_mesh_or_none(drawn, tmp_path):
     images = []
-    for encoded, image in pictures:
+    for encoded, image in drawn:
         path = tmp_path / image.path
         path.write_bytes(encoded)
         images.append(AnnotatedImage(path, image.boxes, image.landmarks, None, image.vertices))
@@ -84,8 +84,8 @@ def test_sources_give_each_face_its_mesh_or_none(pictures, tmp_path):
         LabelledSource([images[0], other])
 
 
-def test_batches_carry_the_meshes_there_are(pictures):
-    source = LabelledSource([p[1] for p in pictures], [p[0] for p in pictures])
+def test_batches_carry_the_meshes_there_are(drawn):
+    source = LabelledSource([p[1] for p in drawn], [p[0] for p in drawn])
     options = {"size": 96, "batch": 3, "augment": AugmentConfig(crop_scale=(1, 1), flip=0)}
     network = RetinaFaceConfig()
     pipeline = TrainingPipeline(source, network, topology=load_topology(), **options)
@@ -97,7 +97,7 @@ def test_batches_carry_the_meshes_there_are(pictures):
         positive = batch["labels"][place] == 1
         assert ((batch["faces"][place] >= 0) == positive).all()
         if number != 2:
-            expected = pictures[number][1].vertices[0]
+            expected = drawn[number][1].vertices[0]
             np.testing.assert_allclose(batch["vertices"][place, 0], expected, atol=1e-3)
     plain = next(iter(TrainingPipeline(source, network, **options).epoch(0)))
     assert "vertices" not in plain

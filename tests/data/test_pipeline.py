@@ -20,13 +20,13 @@ SYNTHETIC = SyntheticConfig(size=96, max_faces=3, min_face=20, seed=3)
 
 
 @pytest.fixture(scope="module")
-def pictures():
+def drawn():
     return list(draw_images(SYNTHETIC, 0, 10))
 
 
 @pytest.fixture(scope="module")
-def source(pictures):
-    return LabelledSource([p[1] for p in pictures], [p[0] for p in pictures])
+def source(drawn):
+    return LabelledSource([p[1] for p in drawn], [p[0] for p in drawn])
 
 
 def make(source, **changes):
@@ -104,9 +104,9 @@ def test_small_sets_repeat_and_images_without_faces_are_background(rng):
         LabelledSource([])
 
 
-def test_packed_images_come_back(pictures, tmp_path):
+def test_packed_images_come_back(drawn, tmp_path):
     images = []
-    for encoded, image in pictures:
+    for encoded, image in drawn:
         path = tmp_path / image.path.name
         path.write_bytes(encoded)
         images.append(AnnotatedImage(path, image.boxes, image.landmarks))

@@ -33,7 +33,7 @@ IGNORED = np.array([False, False, True, True, True])
 SCORES = np.float32([0.9, NAN, 0.5, 0.35, NAN])
 
 
-def picture(path="a.jpg", scores=SCORES):
+def annotated(path="a.jpg", scores=SCORES):
     return AnnotatedImage(path, BOXES, ignored=IGNORED, scores=scores)
 
 
@@ -64,7 +64,7 @@ def test_sources_give_each_face_its_score_or_none(encoded, tmp_path):
     for number, scores in enumerate((SCORES, None)):
         path = tmp_path / f"{number}.jpg"
         path.write_bytes(encoded)
-        images.append(picture(path, scores))
+        images.append(annotated(path, scores))
     pack_images(images, tmp_path / "packed", per_shard=1)
     part = EpochSlice(seed=1, epoch=0, steps=1, batch=2, end=2)
     for source in (LabelledSource(images), RecordSource(tmp_path / "packed")):
@@ -150,7 +150,7 @@ def test_anchors_learn_the_scores_of_their_faces():
 @pytest.mark.parametrize("cascade", [False, True])
 def test_batches_carry_scores_where_they_are_wanted(cascade, encoded):
     network = build_retinaface(RetinaFaceConfig(channels=8, cascade=cascade))
-    source = LabelledSource([picture(), picture("b.jpg", None)], [encoded] * 2)
+    source = LabelledSource([annotated(), annotated("b.jpg", None)], [encoded] * 2)
     options = {"size": 96, "batch": 2, "augment": AugmentConfig(crop_scale=(1, 1)), "match": MATCH}
     plain = next(iter(TrainingPipeline(source, network.config, **options).epoch(0)))
     pipeline = TrainingPipeline(source, network.config, score_targets=True, **options)

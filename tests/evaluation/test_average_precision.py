@@ -24,7 +24,7 @@ def test_a_perfect_detector_has_average_precision_one():
     assert average_precision([detections([*BOX, 0.9])], [([BOX], None)]) == 1.0
 
 
-def test_a_false_alarm_above_the_face_halves_it_and_one_below_costs_nothing():
+def test_a_false_positive_above_the_face_halves_it_and_one_below_costs_nothing():
     truth = [([BOX], None)]
     assert average_precision([detections([*FAR, 0.9], [*BOX, 0.8])], truth) == 0.5
     assert average_precision([detections([*FAR, 0.7], [*BOX, 0.8])], truth) == 1.0
@@ -48,7 +48,7 @@ def test_equal_scores_count_together_whatever_their_order():
     assert average_precision(one, truth) == average_precision(one[::-1], truth[::-1]) == 0.25
 
 
-def test_images_without_faces_give_false_alarms_and_images_without_detections_misses():
+def test_images_without_faces_give_false_positives_and_images_without_detections_misses():
     truth = [(np.zeros((0, 4)), None), ([BOX], None), ([BOX], None)]
     found = [detections([*BOX, 0.9]), detections([*BOX, 0.8]), detections()]
     assert average_precision(found, truth) == 0.25

@@ -12,7 +12,7 @@ from PIL import Image
 
 from retinaface_tf.errors import ConfigError, DataError
 from retinaface_tf.evaluation.compare import compare
-from retinaface_tf.evaluation.crops import Crop, worst_false_alarms, worst_misses
+from retinaface_tf.evaluation.crops import Crop, worst_false_positives, worst_misses
 from retinaface_tf.evaluation.detections import ImageDetections
 from retinaface_tf.evaluation.fddb import evaluate_fddb
 from retinaface_tf.evaluation.landmarks import landmark_errors
@@ -226,7 +226,7 @@ def test_only_the_same_images_compare(runs, rng):
         compare(runs[0], all_kinds(rng)[0])
 
 
-def test_crops_show_the_largest_miss_and_the_surest_false_alarm(tmp_path):
+def test_crops_show_the_largest_miss_and_the_surest_false_positive(tmp_path):
     boxes = np.array([[10.0, 10, 30, 30], [50, 20, 110, 90], [120, 10, 140, 30]])
     mask, labels = (np.ones(3, bool),), (np.zeros(3, int),)
     truth = WiderFaceTruth(
@@ -247,10 +247,10 @@ def test_crops_show_the_largest_miss_and_the_surest_false_alarm(tmp_path):
         "20×20 px, not found",
         "20×20 px, found late, 1.000",
     ]
-    alarms = worst_false_alarms(result, found, {"e/a": path})
-    assert "0.800, no annotated face" in alarms[0].caption
-    assert "0.700, second on a face" in alarms[1].caption
-    assert all(c.pixels.shape == (168, 168, 3) for c in misses + alarms)
+    wrong = worst_false_positives(result, found, {"e/a": path})
+    assert "0.800, no annotated face" in wrong[0].caption
+    assert "0.700, second on a face" in wrong[1].caption
+    assert all(c.pixels.shape == (168, 168, 3) for c in misses + wrong)
     # The red box of the first miss lies where three times its side says.
     red = np.argwhere((misses[0].pixels[..., 0] > 200) & (misses[0].pixels[..., 1] < 120))
     assert abs(np.ptp(red[:, 0]) - 168 / 3) < 5

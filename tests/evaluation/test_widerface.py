@@ -54,11 +54,11 @@ def test_all_found_is_one_and_nothing_found_is_zero():
 def test_a_face_outside_the_list_is_neither_right_nor_wrong():
     truth = truth_of([A, B], masks=[[False, True]])
     assert ap(truth, found_in([(A, 0.9), (A, 0.8), (B, 0.1)])) == 1.0
-    # The same first detection on nothing at all is a false alarm.
+    # The same first detection on nothing at all is a false positive.
     assert ap(truth, found_in([(NOWHERE, 0.9), (B, 0.1)])) == 0.5
 
 
-def test_duplicates_are_false_alarms():
+def test_duplicates_are_false_positives():
     found = found_in([(A, 0.9), (A, 0.5), (B, 0.1)])
     assert ap(truth_of([A, B]), found) == pytest.approx(1 / 2 + 1 / 2 * 2 / 3)
 

@@ -46,7 +46,7 @@ class Model:
 
 
 @pytest.fixture
-def pictures(tmp_path):
+def photos(tmp_path):
     paths = []
     for i, grey in enumerate((200, 150, 40, 10, 220)):
         path = tmp_path / f"{i}.png"
@@ -59,12 +59,12 @@ def pictures(tmp_path):
 CONFIG = MeshLabelConfig(per_part=2)
 
 
-def _label(pictures, folder, config=CONFIG):
-    label_images(pictures, folder, Detector(), Model(), load_topology(), config)
+def _label(photos, folder, config=CONFIG):
+    label_images(photos, folder, Detector(), Model(), load_topology(), config)
 
 
-def test_vertices_are_the_mixtures_and_depth_counts_from_the_nose(pictures, tmp_path):
-    _label(pictures, tmp_path / "labels")
+def test_vertices_are_the_mixtures_and_depth_counts_from_the_nose(photos, tmp_path):
+    _label(photos, tmp_path / "labels")
     labels = read_mesh_labels(tmp_path / "labels")
     assert len(labels) == 5 and len(labels.images) == 6
     topology = load_topology()
@@ -74,8 +74,8 @@ def test_vertices_are_the_mixtures_and_depth_counts_from_the_nose(pictures, tmp_
     assert abs(labels.vertices[0, topology.nose_tip, 2]) < 1e-5
 
 
-def test_filters_drop_the_unsure_and_the_contradicting(pictures, tmp_path):
-    _label(pictures, tmp_path / "labels")
+def test_filters_drop_the_unsure_and_the_contradicting(photos, tmp_path):
+    _label(photos, tmp_path / "labels")
     labels = read_mesh_labels(tmp_path / "labels", CONFIG)
     assert [labels.images[i].split("/")[-1] for i in labels.image] == ["0.png", "1.png", "4.png"]
 
@@ -86,13 +86,13 @@ def test_disagreement_is_the_mean_distance_over_the_face():
     assert disagreement(mesh, points, np.array([[0, 0, 25, 100.0]])) == pytest.approx([0.1])
 
 
-def test_a_stopped_run_goes_on(pictures, tmp_path):
+def test_a_stopped_run_goes_on(photos, tmp_path):
     folder = tmp_path / "labels"
-    _label(pictures, folder)
+    _label(photos, folder)
     first = read_mesh_labels(folder)
     (folder / "part-00001.npz").unlink()
     Detector.calls = 0
-    _label(pictures, folder)
+    _label(photos, folder)
     assert Detector.calls == 2, "only the missing part's images"
     again = read_mesh_labels(folder)
     np.testing.assert_array_equal(again.vertices, first.vertices)
@@ -101,8 +101,8 @@ def test_a_stopped_run_goes_on(pictures, tmp_path):
         read_mesh_labels(folder)
 
 
-def test_records_carry_the_vertices(pictures, tmp_path):
-    _label(pictures, tmp_path / "labels")
+def test_records_carry_the_vertices(photos, tmp_path):
+    _label(photos, tmp_path / "labels")
     labels = read_mesh_labels(tmp_path / "labels", CONFIG)
     images = labels.annotated()
     pack_images(images, tmp_path / "shards")
@@ -113,7 +113,7 @@ def test_records_carry_the_vertices(pictures, tmp_path):
         assert other.keep(np.array([0])).vertices.shape == (1, 1103, 3)
 
 
-def test_photos_kept_apart_depend_on_their_name_alone():
+def test_held_out_photos_depend_on_their_name_alone():
     names = [f"photo{i}.jpg" for i in range(4000)]
     apart = held_out_photos(names, 0.1)
     assert 0.08 < apart.mean() < 0.12

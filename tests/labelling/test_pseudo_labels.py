@@ -80,15 +80,15 @@ class Detector:
     def stream(self, images, batch_size=8):
         for path in images:
             self.seen.append(path.name)
-            picture = cv2.imread(str(path))
-            if picture is None:
+            pixels = cv2.imread(str(path))
+            if pixels is None:
                 from retinaface_tf.errors import ImageError
 
                 yield ImageError(f"Cannot read {path}: it is no image.")
                 continue
             box = np.array([[5, 5, 45, 45]], np.float32)
-            score = np.array([picture.mean() / 255], np.float32)
-            yield Faces(box, score, (FIVE * 4 + 5)[None].astype(np.float32), picture.shape[:2])
+            score = np.array([pixels.mean() / 255], np.float32)
+            yield Faces(box, score, (FIVE * 4 + 5)[None].astype(np.float32), pixels.shape[:2])
 
 
 @pytest.fixture

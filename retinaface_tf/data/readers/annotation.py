@@ -20,7 +20,7 @@ class AnnotatedImage:
         boxes: float32 [N, 4] corners x1, y1, x2, y2 in pixels, perhaps beyond the image.
         landmarks: float32 [N, 5, 2], the image's left eye, right eye, nose, left and right mouth
             corner in pixels; NaN where unlabelled. None means no face has any.
-        ignored: bool [N], faces a detector should neither learn nor be blamed for. None: no face.
+        ignored: bool [N], faces that count neither in training nor in evaluation. None: no face.
         vertices: float32 [N, V, 3] a dense mesh in pixels, z with the nose tip at 0, NaN for a face
             without one; None where no face has any.
         scores: float32 [N], how sure a teacher was of each face, 0..1, NaN where none said; None

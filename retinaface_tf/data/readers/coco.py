@@ -30,7 +30,7 @@ def read_coco(
     """
     try:
         document = json.loads(Path(labels).read_text(encoding="utf-8"))
-        pictures, annotations = document["images"], document["annotations"]
+        entries, annotations = document["images"], document["annotations"]
         wanted = None
         if category is not None:
             wanted = {c["id"] for c in document["categories"] if c["name"] == category}
@@ -40,7 +40,7 @@ def read_coco(
         raise DataError(f"Label file {labels} is not COCO JSON: {error!r}.") from error
     if wanted is not None and not wanted:
         raise DataError(f"Label file {labels} has no category named {category!r}.")
-    faces: dict = {image["id"]: [] for image in pictures}
+    faces: dict = {image["id"]: [] for image in entries}
     for number, annotation in enumerate(annotations):
         if annotation.get("image_id") not in faces or len(annotation.get("bbox", ())) != 4:
             raise DataError(
@@ -56,7 +56,7 @@ def read_coco(
             np.array([_points(face) for face in faces[image["id"]]], np.float32),
             np.array([bool(face.get("iscrowd", 0)) for face in faces[image["id"]]], bool),
         )
-        for image in pictures
+        for image in entries
     ]
 
 

@@ -16,6 +16,7 @@ from retinaface_tf.errors import DataError
 from retinaface_tf.geometry.boxes import pairwise_iou
 from retinaface_tf.geometry.pairs import match_pairs
 from retinaface_tf.mesh.landmarks import five_of_vertices
+from retinaface_tf.util.npz import read_npz, write_npz
 
 # Least IoU of two boxes of one face: annotators' ones go up to the crown, the detector's do not.
 SAME_FACE = 0.35
@@ -39,6 +40,9 @@ class MeshLabelConfig:
     min_presence: float = 0.9
     max_disagreement: float = 0.08
     per_part: int = 250
+
+
+ARRAYS = ("image", "boxes", "landmarks", "vertices", "presence", "disagreement")
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,18 @@ class MeshLabels:
 
     def __len__(self) -> int:
         return len(self.image)
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[MeshLabels]) -> MeshLabels:
+        """The faces of all parts, at least one, and their images, each part's behind the last's."""
+        first = np.cumsum([0, *(len(part.images) for part in parts)])
+        parts = [
+            dataclasses.replace(part, image=part.image + np.int32(number))
+            for part, number in zip(parts, first)
+        ]
+        images = [image for part in parts for image in part.images]
+        arrays = {name: np.concatenate([getattr(p, name) for p in parts]) for name in ARRAYS}
+        return cls(images, **arrays)
 
     def keep(self, chosen: np.ndarray) -> MeshLabels:
         """The faces that an index array or a mask selects, of the same images."""
@@ -113,8 +129,8 @@ def join_meshes(images: Sequence[AnnotatedImage], labels: MeshLabels) -> list[An
     """
     faces_of: dict[str, list[int]] = {}
     places = [os.path.realpath(path) for path in labels.images]
-    for number, picture in enumerate(labels.image):
-        faces_of.setdefault(places[picture], []).append(number)
+    for face, image in enumerate(labels.image):
+        faces_of.setdefault(places[image], []).append(face)
     joined, shared = [], 0
     for image in images:
         theirs = np.array(faces_of.get(os.path.realpath(image.path), ()), int)
@@ -134,9 +150,6 @@ def join_meshes(images: Sequence[AnnotatedImage], labels: MeshLabels) -> list[An
     return joined
 
 
-ARRAYS = ("image", "boxes", "landmarks", "vertices", "presence", "disagreement")
-
-
 def disagreement(vertices: np.ndarray, landmarks: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     """Mean distance of five points of a mesh from a detector's, in sqrt(W * H) of the box.
 
@@ -151,7 +164,7 @@ def disagreement(vertices: np.ndarray, landmarks: np.ndarray, boxes: np.ndarray)
 
 
 def read_mesh_labels(folder: Path, config: MeshLabelConfig | None = None) -> MeshLabels:
-    """What `label_images` wrote.
+    """What `data label-mesh` wrote.
 
     Args:
         folder: of the parts.
@@ -160,29 +173,38 @@ def read_mesh_labels(folder: Path, config: MeshLabelConfig | None = None) -> Mes
     Raises:
         DataError: the folder has no parts or one is damaged.
     """
-    parts = sorted(Path(folder).glob("part-*.npz"))
-    if not parts:
+    paths = sorted(Path(folder).glob("part-*.npz"))
+    if not paths:
         raise DataError(f"{folder} holds no mesh labels; run `retinaface-tf data label-mesh`.")
-    images, arrays = [], {name: [] for name in ARRAYS}
-    for path in parts:
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                content = {name: file[name] for name in (*ARRAYS, "images")}
-        except Exception as error:  # numpy and zipfile report damage in many classes
-            raise DataError(
-                f"{path} is damaged ({type(error).__name__}); remove it and label again."
-            ) from None
-        content["image"] = content["image"] + len(images)
-        images += json.loads(content.pop("images").tobytes())
-        for name, values in content.items():
-            arrays[name].append(values)
-    labels = MeshLabels(images, **{name: np.concatenate(v) for name, v in arrays.items()})
+    labels = MeshLabels.concatenate([_read_part(path)[0] for path in paths])
     return labels.keep(labels.good(config)) if config else labels
 
 
+def write_part(path: Path, labels: MeshLabels, key: str) -> None:
+    """Writes the labels of some images; `key` names what they depend on.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    arrays = {name: getattr(labels, name) for name in ARRAYS}
+    arrays["images"] = np.frombuffer(json.dumps(labels.images).encode(), np.uint8)
+    arrays["key"] = np.array(key)
+    write_npz(path, arrays, compressed=False, error=DataError)
+
+
 def key_of(path: Path) -> str | None:
+    """The key of a part, None where it is missing or damaged."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return str(file["key"])
-    except Exception:  # missing or damaged: made anew
+        return _read_part(path)[1]
+    except DataError:
         return None
+
+
+def _read_part(path: Path) -> tuple[MeshLabels, str]:
+    remedy = "remove it and label again"
+    arrays, _ = read_npz(path, key=None, limit=None, remedy=remedy, error=DataError)
+    try:
+        images = json.loads(arrays["images"].tobytes())
+        return MeshLabels(images, **{n: arrays[n] for n in ARRAYS}), str(arrays.get("key", ""))
+    except (KeyError, ValueError):
+        raise DataError(f"{path} is not a part of mesh labels; {remedy}.") from None

@@ -13,7 +13,7 @@ import numpy as np
 
 # Vertices along longitude and latitude, from coarse to fine.
 GRIDS = ((88, 76), (176, 150), (264, 226))
-# Up to so many pixels a side, a head of that grid has no gaps when drawn.
+# Up to this many pixels a side, a head of that grid has no gaps when drawn.
 GRID_SIDES = (72, 160, 240)
 
 # From light to dark, between which a head's skin lies; RGB in 0..255.

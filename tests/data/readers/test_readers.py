@@ -19,10 +19,10 @@ from retinaface_tf.errors import DataError
 
 def test_wider_counts_are_the_published_ones(data):
     """12,880 images and 159,424 faces for training, 3,226 and 39,708 for validation."""
-    for part, pictures, faces in (("train", 12880, 159424), ("val", 3226, 39708)):
+    for part, count, faces in (("train", 12880, 159424), ("val", 3226, 39708)):
         labels = data / "wider" / "annotations" / f"wider_face_{part}_bbx_gt.txt"
         images = read_widerface(labels, "images")
-        assert len(images) == pictures
+        assert len(images) == count
         assert sum(len(image.boxes) for image in images) == faces
 
 
@@ -82,13 +82,13 @@ def test_ellipses_just_fit_their_boxes(rng):
 def test_fddb_boxes_are_those_of_its_ellipses(data):
     """The verified boxes come from another program's reading of the same ellipses."""
     root = data / "fddb"
-    pictures = root / "originalPics"
+    photos = root / "originalPics"
     by_path = {
         image.path: image
         for path in (root / "FDDB-folds").glob("*ellipseList.txt")
-        for image in read_fddb_ellipses(path, pictures)
+        for image in read_fddb_ellipses(path, photos)
     }
-    verified = read_fddb_boxes(root / "boxes_verified.txt", pictures)
+    verified = read_fddb_boxes(root / "boxes_verified.txt", photos)
     assert len(by_path) == 2845 and sum(len(i.boxes) for i in by_path.values()) == 5171
     assert len(verified) == 846
     for image in verified:
