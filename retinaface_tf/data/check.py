@@ -28,7 +28,7 @@ class Problem:
     """One thing wrong with an image or a face.
 
     Attributes:
-        kind: one of `PICTURE_PROBLEMS`, `FACE_PROBLEMS`, `LANDMARK_PROBLEMS`.
+        kind: one of `IMAGE_PROBLEMS`, `FACE_PROBLEMS`, `LANDMARK_PROBLEMS`.
         path: of the image, as text.
         face: index of the face in its image, None for the image.
         detail: numbers or message.

@@ -140,11 +140,10 @@ def best_overlap(
     """
     if len(boxes) == 0 or faces.size == 0:
         return np.full(len(boxes), -1, np.int64), np.zeros(len(boxes))
-    if inclusive:
-        boxes, faces = (b + np.array([0, 0, 1, 1.0]) for b in (boxes, faces))
-    overlap = pairwise_iou(boxes, faces)
-    face = overlap.argmax(axis=1)
-    return face, overlap[np.arange(len(boxes)), face]
+    both_ends = np.array([0, 0, 1, 1]) if inclusive else 0
+    iou = pairwise_iou(boxes + both_ends, faces + both_ends)
+    face = iou.argmax(axis=1)
+    return face, iou[np.arange(len(boxes)), face]
 
 
 def outcomes(matches: Matches, ignored: np.ndarray, iou_threshold: float = 0.5) -> np.ndarray:

@@ -14,7 +14,7 @@ import numpy as np
 
 from retinaface_tf.data.readers.mesh_labels import MeshLabels
 from retinaface_tf.errors import DataError, ImageError
-from retinaface_tf.evaluation.landmarks import MATCH_IOU
+from retinaface_tf.evaluation.landmarks import MATCH_IOU, box_size, points_box
 from retinaface_tf.geometry.boxes import pairwise_iou
 from retinaface_tf.images.read import read_image
 from retinaface_tf.inference.detector import RetinaFace
@@ -113,18 +113,15 @@ def measure_labels(
     """
     rows = []
     for number in np.unique(labels.image):
-        mine = np.flatnonzero(labels.image == number)
         try:
             faces = detector.detect(labels.images[number])
         except ImageError:
             faces = None
-        for i in mine:
-            size = float(np.sqrt(np.prod(labels.boxes[i, 2:] - labels.boxes[i, :2])))
+        for i in np.flatnonzero(labels.image == number):
             truth = labels.vertices[i].astype(np.float64)
-            found = _best(faces, labels.boxes[i])
-            meshes = {} if found is None else _meshes(found, topology)
+            meshes = _meshes(_best(faces, labels.boxes[i]), topology)
             angles = head_pose(truth[None], topology.mean)[0]
-            rows.append(_errors(meshes, truth, size, angles, topology))
+            rows.append(_errors(meshes, truth, box_size(labels.boxes[i]), angles, topology))
         if progress:
             progress(1)
     return _collect(rows)
@@ -141,14 +138,13 @@ def measure_aflw2000(
     rows = []
     for face in faces:
         image = read_image(face.image)
-        low, high = face.points[:, :2].min(axis=0), face.points[:, :2].max(axis=0)
-        found = _best(detector.detect(image), np.concatenate([low, high]))
-        meshes = {} if found is None else _meshes(found, topology)
+        box = points_box(face.points[:, :2])
+        found = _best(detector.detect(image), box)
+        meshes = _meshes(found, topology)
         if found is not None and model is not None:
             points, _ = model(image, [roi_of_face(found.box, found.landmarks)])
             meshes[MEDIAPIPE] = topology.from_mediapipe(points)[0]
-        size = float(np.sqrt(np.prod(high - low)))
-        rows.append(_errors(meshes, face.points, size, face.angles, topology))
+        rows.append(_errors(meshes, face.points, box_size(box), face.angles, topology))
         if progress:
             progress(1)
     return _collect(rows)
@@ -164,6 +160,9 @@ def _best(faces, box: np.ndarray):
 
 
 def _meshes(face, topology: MeshTopology) -> dict[str, np.ndarray]:
+    """The mesh of each method for a detected face; none for None."""
+    if face is None:
+        return {}
     mean = topology.mean.astype(np.float64)
     five = five_of_vertices(mean)
     points = face.landmarks.astype(np.float64)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,6 @@ from retinaface_tf.evaluation.detections import (
     image_key,
     read_json_lines,
 )
-from retinaface_tf.faces.faces import Faces
 from retinaface_tf.faces.json_lines import EXACT, face_line
 from retinaface_tf.util.files import write_whole
 
@@ -56,12 +56,12 @@ def run_detector(
     advance: Callable[[int], None] = lambda done: None,
     report: Callable[[str], None] = lambda message: None,
 ) -> dict[str, ImageDetections]:
-    """Answers for every image.
+    """Detections in every image.
 
     Args:
         detector: with its settings made.
         images: image key -> file.
-        settings: what the answers depend on; kept beside `save`, and compared when a run is resumed.
+        settings: what the detections depend on; kept beside `save`, and compared when a run is resumed.
         batch_size: images at a time.
         save: JSON lines, one an image, written as they come. If the file exists, images in it
             are not searched again.
@@ -72,48 +72,25 @@ def run_detector(
         ConfigError: `save` was begun with other settings.
         DataError: `save` holds lines that are not ours.
     """
-    answers: dict[str, ImageDetections] = {}
-    stream = None
-    if save is not None:
-        answers = _resume(save, settings, images)
-        stream = save.open("a", encoding="utf-8")
-    advance(len(answers))
-    left = [key for key in images if key not in answers]
-    paths = [images[key] for key in left]
-    results = detector.stream(paths, batch_size=batch_size)
-    try:
+    found = {} if save is None else _resume(save, settings, images)
+    advance(len(found))
+    left = [key for key in images if key not in found]
+    results = detector.stream([images[key] for key in left], batch_size=batch_size)
+    with nullcontext() if save is None else save.open("a", encoding="utf-8") as stream:
         for key, result in zip(left, results):
             if isinstance(result, ImageError):
                 report(str(result))
-                answers[key] = NOTHING
+                found[key] = NOTHING
                 line = json.dumps({"image": key, "error": str(result)})
             else:
-                answers[key] = from_faces(result)
-                line = face_line(
-                    key,
-                    result.image_size,
-                    result.boxes,
-                    result.scores,
-                    result.landmarks,
-                    digits=EXACT,
-                )
+                arrays = result.boxes, result.scores, result.landmarks
+                found[key] = ImageDetections(*(values.astype(np.float64) for values in arrays))
+                line = face_line(key, result.image_size, *arrays, digits=EXACT)
             if stream is not None:
                 stream.write(line + "\n")
                 stream.flush()
             advance(1)
-    finally:
-        if stream is not None:
-            stream.close()
-    return answers
-
-
-def from_faces(faces: Faces) -> ImageDetections:
-    """A detector's answer as evaluation takes it."""
-    return ImageDetections(
-        faces.boxes.astype(np.float64),
-        faces.scores.astype(np.float64),
-        faces.landmarks.astype(np.float64),
-    )
+    return found
 
 
 def _resume(save: Path, settings: dict, images: dict[str, Path]) -> dict[str, ImageDetections]:
