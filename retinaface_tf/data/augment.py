@@ -131,29 +131,6 @@ def load_and_augment(
     )
 
 
-def load_and_fit(encoded, size: int):
-    """A whole image, scaled into the left top corner of a square.
-
-    Args:
-        encoded: scalar string.
-        size: side of the square in pixels.
-
-    Returns:
-        uint8 [size, size, 3], filled with the mean pixel, and the float32 factor from the
-        image's pixels to the square's.
-    """
-    image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
-    image = turn_upright(image, exif_orientation(encoded))
-    shape = tf.shape(image)[:2]
-    scale = tf.cast(size, tf.float32) / tf.cast(tf.reduce_max(shape), tf.float32)
-    inner = tf.clip_by_value(
-        tf.cast(tf.round(tf.cast(shape, tf.float32) * scale), tf.int32), 1, size
-    )
-    image = tf.image.resize(image, inner, antialias=True) - IMAGENET_MEAN_RGB
-    image = tf.image.pad_to_bounding_box(image, 0, 0, size, size) + IMAGENET_MEAN_RGB
-    return tf.cast(tf.clip_by_value(tf.round(image), 0, 255), tf.uint8), scale
-
-
 def _is_jpeg(encoded):
     return tf.equal(tf.strings.substr(encoded, 0, 3), b"\xff\xd8\xff")
 

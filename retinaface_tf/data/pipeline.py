@@ -82,11 +82,12 @@ class TrainingPipeline:
                 that share, for workers that feed several devices.
 
         Returns:
-            Dataset of dicts: "image" uint8 [b, size, size, 3], each side `enlarged` times, the
-            targets of `encode_targets` with the batch in front, "image_id" int64 [b]. For a network with cascade, or one that is
-            matched dynamically, also the faces: "boxes" [b, F, 4], "landmarks" [b, F, 5, 2], "ignored" [b, F]
-            and with `score_targets` "scores" [b, F], empty boxes behind the last. With a topology "meshes" int32 [b, F], each face's
-            row of "vertices" [b, M, V, 3] in pixels, -1 for a face without a mesh.
+            Dataset of dicts: "image" uint8 [b, S, S, 3] with S = `size` times `enlarged`, the targets
+            of `encode_targets` with the batch in front, "image_id" int64 [b]. For a network with
+            cascade, or one that is matched dynamically, also the faces: "boxes" [b, F, 4],
+            "landmarks" [b, F, 5, 2], "ignored" [b, F] and with `score_targets` "scores" [b, F],
+            empty boxes behind the last. With a topology "meshes" int32 [b, F], each face's row of
+            "vertices" [b, M, V, 3] in pixels, -1 for a face without a mesh.
 
         Raises:
             ConfigError: the workers cannot share a batch equally.

@@ -45,10 +45,13 @@ def encode_targets(
         "labels" int32 [A], "box_deltas" float32 [A, 4], "landmark_deltas" [A, 10] and
         "landmark_mask" [A, 5]; zeros where an anchor is not positive or a point is unlabelled.
         "faces" int32 [A], which face a positive anchor is for; -1 for others. With scores also
-        "soft_targets" float32 [A], with which probability an anchor shows a face: the score of the
-        face a positive anchor is for, 1 where unknown, with dynamic matching times the IoU (so that
-        the best placed box ranks first; Li et al. 2020, "Generalized focal loss"); the score of an uncertain face (ignored, with
-        a score) for ignored anchors that would be positive were it learnt alone; 0 for others.
+        "soft_targets" float32 [A], the probability that an anchor shows a face:
+
+        - of a positive anchor the score of its face, 1 where unknown; with dynamic matching times
+          the IoU, so that the best placed box ranks first (Li et al. 2020, "Generalized focal loss");
+        - of an ignored anchor that would be positive for an uncertain face (ignored, with a score)
+          alone, that face's score;
+        - of others 0.
     """
     if config.cascade and refined is not None:
         negative_threshold, positive_threshold = match.refined_thresholds

@@ -13,7 +13,7 @@ from retinaface_tf.errors import ConfigError, WeightsError
 
 @dataclass(frozen=True, kw_only=True)
 class EmbedderInput:
-    """What an embedder wants to be fed: (pixel - mean) / scale.
+    """How an embedder's input is made of pixels: (pixel - mean) / scale.
 
     The defaults are those of the ArcFace family. Exports that normalise inside the graph want
     mean 0, scale 1.
@@ -21,7 +21,7 @@ class EmbedderInput:
     Attributes:
         mean, scale: in 0..255.
         color: "rgb" or "bgr".
-        size: side of the crops where the file does not tell.
+        size: side of the crops where the file does not say.
     """
 
     mean: float = 127.5
@@ -63,27 +63,19 @@ class Embedder:
         """
         import cv2
 
-        height, width = self.size
         parts = []
         for start in range(0, len(crops), batch_size):
             batch = crops[start : start + batch_size]
             if batch.shape[1:3] != self.size:
-                resized = [
-                    cv2.resize(c, (width, height), interpolation=cv2.INTER_AREA) for c in batch
-                ]
-                batch = np.stack(resized)
+                size, method = self.size[::-1], cv2.INTER_AREA
+                batch = np.stack([cv2.resize(c, size, interpolation=method) for c in batch])
             pixels = (batch.astype(np.float32) - self.input.mean) / self.input.scale
             if self.input.color == "bgr":
                 pixels = pixels[..., ::-1]
-            vectors = self._flat(pixels)
-            if flip:
-                vectors = vectors + self._flat(pixels[:, :, ::-1])
-            parts.append(vectors)
+            views = (pixels, pixels[:, :, ::-1]) if flip else (pixels,)
+            vectors = [np.asarray(self.run(np.ascontiguousarray(v)), np.float32) for v in views]
+            parts.append(np.sum(vectors, axis=0).reshape(len(batch), -1))
         return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
-
-    def _flat(self, pixels: np.ndarray) -> np.ndarray:
-        vectors = np.asarray(self.run(np.ascontiguousarray(pixels)), np.float32)
-        return vectors.reshape(len(pixels), -1)
 
 
 def open_embedder(path: Path | str, input: EmbedderInput | None = None) -> Embedder:
@@ -94,11 +86,7 @@ def open_embedder(path: Path | str, input: EmbedderInput | None = None) -> Embed
             images.
     """
     path = Path(path)
-    openers = {
-        ".onnx": _open_onnx,
-        ".tflite": _open_tflite,
-        ".keras": _open_keras,
-    }
+    openers = {".onnx": _open_onnx, ".tflite": _open_tflite, ".keras": _open_keras}
     if path.suffix not in openers:
         raise WeightsError(f"{path}: an embedder is read from {', '.join(openers)}.")
     if not path.is_file():
@@ -112,20 +100,14 @@ def open_embedder(path: Path | str, input: EmbedderInput | None = None) -> Embed
         raise
     except Exception as error:
         raise WeightsError(f"{path} cannot be read as an embedder: {error}.") from None
-    channels_first = _channels_first(path, shape)
+    if len(shape) != 4 or 3 not in (shape[1], shape[3]):
+        raise WeightsError(f"{path}: its input {list(shape)} is not a batch of colour images.")
+    channels_first = shape[3] != 3
     sides = shape[2:4] if channels_first else shape[1:3]
     size = tuple(s if isinstance(s, int) and s > 0 else input.size for s in sides)
     if not channels_first:
         return Embedder(size, run, input)
     return Embedder(size, lambda x: run(np.ascontiguousarray(x.transpose(0, 3, 1, 2))), input)
-
-
-def _channels_first(path: Path, shape) -> bool:
-    if len(shape) == 4 and shape[3] == 3:
-        return False
-    if len(shape) == 4 and shape[1] == 3:
-        return True
-    raise WeightsError(f"{path}: its input {list(shape)} is not a batch of colour images.")
 
 
 def _open_onnx(path: Path):
@@ -150,7 +132,9 @@ def _open_tflite(path: Path):
     interpreter.allocate_tensors()
     entry, output = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
     if entry["dtype"] != np.float32:
-        raise WeightsError(f"{path}: its input is {entry['dtype'].__name__}, only float32 is fed.")
+        raise WeightsError(
+            f"{path}: its input is {entry['dtype'].__name__}, only float32 is supported."
+        )
 
     shape = [1, *(int(s) for s in entry["shape"][1:])]
 

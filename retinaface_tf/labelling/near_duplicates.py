@@ -75,8 +75,8 @@ def nearest(hashes: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndar
     known = others[:, 0].any(axis=1)
     theirs = 2.0 * others[:, 0].astype(np.float32) - 1
     distances = []
-    for form in (0, 1):
-        ours = 2.0 * hashes[:, form].astype(np.float32) - 1
+    for view in (0, 1):  # as it is, and mirrored
+        ours = 2.0 * hashes[:, view].astype(np.float32) - 1
         distances.append((BITS - ours @ theirs.T) / 2)
     distance = np.minimum(*distances)
     distance[:, ~known] = BITS
