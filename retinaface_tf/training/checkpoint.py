@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from retinaface_tf.errors import DataError
+from retinaface_tf.util.npz import read_npz, write_npz
 
 _NAME = re.compile(r"step-(\d{9})\.npz$")
 _STATE = "state"
@@ -21,8 +19,8 @@ _AVERAGE = "average/"
 class Checkpoints:
     """The checkpoints of a run, `step-NNNNNNNNN.npz`; numbers and JSON only, nothing pickled.
 
-    A file is written beside its place, flushed to the disk and then renamed, so a process or a
-    machine that dies at any moment leaves the earlier ones whole.
+    A file is written whole or not at all and flushed to the disk, so a process or a machine that
+    dies at any moment leaves the earlier ones whole.
 
     Args:
         folder: where they lie; made when needed.
@@ -48,20 +46,8 @@ class Checkpoints:
             variables: arrays by name.
             state: plain values that belong to it.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"step-{step:09d}.npz"
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            with partial.open("wb") as file:
-                text = np.frombuffer(json.dumps(state).encode(), np.uint8)
-                np.savez(file, **{_STATE: text, **variables})
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-        except OSError as error:
-            raise DataError(f"Cannot write checkpoint {path}: {error.strerror or error}.") from None
-        finally:
-            partial.unlink(missing_ok=True)
+        write_npz(path, variables, state, key=_STATE, compressed=False, error=DataError)
         for old in self.paths()[self.keep :]:
             old.unlink(missing_ok=True)
         return path
@@ -78,10 +64,8 @@ class Checkpoints:
         damaged: list[Path] = []
         for path in self.paths():
             try:
-                with np.load(path, allow_pickle=False) as file:
-                    values = {name: file[name] for name in file.files}
-                return values, json.loads(values.pop(_STATE).tobytes()), damaged
-            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+                return *read_npz(path, key=_STATE, limit=None, error=DataError), damaged
+            except DataError:
                 damaged.append(path)
         if damaged:
             raise DataError(

@@ -12,10 +12,11 @@ The folder of a run:
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import keras
@@ -34,12 +35,12 @@ from retinaface_tf.models.batch_norm import batch_norms
 from retinaface_tf.models.parts import freeze
 from retinaface_tf.training.agreement import check_agreement, code_facts, configuration_facts
 from retinaface_tf.training.averaging import MovingAverage
-from retinaface_tf.training.callbacks import MeanOfLogs, OnStep, StopOnDivergence
 from retinaface_tf.training.checkpoint import Checkpoints, read_variables, write_variables
 from retinaface_tf.training.config import TrainingConfig, read_config
 from retinaface_tf.training.datasets import DataSets, open_data_sets
 from retinaface_tf.training.dense_start import begin_dense_head
 from retinaface_tf.training.distributed import Devices, choose_devices
+from retinaface_tf.training.divergence import require_finite
 from retinaface_tf.training.evaluation import Evaluation, Evaluator
 from retinaface_tf.training.initialize import initial_network, open_source
 from retinaface_tf.training.log import RunLog, renamed_terms
@@ -86,7 +87,7 @@ def train(
         config: of the run.
         folder: for everything that is written.
         track: shows progress.
-        notify: is told what happens, a line at a time.
+        notify: takes lines that say what happens.
         on_step: called after each step with the number of steps done and what the step returned.
 
     Raises:
@@ -157,8 +158,37 @@ def _mesh_topology(config: TrainingConfig, source: ImageSource) -> MeshTopology 
     return topology
 
 
+@dataclass
+class _State:
+    """What a checkpoint keeps of a run beside its variables.
+
+    Attributes:
+        step: number of steps done.
+        sums: of what the steps of the current epoch returned; "steps" is their number.
+        before, after, best: average precisions, see `TrainingResult`.
+    """
+
+    step: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+    before: float | None = None
+    after: float | None = None
+    best: float | None = None
+
+    def add(self, logs: dict) -> None:
+        """Counts a step."""
+        self.step += 1
+        for name, value in {**logs, "steps": 1.0}.items():
+            if name != "bad_images":
+                self.sums[name] = self.sums.get(name, 0.0) + float(value)
+
+    def means(self) -> dict[str, float]:
+        """The mean of each name over the epoch's steps so far."""
+        steps = self.sums.get("steps", 0.0)
+        return {k: v / steps for k, v in self.sums.items() if k != "steps"} if steps else {}
+
+
 class _Run:
-    """The state of one run in one process."""
+    """One run in one process."""
 
     def __init__(
         self,
@@ -185,7 +215,6 @@ class _Run:
             score_targets=config.loss.score_targets,
             enlarged=ENLARGED if config.distillation.source else 1,
         )
-        steps = self.pipeline.steps_per_epoch
         with devices.strategy.scope():
             with training_batch_norm(fixed=config.init.fix_statistics):
                 self.network, note = initial_network(
@@ -199,7 +228,9 @@ class _Run:
                 # The statistics of the global batch instead of each replica's.
                 for norm in batch_norms(self.network):
                     norm.synchronized = True
-            schedule = DetectorSchedule(config.schedule, steps, config.epochs)
+            schedule = DetectorSchedule(
+                config.schedule, self.pipeline.steps_per_epoch, config.epochs
+            )
             self.optimizer = make_optimizer(config.optimizer, schedule, devices.replicas)
             self.model = DetectorTraining(
                 self.network,
@@ -215,15 +246,11 @@ class _Run:
         self.average = None if momentum is None else MovingAverage(self.network.variables, momentum)
         notify(note)
         notify(
-            f"{data.train.count} training images, {steps} steps of {config.data.batch} an epoch, "
+            f"{data.train.count} training images, {self.pipeline.steps_per_epoch} steps of {config.data.batch} an epoch, "
             f"{config.epochs} epochs on {devices.replicas} device(s)"
         )
         self.checkpoints = Checkpoints(folder / "checkpoints")
-        self.step = 0
-        self.sums = MeanOfLogs()
-        self.best: float | None = None
-        self.before: float | None = None
-        self.after: float | None = None
+        self.state = _State()
 
     def _first_images(self) -> Iterator[np.ndarray]:
         for batch in self.pipeline.epoch(0):
@@ -240,28 +267,28 @@ class _Run:
 
     def run(self) -> TrainingResult:
         self._restore()
-        steps = self.pipeline.steps_per_epoch
-        total = steps * self.config.epochs
-        epochs_done = self.step // steps
+        state, steps, epochs = self.state, self.pipeline.steps_per_epoch, self.config.epochs
+        epochs_done = state.step // steps
         if self.devices.chief:
             self.log = RunLog(self.folder, epochs_done)
             self.evaluator = Evaluator(
                 self.network, self.data.validation, self.config.data.validation_size
             )
-            if self.step == 0:
+            if state.step == 0:
                 self._finish_epoch(0, 0.0)
-        with self.track("training", total) as advance:
-            advance(self.step)
-            for epoch in range(epochs_done, self.config.epochs):
+        with self.track("training", steps * epochs) as advance:
+            advance(state.step)
+            for epoch in range(epochs_done, epochs):
                 started = time.monotonic()
-                self._train_epoch(epoch, self.step - epoch * steps, advance)
+                self._train_epoch(epoch, state.step - epoch * steps, advance)
                 if self.devices.chief:
                     self._finish_epoch(epoch + 1, time.monotonic() - started)
-                self.sums.sums = {}
+                state.sums = {}
                 self._save_checkpoint()
         if self.devices.chief:
-            self._finish()
-        return TrainingResult(self.folder, self.step, self.before, self.after, self.best)
+            save_image(self.folder / "learning.png", learning_plot(self.log.rows))
+            self.log.close()
+        return TrainingResult(self.folder, state.step, state.before, state.after, state.best)
 
     def _restore(self) -> None:
         newest = self.checkpoints.load_newest()
@@ -274,69 +301,53 @@ class _Run:
         for path in damaged:
             self.notify(f"{path} is damaged; going on from an older checkpoint")
         write_variables(self.model.parts, self.optimizer, self.average, values)
-        self.step, self.sums.sums = state["step"], renamed_terms(state["sums"])
-        self.best, self.before, self.after = state["best"], state["before"], state["after"]
-        self.notify(f"going on from step {self.step}")
+        self.state = _State(**{**state, "sums": renamed_terms(state["sums"])})
+        self.notify(f"going on from step {self.state.step}")
 
     def _save_checkpoint(self) -> None:
         if self.devices.chief:
-            state = {
-                "step": self.step,
-                "sums": self.sums.sums,
-                "best": self.best,
-                "before": self.before,
-                "after": self.after,
-            }
             values = read_variables(self.model.parts, self.optimizer, self.average)
-            self.checkpoints.save(self.step, values, state)
+            self.checkpoints.save(self.state.step, values, asdict(self.state))
 
-    def _callbacks(self, advance) -> list[keras.callbacks.Callback]:
-        def count(logs):
-            self.step += 1
-
-        def average(logs):
-            if self.average:
-                self.average.update(self.step)
-
-        def report(logs):
-            self.on_step(self.step, logs)
-            advance(1, f"loss {float(logs['loss']):.3f}")
-            if self.devices.chief and self.step % _SCALAR_STEPS == 0:
-                values = {k: float(v) for k, v in logs.items() if k != "bad_images"}
-                rate = float(self.optimizer.learning_rate)
-                self.log.scalars(self.step, {**values, "learning_rate": rate})
-
-        def save(logs):
-            inside = self.step % self.pipeline.steps_per_epoch
-            if inside and self.step % self.config.checkpoint_steps == 0:
-                self._save_checkpoint()
-
-        guard = StopOnDivergence(
-            self.model.terms,
-            self.data.train.name,
-            lambda: self.step,
+    def _after_step(self, logs: dict, advance) -> None:
+        state = self.state
+        state.add(logs)
+        advice = (
             f"the last good checkpoint is in {self.checkpoints.folder}. Lower schedule.peak, or set "
-            "optimizer.clip_norm, or look at those files.",
+            "optimizer.clip_norm, or look at those files."
         )
-        return [OnStep(count), guard, OnStep(average), self.sums, OnStep(report), OnStep(save)]
+        require_finite(logs, self.model.terms, self.data.train.name, state.step, advice)
+        if self.average:
+            self.average.update(state.step)
+        self.on_step(state.step, logs)
+        advance(1, f"loss {float(logs['loss']):.3f}")
+        if self.devices.chief and state.step % _SCALAR_STEPS == 0:
+            values = {k: float(v) for k, v in logs.items() if k != "bad_images"}
+            rate = float(self.optimizer.learning_rate)
+            self.log.scalars(state.step, {**values, "learning_rate": rate})
+        inside = state.step % self.pipeline.steps_per_epoch
+        if inside and state.step % self.config.checkpoint_steps == 0:
+            self._save_checkpoint()
 
     def _train_epoch(self, epoch: int, first_step: int, advance) -> None:
-        callbacks = self._callbacks(advance)
         if self.devices.workers > 1:
-            self._loop(epoch, first_step, callbacks)
+            self._loop(epoch, first_step, advance)
             return
         # A dataset an epoch: it is a function of the epoch's number and the first step, which is
         # what makes a restart in the middle of an epoch exact.
+        after_step = keras.callbacks.LambdaCallback(
+            on_train_batch_end=lambda batch, logs: self._after_step(logs, advance)
+        )
         self.model.fit(
             self.pipeline.epoch(epoch, first_step=first_step),
             initial_epoch=epoch,
             epochs=epoch + 1,
-            callbacks=callbacks,
+            callbacks=[after_step],
             shuffle=False,
             verbose=0,
         )
 
-    def _loop(self, epoch: int, first_step: int, callbacks) -> None:
+    def _loop(self, epoch: int, first_step: int, advance) -> None:
         """The same step in a loop of our own: Keras' fit does not run over several workers."""
         strategy = self.devices.strategy
 
@@ -349,40 +360,41 @@ class _Run:
                 batch=context.get_per_replica_batch_size(self.config.data.batch),
             )
 
-        if not hasattr(self, "_run_step"):
-
-            @tf.function
-            def run_step(iterator):
-                return strategy.run(self.model.train_step, args=(next(iterator),))
-
-            self._run_step = run_step
         iterator = iter(strategy.distribute_datasets_from_function(share))
-        hooks = keras.callbacks.CallbackList(callbacks, model=self.model)
-        for step in range(first_step, self.pipeline.steps_per_epoch):
+        for _ in range(first_step, self.pipeline.steps_per_epoch):
             logs = self._run_step(iterator)
             local = {k: strategy.experimental_local_results(v)[0] for k, v in logs.items()}
-            hooks.on_train_batch_end(step, local)
+            self._after_step(local, advance)
+
+    @functools.cached_property
+    def _run_step(self) -> Callable:
+        """A step of all of this worker's devices on an iterator's next batches."""
+
+        @tf.function
+        def run_step(iterator):
+            return self.devices.strategy.run(self.model.train_step, args=(next(iterator),))
+
+        return run_step
 
     def _finish_epoch(self, done: int, seconds: float) -> None:
         """Evaluates, writes the weights and the epoch's row."""
+        state = self.state
         row = {
             "epoch": done,
-            "step": self.step,
+            "step": state.step,
             "learning_rate": float(self.optimizer.learning_rate),
             "seconds": round(seconds, 2),
-            **self.sums.means(),
+            **state.means(),
         }
-        last = done == self.config.epochs
-        wanted = done == 0 or last or done % self.config.evaluate_epochs == 0
+        wanted = done in (0, self.config.epochs) or done % self.config.evaluate_epochs == 0
         with self.average.in_place() if self.average else contextlib.nullcontext():
             if wanted and self.data.validation.images:
                 precision = self._evaluate(done).average_precision
-                row["average_precision"] = precision
+                row["average_precision"] = state.after = precision
                 if done == 0:
-                    self.before = precision
-                self.after = precision
-                if done and (self.best is None or precision > self.best):
-                    self.best = precision
+                    state.before = precision
+                elif state.best is None or precision > state.best:
+                    state.best = precision
                     save_weights(self.network, self.folder / "best.weights.h5")
             if done:
                 save_weights(self.network, self.folder / "last.weights.h5")
@@ -398,9 +410,5 @@ class _Run:
         }
         for name, image in images.items():
             save_image(self.folder / f"{name}.png", image)
-            self.log.image(self.step, name, image)
+            self.log.image(self.state.step, name, image)
         return evaluation
-
-    def _finish(self) -> None:
-        save_image(self.folder / "learning.png", learning_plot(self.log.rows))
-        self.log.close()

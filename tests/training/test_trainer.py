@@ -40,7 +40,7 @@ class Watch:
             run.on_step = lambda step, logs: self.live.update({step: self.values(run)})
 
         def watch_evaluation(run, done):
-            self.evaluated[run.step] = self.values(run)
+            self.evaluated[run.state.step] = self.values(run)
             evaluation = evaluate(run, done)
             return dataclasses.replace(evaluation, average_precision=PRECISIONS[done])
 
