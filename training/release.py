@@ -26,10 +26,10 @@ def main(
         Path, typer.Option(metavar="DIR", help="photos like those int8 will see, 100 are enough")
     ],
     stem: Annotated[
-        str | None, typer.Option(help="what the files' names begin with; the preset's unless told")
+        str | None, typer.Option(help="what the files' names begin with; by default the preset's")
     ] = None,
     image: Annotated[
-        Path | None, typer.Option(help="looked at for the check; a portrait by NASA unless told")
+        Path | None, typer.Option(help="for the check; by default a portrait by NASA")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="folder, instead of the package's")] = None,
     figure: Annotated[
@@ -39,10 +39,11 @@ def main(
         list[str] | None, typer.Option(metavar="WHAT=VALUE", help="data, command, hours, ...")
     ] = None,
 ) -> None:
-    """Make a trained network's packaged files, look at what they find, then put them in place."""
+    """Make a trained network's packaged files, check what they detect, then put them in place."""
     from retinaface_tf.export.release import release
     from retinaface_tf.images.listing import demo_photo
     from retinaface_tf.sources.packaged import FOLDER
+    from retinaface_tf.util.process import to_stderr
 
     out = FOLDER if out is None else out
     facts = release(
@@ -54,7 +55,7 @@ def main(
         out=out,
         figures=_pairs("--figure", figure),
         facts=_pairs("--fact", fact),
-        notify=lambda line: print(line, file=sys.stderr, flush=True),
+        notify=to_stderr,
     )
     for name, file in facts["files"].items():
         print(f"{out / name}: {file['bytes']:,} bytes, sha256 {file['sha256']}")

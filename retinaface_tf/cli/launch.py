@@ -27,10 +27,10 @@ def launch(
         str, typer.Option(help="Command that reaches a host.")
     ] = "ssh -o BatchMode=yes -o ConnectTimeout=10",
     python: Annotated[
-        str | None, typer.Option(help="Interpreter on the hosts; as here unless given.")
+        str | None, typer.Option(help="Interpreter on the hosts; by default as here.")
     ] = None,
     folder: Annotated[
-        str | None, typer.Option(help="Working folder on the hosts; as here unless given.")
+        str | None, typer.Option(help="Working folder on the hosts; by default as here.")
     ] = None,
     env: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="A variable for all workers.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +12,7 @@ def train(
     config: Annotated[
         str | None,
         typer.Option(
-            help="configuration: a .toml or .json file, or the name of one in retinaface_tf/training/configs"
+            help="configuration: a .toml or .json file, or a name such as lite or wider_resnet50"
         ),
     ] = None,
     data: Annotated[
@@ -38,7 +37,7 @@ def train(
 ) -> None:
     """Train a detector; without options, on drawn faces, in a few minutes.
 
-    The same command goes on where an interrupted run stopped.
+    The same command continues an interrupted run.
     """
     from retinaface_tf.training.command import resolve_config, run
 
@@ -47,5 +46,4 @@ def train(
         out,
         restart=restart,
         quiet=quiet,
-        stream=sys.stderr,
     )

@@ -20,7 +20,7 @@ from retinaface_tf.errors import ConfigError
 from retinaface_tf.training.config import TrainingConfig
 from retinaface_tf.training.distributed import Devices
 
-# Folders may lie elsewhere on each host; what is in them is compared by itself.
+# Folders may lie elsewhere on each host; their contents are compared separately.
 _PATHS = ("root", "labels", "images", "validation_labels", "validation_images")
 _PACKAGE = Path(__file__).resolve().parent.parent
 

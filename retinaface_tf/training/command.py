@@ -6,10 +6,10 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TextIO
 
 from retinaface_tf.errors import ConfigError, DataError
 from retinaface_tf.training.config import TrainingConfig, read_config
+from retinaface_tf.util.process import to_stderr
 
 CONFIGS = Path(__file__).resolve().parent / "configs"
 # The configuration where none is named, by the kind of data.
@@ -61,14 +61,14 @@ def find_config(name: str) -> Path:
     )
 
 
-def run(config: TrainingConfig, out: Path, *, restart: bool, quiet: bool, stream: TextIO) -> None:
-    """Trains, telling on `stream` what happens, and on stdout what it came to.
+def run(config: TrainingConfig, out: Path, *, restart: bool, quiet: bool) -> None:
+    """Trains, with notes of what happens on standard error and the results on standard output.
 
     Raises:
         RetinaFaceError: see `trainer.train`.
     """
     from retinaface_tf.training.trainer import train
-    from retinaface_tf.util.progress import no_progress, rich_progress
+    from retinaface_tf.util.progress import choose_track
 
     if restart and os.environ.get("TF_CONFIG"):
         raise ConfigError(
@@ -79,12 +79,7 @@ def run(config: TrainingConfig, out: Path, *, restart: bool, quiet: bool, stream
         if not (out / "config.json").is_file():
             raise DataError(f"{out} is not the folder of a run; --restart does not remove it.")
         shutil.rmtree(out)
-    result = train(
-        config,
-        out,
-        track=no_progress if quiet else rich_progress,
-        notify=lambda line: print(line, file=stream, flush=True),
-    )
+    result = train(config, out, track=choose_track(quiet), notify=to_stderr)
     if result.after is not None:
         print(f"average precision before {result.before:.4f}, after {result.after:.4f}")
     print(f"weights: {result.folder / 'last.weights.h5'}")

@@ -44,7 +44,7 @@ class DataConfig:
         meshes: folder that `data label-mesh` wrote, whose meshes the faces of the set get.
         validation_labels, validation_images: the same of the set that is evaluated each epoch.
         validation_folds: FDDB's folds that are evaluated and not trained on.
-        max_validation: at most so many images are evaluated, evenly picked; 0 for none.
+        max_validation: most images that are evaluated, evenly picked; 0 for none.
         check: "full" decodes every image beforehand, "headers" reads sizes only.
         size: side of the network's square input in pixels.
         validation_size: short edge at which images are evaluated, None for their own size.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from retinaface_tf.data.check import CheckResult, check_images
+from retinaface_tf.data.check import check_images
 from retinaface_tf.data.readers.annotation import AnnotatedImage
 from retinaface_tf.data.readers.fddb import read_fddb_boxes, read_fddb_ellipses, read_fold_names
 from retinaface_tf.data.readers.mesh_labels import MeshLabelConfig, join_meshes, read_mesh_labels
@@ -51,7 +51,7 @@ class ValidationSet:
 
 @dataclass(frozen=True)
 class DataSets:
-    """What `open_data_sets` returns: both sets, and lines that tell what they are."""
+    """What `open_data_sets` returns: both sets, and lines that describe them."""
 
     train: ImageSource
     validation: ValidationSet
@@ -82,22 +82,18 @@ def open_data_sets(config: TrainingConfig, track: Track = no_progress) -> DataSe
         count = sum(int(image.has_mesh.sum()) for image in train)
         notes.append(f"training: {count} faces have meshes")
     if config.loss.score_targets:
-        notes.append(_tell_scores(train))
+        notes.append(_describe_scores(train))
     checked = []
-    for name, images in (
-        ("training", train),
-        ("validation", _thin(validation, data.max_validation)),
-    ):
+    parts = {"training": train, "validation": _thin(validation, data.max_validation)}
+    for name, images in parts.items():
         with track(f"checking {name} images", len(images)) as advance:
-            result: CheckResult = check_images(
-                images, decode=data.check == "full", progress=advance
-            )
+            result = check_images(images, decode=data.check == "full", progress=advance)
         notes.append(f"{name}: {result.summary()}")
         checked.append(result.images)
     return DataSets(LabelledSource(checked[0]), ValidationSet(checked[1]), tuple(notes))
 
 
-def _tell_scores(images: list[AnnotatedImage]) -> str:
+def _describe_scores(images: list[AnnotatedImage]) -> str:
     known = [np.isfinite(image.scores) for image in images]
     uncertain = sum(int((image.ignored & k).sum()) for image, k in zip(images, known))
     total = sum(int(k.sum()) for k in known)
@@ -131,15 +127,20 @@ def _records(data: DataConfig) -> DataSets:
 
 
 def _mesh_labels(data: DataConfig) -> tuple[list[AnnotatedImage], list[AnnotatedImage]]:
-    """The photos `data label-mesh` looked at; the ones that `train-mesh` keeps apart are evaluated."""
+    """The photos of `data label-mesh`; those that `train-mesh` holds out are evaluated."""
     if not data.root:
         raise ConfigError("data.kind='mesh-labels' needs data.root, a folder of `data label-mesh`.")
     labels = read_mesh_labels(Path(data.root))
     images = labels.annotated(labels.good(MeshLabelConfig()))
-    apart = held_out_photos([str(image.path) for image in images], HELD_OUT)
+    held_out = held_out_photos([str(image.path) for image in images], HELD_OUT)
+    return _split(images, held_out)
+
+
+def _split(images, validation) -> tuple[list[AnnotatedImage], list[AnnotatedImage]]:
+    """Training images, and those of which a list of bools says that they are for validation."""
     parts: tuple[list, list] = ([], [])
-    for image, held_out in zip(images, apart):
-        parts[int(held_out)].append(image)
+    for image, held_out in zip(images, validation):
+        parts[bool(held_out)].append(image)
     return parts
 
 
@@ -180,8 +181,8 @@ def _locate(data: DataConfig, name: str, patterns, part: str, optional: bool = F
             return path
     if optional:
         return None
-    looked = ", ".join(str(path) for path in tried) or "nowhere, as data.root is not set"
-    raise ConfigError(f"data.{name} was not found (looked at {looked}); set it.")
+    tried_here = ", ".join(str(path) for path in tried) or "nowhere, as data.root is not set"
+    raise ConfigError(f"data.{name} was not found (searched: {tried_here}); set it.")
 
 
 def _fddb(data: DataConfig) -> tuple[list[AnnotatedImage], list[AnnotatedImage]]:
@@ -196,11 +197,8 @@ def _fddb(data: DataConfig) -> tuple[list[AnnotatedImage], list[AnnotatedImage]]
         images = read_fddb_boxes(data.labels, photos)
     else:
         images = read_fddb_ellipses(root / "FDDB-folds", photos)
-    parts: tuple[list, list] = ([], [])
-    for image in images:
-        fold = folds.get(image.path.relative_to(photos).with_suffix("").as_posix(), 0)
-        parts[fold in data.validation_folds].append(image)
-    return parts
+    names = [image.path.relative_to(photos).with_suffix("").as_posix() for image in images]
+    return _split(images, [folds.get(name, 0) in data.validation_folds for name in names])
 
 
 _READ = {"fddb": _fddb, "mesh-labels": _mesh_labels}

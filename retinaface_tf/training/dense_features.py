@@ -1,13 +1,15 @@
 """Training examples of the dense head with the detector frozen: features of positives, cached.
 
 Each labelled face is pasted at several sizes, turns and places, mirrored and recoloured; the
-detector looks once; what its feature maps hold on the anchors that found the face is kept, with the
-vertices in the frame of each. The head then trains on these without any image.
+detector runs once; the features of the anchors that found the face are kept, with the vertices in
+the frame of each. The head then trains on these without any image.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,11 +33,11 @@ from retinaface_tf.layers.dense_frames import (
     to_frames,
 )
 from retinaface_tf.mesh.topology import MeshTopology
-from retinaface_tf.util.files import whole_file
+from retinaface_tf.util.npz import read_npz, write_npz
 
 # Sides of the squares that faces are pasted into.
 CANVASES = (96, 160, 256, 416, 672)
-# Share of the photos that is kept apart.
+# Share of the photos that is held out.
 HELD_OUT = 0.1
 # A positive's box against the face: distance of centres and ratio of sizes, in face sizes.
 _NEAR, _ALIKE = 0.3, 1.6
@@ -49,12 +51,12 @@ class DenseFeaturesConfig:
         versions: times each face is shown.
         sizes: smallest and largest face in pixels, square root of the box's area, drawn evenly in
             its logarithm.
-        enlarge: a face is shown at most so many times its size in the photo.
-        turn: standard deviation of the turn in degrees; one in four turns evenly up to three times
-            that.
-        positives: at most so many anchors of a face, the best one first.
+        enlarge: largest factor by which a face is enlarged.
+        turn: standard deviation of the turn in degrees; one turn in four is drawn evenly from up to
+            three times that.
+        positives: most anchors of a face, the best one first.
         threshold: least score of a positive.
-        held_out: share of the photos that is kept apart, by a hash of their names.
+        held_out: share of the photos that is held out, by a hash of their names.
         part: faces whose examples are written together.
         seed: of everything random.
     """
@@ -103,7 +105,7 @@ class DenseExamples:
 
 
 def held_out_photos(names: list[str], share: float) -> np.ndarray:
-    """bool [N]: the photos kept apart; a photo's own name decides, whatever else there is."""
+    """bool [N]: the held-out photos; a photo's own name decides, whatever else there is."""
     values = [int(hashlib.sha256(Path(n).name.encode()).hexdigest()[:8], 16) for n in names]
     return np.array(values, np.float64) < share * 2.0**32
 
@@ -126,21 +128,19 @@ def make_examples(
         topology: whose mirror permutation flips faces.
         config: how.
         progress: called with the number of faces done since.
-        limit_seconds: stop before a part that begins later than this.
+        limit_seconds: no part begins later than this.
 
     Returns:
-        Whether all parts are there.
+        Whether all parts exist.
 
     Raises:
         DataError: there is no face, or the folder cannot be written.
     """
-    import time
-
     if not len(labels):
         raise DataError("There is no labelled face to make examples of.")
     folder.mkdir(parents=True, exist_ok=True)
     begin = time.monotonic()
-    apart = held_out_photos(labels.images, config.held_out)[labels.image]
+    held_out = held_out_photos(labels.images, config.held_out)[labels.image]
     order = np.argsort(labels.image, kind="stable")
     for start in range(0, len(order), config.part):
         mine = order[start : start + config.part]
@@ -149,9 +149,8 @@ def make_examples(
             if limit_seconds is not None and time.monotonic() - begin > limit_seconds:
                 return False
             rng = np.random.default_rng((config.seed, start))
-            examples = _examples_of(labels, mine, apart, runtime, topology, config, rng)
-            with whole_file(target, error=DataError) as partial, partial.open("wb") as file:
-                np.savez(file, **vars(examples))
+            examples = _examples_of(labels, mine, held_out, runtime, topology, config, rng)
+            write_npz(target, vars(examples), compressed=False, error=DataError)
         if progress:
             progress(len(mine))
     return True
@@ -163,34 +162,30 @@ def read_examples(folder: Path) -> DenseExamples:
     Raises:
         DataError: there is nothing, or a part is damaged.
     """
-    parts = []
-    for path in sorted(Path(folder).glob("examples-*.npz")):
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                parts.append({name: file[name] for name in file.files})
-        except Exception as error:  # numpy and zipfile report damage in many classes
-            raise DataError(f"{path} is damaged ({type(error).__name__}); remove it.") from None
-    if not parts:
+    paths = sorted(Path(folder).glob("examples-*.npz"))
+    if not paths:
         raise DataError(f"{folder} holds no examples.")
-    return DenseExamples(**{name: np.concatenate([p[name] for p in parts]) for name in parts[0]})
+    read = functools.partial(read_npz, key=None, limit=None, remedy="remove it", error=DataError)
+    return _joined([read(path)[0] for path in paths])
 
 
 def join_examples(parts: list[DenseExamples]) -> DenseExamples:
-    """Examples of several sets, one behind the other."""
-    names = vars(parts[0])
-    return DenseExamples(
-        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
-    )
+    """Examples of several sets, one after the other."""
+    return _joined([vars(part) for part in parts])
 
 
-def _examples_of(labels, faces, apart, runtime, topology, config, rng) -> DenseExamples:
+def _joined(parts: list[dict]) -> DenseExamples:
+    return DenseExamples(**{name: np.concatenate([p[name] for p in parts]) for name in parts[0]})
+
+
+def _examples_of(labels, faces, held_out, runtime, topology, config, rng) -> DenseExamples:
     scenes: dict[int, list] = {side: [] for side in CANVASES}
     path, image = None, None
-    rows: list[dict] = []
+    parts: list[dict] = []
 
     def flush(side: int) -> None:
         if scenes[side]:
-            rows.extend(_look(scenes[side], runtime, config, rng))
+            parts.extend(_gather(scenes[side], runtime, config, rng))
             scenes[side].clear()
 
     for face in faces:
@@ -200,17 +195,14 @@ def _examples_of(labels, faces, apart, runtime, topology, config, rng) -> DenseE
         for _ in range(config.versions):
             scene = _paste(image, labels, face, topology, config, rng)
             side = scene["pixels"].shape[0]
-            scenes[side].append({**scene, "face": face, "held_out": apart[face]})
+            scenes[side].append({**scene, "face": face, "held_out": held_out[face]})
             if len(scenes[side]) * side * side >= 2_000_000:
                 flush(side)
     for side in CANVASES:
         flush(side)
-    if not rows:
+    if not parts:
         raise DataError("The detector found none of these faces; check the labels' images.")
-    kinds = {"samples": np.float16, "targets": np.float16, "slots": np.int32, "face": np.int32}
-    kinds |= {"held_out": bool}
-    stacked = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
-    return DenseExamples(**{k: v.astype(kinds.get(k, np.float32)) for k, v in stacked.items()})
+    return _joined(parts)
 
 
 def _paste(image, labels, face, topology, config, rng) -> dict:
@@ -272,8 +264,8 @@ def _recolor(pixels: np.ndarray, rng) -> np.ndarray:
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)
 
 
-def _look(scenes: list[dict], runtime: Runtime, config: DenseFeaturesConfig, rng) -> list[dict]:
-    """Runs the detector over canvases of one size and gathers each face's positives."""
+def _gather(scenes: list[dict], runtime: Runtime, config: DenseFeaturesConfig, rng) -> list[dict]:
+    """Runs the detector over canvases of one size; the examples of each face that it found."""
     network, dense = runtime.config, runtime.config.dense
     side = scenes[0]["pixels"].shape[0]
     shape = runtime.input_shape(side, side)
@@ -284,17 +276,11 @@ def _look(scenes: list[dict], runtime: Runtime, config: DenseFeaturesConfig, rng
     outputs = runtime(canvas)
     anchors = generate_anchors(network.levels, *shape)
     table = sampling_table(network, *shape)
-    rows = []
+    variances = network.center_variance, network.size_variance
+    parts = []
     for i, scene in enumerate(scenes):
         found = np.flatnonzero(outputs.scores[i] >= config.threshold)
-        if not len(found):
-            continue
-        boxes = decode_boxes(
-            outputs.box_deltas[i][found],
-            anchors[found],
-            network.center_variance,
-            network.size_variance,
-        )
+        boxes = decode_boxes(outputs.box_deltas[i][found], anchors[found], *variances)
         boxes = clip_boxes(boxes, side, side)
         sizes = np.sqrt(np.maximum(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1), 1e-6))
         distance = np.linalg.norm((boxes[:, :2] + boxes[:, 2:]) / 2 - scene["center"], axis=1)
@@ -302,38 +288,30 @@ def _look(scenes: list[dict], runtime: Runtime, config: DenseFeaturesConfig, rng
         good = (distance < _NEAR * scene["own"]) & (np.maximum(ratio, 1 / ratio) < _ALIKE)
         if not good.any():
             continue
-        found, boxes = found[good], boxes[good]
-        order = np.argsort(-outputs.scores[i][found])
+        order = np.flatnonzero(good)[np.argsort(-outputs.scores[i][found[good]])]
         rest = rng.permutation(order[1:])[: config.positives - 1]
         chosen = np.concatenate([order[:1], rest]).astype(int)
         found, boxes = found[chosen], boxes[chosen]
-        landmarks = decode_points(
-            outputs.landmark_deltas[i][found].reshape(-1, 5, 2),
-            anchors[found],
-            network.center_variance,
-        )
-        if dense.frame == "face":
-            frames = face_frames(boxes, landmarks)
-        else:
-            frames = anchor_frames(anchors[found])
+        points = outputs.landmark_deltas[i][found].reshape(-1, 5, 2)
+        landmarks = decode_points(points, anchors[found], network.center_variance)
+        face = dense.frame == "face"
+        frames = face_frames(boxes, landmarks) if face else anchor_frames(anchors[found])
         slots = slots_of_anchors(network, *shape, found)
         maps = [level[i].reshape(-1, level.shape[-1]) for level in outputs.features]
-        picture = np.zeros(len(found), np.int64)
-        samples = sample_features(np.concatenate(maps), picture, frames, slots, table, dense)
+        image = np.zeros(len(found), np.int64)
+        samples = sample_features(np.concatenate(maps), image, frames, slots, table, dense)
         vertices = np.repeat(scene["vertices"][None], len(found), axis=0)
-        targets = to_frames(vertices, frames)
         points = frames.points if frames.points is not None else np.zeros((len(found), 10))
-        for k in range(len(found)):
-            rows.append(
-                {
-                    "samples": samples[k].astype(np.float16),
-                    "points": points[k],
-                    "slots": slots[k],
-                    "targets": targets[k].astype(np.float16),
-                    "size": frames.size[k],
-                    "scale": frames.size[k] / scene["own"],
-                    "face": scene["face"],
-                    "held_out": scene["held_out"],
-                }
-            )
-    return rows
+        parts.append(
+            {
+                "samples": samples.astype(np.float16),
+                "points": points.astype(np.float32),
+                "slots": slots.astype(np.int32),
+                "targets": to_frames(vertices, frames).astype(np.float16),
+                "size": frames.size.astype(np.float32),
+                "scale": (frames.size / scene["own"]).astype(np.float32),
+                "face": np.full(len(found), scene["face"], np.int32),
+                "held_out": np.full(len(found), scene["held_out"], bool),
+            }
+        )
+    return parts

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from retinaface_tf.errors import TrainingDiverged
+from retinaface_tf.errors import DataError, TrainingDiverged
 from retinaface_tf.layers.dense_frames import posed_shape
 from retinaface_tf.layers.dense_head import DenseHead
 from retinaface_tf.losses.mesh import edge_loss, vertex_loss
@@ -99,30 +98,41 @@ def train_dense_head(
 
     Args:
         network: with a dense branch.
-        examples: of the photos that may be learned from; those kept apart are left out.
+        examples: the head learns from those that are not held out.
         topology: of the vertices.
         config: how.
         progress: called after each epoch with its number and its figures.
 
     Returns:
         Each epoch's figures: "vertex" and "edge" loss in frame sizes, and, where some examples are
-        kept apart, "held_out" vertex loss.
+        held out, their "held_out" vertex loss.
 
     Raises:
+        DataError: every example is held out.
         TrainingDiverged: the loss is not a number.
     """
     import keras
     import tensorflow as tf
 
     head = network.dense_head
-    learn, apart = examples.keep(~examples.held_out), examples.keep(examples.held_out)
+    learn, held_out = examples.keep(~examples.held_out), examples.keep(examples.held_out)
+    if not len(learn):
+        raise DataError("Every example is held out; label more photos.")
+    batch = min(config.batch, len(learn))
     rng = np.random.default_rng(config.seed)
     chosen = rng.permutation(len(learn))[:4000]
     sees_points = network.config.dense.frame == "face"
     begin_at_principal_directions(head, learn.targets[chosen], learn.points[chosen], topology)
 
-    steps = config.epochs * max(1, len(learn) // config.batch)
-    schedule = _Cosine(config.learning_rate, steps)
+    steps = config.epochs * (len(learn) // batch)
+    warm = max(1, steps // 20)
+    schedule = keras.optimizers.schedules.CosineDecay(
+        0.0,
+        max(1, steps - warm),
+        alpha=0.01,
+        warmup_target=config.learning_rate,
+        warmup_steps=warm,
+    )
     optimizer = keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay, clipnorm=1.0)
     optimizer.exclude_from_weight_decay(var_names=["bias", "basis", "mean"])
     variables = head.trainable_variables
@@ -144,8 +154,8 @@ def train_dense_head(
         with tf.GradientTape() as tape:
             found = predict(samples, points, slots)
             vertex = tf.reduce_mean(vertex_loss(found, targets))
-            # The dearest term, of a quarter of the faces: the same on average.
-            few = config.batch // 4
+            # The most expensive term, of a quarter of the faces: the same on average.
+            few = max(1, batch // 4)
             edge = tf.reduce_mean(edge_loss(found[:few], targets[:few], triangles))
             loss = vertex + config.edge_weight * edge
         gradients = tape.gradient(loss, [v.value for v in variables])
@@ -157,24 +167,19 @@ def train_dense_head(
         found = predict(tf.cast(samples, tf.float32), points, slots)
         return vertex_loss(found, tf.cast(targets, tf.float32))
 
-    # Faces seen from the side are rare in photos; they come up as often as their share's root.
+    # Faces seen from the side are rare in photos; they are drawn as often as the root of their share.
     chance = _evened(learn.points) if sees_points else None
     history = []
     for epoch in range(config.epochs):
         order = rng.permutation(rng.choice(len(learn), len(learn), p=chance))
-        sums, count = np.zeros(2), 0
-        for start in range(0, len(order) - config.batch + 1, config.batch):
-            part = order[start : start + config.batch]
-            values = step(*_arrays(learn, part))
-            sums, count = sums + [float(v) for v in values], count + 1
-        figures = dict(zip(("vertex", "edge"), (sums / max(1, count)).tolist()))
-        if not math.isfinite(sums.sum()):
+        starts = range(0, len(order) - batch + 1, batch)
+        losses = [step(*_arrays(learn, order[start : start + batch])) for start in starts]
+        figures = dict(zip(("vertex", "edge"), np.mean(losses, axis=0, dtype=float).tolist()))
+        if not np.isfinite(figures["vertex"] + figures["edge"]):
             raise TrainingDiverged("The dense head's loss is not a number; lower learning_rate.")
-        if len(apart):
-            values = [
-                measure(*_arrays(apart, np.arange(s, min(s + 512, len(apart))))).numpy()
-                for s in range(0, len(apart), 512)
-            ]
+        if len(held_out):
+            parts = np.split(np.arange(len(held_out)), range(512, len(held_out), 512))
+            values = [measure(*_arrays(held_out, part)).numpy() for part in parts]
             figures["held_out"] = float(np.concatenate(values).mean())
         history.append(figures)
         if progress:
@@ -198,12 +203,3 @@ def _evened(points: np.ndarray) -> np.ndarray:
     count = np.bincount(kind, minlength=8)
     chance = 1 / np.sqrt(count[kind])
     return chance / chance.sum()
-
-
-def _Cosine(peak: float, steps: int):
-    import keras
-
-    warm = max(1, steps // 20)
-    return keras.optimizers.schedules.CosineDecay(
-        0.0, max(1, steps - warm), alpha=0.01, warmup_target=peak, warmup_steps=warm
-    )

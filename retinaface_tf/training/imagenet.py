@@ -28,7 +28,7 @@ def fill_imagenet_backbone(network: RetinaFaceNetwork) -> str:
         network: changed in place.
 
     Returns:
-        One line that tells what was copied.
+        One line that says what was copied.
 
     Raises:
         ConfigError: keras.applications has no such backbone.
@@ -37,22 +37,17 @@ def fill_imagenet_backbone(network: RetinaFaceNetwork) -> str:
     name = network.config.backbone
     try:
         classifier = _classifier(name, "imagenet")
-    except (OSError, ValueError) as error:
-        # get_file raises a bare Exception's subclasses by network state; the URL is in the text.
-        raise WeightsError(_no_download(name, error)) from None
     except Exception as error:
-        if "URL fetch failure" not in str(error):
+        # Keras raises a bare Exception where a host cannot be reached.
+        if not isinstance(error, OSError | ValueError) and "URL fetch failure" not in str(error):
             raise
-        raise WeightsError(_no_download(name, error)) from None
+        raise WeightsError(
+            f"ImageNet weights of {name} cannot be downloaded by keras.applications ({error}); put "
+            "the file into ~/.keras/models, or start from init.source='random' or from a weights "
+            "file."
+        ) from None
     count = copy_backbone(classifier, network)
     return f"weights: {count} backbone layers from keras.applications, trained on ImageNet"
-
-
-def _no_download(name: str, error: Exception) -> str:
-    return (
-        f"ImageNet weights of {name} cannot be downloaded by keras.applications ({error}); put the "
-        "file into ~/.keras/models, or start from init.source='random' or from a weights file."
-    )
 
 
 def _classifier(name: str, weights: str | None) -> keras.Model:

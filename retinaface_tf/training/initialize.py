@@ -25,7 +25,7 @@ def initial_network(
     init: InitConfig,
     batches: Callable[[], Iterator[np.ndarray]] = lambda: iter(()),
 ) -> tuple[RetinaFaceNetwork, str]:
-    """A network as `init` says, and one line that tells where its weights came from.
+    """A network as `init` says, and one line that says where its weights came from.
 
     Args:
         config: of the network.
@@ -59,7 +59,7 @@ def open_source(config: RetinaFaceConfig, source: str) -> RetinaFaceNetwork:
     """A trained network: of a preset, a file of ours, or one that `weights convert` reads.
 
     Args:
-        config: of files that do not tell their own.
+        config: of files that do not contain their own.
         source: name or path.
 
     Raises:

@@ -1,8 +1,8 @@
-"""Scores moved so that 0.5, where `RetinaFace` draws the line unless told, is the best place for it.
+"""Scores moved so that 0.5, the default threshold of `RetinaFace`, is the best threshold.
 
 All scores move alike (as logits), so their order, and with it every average precision, stays as it is.
-Networks need it whose scores are not probabilities of a face: YuNet's, converted, is the mean of two logits, and
-a teacher's scores say how well a box lies too.
+Networks whose scores are not probabilities of a face need it: that of YuNet, converted, is the mean of two
+logits, and a teacher's scores also say how well a box fits.
 """
 
 from __future__ import annotations
