@@ -114,8 +114,8 @@ def _convert(hint, value, name: str):
         if dataclasses.is_dataclass(kind) and isinstance(value, dict):
             return from_dict(kind, value, name + ".")
         if items:
-            wanted = len(value) if items[-1] is Ellipsis else len(items)
-            if isinstance(value, list | tuple) and len(value) == wanted:
+            several = isinstance(value, list | tuple)
+            if several and (items[-1] is Ellipsis or len(value) == len(items)):
                 return tuple(_convert(items[0], item, name) for item in value)
         elif kind is float:
             number = isinstance(value, int | float) and not isinstance(value, bool)

@@ -71,6 +71,7 @@ def test_values_become_what_is_declared():
         ({"inner": {"sides": [1]}}, "o.inner.sides=[1] must be a list of 2 numbers."),
         ({"inner": {"sides": [1, "b"]}}, "o.inner.sides='b' must be a number."),
         ({"inner": {"names": "x"}}, "o.inner.names='x' must be a list of texts."),
+        ({"inner": {"names": 3}}, "o.inner.names=3 must be a list of texts."),
         ({"parts": {}}, "o.parts={} must be a list of tables."),
         ({"inner": {"sides": [1, 10]}}, "inner.sides=(1.0, 10.0) must be within 0..9."),
         ({"kind": "c"}, "kind='c' must be one of a, b."),
