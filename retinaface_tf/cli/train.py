@@ -41,9 +41,11 @@ def train(
     """
     from retinaface_tf.training.command import resolve_config, run
 
-    run(
-        resolve_config(config, data, root, epochs, batch, devices, set_ or []),
-        out,
-        restart=restart,
-        quiet=quiet,
-    )
+    options = {
+        "data.kind": data,
+        "data.root": str(root) if root else None,
+        "epochs": epochs,
+        "data.batch": batch,
+        "devices": devices,
+    }
+    run(resolve_config(config, options, set_ or []), out, restart=restart, quiet=quiet)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from retinaface_tf.errors import ConfigError, DataError
 from retinaface_tf.training.config import TrainingConfig, read_config
@@ -18,27 +19,19 @@ DEFAULTS = {"synthetic": "synthetic", "fddb": "fddb_finetune", "mesh-labels": "m
 
 
 def resolve_config(
-    name: str | None,
-    data: str | None,
-    root: Path | None,
-    epochs: int | None,
-    batch: int | None,
-    devices: int | None,
-    overrides: Sequence[str],
+    name: str | None, options: Mapping[str, Any], overrides: Sequence[str]
 ) -> TrainingConfig:
-    """The configuration a command line asks for; later arguments win over earlier ones.
+    """The configuration a command line asks for.
+
+    Args:
+        name: of a configuration; None for that of the kind of data.
+        options: values by dotted names, None where an option is not given.
+        overrides: "key=value", which win over `options`.
 
     Raises:
         ConfigError: there is no such configuration, or a name or value is wrong.
     """
-    options = {
-        "data.kind": data,
-        "data.root": str(root) if root else None,
-        "epochs": epochs,
-        "data.batch": batch,
-        "devices": devices,
-    }
-    path = find_config(name or DEFAULTS.get(data or "synthetic", DEFAULT))
+    path = find_config(name or DEFAULTS.get(options["data.kind"] or "synthetic", DEFAULT))
     return read_config(path, overrides, options)
 
 

@@ -13,7 +13,7 @@ import pytest
 from retinaface_tf.errors import ConfigError
 from retinaface_tf.losses.config import DistillationConfig
 from retinaface_tf.presets import get_preset
-from retinaface_tf.training.command import find_config
+from retinaface_tf.training.command import find_config, resolve_config
 from retinaface_tf.training.config import ScheduleConfig, TrainingConfig, read_config
 from retinaface_tf.training.schedule import DetectorSchedule
 from retinaface_tf.util.options import apply_overrides
@@ -118,3 +118,18 @@ def test_an_option_of_a_preset_changes_only_that():
     """`network` is a preset's name in the file, and one of its options is given beside it."""
     config = read_config(find_config("lite"), ["network.negative_slope=0.2"])
     assert config.network == replace(get_preset("lite").config, negative_slope=0.2)
+
+
+def test_the_kind_of_data_chooses_the_configuration():
+    """What is given beside it wins over the file, and overrides over all."""
+    options = {"data.kind": "fddb", "data.root": "photos", "epochs": 3, "data.batch": None}
+    found, file = (
+        resolve_config(None, options, ["epochs=4"]),
+        read_config(find_config("fddb_finetune")),
+    )
+    data = replace(file.data, root="photos")
+    assert found == replace(file, epochs=4, data=data) and file.epochs != 4
+    for kind, name in ((None, "synthetic"), ("coco", "wider_mobilenet025")):
+        found = resolve_config(None, {"data.kind": kind}, [])
+        file = read_config(find_config(name))
+        assert found == replace(file, data=replace(file.data, kind=kind or "synthetic"))
