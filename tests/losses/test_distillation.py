@@ -277,6 +277,24 @@ def test_something_has_to_teach(network):
         DetectorTraining(network, anchors, LossConfig(**NO_LABELS), OptimizerConfig())
 
 
+def test_terms_beside_the_teacher_see_the_images_of_the_student(network, monkeypatch):
+    """Dense terms compute in pixels of the network's input, not of the teacher's enlarged images."""
+    anchors = generate_anchors(network.config.levels, SIZE, SIZE)
+    distillation = Distillation(network, SIZE, DistillationConfig(source="teacher.h5"))
+    options = LossConfig(), OptimizerConfig()
+    model = DetectorTraining(network, anchors, *options, distillation=distillation)
+    seen = {}
+    monkeypatch.setattr(
+        model.objective, "total_loss", lambda outputs, targets, batch, **rest: seen.update(batch)
+    )
+    enlarged = np.arange(2 * SIZE * 2 * SIZE * 3, dtype=np.float32).reshape(
+        1, 2 * SIZE, 2 * SIZE, 3
+    )
+    model._total_loss({"image": enlarged, "image_id": 7})
+    np.testing.assert_array_equal(seen["image"], shrink(enlarged))
+    assert seen["image_id"] == 7
+
+
 @pytest.fixture
 def student_config(tmp_path):
     """A small run with a teacher that starts from other weights than the teacher's."""
