@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import ExitStack
+import os
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,14 +13,10 @@ from retinaface_tf.cli.bulk import BulkOptions
 from retinaface_tf.cli.open_detector import DetectionOptions, ServerOptions
 from retinaface_tf.cli.options import MaxFaces, Preset, Threads
 from retinaface_tf.config import DetectionSettings
-from retinaface_tf.errors import ConfigError, ImageError
+from retinaface_tf.errors import ConfigError
 from retinaface_tf.presets import DEFAULT_PRESET
-from retinaface_tf.util.progress import progress_bar
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from retinaface_tf.faces.faces import Faces
     from retinaface_tf.inference.detector import Detector
 
 
@@ -67,12 +61,38 @@ class OutputOptions:
     frames: Annotated[
         int | None, typer.Option(help="Stop a video or webcam after this many frames.")
     ] = None
+    every: Annotated[
+        bool, typer.Option("--all", help="List all faces in the table, not the first 40.")
+    ] = False
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on behind the lines that --json FILE has.")
+    ] = False
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace files in the way; never one that is read.")
+    ] = False
+
+    def __post_init__(self):
+        if self.mesh_format not in ("obj", "ply"):
+            raise ConfigError(f"--mesh-format {self.mesh_format!r} must be obj or ply.")
+        if self.frames is not None and self.frames < 1:
+            raise ConfigError(f"--frames {self.frames} must be at least 1.")
+        if self.resume and self.overwrite:
+            raise ConfigError("--resume keeps what is there, --overwrite does not: give one.")
+        if self.resume and self.json in (None, "-"):
+            raise ConfigError("--resume goes with --json FILE, whose lines say what is done.")
+
+    @property
+    def folders(self) -> list[Path]:
+        """Those that files are written to."""
+        return [path for path in (self.draw, self.crops, self.mesh) if path is not None]
 
 
 def detect(
     inputs: Annotated[
         list[str],
-        typer.Argument(help="Photos, folders, videos, or webcam[:N].", metavar="INPUT..."),
+        typer.Argument(
+            help="Photos, folders, videos, webcam[:N], or - for standard input.", metavar="INPUT..."
+        ),
     ],
     search: DetectOptions,
     output: OutputOptions,
@@ -82,16 +102,13 @@ def detect(
     """Find faces in photos, folders of photos, videos or the webcam.
 
     Prints a table, or with --json one JSON object for each image. An image that cannot be read
-    is reported and the run goes on; the exit code is then 1. With --engine also tars and Parquet
-    tables of images, any number of them, into Parquet files; a run that was stopped is resumed.
+    is reported and the run goes on; the exit code is then 1. No file that is there is replaced,
+    but for drawings and crops of the same source. With --engine also tars and Parquet tables of
+    images, any number of them, into Parquet files; a run that was stopped is resumed.
     """
-    from retinaface_tf.images.listing import list_images
-    from retinaface_tf.images.video import is_video
-
     if many.engine is not None:
-        refused = {
-            f"--{n}": getattr(output, n) for n in ("json", "draw", "crops", "mesh", "frames")
-        }
+        names = ("json", "draw", "crops", "mesh", "frames", "resume", "overwrite")
+        refused = {f"--{name}": getattr(output, name) or None for name in names}
         many.run(
             inputs,
             refused | {"--server": server.server},
@@ -106,20 +123,35 @@ def detect(
         )
         return
     many.require_none(inputs)
-    videos = [source for source in inputs if is_video(source)]
-    images = list_images([source for source in inputs if not is_video(source)])
+    detect_and_write(inputs, search, output, server)
+
+
+def detect_and_write(
+    inputs: list[str], search: DetectOptions, output: OutputOptions, server: ServerOptions
+) -> list[Path]:
+    """Searches images and videos in this process; the drawings that were written.
+
+    Raises:
+        typer.Exit: an image could not be read, or an output not be written.
+    """
+    from retinaface_tf.cli.detect_run import DetectRun, Inputs
+
+    sources = Inputs.of(inputs)
+    for folder in output.folders:
+        require_folder(folder)
     detector = search.open_detector(threads=search.threads, server=server)
     if output.mesh is not None:
-        _require_mesh(detector, output.mesh_format, search.augmentation is not None)
-    run = _Run(detector, search.batch_size, output)
-    with run.open():
-        run.search_images(images)
-        for video in videos:
-            run.search_video(video)
+        _require_mesh(detector, search.augmentation is not None)
+    run = DetectRun(detector, search.batch_size, output, sources)
+    with run:
+        run.search_images()
+        run.search_videos()
     if output.json != "-":
         run.summary.print()
+    run.print_notes()
     if run.summary.errors:
         raise typer.Exit(1)
+    return run.drawn
 
 
 def demo(
@@ -134,16 +166,30 @@ def demo(
     """Find the faces of a photo, print them and write the image with the faces drawn."""
     from retinaface_tf.images.listing import demo_photo
 
-    images = images or [demo_photo()]
+    sources = [str(path) for path in images or [demo_photo()]]
     search, output = DetectOptions(preset=preset), OutputOptions(draw=out)
-    detect([str(path) for path in images], search, output, ServerOptions(), BulkOptions())
-    for path in images:
-        print(f"wrote {out / path.name}")
+    for path in detect_and_write(sources, search, output, ServerOptions()):
+        print(f"wrote {path}")
 
 
-def _require_mesh(detector: Detector, mesh_format: str, augmented: bool) -> None:
-    if mesh_format not in ("obj", "ply"):
-        raise ConfigError(f"--mesh-format {mesh_format!r} must be obj or ply.")
+def require_folder(folder: Path) -> None:
+    """Makes a folder for outputs, before the work begins.
+
+    Raises:
+        ConfigError: a file has its name, or it cannot be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"The folder {folder} cannot be made ({(error.strerror or 'no access').lower()}); "
+            "choose another."
+        ) from None
+    if not os.access(folder, os.W_OK):
+        raise ConfigError(f"You may not write into the folder {folder}; choose another.")
+
+
+def _require_mesh(detector: Detector, augmented: bool) -> None:
     if augmented:
         raise ConfigError("--mesh goes with one search an image: leave out --scales and the like.")
     # Only a server knows whether its model has one.
@@ -151,96 +197,3 @@ def _require_mesh(detector: Detector, mesh_format: str, augmented: bool) -> None
         raise ConfigError(
             "--mesh needs a network with a dense branch: choose --preset mobilenet0.25-mesh."
         )
-
-
-@dataclass
-class _Run:
-    """One call of `detect`: the detector, and where its answers go."""
-
-    detector: Detector
-    batch_size: int
-    output: OutputOptions
-
-    def open(self) -> ExitStack:
-        from retinaface_tf.cli.output import JsonLines, Summary
-
-        stack = ExitStack()
-        self.summary = Summary()
-        json = self.output.json
-        self.lines = stack.enter_context(JsonLines(json)) if json else None
-        self.progress = stack.enter_context(
-            progress_bar(transient=True, disable=not sys.stderr.isatty())
-        )
-        return stack
-
-    def search_images(self, images: list[tuple[Path, Path]]) -> None:
-        """Each of (file, name under the output folders)."""
-        from retinaface_tf.images.read import CachedImage, read_image
-        from retinaface_tf.images.save import save_image
-
-        output = self.output
-        wanted = bool(output.draw or output.crops or output.mesh)
-        # Images that are drawn stay decoded until then: no more than a batch of them.
-        step = max(1, self.batch_size if wanted else len(images))
-        task = self.progress.add_task("images", total=len(images), visible=len(images) > 1)
-        for start in range(0, len(images), step):
-            group = images[start : start + step]
-            sources = [CachedImage(path) if wanted else path for path, _ in group]
-            answers = self.detector.stream(sources, batch_size=self.batch_size)
-            for (path, name), source, answer in zip(group, sources, answers):
-                self.progress.advance(task)
-                if self._report(str(path), answer, {}) and wanted:
-                    pixels = read_image(source)
-                    if output.draw:
-                        save_image(output.draw / name, answer.draw(pixels))
-                    self._save_faces(name, pixels, answer)
-
-    def search_video(self, source: str) -> None:
-        """Every frame of a video or webcam, up to `--frames`."""
-        from retinaface_tf.images.video import VideoWriter, open_video
-
-        name = Path(source.replace(":", "_")).with_suffix("").name
-        with ExitStack() as stack:
-            try:
-                video = stack.enter_context(open_video(source))
-                writer = None
-                if self.output.draw:
-                    writer = VideoWriter(self.output.draw / f"{name}.mp4", video.frame_rate)
-                    # Whatever ends the video, the frames written so far are kept.
-                    stack.callback(writer.close)
-                total = min(filter(None, (video.frame_count, self.output.frames)), default=None)
-                task = self.progress.add_task(name, total=total)
-                for frame in islice(video, self.output.frames):
-                    faces = self.detector.detect(frame.image)
-                    self.progress.advance(task)
-                    self._report(
-                        source, faces, {"frame": frame.index, "time": round(frame.time, 3)}
-                    )
-                    if writer:
-                        writer.write(faces.draw(frame.image))
-                    self._save_faces(Path(f"{name}_{frame.index:06d}"), frame.image, faces)
-            except ImageError as error:
-                self._report(source, error, {})
-
-    def _report(self, source: str, answer: Faces | ImageError, extra: dict) -> bool:
-        """Notes an answer; whether it is one."""
-        failed = isinstance(answer, ImageError)
-        if failed:
-            self.summary.errors += 1
-            self.progress.console.print(f"error: {answer}", markup=False, soft_wrap=True)
-            entry = {"image": source, "error": str(answer)}
-        else:
-            self.summary.add(Path(source).name, answer)
-            entry = {"image": source, **extra, **answer.to_dict()}
-        if self.lines:
-            self.lines.write(entry)
-        return not failed
-
-    def _save_faces(self, name: Path, image: np.ndarray, faces: Faces) -> None:
-        from retinaface_tf.cli.output import save_crops, save_meshes
-
-        output = self.output
-        if output.crops:
-            save_crops(output.crops, name, image, faces)
-        if output.mesh:
-            save_meshes(output.mesh, name, image, faces, output.mesh_format)

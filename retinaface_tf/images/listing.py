@@ -4,40 +4,84 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 from retinaface_tf.errors import ImageError, RetinaFaceError
+from retinaface_tf.images.save import mark_in
 
 IMAGE_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 )
+VIDEO_SUFFIXES = frozenset(
+    (
+        *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mjpg", ".mkv", ".mov"),
+        *(".mp4", ".mpeg", ".mpg", ".mts", ".ts", ".webm", ".wmv"),
+    )
+)
+# What a person takes for a photo or a video too; other files in a folder are not worth a word.
+_ALSO_PICTURES = frozenset(
+    (
+        *(".heic", ".heif", ".avif", ".jxl", ".jp2", ".psd", ".svg", ".pdf", ".raw", ".dng"),
+        *(".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", *VIDEO_SUFFIXES),
+    )
+)
+_HINTS = {
+    **dict.fromkeys(("HEIC", "HEIF"), " (pip install 'retinaface-tf[heif]')"),
+    **{suffix[1:].upper(): " (videos are named one by one)" for suffix in VIDEO_SUFFIXES},
+}
+
+
+class Listed(NamedTuple):
+    """What a command line means.
+
+    Attributes:
+        images: (file, name) of each: the name is relative and unique, for results written to
+            another folder; images of a folder keep their place under it.
+        left_out: files in folders that are not among them, by what they are ("MOV", "own output").
+    """
+
+    images: list[tuple[Path, Path]]
+    left_out: Counter[str]
 
 
 def list_images(
     inputs: Iterable[str | os.PathLike], suffixes: frozenset[str] = IMAGE_SUFFIXES
 ) -> list[tuple[Path, Path]]:
+    """The images of `list_inputs`."""
+    return list_inputs(inputs, suffixes).images
+
+
+def list_inputs(
+    inputs: Iterable[str | os.PathLike],
+    suffixes: frozenset[str] = IMAGE_SUFFIXES,
+    skipped: Collection[Path] = (),
+) -> Listed:
     """Expands files, folders and patterns, in the order given.
 
     Args:
         inputs: a file is kept whatever it is called, even if it does not exist (reading it then
             reports that); a folder stands for the images in it and its subfolders, sorted by
-            path (names beginning with a dot are left out); a pattern (`*`, `?`, `[...]`, `**`)
-            that the shell has not expanded stands for what it matches.
+            path (names beginning with a dot and images that this package drew or cropped are left
+            out); a pattern (`*`, `?`, `[...]`, `**`) that the shell has not expanded stands for
+            what it matches.
         suffixes: of the files that are looked for in folders, in lower case.
-
-    Returns:
-        (file, name) for each image: the name is relative and unique, for results written to
-        another folder; images of a folder keep their place under it.
+        skipped: folders below which nothing is looked for, such as those of outputs.
 
     Raises:
-        ImageError: a folder without images, or a pattern that matches nothing.
+        ImageError: an empty name, a folder without images, or a pattern that matches nothing.
     """
     listed: list[tuple[Path, Path]] = []
+    left_out: Counter[str] = Counter()
+    walk = _Walk(suffixes, {os.path.realpath(folder) for folder in skipped}, left_out)
     for given in inputs:
+        if not os.fspath(given):
+            raise ImageError("An input has an empty name; name a file, or . for this folder.")
         path = Path(given)
         if path.is_dir():
-            listed += _in_folder(path, suffixes)
+            listed += walk.images(path)
         elif glob.has_magic(str(path)) and not os.path.lexists(path):
             matches = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 - absolute ones too
             if not matches:
@@ -46,32 +90,66 @@ def list_images(
                 if not match.is_dir():
                     listed.append((match, Path(match.name)))
                 elif "**" not in path.parts:  # ** names the files of the folders by itself
-                    listed += _in_folder(match, suffixes)
+                    listed += walk.images(match)
+        elif "://" in os.fspath(given):
+            raise ImageError(f"Cannot read {given}: it is an address; download it first.")
         else:
             listed.append((path, Path(path.name)))
-    return _unique_names(listed)
+    return Listed(_unique_names(listed), left_out)
 
 
-def _in_folder(folder: Path, suffixes: frozenset[str]) -> list[tuple[Path, Path]]:
-    endings = tuple(suffixes)
-    failures: list[OSError] = []
-    found = []
-    for parent, subfolders, files in os.walk(folder, onerror=failures.append):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        found += [
-            Path(parent, name)
-            for name in files
-            if name.lower().endswith(endings) and not name.startswith(".")
-        ]
-    if failures:
-        raise ImageError(
-            f"Cannot read {failures[0].filename}: {(failures[0].strerror or 'unreadable').lower()}."
+class _Walk:
+    """Looks for images in folders, and counts what else is there."""
+
+    def __init__(self, suffixes: frozenset[str], skipped: set[str], left_out: Counter[str]):
+        self._endings, self._skipped, self._left_out = tuple(suffixes), skipped, left_out
+
+    def images(self, folder: Path) -> list[tuple[Path, Path]]:
+        failures: list[OSError] = []
+        found = []
+        for parent, subfolders, files in os.walk(folder, onerror=failures.append):
+            subfolders[:] = [name for name in subfolders if self._enters(parent, name)]
+            found += [Path(parent, name) for name in files if self._takes(Path(parent, name))]
+        if failures:
+            raise ImageError(
+                f"Cannot read {failures[0].filename}: "
+                f"{(failures[0].strerror or 'unreadable').lower()}."
+            )
+        if not found:
+            raise ImageError(
+                f"Cannot read {folder}: the folder holds no images "
+                f"({', '.join(sorted(self._endings))}){said_left_out(self._left_out, '; it has ')}."
+            )
+        return [(path, path.relative_to(folder)) for path in sorted(found)]
+
+    def _enters(self, parent: str, name: str) -> bool:
+        return not name.startswith(".") and (
+            not self._skipped or os.path.realpath(os.path.join(parent, name)) not in self._skipped  # noqa: PTH118
         )
-    if not found:
-        raise ImageError(
-            f"Cannot read {folder}: the folder holds no images ({', '.join(sorted(suffixes))})."
-        )
-    return [(path, path.relative_to(folder)) for path in sorted(found)]
+
+    def _takes(self, path: Path) -> bool:
+        if path.name.startswith("."):
+            return False
+        if not path.name.lower().endswith(self._endings):
+            if path.suffix.lower() in _ALSO_PICTURES:
+                self._left_out[path.suffix[1:].upper()] += 1
+            return False
+        if mark_in(path) is not None:
+            self._left_out["own output"] += 1
+            return False
+        return True
+
+
+def said_left_out(left_out: Counter[str], begin: str = "") -> str:
+    """Such as "3 files left out: 2 HEIC (...), 1 MOV", the most frequent first; "" for none."""
+    if not left_out:
+        return ""
+    kinds = []
+    for kind, count in sorted(left_out.items(), key=lambda item: (-item[1], item[0])):
+        hint = _HINTS.get(kind, "")
+        kinds.append(f"{count} {kind}{hint}")
+    total = sum(left_out.values())
+    return f"{begin}{total} file{'s' * (total != 1)} left out: {', '.join(kinds)}"
 
 
 def _unique_names(listed: list[tuple[Path, Path]]) -> list[tuple[Path, Path]]:

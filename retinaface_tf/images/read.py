@@ -115,6 +115,20 @@ def describe_source(source: object) -> str:
     return f"the {type(source).__name__} given"
 
 
+def colour_profile(source: ImageSource) -> bytes | None:
+    """The ICC profile of an RGB image file or its bytes; None where there is none."""
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        source = BytesIO(source)
+    elif not isinstance(source, (str, os.PathLike)):
+        return None
+    with decoding.quiet_pillow:
+        try:
+            with Image.open(source) as image:
+                return image.info.get("icc_profile") if image.mode.startswith("RGB") else None
+        except Exception:  # Pillow raises a dozen kinds; the pixels were read without it
+            return None
+
+
 def _from_path(path: str | os.PathLike, max_pixels: int) -> np.ndarray:
     try:
         mode = Path(path).stat().st_mode

@@ -1,7 +1,10 @@
-"""Images written to files, whole or not at all."""
+"""Images written to files, whole or not at all, with a mark that tells our own outputs from photos."""
 
 from __future__ import annotations
 
+import hashlib
+import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,15 +12,74 @@ import numpy as np
 from retinaface_tf.errors import RetinaFaceError
 from retinaface_tf.util.files import whole_file
 
+_MARK = "retinaface-tf output "
+_PATTERN = re.compile(_MARK.encode() + rb"([0-9a-f]{16})")
+# Marks stand near a file's beginning or at its end.
+_REACH = 4096
 
-def save_image(path: Path, image: np.ndarray) -> None:
+
+def mark_of(source: str | os.PathLike) -> str:
+    """What outputs made of a source carry: the same for each run over the same file."""
+    digest = hashlib.sha256(os.fsencode(os.path.realpath(source))).hexdigest()
+    return f"{_MARK}{digest[:16]}"
+
+
+def mark_in(path: str | os.PathLike) -> str | None:
+    """The mark of a file that this package wrote; None for any other file."""
+    try:
+        with Path(path).open("rb") as file:
+            found = _PATTERN.search(file.read(_REACH))
+            if found is None:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - _REACH))
+                found = _PATTERN.search(file.read(_REACH))
+    except (OSError, ValueError):
+        return None
+    return None if found is None else found[0].decode()
+
+
+def save_image(
+    path: Path, image: np.ndarray, *, mark: str | None = None, icc_profile: bytes | None = None
+) -> None:
     """Writes uint8 RGB [H, W, 3]; the suffix is the format, PNG where it is none.
 
-    Raises:
-        RetinaFaceError: the file cannot be written.
-    """
-    from PIL import Image
+    Args:
+        path: of the file.
+        image: the pixels.
+        mark: of `mark_of`, so that a later run knows the file for its own.
+        icc_profile: the colour profile of the pixels; None for sRGB.
 
-    image_format = Image.registered_extensions().get(path.suffix.lower(), "PNG")
+    Raises:
+        RetinaFaceError: the file cannot be written, or the format takes no image of this size.
+    """
+    from PIL import Image, PngImagePlugin
+
+    kind = Image.registered_extensions().get(path.suffix.lower(), "PNG")
+    options: dict = (
+        {"quality": 92} if icc_profile is None else {"quality": 92, "icc_profile": icc_profile}
+    )
+    if mark and kind == "PNG":
+        options["pnginfo"] = PngImagePlugin.PngInfo()
+        options["pnginfo"].add_text("Software", mark)
+    elif mark and kind in ("JPEG", "GIF"):
+        options["comment"] = mark.encode()
     with whole_file(path, error=RetinaFaceError) as partial:
-        Image.fromarray(image).save(partial, image_format, quality=92)
+        try:
+            Image.fromarray(image).save(partial, kind, **options)
+        except (ValueError, SyntaxError, OverflowError) as error:
+            raise OSError(
+                f"{kind} cannot hold {image.shape[1]} x {image.shape[0]} pixels"
+            ) from error
+        if mark and kind not in ("PNG", "JPEG", "GIF"):
+            append_mark(partial, mark)
+
+
+def append_mark(path: Path, mark: str) -> None:
+    """Puts a mark behind a file's content, which readers of images and MP4 leave alone.
+
+    In MP4 it is a box of the kind "free", which players skip.
+    """
+    text = mark.encode()
+    with path.open("ab") as file:
+        if path.suffix.lower() == ".mp4":
+            file.write((8 + len(text)).to_bytes(4, "big") + b"free")
+        file.write(text)

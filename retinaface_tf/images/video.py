@@ -12,14 +12,10 @@ import cv2
 import numpy as np
 
 from retinaface_tf.errors import ImageError
+from retinaface_tf.images.listing import VIDEO_SUFFIXES
+from retinaface_tf.images.save import append_mark
 from retinaface_tf.util.files import whole_file
 
-VIDEO_SUFFIXES = frozenset(
-    (
-        *(".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov"),
-        *(".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"),
-    )
-)
 _WEBCAM = "webcam"
 _USUAL_FRAME_RATE = 25.0
 
@@ -102,32 +98,49 @@ class open_video:
         self._capture.release()
 
     def __iter__(self) -> Iterator[Frame]:
-        """Yields each frame once; a video cannot be rewound."""
+        """Yields each frame once; a video cannot be rewound.
+
+        Frames that cannot be decoded are left out, while the numbers count on.
+
+        Raises:
+            ImageError: at the end: frames were left out, or the video breaks off.
+        """
         image, index = self._first, 0
         self._first = None
         started = None
-        while image is not None:
-            # A webcam's clock starts anywhere; a file's timestamps, where it has any, from 0.
-            seconds = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-            if self._camera is not None:
-                started = seconds if started is None else started
-                seconds -= started
-            elif seconds <= 0:
-                seconds = index / self.frame_rate
-            yield Frame(index, seconds, image)
+        damaged: list[int] = []
+        while True:
+            if image is None:
+                damaged.append(index)
+                # Without a count the first frame that cannot be read is the end.
+                if index + 1 >= (self.frame_count or 0):
+                    break
+            else:
+                # A webcam's clock starts anywhere; a file's timestamps, where it has any, from 0.
+                seconds = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+                if self._camera is not None:
+                    started = seconds if started is None else started
+                    seconds -= started
+                elif seconds <= 0:
+                    seconds = index / self.frame_rate
+                yield Frame(index, seconds, image)
             index += 1
             image = self._next_frame()
-        self._check_complete(index)
+        # What follows the last good frame is the end, not damage.
+        while damaged and damaged[-1] == index:
+            damaged.pop()
+            index -= 1
+        self._say_what_is_missing(index + 1, damaged)
 
     def _next_frame(self) -> np.ndarray | None:
-        """The next frame, None at the end."""
+        """The next frame; None where it cannot be decoded, or there is none."""
         try:
             good, image = self._capture.read()
             return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if good and image is not None else None
         except cv2.error:
             return None
 
-    def _check_complete(self, read: int) -> None:
+    def _say_what_is_missing(self, read: int, damaged: list[int]) -> None:
         if self._camera is not None:
             raise ImageError(f"Cannot read on from {self.name}: it gave {read} frames and stopped.")
         # The count is an estimate in some containers, so only a plain lack is an error.
@@ -135,6 +148,11 @@ class open_video:
             raise ImageError(
                 f"Cannot read on from {self.name}: it breaks off after {read} of "
                 f"{self.frame_count} frames."
+            )
+        if damaged:
+            raise ImageError(
+                f"Cannot read {len(damaged)} of the {read} frames of {self.name}, between numbers "
+                f"{damaged[0]} and {damaged[-1]}: they are damaged; all others were searched."
             )
 
 
@@ -146,14 +164,20 @@ class VideoWriter:
     Args:
         path: file to write; ends in .mp4.
         frame_rate: frames a second.
+        mark: see `save.append_mark`.
 
     Raises:
         ImageError: the file cannot be written, or a frame has another size or type.
     """
 
-    def __init__(self, path: str | os.PathLike, frame_rate: float = _USUAL_FRAME_RATE):
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        frame_rate: float = _USUAL_FRAME_RATE,
+        mark: str | None = None,
+    ):
         self.path = Path(path)
-        self.frame_rate = frame_rate
+        self.frame_rate, self._mark = frame_rate, mark
         self._writer: cv2.VideoWriter | None = None
         self._size: tuple[int, int] | None = None
         self._file = ExitStack()
@@ -183,11 +207,14 @@ class VideoWriter:
     def __exit__(self, *failure) -> None:
         if self._writer is not None:
             self._writer.release()
+            if self._mark:
+                append_mark(self._partial, self._mark)
         self._file.__exit__(*failure)
 
-    def close(self) -> None:
-        """Finishes the file; without any frame nothing is written."""
+    def close(self) -> bool:
+        """Finishes the file; without any frame nothing is written. Whether there is a file now."""
         self.__exit__(None, None, None)
+        return self._writer is not None
 
     def _open(self, width: int, height: int) -> None:
         size = (width + width % 2, height + height % 2)
@@ -200,7 +227,8 @@ class VideoWriter:
                     f"Cannot write {self.path}: this OpenCV cannot encode MP4 video of "
                     f"{width} x {height} pixels at {self.frame_rate} frames a second."
                 )
-            self._writer, self._size, self._file = writer, (width, height), stack.pop_all()
+            self._writer, self._partial = writer, partial
+            self._size, self._file = (width, height), stack.pop_all()
 
 
 def _camera_index(source: str | int | os.PathLike) -> int | None:

@@ -66,7 +66,11 @@ def _corner(word: str, points: int, textures: int) -> tuple[int, int | None]:
 
 
 def write_obj(
-    path: Path, vertices: np.ndarray, triangles: np.ndarray, uv: np.ndarray | None = None
+    path: Path,
+    vertices: np.ndarray,
+    triangles: np.ndarray,
+    uv: np.ndarray | None = None,
+    comment: str = "",
 ) -> None:
     """Writes a mesh in image axes (x right, y down, z away) as an OBJ with y up and z to the viewer.
 
@@ -75,9 +79,11 @@ def write_obj(
         vertices: [V, 3].
         triangles: int [F, 3], counted from 0.
         uv: [V, 2], v down.
+        comment: a line for the header.
     """
     points = vertices * np.array([1, -1, -1])
-    lines = [f"v {x:.4f} {y:.4f} {z:.4f}" for x, y, z in points]
+    lines = [f"# {comment}"] if comment else []
+    lines += [f"v {x:.4f} {y:.4f} {z:.4f}" for x, y, z in points]
     if uv is not None:
         lines += [f"vt {u:.5f} {1 - v:.5f}" for u, v in uv]
         lines += [f"f {a}/{a} {b}/{b} {c}/{c}" for a, b, c in triangles + 1]
@@ -87,7 +93,11 @@ def write_obj(
 
 
 def write_ply(
-    path: Path, vertices: np.ndarray, triangles: np.ndarray, colors: np.ndarray | None = None
+    path: Path,
+    vertices: np.ndarray,
+    triangles: np.ndarray,
+    colors: np.ndarray | None = None,
+    comment: str = "",
 ) -> None:
     """Writes a mesh in image axes as a binary PLY with y up and z to the viewer.
 
@@ -96,9 +106,12 @@ def write_ply(
         vertices: [V, 3].
         triangles: int [F, 3].
         colors: RGB uint8 [V, 3] or None.
+        comment: a line for the header.
     """
     points = (vertices * np.array([1, -1, -1])).astype("<f4")
-    header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(points)}"]
+    header = ["ply", "format binary_little_endian 1.0"]
+    header += [f"comment {comment}"] if comment else []
+    header.append(f"element vertex {len(points)}")
     header += [f"property float {axis}" for axis in "xyz"]
     kind = [("position", "<f4", 3)]
     if colors is not None:

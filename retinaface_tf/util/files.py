@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
+import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +21,8 @@ def whole_file(
 ) -> Iterator[Path]:
     """A temporary path in the same folder; the block writes it, then it takes the file's place.
 
+    A link stays a link: the file it leads to is replaced. A pipe or device is written into.
+
     Args:
         path: of the file; its folder is made where it is missing.
         error: class of what is raised.
@@ -30,17 +35,35 @@ def whole_file(
         WeightsError: or `error`: the file cannot be written.
     """
     path = Path(path)
-    partial = path.with_name(f".{path.name[:200]}.{uuid.uuid4().hex[:8]}{suffix}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield partial
-        partial.replace(path)
+        target = path.resolve() if path.is_symlink() else path
+        if target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "")
+        special = target.exists() and not target.is_file()
+        folder = Path(tempfile.gettempdir()) if special else target.parent
+        # Only a part of the name: with more added, a long one would pass the system's limit.
+        partial = folder / f".{target.name[:40]}.{uuid.uuid4().hex[:8]}{suffix}"
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as failure:
-        reason = os.strerror(failure.errno) if failure.errno else failure
-        raise error(f"Cannot write {path}: {reason}.") from None
+        raise error(cannot_write(path, failure)) from None
+    try:
+        yield partial
+        if special:
+            with partial.open("rb") as source, target.open("wb") as file:
+                shutil.copyfileobj(source, file)
+        else:
+            partial.replace(target)
+    except OSError as failure:
+        raise error(cannot_write(path, failure)) from None
     finally:
         with contextlib.suppress(OSError):  # gone already, or its folder is no folder
             partial.unlink()
+
+
+def cannot_write(path: str | Path, failure: OSError) -> str:
+    """The sentence for a file that could not be written."""
+    reason = os.strerror(failure.errno) if failure.errno else str(failure) or "it failed"
+    return f"Cannot write {path}: {reason[0].lower()}{reason[1:]}."
 
 
 def write_whole(

@@ -10,7 +10,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from retinaface_tf import cli
-from retinaface_tf.cli import output
+from retinaface_tf.cli import detect_run
 from retinaface_tf.images import decode
 from retinaface_tf.inference import detector
 from tests.helpers.bright_pixel import BrightPixelRuntime, black_image
@@ -89,19 +89,20 @@ def test_each_drawn_photo_is_decoded_once_and_not_kept(run, tmp_path, monkeypatc
     for number in range(12):
         Image.fromarray(black_image(64, 96, (2, 2))).save(folder / f"{number}.png")
     (folder / "broken.png").write_text("this is no image")
-    original, save = decode.decode, output.save_image
+    original, save = decode.decode, detect_run.save_image
 
     def decode_and_note(stream, max_pixels):
         pixels = original(stream, max_pixels)
         arrays.append((stream.name, weakref.ref(pixels)))
         return pixels
 
-    def save_and_count(path, image):
-        alive.append(sum(array() is not None for _, array in arrays))
-        save(path, image)
+    def save_and_count(path, image, **options):
+        if path.parent.name == "drawn":
+            alive.append(sum(array() is not None for _, array in arrays))
+        save(path, image, **options)
 
     monkeypatch.setattr(decode, "decode", decode_and_note)
-    monkeypatch.setattr(output, "save_image", save_and_count)
+    monkeypatch.setattr(detect_run, "save_image", save_and_count)
     outputs = ("--draw", tmp_path / "drawn", "--crops", tmp_path / "crops")
     result = run(folder, *outputs, "--batch-size", 2)
     assert result.exit_code == 1 and "broken.png" in result.stderr

@@ -1,0 +1,306 @@
+"""One run of `detect`: images and videos in, lines, drawings, crops and meshes out."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from retinaface_tf.cli.json_lines import JsonLines
+from retinaface_tf.cli.output_names import OutputNames, own_stems
+from retinaface_tf.cli.summary import Summary
+from retinaface_tf.errors import ImageError, RetinaFaceError
+from retinaface_tf.faces.faces import Faces
+from retinaface_tf.images.listing import list_inputs, said_left_out
+from retinaface_tf.images.read import CachedImage, NamedBytes, colour_profile, read_image
+from retinaface_tf.images.save import mark_of, save_image
+from retinaface_tf.inference.preprocess import DEFAULT_MAX_SIDE
+from retinaface_tf.util.progress import progress_bar
+
+if TYPE_CHECKING:
+    from retinaface_tf.cli.detect import OutputOptions
+    from retinaface_tf.inference.detector import Detector
+
+STANDARD_INPUT = "-"
+_LARGEST_INPUT = 1 << 30  # bytes of standard input
+
+
+class Source(NamedTuple):
+    """An image or video of the command line.
+
+    Attributes:
+        given: its path, or the bytes of standard input.
+        shown: what lines and messages call it.
+        name: relative path of outputs made of it, with suffix.
+        stem: the same without suffix, and no other source's.
+        mark: what files made of it carry.
+    """
+
+    given: Any
+    shown: str
+    name: Path
+    stem: Path
+    mark: str
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the command line names.
+
+    Attributes:
+        images, videos: in their order.
+        left_out: a sentence on files of folders that are neither; "" for none.
+    """
+
+    images: list[Source]
+    videos: list[Source]
+    left_out: str
+
+    @classmethod
+    def of(cls, words: list[str]) -> Inputs:
+        """Lists folders and patterns, and reads standard input for "-".
+
+        Raises:
+            ImageError: a folder or pattern without images, an empty name, or too large an input.
+        """
+        from retinaface_tf.images.video import is_video
+
+        videos = [word for word in words if is_video(word)]
+        listed = list_inputs([word for word in words if not is_video(word)])
+        video_names = [Path(Path(word.replace(":", "_")).name) for word in videos]
+        stems = own_stems([*(name for _, name in listed.images), *video_names])
+        images = []
+        for (path, name), stem in zip(listed.images, stems):
+            given = _standard_input() if str(path) == STANDARD_INPUT else path
+            images.append(Source(given, str(path), name, stem, mark_of(path)))
+        return cls(
+            images,
+            [
+                Source(word, word, name, stem, mark_of(word))
+                for word, name, stem in zip(videos, video_names, stems[len(images) :])
+            ],
+            said_left_out(listed.left_out),
+        )
+
+    @property
+    def files(self) -> list[Path]:
+        """All that are files."""
+        return [
+            Path(s.given) for s in (*self.images, *self.videos) if not isinstance(s.given, bytes)
+        ]
+
+
+def _standard_input() -> NamedBytes:
+    content = sys.stdin.buffer.read(_LARGEST_INPUT + 1)
+    if len(content) > _LARGEST_INPUT:
+        raise ImageError("Cannot read standard input: it has more than 1 GiB.")
+    return NamedBytes(content, "standard input")
+
+
+class DetectRun:
+    """One call of `detect`; use it in `with`.
+
+    Args:
+        detector: what finds the faces.
+        batch_size: images given to it at once.
+        output: where its answers go.
+        inputs: what is searched.
+
+    Attributes:
+        summary: counts, and rows of the table.
+        drawn: the drawings that were written.
+
+    Raises:
+        ConfigError: the file of the JSON lines is in the way.
+    """
+
+    def __init__(self, detector: Detector, batch_size: int, output: OutputOptions, inputs: Inputs):
+        self.detector, self.batch_size, self.output = detector, batch_size, output
+        self.inputs = inputs
+        self.summary, self.drawn = Summary(output.every), []
+        self._names = OutputNames(inputs.files, overwrite=output.overwrite)
+        self._shrunk = False
+        self._stack = ExitStack()
+        self._lines = None
+        self._done: dict[str, int] = {}
+        if output.json:
+            self._lines = JsonLines(
+                output.json, inputs.files, resume=output.resume, overwrite=output.overwrite
+            )
+            self._go_on()
+
+    def __enter__(self) -> DetectRun:
+        if self._lines:
+            self._stack.enter_context(self._lines)
+        self.progress = self._stack.enter_context(
+            progress_bar(transient=True, disable=not sys.stderr.isatty())
+        )
+        return self
+
+    def __exit__(self, *failure) -> None:
+        self._stack.__exit__(*failure)
+
+    def _go_on(self) -> None:
+        """Counts what an earlier run answered; `_done` has the lines of each source."""
+        kept = self._lines.kept
+        # A drawn video is written as a whole: one that may be unfinished is searched again.
+        if kept and self.output.draw and "frame" in kept[-1]:
+            last = kept[-1]["image"]
+            begun = next(i for i, entry in enumerate(kept) if entry["image"] == last)
+            self._lines.keep(begun)
+        for entry in kept:
+            name = str(entry["image"])
+            self._done[name] = self._done.get(name, 0) + 1
+            self.summary.images += "error" not in entry
+            self.summary.errors += "error" in entry
+            self.summary.faces += len(entry.get("faces", ()))
+
+    def search_images(self) -> None:
+        """Every image of the inputs that has no line yet."""
+        images = [source for source in self.inputs.images if source.shown not in self._done]
+        wanted = bool(self.output.folders)
+        # Images that are drawn stay decoded until then: no more than a batch of them.
+        step = max(1, self.batch_size if wanted else len(images))
+        task = self.progress.add_task("images", total=len(images), visible=len(images) > 1)
+        for start in range(0, len(images), step):
+            group = images[start : start + step]
+            given = [_kept(source.given) if wanted else source.given for source in group]
+            answers = self.detector.stream(given, batch_size=self.batch_size)
+            for source, one, answer in zip(group, given, answers):
+                self.progress.advance(task)
+                if isinstance(answer, ImageError):
+                    self._fail(source, answer)
+                    continue
+                self._shrunk |= max(answer.image_size) > DEFAULT_MAX_SIDE
+                entry = answer.to_dict()
+                try:
+                    if wanted:
+                        self._write_files(source, read_image(one), answer, entry, one)
+                except RetinaFaceError as error:
+                    self._fail(source, error)
+                    continue
+                self._report(source, answer, {}, entry)
+
+    def search_videos(self) -> None:
+        """Every frame of each video or webcam, up to `--frames`."""
+        for source in self.inputs.videos:
+            try:
+                self._search_video(source)
+            except RetinaFaceError as error:
+                self._fail(source, error)
+
+    def _search_video(self, source: Source) -> None:
+        from retinaface_tf.images.video import VideoWriter, open_video
+
+        done = self._done.get(source.shown, 0)
+        limit = self.output.frames
+        with ExitStack() as stack:
+            video = stack.enter_context(open_video(source.given))
+            writer = None
+            if self.output.draw:
+                path = self._names.claim(
+                    self.output.draw / source.stem.with_suffix(".mp4"), source.mark
+                )
+                writer = VideoWriter(path, video.frame_rate, mark=source.mark)
+                # Whatever ends the video, the frames written so far are kept.
+                stack.callback(self._finish_video, writer)
+            total = min(filter(None, (video.frame_count, limit)), default=None)
+            task = self.progress.add_task(source.name.name, total=total)
+            for count, frame in enumerate(islice(video, limit)):
+                self.progress.advance(task)
+                if count < done:
+                    continue
+                faces = self.detector.detect(frame.image)
+                entry = faces.to_dict()
+                if writer:
+                    writer.write(faces.draw(frame.image))
+                    entry["drawn"] = str(writer.path)
+                place = source.stem.with_name(f"{source.stem.name}_{frame.index:06d}")
+                self._write_faces(place, source.mark, frame.image, faces, entry)
+                extra = {"frame": frame.index, "time": round(frame.time, 3)}
+                self._report(source, faces, extra, entry)
+
+    def _finish_video(self, writer) -> None:
+        if writer.close():
+            self.drawn.append(writer.path)
+
+    def _write_files(
+        self, source: Source, pixels: np.ndarray, faces: Faces, entry: dict, given: Any
+    ) -> None:
+        """The drawing, crops and meshes of an image; `entry` then names them."""
+        if self.output.draw:
+            path = self._names.claim(self.output.draw / source.name, source.mark)
+            save_image(
+                path, faces.draw(pixels), mark=source.mark, icc_profile=colour_profile(given)
+            )
+            entry["drawn"] = str(path)
+            self.drawn.append(path)
+        self._write_faces(source.stem, source.mark, pixels, faces, entry)
+
+    def _write_faces(
+        self, stem: Path, mark: str, pixels: np.ndarray, faces: Faces, entry: dict
+    ) -> None:
+        """`STEM_INDEX.png`, the face aligned to 112x112, and its mesh; best score first."""
+        if self.output.crops:
+            for number, crop in enumerate(faces.align(pixels)):
+                wished = self.output.crops / stem.with_name(f"{stem.name}_{number:03d}.png")
+                path = self._names.claim(wished, mark)
+                save_image(path, crop, mark=mark)
+                entry["faces"][number]["crop"] = str(path)
+        if self.output.mesh and faces.vertices is not None:
+            self._write_meshes(self.output.mesh / stem, mark, pixels, faces, entry)
+
+    def _write_meshes(
+        self, stem: Path, mark: str, pixels: np.ndarray, faces: Faces, entry: dict
+    ) -> None:
+        """Axes are those of modelling programs: x to the image's right, y up, z to the viewer, in pixels.
+
+        A PLY has the photo's colours, an OBJ texture coordinates.
+        """
+        from retinaface_tf.mesh.files import sample_colors, write_obj, write_ply
+        from retinaface_tf.mesh.topology import load_topology
+
+        topology, suffix = load_topology(), self.output.mesh_format
+        for number, vertices in enumerate(faces.vertices):
+            wished = stem.with_name(f"{stem.name}_{number:03d}.{suffix}")
+            path = self._names.claim(wished, mark)
+            if suffix == "ply":
+                colors = sample_colors(pixels, vertices)
+                write_ply(path, vertices, topology.triangles, colors, comment=mark)
+            else:
+                write_obj(path, vertices, topology.triangles, topology.uv, comment=mark)
+            entry["faces"][number]["mesh"] = str(path)
+
+    def _report(self, source: Source, faces: Faces, extra: dict, entry: dict) -> None:
+        self.summary.add(source.shown, faces, **extra)
+        if self._lines:
+            self._lines.write({"image": source.shown, **extra, **entry})
+
+    def _fail(self, source: Source, error: RetinaFaceError) -> None:
+        self.summary.errors += 1
+        self.progress.console.print(f"error: {error}", markup=False, soft_wrap=True)
+        if self._lines:
+            self._lines.write({"image": source.shown, "error": str(error)})
+
+    def print_notes(self) -> None:
+        """What the counts do not say, on standard error."""
+        notes = [self.inputs.left_out] if self.inputs.left_out else []
+        if self._done:
+            notes.append(f"{sum(self._done.values())} lines were there already")
+        if self._shrunk and self.detector.settings.size is None:
+            notes.append(
+                f"larger images were searched at {DEFAULT_MAX_SIDE} pixels; --size original finds "
+                "smaller faces"
+            )
+        for note in notes:
+            print(f"note: {note}.", file=sys.stderr)
+
+
+def _kept(given: Any) -> Any:
+    """The source such that its pixels are decoded once."""
+    return given if isinstance(given, bytes) else CachedImage(given)
