@@ -20,8 +20,13 @@ import numpy as np
 
 from retinaface_tf.errors import ConfigError
 from retinaface_tf.serving.request_error import RequestError
+from retinaface_tf.util.options import check_range
 
 Arrays = dict[str, np.ndarray]
+# `name { value: number }` or `name: number`.
+_ENTRY = re.compile(r"\s*(\w+)\s*(?:\{\s*value\s*:\s*(\S+?)\s*\}|:\s*(\S+))")
+# TF-Serving uses these for logs and GPU pools; they have no effect here.
+_IGNORED = ("thread_pool_name", "pad_variable_length_inputs")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,12 +52,8 @@ class BatchingParameters:
     allowed_batch_sizes: tuple[int, ...] = ()
 
     def __post_init__(self):
-        for name in ("max_batch_size", "batch_timeout_micros"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it must not be negative.")
-        for name in ("max_enqueued_batches", "num_batch_threads"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        check_range(self, "", "max_batch_size batch_timeout_micros", 0)
+        check_range(self, "", "max_enqueued_batches num_batch_threads", 1)
         sizes = self.allowed_batch_sizes
         if sizes and (list(sizes) != sorted(set(sizes)) or sizes[-1] != self.max_batch_size):
             raise ConfigError(
@@ -78,31 +79,23 @@ def read_batching_file(path: str | Path) -> BatchingParameters:
         text = re.sub(r"#.*", "", path.read_text())
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"Cannot read the batching file {path}: {error}.") from None
-    known = {f.name for f in fields(BatchingParameters)}
-    pattern = re.compile(r"\s*(\w+)\s*(?:\{\s*value\s*:\s*(\S+?)\s*\}|:\s*(\S+))")
+    known = [field.name for field in fields(BatchingParameters)]
+    entries = _ENTRY.findall(text)
+    unknown = _ENTRY.sub("", text).split()
+    unknown += [name for name, *_ in entries if name not in (*known, *_IGNORED)]
+    if unknown:
+        raise ConfigError(
+            f"{path}: {unknown[0]!r} is not understood; known are {', '.join(known)}."
+        )
     values: dict[str, Any] = {"max_batch_size": 1000, "allowed_batch_sizes": ()}
-    # TF-Serving uses these for logs and GPU pools; they have no effect here.
-    ignored = {"thread_pool_name", "pad_variable_length_inputs"}
-    position = 0
-    while text[position:].strip():
-        match = pattern.match(text, position)
-        if not match or match[1] not in known | ignored:
-            rest = text[position:].split()[0]
-            raise ConfigError(
-                f"{path} says {rest!r}, which is not understood; known are "
-                f"{', '.join(sorted(known))}."
-            )
-        position = match.end()
-        if match[1] in ignored:
+    for name, *number in entries:
+        if name in _IGNORED:
             continue
         try:
-            number = int(match[2] or match[3])
+            value = int("".join(number))
         except ValueError:
-            raise ConfigError(f"{path}: {match[1]} must be a whole number.") from None
-        if match[1] == "allowed_batch_sizes":
-            values["allowed_batch_sizes"] += (number,)
-        else:
-            values[match[1]] = number
+            raise ConfigError(f"{path}: {name} must be a whole number.") from None
+        values[name] = (*values[name], value) if name == "allowed_batch_sizes" else value
     return BatchingParameters(**values)
 
 
