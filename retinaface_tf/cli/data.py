@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -127,6 +126,7 @@ def synth(
     from retinaface_tf.data.synthetic.scene import draw_images
     from retinaface_tf.errors import DataError
     from retinaface_tf.util.files import write_whole
+    from retinaface_tf.util.process import available_cores
     from retinaface_tf.util.progress import choose_track
 
     config = SyntheticConfig(size=size, max_faces=max_faces, min_face=min_face, seed=seed)
@@ -134,7 +134,7 @@ def synth(
     lines, faces = [], 0
     with choose_track(quiet)("drawing faces", count) as advance:
         for encoded, image in draw_images(
-            config, 0, count, processes=os.cpu_count() or 1, progress=advance
+            config, 0, count, processes=available_cores(), progress=advance
         ):
             write_whole(folder / image.path.name, encoded, error=DataError)
             lines.append(f"# {image.path.name}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import signal
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -57,6 +56,7 @@ def launch(
     )
     from retinaface_tf.launch.hosts import read_hosts
     from retinaface_tf.launch.launcher import launch as run
+    from retinaface_tf.util.process import to_stderr
 
     workers = read_hosts(hosts, port)
     given = {"python": python, "folder": folder, "ssh": shlex.split(ssh)}
@@ -84,5 +84,5 @@ def launch(
         command,
         environment,
         restarts=restarts,
-        write=lambda line: print(line, file=sys.stderr, flush=True),
+        write=to_stderr,
     )

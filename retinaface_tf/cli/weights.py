@@ -48,9 +48,10 @@ def pull_weights(
 
     Presets whose weights come with this package need none of that.
     """
+    from retinaface_tf.util.process import to_stderr
     from retinaface_tf.weights.pull import pull
 
-    path = pull(name, force=force, notify=lambda line: print(line, file=sys.stderr, flush=True))
+    path = pull(name, force=force, notify=to_stderr)
     print(path)
 
 

@@ -1,9 +1,8 @@
-"""From a trained network to the files of `retinaface_tf.sources.packaged`, looked at before they take their place."""
+"""From a trained network to the files of `retinaface_tf.sources.packaged`, checked before they take their place."""
 
 from __future__ import annotations
 
 import datetime
-import hashlib
 import json
 import tempfile
 from collections.abc import Callable, Mapping
@@ -20,6 +19,7 @@ from retinaface_tf.faces.faces import Faces
 from retinaface_tf.geometry.boxes import pairwise_iou
 from retinaface_tf.geometry.pairs import match_pairs
 from retinaface_tf.sources.packaged import FOLDER, file_names
+from retinaface_tf.util.files import sha256_of
 
 FORMAT = 1
 # (height, width) of the images int8 is measured on, and the input that the files begin with: any
@@ -142,10 +142,10 @@ def release(
             "date": datetime.date.today().isoformat(),
             "version": retinaface_tf.__version__,
             "parameters": network.count_params(),
-            "made_of": {"name": weights.name, "sha256": _sha256(weights)},
+            "made_of": {"name": weights.name, "sha256": sha256_of(weights)},
             "calibration_photos": len(photos),
             "files": {
-                names[kind]: {"bytes": made[kind].stat().st_size, "sha256": _sha256(made[kind])}
+                names[kind]: {"bytes": made[kind].stat().st_size, "sha256": sha256_of(made[kind])}
                 for kind in detectors
             },
             "check": check,
@@ -201,7 +201,3 @@ def _move(made: dict[str, Path], places: dict[str, Path]) -> None:
             path.replace(places[kind])
     except OSError as error:
         raise WeightsError(f"Cannot write {error.filename}: {error.strerror}.") from None
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

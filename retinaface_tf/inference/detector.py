@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -17,7 +16,7 @@ from retinaface_tf.inference.backend import DetectionBackend, NetworkBackend
 from retinaface_tf.inference.runtimes.open import open_runtime
 from retinaface_tf.inference.runtimes.runtime import Runtime
 from retinaface_tf.presets import DEFAULT_PRESET
-from retinaface_tf.util.process import to_stderr
+from retinaface_tf.util.process import available_cores, to_stderr
 from retinaface_tf.weights.files import preset_file
 
 # Images read ahead and sorted by shape, in batches.
@@ -232,7 +231,7 @@ class RetinaFace(Detector):
         settings = self.settings.replace(**settings)
         check_batch_size(batch_size)
         window = batch_size if batch_size == 1 else WINDOW_BATCHES * batch_size
-        with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
+        with ThreadPoolExecutor(max_workers=min(4, available_cores())) as pool:
 
             def submit(sources):
                 return [pool.submit(self.backend.prepare, source, settings) for source in sources]

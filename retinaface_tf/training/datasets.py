@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from retinaface_tf.data.synthetic.scene import draw_images
 from retinaface_tf.errors import ConfigError
 from retinaface_tf.training.config import DataConfig, TrainingConfig
 from retinaface_tf.training.dense_features import HELD_OUT, held_out_photos
+from retinaface_tf.util.process import available_cores
 from retinaface_tf.util.progress import Track, no_progress
 
 # Where the usual archives put things, relative to data.root.
@@ -104,7 +104,7 @@ def _synthetic(config: TrainingConfig, track: Track) -> DataSets:
     drawn = config.synthetic
     total = drawn.train + drawn.validation
     with track("drawing faces", total) as advance:
-        pairs = list(draw_images(drawn, 0, total, processes=os.cpu_count() or 1, progress=advance))
+        pairs = list(draw_images(drawn, 0, total, processes=available_cores(), progress=advance))
     encoded, images = [p[0] for p in pairs], [p[1] for p in pairs]
     faces = sum(len(image.boxes) for image in images)
     return DataSets(
