@@ -24,7 +24,7 @@ BOXES = {
         160,
         92,
         "net",
-        "inference/",
+        "images/, inference/",
         ["read, turn, scale, pad", "to a few shapes"],
     ),
     "runtime": (
@@ -33,11 +33,11 @@ BOXES = {
         180,
         92,
         "net",
-        "runtimes/",
+        "inference/runtimes/",
         ["LiteRT, ONNX, Keras,", "or a server over gRPC"],
     ),
-    "decode": (620, 70, 160, 92, "net", "postprocess", ["anchors + deltas,", "suppression, votes"]),
-    "faces": (820, 70, 140, 92, "out", "Faces", ["boxes, scores, points,", "vertices, pose"]),
+    "decode": (620, 70, 160, 92, "net", "inference/", ["anchors + deltas,", "suppression, votes"]),
+    "faces": (820, 70, 140, 92, "out", "faces/", ["boxes, scores, points,", "vertices, pose"]),
     "backbone": (70, 270, 170, 84, "net", "backbone", ["MobileNet or ResNet,", "C2..C5"]),
     "pyramid": (285, 270, 170, 84, "net", "feature pyramid", ["P2..P6 or P3..P5"]),
     "context": (
@@ -65,7 +65,7 @@ BOXES = {
         160,
         92,
         "train",
-        "training/ + losses/",
+        "training/, losses/",
         ["matching, multi-task", "loss, checkpoints"],
     ),
     "weights": (
@@ -74,7 +74,7 @@ BOXES = {
         170,
         92,
         "train",
-        "weights",
+        "weights/",
         ["ours, a preset's, or", "converted .pth, .onnx"],
     ),
     "export": (
