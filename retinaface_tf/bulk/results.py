@@ -140,7 +140,10 @@ def read_report(path: str | os.PathLike) -> ShardReport | None:
 
     try:
         metadata = pq.read_metadata(path)
-        report = ShardReport(**json.loads(metadata.metadata[_REPORT]))
+        values = json.loads(metadata.metadata[_REPORT])
+        if "pictures" in values:  # the key's name in the first version
+            values["images"] = values.pop("pictures")
+        report = ShardReport(**values)
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
         return None
     return report if report.images == metadata.num_rows else None

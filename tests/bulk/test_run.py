@@ -64,6 +64,26 @@ def test_only_what_is_missing_or_damaged_is_done_again(folder, tmp_path):
     assert sorted(before) == sorted(path.name for path in out.iterdir())
 
 
+def test_result_files_of_the_first_version_are_kept(folder, tmp_path):
+    import pyarrow.parquet as pq
+
+    def with_old_name(text):
+        return text.replace('"images"', '"pictures"')
+
+    out = tmp_path / "out"
+    run(folder, out)
+    manifest = out / "_manifest.json"
+    manifest.write_text(with_old_name(manifest.read_text()))
+    for path in out.glob("*.parquet"):
+        table = pq.read_table(path)
+        notes = {k: with_old_name(v.decode()) for k, v in table.schema.metadata.items()}
+        pq.write_table(table.replace_schema_metadata(notes), path)
+        assert b'"pictures"' in pq.read_metadata(path).metadata[b"retinaface_tf"]
+    (out / shard_name(1)).unlink()
+    report = run(folder, out)
+    assert (report.resumed, report.shards, report.images) == (2, 3, 7)
+
+
 def test_nothing_is_left_to_do_the_second_time(folder, tmp_path, monkeypatch):
     first = run(folder, tmp_path / "out")
     monkeypatch.setattr(NetworkSpec, "open", lambda spec: pytest.fail("opened a network"))
