@@ -11,25 +11,7 @@ of a shard and repeats it after a crash (`attempts`), `processes` and `ray_data`
 resumes, `results` writes and reads the Parquet files.
 """
 
-from __future__ import annotations
+from retinaface_tf.bulk.results import Result, read_results
+from retinaface_tf.bulk.run import BulkReport, detect_bulk
 
-import importlib
-from typing import TYPE_CHECKING
-
-_EXPORTS = {
-    "BulkReport": "retinaface_tf.bulk.run",
-    "detect_bulk": "retinaface_tf.bulk.run",
-    "Result": "retinaface_tf.bulk.results",
-    "read_results": "retinaface_tf.bulk.results",
-}
 __all__ = ["BulkReport", "Result", "detect_bulk", "read_results"]
-
-if TYPE_CHECKING:
-    from retinaface_tf.bulk.results import Result, read_results
-    from retinaface_tf.bulk.run import BulkReport, detect_bulk
-
-
-def __getattr__(name: str):
-    if name not in _EXPORTS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_EXPORTS[name]), name)

@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +16,7 @@ from retinaface_tf.bulk.manifest import begin_or_resume, describe_run, finished_
 from retinaface_tf.bulk.network import describe_network
 from retinaface_tf.bulk.processes import run_in_processes
 from retinaface_tf.bulk.ray_data import NETWORK_FOLDER, run_on_ray
-from retinaface_tf.bulk.results import ShardReport
-from retinaface_tf.bulk.shards import Shard, list_shards
+from retinaface_tf.bulk.shards import list_shards
 from retinaface_tf.bulk.worker import Job, detect_shard
 from retinaface_tf.config import DEFAULT_SETTINGS, DetectionSettings
 from retinaface_tf.errors import ConfigError
@@ -132,9 +131,16 @@ def detect_bulk(
         elif engine == "processes":
             new = run_in_processes(job, todo, workers=workers or available_cores())
         else:
-            new = _loop(job, todo)
-        for report in _show(new, shards, reports, progress):
-            reports[report.number] = report
+            detector = network.open()
+            new = (detect_shard(detector, shard, job.out, batch_size) for shard in todo)
+        hidden = not (sys.stderr.isatty() if progress is None else progress)
+        with progress_bar(transient=True, disable=hidden) as bar:
+            done = sum(report.images for report in reports.values())
+            total = sum(shard.part.count for shard in shards)
+            task = bar.add_task("images", total=total, completed=done)
+            for report in new:
+                reports[report.number] = report
+                bar.advance(task, report.images)
     _clean(out)
     return BulkReport(
         images=sum(report.images for report in reports.values()),
@@ -143,28 +149,6 @@ def detect_bulk(
         shards=len(reports),
         resumed=resumed,
     )
-
-
-def _loop(job: Job, todo: list[Shard]) -> Iterator[ShardReport]:
-    detector = job.network.open()
-    for shard in todo:
-        yield detect_shard(detector, shard, job.out, job.batch_size)
-
-
-def _show(
-    new: Iterator[ShardReport],
-    shards: list[Shard],
-    before: dict[int, ShardReport],
-    progress: bool | None,
-) -> Iterator[ShardReport]:
-    hidden = not (sys.stderr.isatty() if progress is None else progress)
-    total = sum(shard.part.count for shard in shards)
-    with progress_bar(transient=True, disable=hidden) as bar:
-        done = sum(report.images for report in before.values())
-        task = bar.add_task("images", total=total, completed=done)
-        for report in new:
-            bar.advance(task, report.images)
-            yield report
 
 
 def _check(
