@@ -100,7 +100,7 @@ def run_case(case: str) -> None:
 
     from retinaface_tf.config import PAPER_LEVELS, DenseConfig, RetinaFaceConfig
     from retinaface_tf.geometry.anchors import generate_anchors
-    from retinaface_tf.layers.dense_frames import dense_vertices, sampling_table, slots_of_anchors
+    from retinaface_tf.layers.dense_frames import vertices_of_faces
     from retinaface_tf.losses.config import LossConfig
     from retinaface_tf.losses.mesh_term import MeshTerm
     from retinaface_tf.mesh.topology import load_topology
@@ -111,7 +111,6 @@ def run_case(case: str) -> None:
     anchors = generate_anchors(config.levels, SIDE, SIDE)
     rng = np.random.default_rng(0)
     image = tf.constant(rng.integers(0, 256, (1, SIDE, SIDE, 3), np.uint8))
-    table = sampling_table(config, SIDE, SIDE)
     # The trainer's own term; one face, which all positives are for.
     term = MeshTerm(
         network, anchors, LossConfig(mesh_weight=0.01, mesh_positives=POSITIVES), topology
@@ -120,17 +119,15 @@ def run_case(case: str) -> None:
     batch = {"image": image, "meshes": tf.zeros((1, 1), tf.int32), "vertices": mesh[None, None]}
 
     def vertices_of(outputs, numbers):
-        maps = [outputs[name] for name in config.dense_outputs]
-        rows = [ops.reshape(m, (-1, config.channels)) for m in maps]
         weights = {n: ops.convert_to_tensor(w) for n, w in network.dense_head.named_weights.items()}
-        return dense_vertices(
-            ops.concatenate(rows),
+        return vertices_of_faces(
+            [outputs[name] for name in config.dense_outputs],
             tf.zeros_like(numbers),
-            tf.gather(anchors, numbers),
-            slots_of_anchors(config, SIDE, SIDE, numbers),
+            numbers,
+            anchors,
             tf.zeros((numbers.shape[0], 4)),
             tf.zeros((numbers.shape[0], 5, 2)),
-            table,
+            (SIDE, SIDE),
             weights,
             config,
         )

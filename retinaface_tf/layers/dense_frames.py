@@ -302,48 +302,9 @@ def regress(samples, points, slots, weights: dict, config, variance: float):
 
 
 def vertices_in_frames(
-    features,
-    image,
-    anchors,
-    slots,
-    boxes,
-    landmarks,
-    table: SamplingTable,
-    weights: dict,
-    config: RetinaFaceConfig,
-):
-    """Vertices of K faces in their coordinate frames.
-
-    Args:
-        features: [B * cells, C], see `sample_features`.
-        image: int [K].
-        anchors: [K, 4] cx, cy, w, h of the anchors the faces came from.
-        slots: int [K] of those anchors.
-        boxes: [K, 4] decoded corners.
-        landmarks: [K, 5, 2] decoded.
-        table: of the input's size.
-        weights: of the head.
-        config: of the network.
-
-    Returns:
-        [K, V, 3] in sizes of the coordinate frames, and these.
-    """
-    dense = config.dense
-    frames = face_frames(boxes, landmarks) if dense.frame == "face" else anchor_frames(anchors)
-    samples = sample_features(features, image, frames, slots, table, dense)
-    found = regress(samples, frames.points, slots, weights, dense, config.center_variance)
-    return found, frames
-
-
-def dense_vertices(*faces):
-    """`vertices_in_frames`, with its arguments, in pixels of the network's input: [K, V, 3]."""
-    return from_frames(*vertices_in_frames(*faces))
-
-
-def vertices_of_faces(
     maps, image, numbers, anchors, boxes, landmarks, shape, weights: dict, config: RetinaFaceConfig
 ):
-    """Vertices of K detected faces, from a network's raw outputs.
+    """Vertices of K faces in their coordinate frames, from a network's feature maps.
 
     Args:
         maps: [B, H, W, C] of `config.dense_levels`, fine to coarse.
@@ -356,17 +317,20 @@ def vertices_of_faces(
         config: of the network.
 
     Returns:
-        [K, V, 3] in pixels of the network's input.
+        [K, V, 3] in sizes of the coordinate frames, and these.
     """
     ops = array_namespace(*maps, numbers)
-    return dense_vertices(
-        stacked_cells(maps),
-        image,
-        ops.take(anchors, numbers, axis=0),
-        slots_of_anchors(config, *shape, numbers),
-        boxes,
-        landmarks,
-        sampling_table(config, *shape),
-        weights,
-        config,
-    )
+    dense = config.dense
+    if dense.frame == "face":
+        frames = face_frames(boxes, landmarks)
+    else:
+        frames = anchor_frames(ops.take(anchors, numbers, axis=0))
+    slots = slots_of_anchors(config, *shape, numbers)
+    table = sampling_table(config, *shape)
+    samples = sample_features(stacked_cells(maps), image, frames, slots, table, dense)
+    return regress(samples, frames.points, slots, weights, dense, config.center_variance), frames
+
+
+def vertices_of_faces(*faces):
+    """`vertices_in_frames`, with its arguments, in pixels of the network's input: [K, V, 3]."""
+    return from_frames(*vertices_in_frames(*faces))

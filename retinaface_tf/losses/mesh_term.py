@@ -6,13 +6,7 @@ import numpy as np
 from keras import backend, ops
 
 from retinaface_tf.geometry.box_coding import decode_boxes, decode_points
-from retinaface_tf.layers.dense_frames import (
-    sampling_table,
-    slots_of_anchors,
-    stacked_cells,
-    to_frames,
-    vertices_in_frames,
-)
+from retinaface_tf.layers.dense_frames import to_frames, vertices_in_frames
 from retinaface_tf.losses.config import LossConfig
 from retinaface_tf.losses.mesh import mesh_loss
 from retinaface_tf.losses.multitask import limit_deltas
@@ -61,7 +55,6 @@ class MeshTerm:
         config = self.network.config
         rows = rows_of_anchors(targets["faces"], batch["meshes"])
         chosen = choose_positives(rows >= 0, self.config.mesh_positives)
-        height, width = batch["image"].shape[1:3]
         variances = (config.center_variance, config.size_variance)
         # At least single precision, whatever the network computes in.
         double = backend.standardize_dtype(outputs["box_deltas"].dtype) == "float64"
@@ -70,18 +63,18 @@ class MeshTerm:
         def predicted(name):
             return ops.stop_gradient(ops.cast(chosen.take(outputs[name]), dtype))
 
-        anchors = ops.cast(ops.take(self.anchors, chosen.anchor, axis=0), dtype)
+        anchors = ops.cast(self.anchors, dtype)
+        own = ops.take(anchors, chosen.anchor, axis=0)
         points = ops.reshape(predicted("landmark_deltas"), (-1, 5, 2))
-        maps = [outputs[name] for name in config.dense_outputs]
         weights = self.network.dense_head.named_weights
         vertices, frames = vertices_in_frames(
-            ops.cast(stacked_cells(maps), dtype),
+            [ops.cast(outputs[name], dtype) for name in config.dense_outputs],
             chosen.image,
+            chosen.anchor,
             anchors,
-            slots_of_anchors(config, height, width, chosen.anchor),
-            decode_boxes(limit_deltas(predicted("box_deltas")), anchors, *variances),
-            decode_points(points, anchors, variances[0]),
-            sampling_table(config, height, width),
+            decode_boxes(limit_deltas(predicted("box_deltas")), own, *variances),
+            decode_points(points, own, variances[0]),
+            batch["image"].shape[1:3],
             {name: ops.cast(weight.value, dtype) for name, weight in weights.items()},
             config,
         )

@@ -7,11 +7,10 @@ import pytest
 from keras import ops
 
 from retinaface_tf.config import DenseConfig, PyramidLevel, RetinaFaceConfig
-from retinaface_tf.geometry.anchors import generate_anchors
+from retinaface_tf.geometry.anchors import generate_anchors, level_shapes
 from retinaface_tf.geometry.box_coding import decode_points
 from retinaface_tf.layers.dense_frames import (
     anchor_frames,
-    dense_vertices,
     face_frames,
     from_frames,
     posed_shape,
@@ -20,6 +19,7 @@ from retinaface_tf.layers.dense_frames import (
     sampling_table,
     slots_of_anchors,
     to_frames,
+    vertices_of_faces,
 )
 from retinaface_tf.mesh.landmarks import five_of_vertices
 from retinaface_tf.mesh.pose import head_pose
@@ -46,33 +46,35 @@ def _weights(config, channels, rng):
 def _faces(config, rng, count=6):
     anchors = generate_anchors(config.levels, *SIZE)
     numbers = rng.integers(0, len(anchors), count)
-    table = sampling_table(config, *SIZE)
-    features = rng.normal(size=(2 * int(table.cells), 6)).astype(np.float32)
     corner = rng.uniform(0, 40, (count, 2))
     boxes = np.concatenate([corner, corner + rng.uniform(10, 40, (count, 2))], axis=1)
     landmarks = corner[:, None] + rng.uniform(0, 40, (count, 5, 2))
     return (
-        features,
+        _maps(config, rng, 2),
         rng.integers(0, 2, count),
-        anchors[numbers],
-        slots_of_anchors(config, *SIZE, numbers),
+        numbers,
+        anchors,
         boxes.astype(np.float32),
         landmarks.astype(np.float32),
     )
 
 
+def _maps(config, rng, batch):
+    shapes = level_shapes(config.dense_levels, *SIZE)
+    return [rng.normal(size=(batch, *shape, 6)).astype(np.float32) for shape in shapes]
+
+
 @pytest.mark.parametrize("config", [PAPER, FACE], ids=["paper", "face"])
 def test_numpy_and_graph_are_equal(config, rng):
     _, weights = _weights(config, 6, rng)
-    inputs = _faces(config, rng)
-    found = dense_vertices(*inputs, sampling_table(config, *SIZE), weights, config)
-    kinds = ["float32", "int32", "float32", "int32", "float32", "float32"]
+    maps, *inputs = _faces(config, rng)
+    found = vertices_of_faces(maps, *inputs, SIZE, weights, config)
+    kinds = ["int32", "int32", "float32", "float32", "float32"]
     tensors = [ops.convert_to_tensor(v, k) for v, k in zip(inputs, kinds)]
-    height, width = (ops.convert_to_tensor(side, "int32") for side in SIZE)
+    shape = [ops.convert_to_tensor(side, "int32") for side in SIZE]
     tensor_weights = {n: ops.convert_to_tensor(w) for n, w in weights.items()}
-    in_graph = dense_vertices(
-        *tensors, sampling_table(config, height, width), tensor_weights, config
-    )
+    tensor_maps = [ops.convert_to_tensor(m) for m in maps]
+    in_graph = vertices_of_faces(tensor_maps, *tensors, shape, tensor_weights, config)
     assert found.shape == (6, 7, 3) and np.isfinite(found).all()
     np.testing.assert_allclose(ops.convert_to_numpy(in_graph), found, rtol=2e-4, atol=2e-3)
 
@@ -82,16 +84,14 @@ def test_the_papers_head_is_a_1x1_convolution_on_the_anchors_cell(rng):
     of landmarks, depth by the anchor's size."""
     _, weights = _weights(PAPER, 6, rng)
     anchors = generate_anchors(PAPER.levels, *SIZE)
-    table = sampling_table(PAPER, *SIZE)
-    features = rng.normal(size=(int(table.cells), 6)).astype(np.float32)
+    maps = _maps(PAPER, rng, 1)
+    features = np.concatenate([m.reshape(-1, 6) for m in maps])
     numbers = np.arange(len(anchors))[:: max(1, len(anchors) // 40)]
     slots = slots_of_anchors(PAPER, *SIZE, numbers)
     none = np.zeros((len(numbers), 5, 2), np.float32)
     boxes = np.zeros((len(numbers), 4), np.float32)
     image = np.zeros(len(numbers), int)
-    found = dense_vertices(
-        features, image, anchors[numbers], slots, boxes, none, table, weights, PAPER
-    )
+    found = vertices_of_faces(maps, image, numbers, anchors, boxes, none, SIZE, weights, PAPER)
     cell, expected_slot, first = [], [], 0
     for position, level in enumerate(PAPER.levels):
         count = -(-SIZE[0] // level.stride) * -(-SIZE[1] // level.stride)
