@@ -253,28 +253,13 @@ class DetectRun:
                 save_image(path, crop, mark=mark)
                 entry["faces"][number]["crop"] = str(path)
         if self.output.mesh and faces.vertices is not None:
-            self._write_meshes(self.output.mesh / stem, mark, pixels, faces, entry)
+            from retinaface_tf.mesh.face_mesh import write_face_mesh
 
-    def _write_meshes(
-        self, stem: Path, mark: str, pixels: np.ndarray, faces: Faces, entry: dict
-    ) -> None:
-        """Axes are those of modelling programs: x to the image's right, y up, z to the viewer, in pixels.
-
-        A PLY has the photo's colours, an OBJ texture coordinates.
-        """
-        from retinaface_tf.mesh.files import sample_colors, write_obj, write_ply
-        from retinaface_tf.mesh.topology import load_topology
-
-        topology, suffix = load_topology(), self.output.mesh_format
-        for number, vertices in enumerate(faces.vertices):
-            wished = stem.with_name(f"{stem.name}_{number:03d}.{suffix}")
-            path = self._names.claim(wished, mark)
-            if suffix == "ply":
-                colors = sample_colors(pixels, vertices)
-                write_ply(path, vertices, topology.triangles, colors, comment=mark)
-            else:
-                write_obj(path, vertices, topology.triangles, topology.uv, comment=mark)
-            entry["faces"][number]["mesh"] = str(path)
+            for number, vertices in enumerate(faces.vertices):
+                name = f"{stem.name}_{number:03d}.{self.output.mesh_format}"
+                path = self._names.claim(self.output.mesh / stem.with_name(name), mark)
+                write_face_mesh(path, vertices, pixels, mark)
+                entry["faces"][number]["mesh"] = str(path)
 
     def _report(self, source: Source, faces: Faces, extra: dict, entry: dict) -> None:
         self.summary.add(source.shown, faces, **extra)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from retinaface_tf.cli.output import save_meshes
 from retinaface_tf.faces.faces import Faces
+from retinaface_tf.mesh.face_mesh import write_face_mesh
 from retinaface_tf.mesh.files import read_obj
 from retinaface_tf.mesh.landmarks import five_of_vertices
 from retinaface_tf.mesh.pose import (
@@ -70,15 +68,16 @@ def test_a_mesh_beyond_the_image_is_cut_off(faces):
 
 def test_mesh_files_have_the_axes_of_modelling_programs(faces, tmp_path):
     image = np.full((120, 200, 3), 70, np.uint8)
-    save_meshes(tmp_path, Path("photo.jpg"), image, faces, "obj")
-    save_meshes(tmp_path, Path("photo.jpg"), image, faces, "ply")
-    names = sorted(p.name for p in tmp_path.iterdir())
-    assert names == ["photo_000.obj", "photo_000.ply", "photo_001.obj", "photo_001.ply"]
+    for number, vertices in enumerate(faces.vertices):
+        for suffix in ("obj", "ply"):
+            write_face_mesh(tmp_path / f"photo_{number:03d}.{suffix}", vertices, image, "a photo")
+    assert (tmp_path / "photo_001.obj").read_text().startswith("# a photo\n")
     points, triangles, uv = read_obj(tmp_path / "photo_001.obj")
     np.testing.assert_allclose(points, faces.vertices[1] * [1, -1, -1], atol=1e-3)
     assert triangles.shape == (2110, 3) and uv.shape == (1103, 2)
     content = (tmp_path / "photo_000.ply").read_bytes()
-    assert content.startswith(b"ply\n") and b"property uchar red" in content[:400]
+    assert content.startswith(b"ply\n") and b"comment a photo" in content[:100]
+    assert b"property uchar red" in content[:400]
     assert len(content.split(b"end_header\n", 1)[1]) == 1103 * 15 + 2110 * 13
 
 
