@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,8 +12,17 @@ from retinaface_tf.errors import WeightsError
 if TYPE_CHECKING:
     from retinaface_tf.models import RetinaFaceNetwork
 
-# Values by (layer's name, weight's name): ("stem_conv", "kernel"), ("stem_bn", "gamma").
-Values = dict[tuple[str, str], np.ndarray]
+# A weight of ours: (layer's name, weight's name), such as ("stem_bn", "gamma").
+Place = tuple[str, str]
+Values = dict[Place, np.ndarray]
+
+# Backbones by their stem's filters and kernel size.
+_STEMS = {
+    (8, 3): "mobilenet0.25",
+    (16, 3): "mobilenet0.5",
+    (32, 3): "mobilenet1.0",
+    (64, 7): "resnet50",
+}
 
 
 def some(names: Iterable[str], limit: int = 3) -> str:
@@ -21,6 +30,11 @@ def some(names: Iterable[str], limit: int = 3) -> str:
     names = list(names)
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more
+
+
+def our_kernel(kernel: np.ndarray) -> np.ndarray:
+    """[out, in, height, width] as [height, width, in, out]; depthwise, where in is 1, [.., out, 1]."""
+    return kernel.transpose(2, 3, 0, 1) if kernel.shape[1] == 1 else kernel.transpose(2, 3, 1, 0)
 
 
 def folded_norm_values(network: RetinaFaceNetwork, unit: str, bias: np.ndarray) -> Values:
@@ -32,16 +46,56 @@ def folded_norm_values(network: RetinaFaceNetwork, unit: str, bias: np.ndarray) 
     return {(layer, name): values for name, values in norm.items()}
 
 
+def misfit(
+    source: str,
+    backbone: str,
+    problems: Mapping[str, list[str]],
+    stem: tuple[int, int] | None = None,
+) -> WeightsError:
+    """The error for a file of another network.
+
+    Args:
+        source: the file.
+        backbone: that was wanted.
+        problems: names by what is wrong: {"tensors are missing": ["stem_conv/kernel"]}.
+        stem: filters and kernel size of the file's first convolution, which tell its backbone.
+    """
+    likely = _STEMS.get(stem)
+    known = likely not in (None, backbone)
+    parts = [
+        f"{len(names)} {what} ({some(names, 1 if known else 3)})"
+        for what, names in problems.items()
+        if names
+    ]
+    advice = (
+        f"it looks like {likely}, so try --preset {likely}"
+        if known
+        else "check that --preset names the network the file was trained with"
+    )
+    return WeightsError(
+        f"{source} does not fit a {backbone} network: {', '.join(parts)}; {advice}."
+    )
+
+
 def fill_network(
-    network: RetinaFaceNetwork, values: Values, source: str, only: set[str] | None = None
+    network: RetinaFaceNetwork,
+    values: Values,
+    source: str,
+    *,
+    names: Mapping[Place, str] | None = None,
+    unknown: Iterable[str] = (),
+    stem: tuple[int, int] | None = None,
 ) -> None:
-    """Assigns values to a network's weights.
+    """Assigns values of another program's file, which takes BGR, to a network's weights.
 
     Args:
         network: is changed only when everything fits.
-        values: in our layout (kernels [height, width, in, out], depthwise [.., channels, 1]).
-        source: the file, for the message.
-        only: names of the layers to fill; None for all.
+        values: in our layout (kernels [height, width, in, out], depthwise [.., channels, 1]); the
+            stem's input channels are reversed here, since our networks take RGB.
+        source: the file, for messages.
+        names: what the file calls the values; ours where it is left out.
+        unknown: names in the file that have no place here.
+        stem: see `misfit`.
 
     Raises:
         WeightsError: a weight has no value, a value no weight, shapes differ or numbers are not
@@ -51,29 +105,32 @@ def fill_network(
         (layer.name, weight.name): weight
         for layer in network.layers
         # The dense branch is of this package: no other program's file has it.
-        if layer.name in (only or {layer.name}) and layer.name != "dense_head"
+        if layer.name != "dense_head"
         for weight in layer.weights
     }
-    problems = []
-    if missing := ["/".join(key) for key in weights if key not in values]:
-        problems.append(f"no value for {some(missing)}")
-    if unused := ["/".join(key) for key in values if key not in weights]:
-        problems.append(f"no place for {some(unused)}")
-    common = [key for key in weights if key in values]
-    if wrong := [
-        f"{'/'.join(key)} {tuple(values[key].shape)} for {tuple(weights[key].shape)}"
-        for key in common
-        if tuple(values[key].shape) != tuple(weights[key].shape)
-    ]:
-        problems.append(f"other shapes: {some(wrong)}")
-    if problems:
-        raise WeightsError(
-            f"{source} does not fit a {network.config.backbone} network ({'; '.join(problems)}); "
-            "check that --preset names the network the file was trained with."
-        )
-    if broken := ["/".join(key) for key in common if not np.isfinite(values[key]).all()]:
+
+    def name(place: Place) -> str:
+        return (names or {}).get(place, "/".join(place))
+
+    problems = {
+        "tensors are missing": [name(place) for place in weights if place not in values],
+        "tensors have another shape": [
+            f"{name(place)} {value.shape}"
+            for place, value in values.items()
+            if place in weights and value.shape != tuple(weights[place].shape)
+        ],
+        "tensors have no place": [
+            *unknown,
+            *(name(place) for place in values if place not in weights),
+        ],
+    }
+    if any(problems.values()):
+        raise misfit(source, network.config.backbone, problems, stem)
+    if broken := [name(place) for place, value in values.items() if not np.isfinite(value).all()]:
         raise WeightsError(
             f"{source} has numbers that are not finite in {some(broken)}; take another checkpoint."
         )
-    for key in common:
-        weights[key].assign(np.asarray(values[key], np.float32))
+    for place, value in values.items():
+        if place == ("stem_conv", "kernel"):
+            value = value[:, :, ::-1]
+        weights[place].assign(np.asarray(value, np.float32))

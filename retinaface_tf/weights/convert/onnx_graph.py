@@ -15,9 +15,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from retinaface_tf.errors import WeightsError
-from retinaface_tf.weights.convert.filling import Values, fill_network, folded_norm_values, some
+from retinaface_tf.weights.convert.filling import (
+    Values,
+    fill_network,
+    folded_norm_values,
+    misfit,
+    our_kernel,
+    some,
+)
 from retinaface_tf.weights.convert.public_layout import Inputs, public_units
-from retinaface_tf.weights.convert.state_dict import likely_backbone
 
 if TYPE_CHECKING:
     import onnx
@@ -38,12 +44,16 @@ class _Convolution:
     strides: int
     slope: float | None
 
+    @property
+    def kind(self) -> tuple:
+        """What it is like, wherever it stands."""
+        return self.kernel, self.strides, self.slope
+
 
 def fill_from_onnx(network: RetinaFaceNetwork, content: bytes, source: str) -> None:
     """Fills a network from the bytes of an ONNX file that takes BGR minus the mean, [B, 3, H, W].
 
-    The folded bias becomes the batch norm's offset, its other numbers those of the identity; the
-    stem's input channels are reversed, since ours takes RGB.
+    The folded bias becomes the batch norm's offset, its other numbers those of the identity.
 
     Raises:
         WeightsError: not such a graph, or it and the network differ.
@@ -68,7 +78,6 @@ def fill_from_onnx(network: RetinaFaceNetwork, content: bytes, source: str) -> N
             continue
         values[f"{name}_conv", "kernel"] = kernel
         values |= folded_norm_values(network, name, bias)
-    values["stem_conv", "kernel"] = values["stem_conv", "kernel"][:, :, ::-1]
     fill_network(network, values, source)
 
 
@@ -211,7 +220,7 @@ class _Graph:
                 f"{self._source} has a convolution {where!r} with groups, dilation or padding that "
                 "no RetinaFace network has."
             )
-        kernel = kernel.transpose(2, 3, 0, 1) if depthwise else kernel.transpose(2, 3, 1, 0)
+        kernel = our_kernel(kernel)
         convolution = _Convolution(
             kernel=kernel.shape,
             inputs=maps[node.input[0]],
@@ -243,15 +252,16 @@ def _match(
 
     (Weisfeiler and Lehman's refinement; equal colours after it mean equal places.)
     """
-    looks = [
-        Counter((c.kernel, c.strides, c.slope) for c in side.values()) for side in (wanted, found)
-    ]
-    if looks[0] != looks[1]:
-        raise WeightsError(_difference(wanted, found, looks[0], looks[1], source, backbone))
+    problems = {
+        "convolutions are missing": _left_over(wanted, found),
+        "convolutions have no place": _left_over(found, wanted),
+    }
+    if any(problems.values()):
+        stem = next((c.kernel for c in found.values() if c.inputs == ()), None)
+        raise misfit(source, backbone, problems, stem and (stem[3], stem[0]))
     numbers: dict[tuple, int] = {}
     colours = [
-        {name: _number(numbers, (c.kernel, c.strides, c.slope)) for name, c in side.items()}
-        for side in (wanted, found)
+        {name: _number(numbers, c.kind) for name, c in side.items()} for side in (wanted, found)
     ]
     for _ in range(len(wanted)):
         if len(set(colours[0].values())) == len(wanted):
@@ -289,29 +299,11 @@ def _refine(side: dict[str, _Convolution], colours: dict[str, int], numbers) -> 
     }
 
 
-def _difference(wanted, found, need: Counter, have: Counter, source: str, backbone: str) -> str:
-    def named(side, counts):
-        return [
-            f"{name} {'x'.join(map(str, c.kernel))}"
-            for name, c in side.items()
-            if (c.kernel, c.strides, c.slope) in counts
-        ]
-
-    missing, unknown = named(wanted, need - have), named(found, have - need)
-    stem = next((c for c in found.values() if c.inputs == ()), None)
-    likely = likely_backbone(stem.kernel[3], stem.kernel[0]) if stem else None
-    likely = None if likely == backbone else likely
-    advice = (
-        f"it looks like {likely}, so try --preset {likely}"
-        if likely
-        else "check that it is a RetinaFace detector of that preset"
-    )
-    parts = [
-        f"{sum(counts.values())} convolutions {what} (such as {some(names, 1 if likely else 3)})"
-        for what, names, counts in (
-            ("are missing", missing, need - have),
-            ("have no place", unknown, have - need),
-        )
-        if names
-    ]
-    return f"{source} does not fit a {backbone} network: {', '.join(parts)}; {advice}."
+def _left_over(side: dict[str, _Convolution], other: dict[str, _Convolution]) -> list[str]:
+    """Convolutions of one side that the other has too few of."""
+    there, names = Counter(c.kind for c in other.values()), []
+    for name, convolution in side.items():
+        there[convolution.kind] -= 1
+        if there[convolution.kind] < 0:
+            names.append(f"{name} {'x'.join(map(str, convolution.kernel))}")
+    return names

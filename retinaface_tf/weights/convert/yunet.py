@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from retinaface_tf.errors import WeightsError
-from retinaface_tf.weights.convert.filling import Values, fill_network, folded_norm_values
+from retinaface_tf.weights.convert.filling import (
+    Values,
+    fill_network,
+    folded_norm_values,
+    our_kernel,
+)
 from retinaface_tf.weights.convert.onnx_graph import parse_graph, read_tensors
 
 if TYPE_CHECKING:
@@ -57,7 +62,7 @@ def fill_from_yunet(network: RetinaFaceNetwork, content: bytes, source: str) -> 
 
     values: Values = {}
     stem = convolutions[behind[""]]
-    values["stem_conv", "kernel"] = stem.kernel[:, :, ::-1]
+    values["stem_conv", "kernel"] = stem.kernel
     values |= folded_norm_values(network, "stem", stem.bias)
     for ours, theirs in _units(config).items():
         pointwise, depthwise = unit(theirs)
@@ -127,8 +132,7 @@ def _read(content: bytes, source: str) -> tuple[dict[str, _Convolution], dict[st
             raise WeightsError(
                 f"{source} does not hold kernel and bias of a convolution; it is not YuNet-n's file."
             ) from None
-        axes = (2, 3, 0, 1) if kernel.shape[1] == 1 else (2, 3, 1, 0)
-        convolutions[node.input[1]] = _Convolution(kernel.transpose(axes), bias)
+        convolutions[node.input[1]] = _Convolution(our_kernel(kernel), bias)
         if node.input[0] in made_by:
             behind[made_by[node.input[0]]] = node.input[1]
         made_by[node.output[0]] = node.input[1]
