@@ -187,13 +187,8 @@ def require_suffix(out: Path, suffix: str) -> None:
 
 
 def suppression_of(wanted: bool, threshold: float, iou: float, max_faces: int):
-    """The checked settings of post-processing in the graph, or None."""
-    from retinaface_tf.errors import ConfigError
+    """The checked settings of post-processing in the graph; None where it is not wanted."""
     from retinaface_tf.modelfile.metadata import Suppression
 
-    if not 0 <= threshold <= 1 or not 0 <= iou <= 1 or max_faces < 1:
-        raise ConfigError(
-            f"threshold={threshold} and iou={iou} must be from 0 to 1, max-faces={max_faces} at "
-            "least 1."
-        )
-    return Suppression(threshold=threshold, iou=iou, max_faces=max_faces) if wanted else None
+    settings = Suppression(threshold=threshold, iou=iou, max_faces=max_faces)
+    return settings if wanted else None

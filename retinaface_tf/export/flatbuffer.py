@@ -26,7 +26,7 @@ def unpack(content: bytes) -> schema.ModelT:
 def pack(model: schema.ModelT, entries: dict[str, bytes] | None = None) -> bytes:
     """The inverse of `unpack`, with metadata entries added (replacing those of the same name)."""
     for name, data in (entries or {}).items():
-        model.metadata = [m for m in model.metadata or [] if _name(m) != name]
+        model.metadata = [m for m in model.metadata or [] if text(m.name) != name]
         entry = schema.MetadataT()
         entry.name = name
         entry.buffer = len(model.buffers)
@@ -39,8 +39,9 @@ def pack(model: schema.ModelT, entries: dict[str, bytes] | None = None) -> bytes
     return bytes(builder.Output())
 
 
-def _name(entry: schema.MetadataT) -> str:
-    return entry.name.decode() if isinstance(entry.name, bytes) else entry.name
+def text(name: bytes | str) -> str:
+    """A name in a tree of objects; those that were unpacked are bytes."""
+    return name.decode() if isinstance(name, bytes) else name
 
 
 def operator_name(model: schema.ModelT, operator: schema.OperatorT) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,8 +60,8 @@ def export_onnx(
         config=network.config,
         suppression=suppression,
         preset=preset,
-        threshold=suppression.threshold if suppression else threshold,
-        iou=suppression.iou if suppression else iou,
+        threshold=threshold,
+        iou=iou,
     )
     model = _convert(network, metadata, opset)
     if suppression:
@@ -81,14 +80,13 @@ def export_onnx(
 
 def _convert(network: RetinaFaceNetwork, metadata: ModelMetadata, opset: int):
     """Raw heads, or with suppression decoded detections, as an onnx.ModelProto."""
-    import keras
     import tensorflow as tf
 
     from retinaface_tf.export import onnx_deformable
+    from retinaface_tf.export.archive import saved_graph
     from retinaface_tf.export.onnx_faces import DETECTIONS
     from retinaface_tf.geometry.anchors import generate_anchors_in_graph
     from retinaface_tf.inference.postprocess_in_graph import decode_in_graph
-    from retinaface_tf.layers.deformable_conv import for_exporters
     from retinaface_tf.models.read_heads import raw_heads
 
     try:
@@ -110,14 +108,10 @@ def _convert(network: RetinaFaceNetwork, metadata: ModelMetadata, opset: int):
             values = decode_in_graph(*values, anchors, sizes, config)
         return (*values, *(found[name] for name in maps))
 
-    archive = keras.export.ExportArchive()
-    archive.track(network)
     signature = tf.TensorSpec([None, None, None, 3], tf.float32, "image")
     native = opset > _LAST_WRITTEN
-    with tempfile.TemporaryDirectory(prefix="retinaface-tf-") as folder:
-        with for_exporters(network, onnx_deformable.mark if native else None):
-            archive.add_endpoint("serve", raw_heads(network), input_signature=[signature])
-            archive.write_out(folder, verbose=False)
+    mark = onnx_deformable.mark if native else None
+    with saved_graph(network, raw_heads(network), signature, mark) as folder:
         loaded = tf.saved_model.load(folder)
         model, _ = tf2onnx.convert.from_function(
             tf.function(outputs),

@@ -59,7 +59,7 @@ def measure_operators(path: str | Path, rounds: int = 10) -> OperatorReport:
     Raises:
         WeightsError: the file is missing, damaged or another program's.
     """
-    from retinaface_tf.export.flatbuffer import operator_name, unpack
+    from retinaface_tf.export.flatbuffer import operator_name, text, unpack
 
     content, _ = read_checked(path)
     model = unpack(content)
@@ -81,7 +81,7 @@ def measure_operators(path: str | Path, rounds: int = 10) -> OperatorReport:
         found.append(
             OperatorTime(
                 kind=kind,
-                name=output.name.decode().rsplit(";", 1)[-1],
+                name=text(output.name).rsplit(";", 1)[-1],
                 output=tuple(int(side) for side in output.shape),
                 seconds=seconds,
                 xnnpack=delegated,

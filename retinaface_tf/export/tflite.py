@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from retinaface_tf.models import RetinaFaceNetwork
 
 Precision = Literal["float32", "float16", "dynamic", "int8"]
-PRECISIONS = ("float32", "float16", "dynamic", "int8")
+PRECISIONS = get_args(Precision)
 
 # What int8 leaves in float: the largest maps, where rounding enters everything behind them. It is
 # also quicker so, since XNNPACK takes no map of bytes that a float image was turned into.
@@ -85,8 +84,8 @@ def export_tflite(
         resizable=not suppression and not (size[0] % multiple or size[1] % multiple),
         suppression=suppression,
         preset=preset,
-        threshold=suppression.threshold if suppression else threshold,
-        iou=suppression.iou if suppression else iou,
+        threshold=threshold,
+        iou=iou,
     )
     if precision == "int8":
         from retinaface_tf.export.equalize import equalize
@@ -98,36 +97,28 @@ def export_tflite(
 
 
 def _convert(network, metadata: ModelMetadata, calibration) -> bytes:
-    """The converter's bytes.
-
-    By way of ExportArchive and a SavedModel: with `from_concrete_functions` the variables of a
-    Keras 3 model stay variables and the outputs are NaN, without an error.
-    """
-    import keras
+    """The converter's bytes."""
     import tensorflow as tf
 
-    from retinaface_tf.layers.deformable_conv import for_exporters
+    from retinaface_tf.export.archive import saved_graph
     from retinaface_tf.models.read_heads import raw_heads
 
-    heads = raw_heads(network)
+    forward = raw_heads(network)
+    if metadata.suppression:
+        forward = _with_faces(forward, metadata, network)
     sides = [None, None] if _has_open_sides(metadata) else metadata.input_size
-    forward = heads if not metadata.suppression else _with_faces(heads, metadata, network)
     quantized = metadata.precision == "int8"
-    dtype = tf.as_dtype(metadata.input_dtype)
-    archive = keras.export.ExportArchive()
-    archive.track(network)
-    signature = [tf.TensorSpec([1, *sides, 3], dtype, "image")]
-    with tempfile.TemporaryDirectory(prefix="retinaface-tf-") as folder:
-        with for_exporters(network):
-            archive.add_endpoint("serve", forward, input_signature=signature)
-            archive.write_out(folder, verbose=False)
+    signature = tf.TensorSpec([1, *sides, 3], tf.as_dtype(metadata.input_dtype), "image")
+    with saved_graph(network, forward, signature) as folder:
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, ["serve"])
         if metadata.precision != "float32":
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
         if metadata.precision == "float16":
             converter.target_spec.supported_types = [tf.float16]
         if quantized:
-            converter.representative_dataset = lambda: _samples(calibration, metadata.input_dtype)
+            converter.representative_dataset = lambda: (
+                [image[None].astype(metadata.input_dtype)] for image in calibration
+            )
             # Ranges only: quantising afterwards can leave layers out, `convert` cannot.
             converter._experimental_calibrate_only = True
         content = converter.convert()
@@ -143,19 +134,14 @@ def _has_open_sides(metadata: ModelMetadata) -> bool:
     return metadata.resizable and metadata.config.deformable
 
 
-def _samples(images: Iterable[np.ndarray], dtype: str) -> Iterator[list[np.ndarray]]:
-    for image in images:
-        yield [image[None].astype(dtype)]
-
-
 def _quantize(calibrated: bytes) -> bytes:
     """int8 of a file with measured ranges, but for `_FLOAT_LAYERS`."""
     from tensorflow.lite.python.convert import mlir_quantize
 
-    from retinaface_tf.export.flatbuffer import unpack
+    from retinaface_tf.export.flatbuffer import text, unpack
 
     graph = unpack(calibrated).subgraphs[0]
-    names = {_text(graph.tensors[i].name) for op in graph.operators for i in op.outputs}
+    names = {text(graph.tensors[i].name) for op in graph.operators for i in op.outputs}
     kept = {name for name in names if _FLOAT_LAYERS.search(name)}
     return bytes(mlir_quantize(calibrated, denylisted_nodes=kept or None))
 
@@ -202,15 +188,15 @@ def _with_faces(heads, metadata: ModelMetadata, network: RetinaFaceNetwork):
 
 def _describe(content: bytes, metadata: ModelMetadata, network: RetinaFaceNetwork) -> bytes:
     """The converter's file with names people can read, no fixed sizes in reshapes, and its note."""
-    from retinaface_tf.export.flatbuffer import pack, unpack
+    from retinaface_tf.export.flatbuffer import pack, text, unpack
 
     model = unpack(content)
     graph = model.subgraphs[0]
     signature = model.signatureDefs[0]
     order = metadata.output_names
-    outputs = {_text(entry.name): entry.tensorIndex for entry in signature.outputs}
+    outputs = {text(entry.name): entry.tensorIndex for entry in signature.outputs}
     graph.outputs = [outputs[name] for name in order]
-    signature.outputs.sort(key=lambda entry: order.index(_text(entry.name)))
+    signature.outputs.sort(key=lambda entry: order.index(text(entry.name)))
     for name, index in outputs.items():
         graph.tensors[index].name = name
     graph.tensors[graph.inputs[0]].name = signature.inputs[0].name = "image"
@@ -228,11 +214,11 @@ def _describe(content: bytes, metadata: ModelMetadata, network: RetinaFaceNetwor
 
 def _open_reshapes(model) -> None:
     """Lets every reshape infer the number of anchors, which is its second axis."""
-    from ai_edge_litert.schema_py_generated import BuiltinOperator
+    from retinaface_tf.export.flatbuffer import operator_name
 
     graph = model.subgraphs[0]
     for operator in graph.operators:
-        if model.operatorCodes[operator.opcodeIndex].builtinCode != BuiltinOperator.RESHAPE:
+        if operator_name(model, operator) != "RESHAPE":
             continue
         buffer = model.buffers[graph.tensors[operator.inputs[1]].buffer]
         shape = np.frombuffer(bytes(buffer.data), "<i4").copy()
@@ -248,13 +234,16 @@ def _float_depthwise_kernels(model) -> None:
     They are a few kilobytes, and XNNPACK has no such operator with int8 weights and float maps: it
     would leave them to slower code and cut the graph there.
     """
-    from ai_edge_litert.schema_py_generated import BuiltinOperator, TensorType
+    from ai_edge_litert.schema_py_generated import TensorType
+
+    from retinaface_tf.export.flatbuffer import operator_name
 
     graph = model.subgraphs[0]
     for operator in graph.operators:
-        code = model.operatorCodes[operator.opcodeIndex].builtinCode
-        kernel = graph.tensors[operator.inputs[1]] if len(operator.inputs) > 1 else None
-        if code != BuiltinOperator.DEPTHWISE_CONV_2D or kernel.type != TensorType.INT8:
+        if operator_name(model, operator) != "DEPTHWISE_CONV_2D":
+            continue
+        kernel = graph.tensors[operator.inputs[1]]
+        if kernel.type != TensorType.INT8:
             continue
         buffer = model.buffers[kernel.buffer]
         values = np.frombuffer(bytes(buffer.data), np.int8).reshape(kernel.shape)
@@ -262,7 +251,3 @@ def _float_depthwise_kernels(model) -> None:
         values = values.astype("<f4") * np.asarray(kernel.quantization.scale, "<f4")
         buffer.data = np.frombuffer(values.astype("<f4").tobytes(), np.uint8)
         kernel.type, kernel.quantization = TensorType.FLOAT32, None
-
-
-def _text(name: bytes | str) -> str:
-    return name.decode() if isinstance(name, bytes) else name

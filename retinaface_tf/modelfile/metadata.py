@@ -1,4 +1,4 @@
-"""What an exported file says about itself: one JSON block, sealed by a checksum of the whole file.
+"""What an exported file says about itself: one JSON block with a checksum of the whole file.
 
 The same block stands in a .tflite (metadata entry `retinaface_tf`) and in an .onnx (metadata
 property of that name). It is found and checked in the raw bytes, before any parser of the format
@@ -19,7 +19,7 @@ from retinaface_tf.errors import ConfigError, WeightsError
 
 FORMAT = 1
 ENTRY = "retinaface_tf"
-_SEAL = b'{"retinaface_tf_sha256": "'
+_START = b'{"retinaface_tf_sha256": "'
 _BLANK = b"0" * 64
 # The block is about 2 kB.
 _MAX_BLOCK = 1 << 16
@@ -33,11 +33,17 @@ class Suppression:
         threshold: least score of a face.
         iou: overlap above which the worse detection is dropped.
         max_faces: rows of the outputs, most faces of an image.
+
+    Raises:
+        ConfigError: a value is out of range.
     """
 
     threshold: float
     iou: float
     max_faces: int
+
+    def __post_init__(self):
+        DetectionSettings(threshold=self.threshold, iou=self.iou, max_faces=self.max_faces)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,9 +58,13 @@ class ModelMetadata:
         resizable: other sizes that are multiples of the coarsest stride may be fed after resizing
             the input.
         suppression: of a graph that ends in faces; None for raw heads.
-        threshold, iou: settings to begin with when decoding raw heads.
+        threshold, iou: settings to begin with when decoding raw heads; those of `suppression`
+            where there is one.
         preset: the trained network's name, if it has one.
         version: of the package that wrote the file.
+
+    Raises:
+        ConfigError: threshold or IoU is out of range.
     """
 
     config: RetinaFaceConfig
@@ -67,6 +77,12 @@ class ModelMetadata:
     iou: float = DetectionSettings.iou
     preset: str | None = None
     version: str = retinaface_tf.__version__
+
+    def __post_init__(self):
+        if self.suppression:
+            object.__setattr__(self, "threshold", self.suppression.threshold)
+            object.__setattr__(self, "iou", self.suppression.iou)
+        DetectionSettings(threshold=self.threshold, iou=self.iou)
 
     def to_dict(self) -> dict[str, Any]:
         """The block as plain numbers, strings, lists and dicts."""
@@ -125,7 +141,7 @@ class ModelMetadata:
     def to_json(self) -> str:
         """The block with an open checksum, to be put in a file whose bytes `append_checksum` then closes."""
         text = json.dumps(self.to_dict())
-        return (_SEAL + _BLANK).decode() + '", ' + text[1:]
+        return (_START + _BLANK).decode() + '", ' + text[1:]
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ModelMetadata:
@@ -166,7 +182,7 @@ def append_checksum(content: bytes) -> bytes:
     Raises:
         ValueError: there is not exactly one open checksum.
     """
-    start = _seal_position(content)
+    start = _checksum_position(content)
     if start is None or content[start : start + 64] != _BLANK:
         raise ValueError("The content holds no open checksum.")
     digest = hashlib.sha256(content).hexdigest().encode()
@@ -197,7 +213,7 @@ def open_checked(content: bytes, name: str) -> ModelMetadata:
     """`read_checked` for bytes; `name` is what messages call them."""
     if not content:
         raise WeightsError(f"{name} is empty; export or copy it again.")
-    start = _seal_position(content)
+    start = _checksum_position(content)
     if start is None:
         raise WeightsError(
             f"{name} does not describe itself as a file of `retinaface-tf export` does: it is "
@@ -209,7 +225,7 @@ def open_checked(content: bytes, name: str) -> ModelMetadata:
             f"{name} is truncated or damaged: its bytes are not those that were exported; "
             "copy or export it again."
         )
-    block = content[start - len(_SEAL) : start + _MAX_BLOCK].decode("utf-8", "replace")
+    block = content[start - len(_START) : start + _MAX_BLOCK].decode("utf-8", "replace")
     try:
         values, _ = json.JSONDecoder().raw_decode(block)
         return ModelMetadata.from_dict(values)
@@ -219,11 +235,11 @@ def open_checked(content: bytes, name: str) -> ModelMetadata:
         raise WeightsError(f"{name} {error}.") from None
 
 
-def _seal_position(content: bytes) -> int | None:
-    start = content.find(_SEAL)
-    if start < 0 or content.find(_SEAL, start + 1) >= 0:
+def _checksum_position(content: bytes) -> int | None:
+    start = content.find(_START)
+    if start < 0 or content.find(_START, start + 1) >= 0:
         return None
-    return start + len(_SEAL)
+    return start + len(_START)
 
 
 def _raw_outputs(config: RetinaFaceConfig) -> dict[str, str]:

@@ -43,10 +43,12 @@ class Packaged:
     Attributes:
         stem: what the names of their files begin with.
         licence: of the weights, as an SPDX identifier, with what is to be said of it.
+        folder: of the files.
     """
 
     stem: str
     licence: str
+    folder: Path = FOLDER
     origin: str = "in this package"
 
     @property
@@ -82,7 +84,7 @@ class Packaged:
         Raises:
             WeightsError: it is damaged.
         """
-        path = FOLDER / file_names(self.stem)["facts"]
+        path = self.folder / file_names(self.stem)["facts"]
         try:
             return json.loads(path.read_bytes())
         except FileNotFoundError:
@@ -91,7 +93,7 @@ class Packaged:
             raise WeightsError(f"{path} is damaged; install retinaface-tf again.") from None
 
     def _path(self, what: str) -> Path:
-        path = FOLDER / file_names(self.stem)[what]
+        path = self.folder / file_names(self.stem)[what]
         if not path.is_file():
             raise WeightsError(
                 f"{path} is missing from this installation; install retinaface-tf again."

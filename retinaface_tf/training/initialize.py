@@ -71,10 +71,10 @@ def open_source(config: RetinaFaceConfig, source: str) -> RetinaFaceNetwork:
 
         return load_preset(source)
     from retinaface_tf.weights.convert.convert import convert_weights
-    from retinaface_tf.weights.load import is_own_file, load_weights, require_file
+    from retinaface_tf.weights.load import load_weights, own_format, require_file
 
     path = require_file(Path(source))
-    return load_weights(path) if is_own_file(path) else convert_weights(path, config)
+    return load_weights(path) if own_format(path) else convert_weights(path, config)
 
 
 def copy_parts(source: RetinaFaceNetwork, target: RetinaFaceNetwork, parts) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 from retinaface_tf.errors import ConfigError, WeightsError
 from retinaface_tf.modelfile.revision import REVISION
 from retinaface_tf.sources.source import PRECISIONS
-from retinaface_tf.util.cache import cache_folder
+from retinaface_tf.util.cache import cache_folder, require_writable
 from retinaface_tf.util.files import sha256_of
 from retinaface_tf.util.process import child_environment
 from retinaface_tf.weights.load import require_file
@@ -72,7 +72,7 @@ def runnable_file(
         path: `.weights.h5`, `.weights.npz` or `.keras`, or `.tflite` or `.onnx` as
             `retinaface-tf export` writes.
         runtime: of `RUNTIMES`; None takes the one that fits the file, litert for weights.
-        notify: is told of the one-time conversion.
+        notify: is given a line before the one-time conversion.
 
     Raises:
         ConfigError: no runtime has that name, or it does not run such files.
@@ -107,15 +107,17 @@ def compile_weights(
     Args:
         weights: `.weights.h5`, `.weights.npz` or `.keras`.
         kind: "tflite" or "onnx".
-        notify: is told before the conversion, which takes some ten seconds.
+        notify: is given a line before the conversion, which takes about 20 seconds.
 
     Raises:
-        WeightsError: the weights are missing or damaged, or the cache cannot be written.
+        WeightsError: the weights are missing or damaged, a package that converts is missing, or the
+            cache cannot be written.
     """
     weights = require_file(weights)
     target = compiled_path(weights, kind)
     if target.is_file():
         return target
+    require_writable(target.parent)
     notify(f"preparing {weights.name} as .{kind}, once (about 20 s)")
     command = [sys.executable, "-m", "retinaface_tf", "export", kind, str(target)]
     command += ["--model", str(weights.absolute())]
@@ -137,12 +139,11 @@ def compile_weights(
             f"Converting {weights} to .{kind} took more than {_SECONDS} s; try --runtime keras."
         ) from None
     except subprocess.CalledProcessError as error:
-        lines = error.stderr.strip().splitlines() or ["no message"]
-        reason = lines[-1].removeprefix("error: ").rstrip(".")
-        raise WeightsError(
-            f"{weights} cannot be converted to .{kind} ({reason}); "
-            "repair what it names, or try --runtime keras."
-        ) from None
+        last = (error.stderr.strip().splitlines() or ["no message"])[-1]
+        sentence = last.removeprefix("error: ")
+        if sentence == last:  # it crashed
+            sentence = f"{weights} cannot be converted to .{kind} ({last}); try --runtime keras."
+        raise WeightsError(sentence) from None
     return target
 
 

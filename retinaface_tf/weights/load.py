@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from retinaface_tf.config import RetinaFaceConfig
 from retinaface_tf.errors import WeightsError
-from retinaface_tf.weights.arrays import require_config
+from retinaface_tf.weights.arrays import NOTE, require_config
 from retinaface_tf.weights.hdf5 import SUFFIX, load_hdf5
 
 if TYPE_CHECKING:
@@ -30,40 +30,43 @@ def load_weights(path: str | Path, config: RetinaFaceConfig | None = None) -> Re
         WeightsError: the file is missing, damaged, foreign, or has another architecture.
     """
     path = require_file(path)
-    if not is_own_file(path):
+    found = own_format(path)
+    if found is None:
         raise WeightsError(
             f"{path} is neither a {SUFFIX} nor a .keras file (or is truncated at its start); "
             "other formats are read by `retinaface-tf weights convert`."
         )
-    from retinaface_tf.weights.npz import is_compact, load_compact_weights
+    if found == "npz":
+        from retinaface_tf.weights.npz import load_compact_weights
 
-    with path.open("rb") as file:
-        archive = file.read(2) == b"PK"
-    if archive:
-        network = load_compact_weights(path) if is_compact(path) else _load_keras(path)
+        network = load_compact_weights(path)
     else:
-        network = load_hdf5(path, config)
+        network = load_hdf5(path, config) if found == "hdf5" else _load_keras(path)
     require_config(path, network.config, config)
     return network
 
 
-def is_own_file(path: Path) -> bool:
-    """Whether the contents are those of an HDF5, a `.weights.npz` or a `.keras` file."""
-    from retinaface_tf.weights.npz import is_compact
+def own_format(path: Path) -> str | None:
+    """Which of our formats a file's contents have: "hdf5", "npz", "keras", or None.
 
+    Raises:
+        WeightsError: it cannot be read.
+    """
     try:
         with path.open("rb") as file:
             start = file.read(len(_HDF5_START))
-        if start.startswith(b"PK"):
-            with zipfile.ZipFile(path) as archive:
-                keras_file = {"config.json", "model.weights.h5"} <= set(archive.namelist())
-            return keras_file or is_compact(path)
+        if not start.startswith(b"PK"):
+            return "hdf5" if start == _HDF5_START else None
+        with zipfile.ZipFile(path) as archive:
+            names = set(archive.namelist())
     except zipfile.BadZipFile:
         # Cut off before its directory: only the name is left to go by.
-        return path.suffix in (".keras", ".npz")
+        return {".keras": "keras", ".npz": "npz"}.get(path.suffix)
     except OSError as error:
         raise WeightsError(f"Cannot read {path}: {error.strerror or error}.") from None
-    return start == _HDF5_START
+    if f"{NOTE}.npy" in names:
+        return "npz"
+    return "keras" if {"config.json", "model.weights.h5"} <= names else None
 
 
 def require_file(path: str | Path) -> Path:

@@ -6,7 +6,6 @@ belong to and holds their checksum.
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,15 +41,6 @@ def save_compact_weights(network: RetinaFaceNetwork, path: str | Path) -> Path:
         raise WeightsError(f"Cannot write {path}: give a name that ends in {SUFFIX}.")
     arrays = to_float16(named_arrays(network), axes=2)
     return write_npz(path, arrays, network_note(network, arrays), key=NOTE)
-
-
-def is_compact(path: Path) -> bool:
-    """Whether a file's contents are those of this format."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return f"{NOTE}.npy" in archive.namelist()
-    except (zipfile.BadZipFile, OSError):
-        return False
 
 
 def load_compact_weights(path: str | Path) -> RetinaFaceNetwork:

@@ -52,8 +52,7 @@ def add_preset(folder: Path, stem: str, preset: str) -> None:
     from retinaface_tf import presets
     from retinaface_tf.sources import packaged
 
-    source = packaged.Packaged(stem=stem, licence="MIT (a test)")
-    packaged.FOLDER = folder
+    source = packaged.Packaged(stem=stem, licence="MIT (a test)", folder=folder)
     presets._PRESETS[preset] = presets.Preset(
         name=preset, summary="a stand-in", config=presets.RetinaFaceConfig(), source=source
     )

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pytest
 
 from retinaface_tf import presets
-from retinaface_tf.sources import packaged as shipped
+from retinaface_tf.sources import packaged as packaged_files
 from tests.helpers.bare import packaged_presets
 
 
@@ -24,22 +24,28 @@ class Packaged(NamedTuple):
     """
 
     name: str
-    source: shipped.Packaged
+    source: packaged_files.Packaged
     arguments: tuple[str, ...]
 
 
 @pytest.fixture(scope="session")
-def stand_in_files(public_weights, tmp_path_factory) -> Path:
-    """A folder with the pulled network as `standin`; its "int8" file is float32 too."""
+def stand_in_files(public_weights, astronaut, tmp_path_factory) -> Path:
+    """A folder with the pulled network as `standin`: weights, a float32 and an int8 file."""
+    from retinaface_tf.export.tflite import export_tflite
     from retinaface_tf.weights.files import compile_weights
     from retinaface_tf.weights.load import load_weights
     from retinaface_tf.weights.npz import save_compact_weights
 
-    folder = tmp_path_factory.mktemp("shipped")
-    names = shipped.file_names("standin")
-    save_compact_weights(load_weights(public_weights), folder / names["weights"])
-    for kind in ("float32", "int8"):
-        shutil.copy(compile_weights(public_weights), folder / names[kind])
+    folder = tmp_path_factory.mktemp("packaged")
+    names = packaged_files.file_names("standin")
+    network = load_weights(public_weights)
+    save_compact_weights(network, folder / names["weights"])
+    shutil.copy(compile_weights(public_weights), folder / names["float32"])
+    # Ranges are measured on parts of the portrait that the tests use.
+    parts = [astronaut[y : y + 256, x : x + 256] for y in (0, 60, 120) for x in (60, 120, 200)]
+    export_tflite(
+        network, folder / names["int8"], size=(256, 256), precision="int8", calibration=parts
+    )
     facts = {"figures": {"AP, made up": "0.123"}}
     (folder / names["facts"]).write_text(json.dumps(facts))
     return folder
@@ -48,11 +54,10 @@ def stand_in_files(public_weights, tmp_path_factory) -> Path:
 @pytest.fixture
 def stand_in(stand_in_files, monkeypatch) -> Packaged:
     """The preset "stand-in", in this process."""
-    source = shipped.Packaged(stem="standin", licence="MIT (a test)")
+    source = packaged_files.Packaged(stem="standin", licence="MIT (a test)", folder=stand_in_files)
     preset = presets.Preset(
         name="stand-in", summary="a stand-in", config=presets.RetinaFaceConfig(), source=source
     )
-    monkeypatch.setattr(shipped, "FOLDER", stand_in_files)
     monkeypatch.setitem(presets._PRESETS, "stand-in", preset)
     return Packaged("stand-in", source, (str(stand_in_files), "standin", "stand-in"))
 

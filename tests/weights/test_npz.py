@@ -8,8 +8,8 @@ import pytest
 
 from retinaface_tf.config import PyramidLevel, RetinaFaceConfig
 from retinaface_tf.errors import WeightsError
-from retinaface_tf.weights.load import is_own_file, load_weights
-from retinaface_tf.weights.npz import is_compact, load_compact_weights, save_compact_weights
+from retinaface_tf.weights.load import load_weights, own_format
+from retinaface_tf.weights.npz import load_compact_weights, save_compact_weights
 
 SMALL = RetinaFaceConfig(channels=8, levels=(PyramidLevel(stride=16, anchor_sizes=(32, 64)),))
 
@@ -43,7 +43,7 @@ def test_kernels_are_rounded_and_vectors_are_not(network, path):
 
 
 def test_it_is_one_of_our_own_files_and_the_same_each_time(network, path, tmp_path):
-    assert is_compact(path) and is_own_file(path)
+    assert own_format(path) == "npz"
     again = save_compact_weights(load_weights(path, SMALL), tmp_path / "again.weights.npz")
     assert again.read_bytes() == path.read_bytes()
     with pytest.raises(WeightsError, match="belongs to another network"):
@@ -105,4 +105,4 @@ def test_another_programs_archive_is_not_taken_for_one(tmp_path):
     path = tmp_path / "other.npz"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a.npy", b"x")
-    assert not is_compact(path) and not is_own_file(path)
+    assert own_format(path) is None

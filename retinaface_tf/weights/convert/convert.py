@@ -28,10 +28,10 @@ def convert_weights(source: str | Path, config: RetinaFaceConfig) -> RetinaFaceN
     from retinaface_tf.weights.convert.state_dict import fill_from_state_dict
     from retinaface_tf.weights.convert.torch_pickle import is_torch_file, read_torch_file
     from retinaface_tf.weights.convert.yunet import fill_from_yunet
-    from retinaface_tf.weights.load import is_own_file, load_weights, require_file
+    from retinaface_tf.weights.load import load_weights, own_format, require_file
 
     source = require_file(source)
-    if is_own_file(source):
+    if own_format(source):
         return load_weights(source, config)
     if is_torch_file(source):
         tensors = read_torch_file(source)

@@ -1,0 +1,245 @@
+"""Which file a runtime runs: by preset, runtime and precision; and weights converted once."""
+
+import dataclasses
+import hashlib
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from retinaface_tf import RetinaFace, presets
+from retinaface_tf.config import PyramidLevel, RetinaFaceConfig
+from retinaface_tf.errors import ConfigError, WeightsError
+from retinaface_tf.sources.source import Fetched
+from retinaface_tf.util.cache import CACHE_VARIABLE
+from retinaface_tf.weights import files
+from retinaface_tf.weights.files import (
+    compile_weights,
+    compiled_path,
+    preset_file,
+    runnable_file,
+)
+from retinaface_tf.weights.hdf5 import save_weights
+from retinaface_tf.weights.load import load_weights
+from retinaface_tf.weights.pull import load_preset, weights_path
+
+SMALL = RetinaFaceConfig(channels=8, levels=(PyramidLevel(stride=16, anchor_sizes=(32, 64)),))
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    """A small network of a user's own."""
+    import keras
+
+    from retinaface_tf.models import build_retinaface
+
+    keras.utils.set_random_seed(1)
+    network, random = build_retinaface(SMALL), np.random.default_rng(1)
+    for weight in network.weights:
+        head = weight.path.startswith("p4_") and weight.path.endswith("kernel")
+        if head or weight.path.endswith(("beta", "bias")):
+            weight.assign(random.normal(0, 0.4, weight.shape))
+    return save_weights(network, tmp_path_factory.mktemp("own") / "s.weights.h5")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def no_process(monkeypatch):
+    """Nothing is converted or fetched."""
+    monkeypatch.setattr(subprocess, "run", None)
+
+
+@dataclasses.dataclass(frozen=True)
+class Folder:
+    """A kind of source that the package does not have: files in a folder, named by what they are."""
+
+    folder: Path
+    licence: str = "MIT (a test)"
+    origin: str = "a folder of the test"
+    digest: str = "0123456789abcdef"
+
+    def describe(self):
+        return [f"{self.origin}: {self.folder}", f"licence: {self.licence}"]
+
+    def file(self, kind, precision="float32"):
+        path = self.folder / f"{precision}.{kind}"
+        return path if path.is_file() else None
+
+    def fetch(self, folder, notify):
+        notify("copying")
+        copy = folder / "original.weights.h5"
+        shutil.copy(self.folder / "source.h5", copy)
+        return Fetched(copy, "Permission is granted.")
+
+    def figures(self):
+        return {"AP, made up": "0.123"}
+
+
+@pytest.fixture
+def source(weights, tmp_path, monkeypatch) -> Folder:
+    """The source of preset "own", which has trained weights alone."""
+    (tmp_path / "files").mkdir()
+    shutil.copy(weights, tmp_path / "files" / "source.h5")
+    source = Folder(tmp_path / "files")
+    preset = presets.Preset(name="own", summary="of a test", config=SMALL, source=source)
+    monkeypatch.setitem(presets._PRESETS, "own", preset)
+    return source
+
+
+def test_a_new_kind_of_source_is_fetched_converted_and_cached(source, cache, no_process):
+    said = []
+    path = preset_file("own", "keras", notify=said.append)
+    assert path == weights_path("own") == cache / "own-0123456789ab.weights.h5"
+    assert said[:3] == [
+        f"own: a folder of the test: {source.folder}",
+        "licence: MIT (a test)",
+        "copying",
+    ]
+    assert (cache / "own-0123456789ab.LICENSE.txt").read_text() == "Permission is granted."
+    (source.folder / "source.h5").unlink()
+    assert preset_file("own", "keras") == path  # not fetched again
+    assert load_preset("own").config == SMALL == load_weights(path).config
+
+
+def test_a_new_kind_of_source_is_listed(source):
+    from retinaface_tf.cli.presets import presets as command
+    from retinaface_tf.cli.weights import app
+
+    assert (
+        "a folder of the test" in CliRunner().invoke(app, ["list"], env={"COLUMNS": "300"}).stdout
+    )
+    assert presets.get_preset("own").figures() == (("AP, made up", "0.123"),)
+    command()
+
+
+@pytest.mark.parametrize("runtime", files.RUNTIMES)
+def test_a_file_that_the_source_has_is_taken_as_it_is(source, runtime, no_process):
+    kind = files.KIND_OF_RUNTIME[runtime]
+    for precision in ("float32", "int8"):
+        (source.folder / f"{precision}.{kind}").touch()
+        assert preset_file("own", runtime, precision=precision) == source.file(kind, precision)
+
+
+def test_litert_is_the_runtime_where_none_is_named(source, no_process):
+    (source.folder / "float32.tflite").touch()
+    assert preset_file("own") == source.folder / "float32.tflite"
+
+
+def test_what_is_not_there_is_refused(source):
+    (source.folder / "int8.tflite").touch()
+    for preset, runtime, precision, message in (
+        ("own", None, "int4", "'int4' must be float32 or int8"),
+        ("own", "keras", "int8", "for the runtime litert, not 'keras'"),
+        ("mobilenet0.25", None, "int8", "no int8 file; make one with"),
+        ("own", "torch", "float32", "no runtime 'torch'; choose one of litert, keras, onnx"),
+        ("none", None, "float32", "No preset is called 'none'"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            preset_file(preset, runtime, precision=precision)
+    with pytest.raises(WeightsError, match="'resnet50' has no weights"):
+        preset_file("resnet50")
+
+
+def test_model_files_run_as_they_are(weights, no_process):
+    for path, runtime, expected in (
+        ("a.tflite", None, "litert"),
+        ("a.TFLITE", "litert", "litert"),
+        ("a.onnx", None, "onnx"),
+        (weights, "keras", "keras"),
+    ):
+        assert runnable_file(path, runtime) == (Path(path), expected)
+    for path, runtime, fitting in (
+        ("a.tflite", "onnx", "litert"),
+        ("a.tflite", "keras", "litert"),
+        ("a.onnx", "litert", "onnx"),
+    ):
+        with pytest.raises(ConfigError, match=f"{runtime!r} does not run {path}; '{fitting}' does"):
+            runnable_file(path, runtime)
+    with pytest.raises(ConfigError, match="no runtime 'torch'"):
+        runnable_file(weights, "torch")
+    with pytest.raises(WeightsError, match=r"no weights file none\.weights\.h5"):
+        runnable_file("none.weights.h5")
+
+
+@pytest.mark.parametrize(
+    "kind, runtime", [("tflite", None), ("tflite", "litert"), ("onnx", "onnx")]
+)
+def test_what_earlier_versions_cached_is_still_found(weights, cache, no_process, kind, runtime):
+    sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
+    path = cache / "compiled" / f"{sha256[:16]}-1.{kind}"
+    path.parent.mkdir(parents=True)
+    path.touch()
+    assert runnable_file(weights, runtime) == (path, runtime or "litert")
+
+
+def _answers(monkeypatch, stderr: str):
+    def run(command, **_):
+        raise subprocess.CalledProcessError(1, command, stderr=stderr)
+
+    monkeypatch.setattr(subprocess, "run", run)
+
+
+def test_what_the_conversion_says_is_the_error(weights, monkeypatch):
+    _answers(monkeypatch, "some note\nerror: s.weights.h5 is damaged: copy it again.\n")
+    with pytest.raises(WeightsError, match=r"^s\.weights\.h5 is damaged: copy it again\.$"):
+        compile_weights(weights)
+    for stderr, reason in (("Segmentation fault", "Segmentation fault"), ("", "no message")):
+        _answers(monkeypatch, stderr)
+        with pytest.raises(WeightsError, match=rf"converted to \.onnx \({reason}\); try --runtime"):
+            compile_weights(weights, "onnx")
+
+
+def test_a_conversion_that_hangs_ends(weights, monkeypatch):
+    monkeypatch.setattr(files, "_SECONDS", 0.01)
+    with pytest.raises(WeightsError, match=r"took more than 0\.01 s; try --runtime keras"):
+        compile_weights(weights)
+
+
+def test_a_cache_that_cannot_be_written_is_said_first(weights, tmp_path, monkeypatch, no_process):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "file" / "cache"))
+    with pytest.raises(WeightsError, match=r"cannot be written .*RETINAFACE_TF_CACHE"):
+        compile_weights(weights)
+
+
+@pytest.mark.slow
+def test_weights_are_converted_once_by_a_process_of_their_own(weights, cache, rng, monkeypatch):
+    said = []
+    path = compile_weights(weights, notify=said.append)
+    assert path == compiled_path(weights) and list(path.parent.iterdir()) == [path]
+    assert len(said) == 1 and "once" in said[0]
+    monkeypatch.setattr(subprocess, "run", None)
+    assert compile_weights(weights, notify=said.append) == path and len(said) == 1
+    image = rng.integers(0, 256, (96, 160, 3)).astype(np.uint8)
+    found, expected = (
+        RetinaFace.from_file(weights, runtime=runtime, threshold=0.0, max_faces=5).detect(image)
+        for runtime in ("litert", "keras")
+    )
+    assert len(found) == len(expected) >= 2
+    np.testing.assert_allclose(found.boxes, expected.boxes, atol=0.05)
+
+
+@pytest.mark.slow
+def test_damage_and_missing_packages_leave_one_sentence_and_no_file(
+    weights, cache, tmp_path, monkeypatch
+):
+    damaged = tmp_path / "cut.weights.h5"
+    damaged.write_bytes(weights.read_bytes()[:5000])
+    with pytest.raises(
+        WeightsError, match=r"^\S*cut\.weights\.h5 is truncated or damaged; [^.]*\.$"
+    ):
+        compile_weights(damaged)
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules" / "tf2onnx.py").write_text("raise ImportError('not here')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "modules"))
+    with pytest.raises(WeightsError, match=r"^Writing ONNX needs tf2onnx, .*pip install [^.]*\.$"):
+        compile_weights(weights, "onnx")
+    assert not list((cache / "compiled").iterdir())
