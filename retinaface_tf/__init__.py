@@ -17,6 +17,7 @@ _EXPORTS = {
     "build_retinaface": "retinaface_tf.models",
     "get_preset": "retinaface_tf.presets",
     "list_presets": "retinaface_tf.presets",
+    "load_image": "retinaface_tf.images.read",
 }
 __all__ = [
     "Face",
@@ -26,10 +27,12 @@ __all__ = [
     "build_retinaface",
     "get_preset",
     "list_presets",
+    "load_image",
 ]
 
 if TYPE_CHECKING:
     from retinaface_tf.faces.faces import Face, Faces
+    from retinaface_tf.images.read import load_image
     from retinaface_tf.inference.detector import RetinaFace
     from retinaface_tf.models import build_retinaface
     from retinaface_tf.presets import get_preset, list_presets

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, Literal
 
 from retinaface_tf.errors import ConfigError
@@ -213,6 +213,33 @@ class RetinaFaceConfig:
 Size = int | tuple[int, int] | Literal["original"] | None
 
 
+def check_size(size: Any, name: str | None = None) -> None:
+    """Refuses what is no `Size`.
+
+    Args:
+        size: None, "original", a short edge in pixels, or a pair (short edge, longest side).
+        name: what the message calls it.
+
+    Raises:
+        ConfigError: it is none of these, not positive, or the short edge is above the longest side.
+    """
+    name = name or f"size={size!r}"
+    edges = size if isinstance(size, tuple | list) else (size, size)
+    numbers = all(isinstance(edge, Integral) and not isinstance(edge, bool) for edge in edges)
+    if size is None or (isinstance(size, str) and size == "original"):
+        return
+    if not numbers or len(edges) != 2 or min(edges) < 1:
+        raise ConfigError(
+            f"{name} is not understood: give None, 'original', a short edge in pixels, or a pair "
+            "(short edge, longest side)."
+        )
+    if edges[0] > edges[1]:
+        raise ConfigError(
+            f"{name} has a short edge of {edges[0]} pixels above the longest side, {edges[1]}; the "
+            "short edge comes first."
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class DetectionSettings:
     """The settings of a detection, from the command line down to suppression.
@@ -241,6 +268,7 @@ class DetectionSettings:
             # Numbers of numpy are numbers too.
             if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value <= 1:
                 raise ConfigError(f"{name}={value!r} must be a number from 0 to 1.")
+        check_size(self.size)
         if not isinstance(self.large_faces, bool):
             raise ConfigError(f"large_faces={self.large_faces!r} must be True or False.")
         count = self.max_faces

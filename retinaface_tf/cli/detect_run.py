@@ -18,7 +18,7 @@ from retinaface_tf.errors import ImageError, RetinaFaceError
 from retinaface_tf.faces.faces import Faces
 from retinaface_tf.images.listing import list_inputs, said_left_out
 from retinaface_tf.images.read import CachedImage, NamedBytes, colour_profile, read_image
-from retinaface_tf.images.save import mark_of, save_image
+from retinaface_tf.images.save import drawing_name, mark_of, save_image
 from retinaface_tf.inference.preprocess import DEFAULT_MAX_SIDE
 from retinaface_tf.util.progress import progress_bar
 
@@ -234,7 +234,7 @@ class DetectRun:
     ) -> None:
         """The drawing, crops and meshes of an image; `entry` then names them."""
         if self.output.draw:
-            path = self._names.claim(self.output.draw / source.name, source.mark)
+            path = self._names.claim(self.output.draw / drawing_name(source.name), source.mark)
             save_image(
                 path, faces.draw(pixels), mark=source.mark, icc_profile=colour_profile(given)
             )

@@ -40,9 +40,12 @@ def export_savedmodel(
     size: Annotated[
         str | None,
         typer.Option(
+            "--input-size",
+            "--size",
             metavar="WIDTHxHEIGHT",
-            help="Scale every image into this and search them together; without it each is "
-            "searched at its own size, as `detect` does.",
+            help="Fixed input of the network (not the --size of detect): every image is scaled "
+            "into it and they are searched together. Without it each is searched as `detect` does "
+            "without --size.",
         ),
     ] = None,
     threshold: Threshold = DetectionSettings.threshold,
@@ -87,7 +90,16 @@ def export_tflite_file(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="File to write, NAME.tflite.")],
     preset: Preset = DEFAULT_PRESET,
     model: Model = None,
-    size: Annotated[str, typer.Option(help="WIDTHxHEIGHT of the input.")] = "640x480",
+    size: Annotated[
+        str,
+        typer.Option(
+            "--input-size",
+            "--size",
+            metavar="WIDTHxHEIGHT",
+            help="Fixed input of the network (not the --size of detect), multiples of 32 for a file "
+            "that takes any.",
+        ),
+    ] = "640x480",
     threshold: Threshold = DetectionSettings.threshold,
     iou: Iou = DetectionSettings.iou,
     max_faces: MaxFaces = 100,

@@ -24,8 +24,10 @@ Iou = Annotated[float, typer.Option(help="Overlap above which the worse detectio
 Size = Annotated[
     str | None,
     typer.Option(
-        help="Scale the short edge to this many pixels (SHORT or SHORTxMAX), or 'original'. "
-        "Without it images are searched as they are, larger ones shrunk to 2048 pixels."
+        metavar="SHORT|SHORTxLONGEST|original",
+        help="Search each image with its short edge at this many pixels, and with no side above "
+        "LONGEST; or at its original size. Without it images are searched as they are, larger ones "
+        "shrunk to 2048 pixels.",
     ),
 ]
 MaxFaces = Annotated[int | None, typer.Option(help="Keep only this many of an image, the best.")]

@@ -26,7 +26,11 @@ def pseudo_label(
         ),
     ] = None,
     sizes: Annotated[
-        str, typer.Option(help="sizes searched, each a short edge or SHORTxMAX")
+        str,
+        typer.Option(
+            metavar="LIST",
+            help="sizes searched, each as --size of detect takes it: SHORT, SHORTxLONGEST or original",
+        ),
     ] = "640x1000,1200x1600",
     flip: Annotated[bool, typer.Option(help="search mirror images too")] = True,
     enlarged_limit: Annotated[

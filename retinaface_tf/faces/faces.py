@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from retinaface_tf.errors import ConfigError, ImageError
 from retinaface_tf.faces.json_lines import face_entry
 from retinaface_tf.geometry.similarity import estimate_similarity
+from retinaface_tf.images.read import ImageSource, describe_source, read_image
 
 LANDMARK_NAMES = ("left_eye", "right_eye", "nose", "left_mouth_corner", "right_mouth_corner")
 # Where each point of a mirrored face is found among the face's own.
@@ -28,9 +30,9 @@ ALIGNED_POINTS_112 = np.array(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Face:
-    """One face.
+    """One face. Faces with the same values are equal (an unknown point, NaN, equals another).
 
     Attributes:
         box: float32 [4] x1, y1, x2, y2 in image pixels.
@@ -44,6 +46,18 @@ class Face:
     score: float
     landmarks: np.ndarray
     vertices: np.ndarray | None = None
+
+    def __repr__(self) -> str:
+        box = ", ".join(f"{v:.1f}" for v in self.box)
+        return f"Face(score={self.score:.3f}, box=[{box}])"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Face):
+            return NotImplemented
+        return self.score == other.score and _all_equal(self, other, ("box", "landmarks"))
+
+    def __hash__(self) -> int:
+        return hash((self.score, *np.nan_to_num(self.box).tolist()))
 
     def to_dict(self) -> dict[str, Any]:
         """{"box": [x1, y1, x2, y2], "score": s, "landmarks": [[x, y] x5]}, rounded for JSON.
@@ -64,9 +78,11 @@ class Face:
         return tuple(float(v) for v in _head_pose(self.vertices[None])[0])
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Faces:
     """All faces of one image, best score first.
+
+    `==` compares the values of all faces and the size of the image, and gives one bool.
 
     Attributes:
         boxes: float32 [N, 4] x1, y1, x2, y2 in pixels of the original image, inside it.
@@ -83,6 +99,20 @@ class Faces:
     landmarks: np.ndarray
     image_size: tuple[int, int]
     vertices: np.ndarray | None = None
+
+    def __repr__(self) -> str:
+        height, width = self.image_size
+        best = f", best score {np.max(self.scores):.3f}" if len(self) else ""
+        return f"Faces({len(self)} in {width} x {height} pixels{best})"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Faces):
+            return NotImplemented
+        same_size = tuple(self.image_size) == tuple(other.image_size)
+        return same_size and _all_equal(self, other, ("boxes", "scores", "landmarks"))
+
+    def __hash__(self) -> int:
+        return hash((*self.image_size, *np.nan_to_num(self.boxes).ravel().tolist()))
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -120,31 +150,41 @@ class Faces:
         height, width = self.image_size
         return {"width": width, "height": height, "faces": [face.to_dict() for face in self]}
 
-    def draw(self, image: np.ndarray) -> np.ndarray:
+    def draw(self, image: ImageSource) -> np.ndarray:
         """A copy of the image with boxes, scores, points and meshes drawn on it.
 
         Args:
-            image: uint8 RGB [H, W, 3], the image that was searched.
+            image: the image that was searched, as `detect` takes it.
 
         Returns:
             uint8 RGB [H, W, 3].
+
+        Raises:
+            ImageError: it cannot be read, or its size is not that of the image that was searched.
         """
         from retinaface_tf.faces.drawing import draw_faces
 
-        return draw_faces(image, self)
+        return draw_faces(self._pixels(image), self)
 
-    def align(self, image: np.ndarray, size: int = 112) -> np.ndarray:
+    def align(self, image: ImageSource, size: int = 112) -> np.ndarray:
         """Crops turned and scaled so that the five points meet the ArcFace template.
 
         Args:
-            image: uint8 RGB [H, W, 3], the image that was searched.
+            image: the image that was searched, as `detect` takes it.
             size: side of the crops in pixels.
 
         Returns:
             uint8 RGB [N, size, size, 3]; black where a crop reaches outside the image.
+
+        Raises:
+            ImageError: it cannot be read, or its size is not that of the image that was searched.
+            ConfigError: the size is no whole number, or not positive.
         """
         import cv2
 
+        if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
+            raise ConfigError(f"size={size!r} must be a whole number of pixels, at least 1.")
+        image = self._pixels(image)
         crops = np.zeros((len(self), size, size, 3), np.uint8)
         template = ALIGNED_POINTS_112 * (size / 112)
         for crop, points, (x1, y1, x2, y2) in zip(crops, self.landmarks, self.boxes):
@@ -156,6 +196,30 @@ class Faces:
             matrix = estimate_similarity(points, target)
             crop[:] = cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR)
         return crops
+
+    def _pixels(self, source: ImageSource) -> np.ndarray:
+        """The pixels of the image that was searched; other images are refused by their size."""
+        pixels = read_image(source)
+        height, width = pixels.shape[:2]
+        if (height, width) == tuple(self.image_size):
+            return pixels
+        remedy = "give the image that was searched"
+        if (width, height) == tuple(self.image_size):
+            remedy += ", upright as retinaface_tf.load_image(path) reads it"
+        raise ImageError(
+            f"These faces are of an image of {self.image_size[1]} x {self.image_size[0]} pixels, but "
+            f"{describe_source(source)} has {width} x {height}; {remedy}."
+        )
+
+
+def _all_equal(one: Any, other: Any, names: tuple[str, ...]) -> bool:
+    """Whether the named arrays are equal, and the vertices; NaN equals NaN."""
+    if (one.vertices is None) != (other.vertices is None):
+        return False
+    names += ("vertices",) * (one.vertices is not None)
+    return all(
+        np.array_equal(getattr(one, name), getattr(other, name), equal_nan=True) for name in names
+    )
 
 
 def _head_pose(vertices: np.ndarray) -> np.ndarray:

@@ -1,20 +1,25 @@
 """From an encoded image to RGB pixels: which decoder reads what, and what is refused.
 
-Pillow reads every format. Ordinary JPEG files, most of what people have, are decoded by OpenCV
-after Pillow has read their header: both use libjpeg-turbo and give the same pixels, but OpenCV
-writes them straight into the array (1.1 to 1.8 times as fast, more so for large photos).
+Pillow reads every format, HEIC by the plugin pillow-heif. Ordinary JPEG files, most of what people
+have, are decoded by OpenCV after Pillow has read their header: both use libjpeg-turbo and give the
+same pixels, but OpenCV writes them straight into the array (1.1 to 1.8 times as fast, more so for
+large photos).
 """
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import threading
 import warnings
+from collections.abc import Callable
 from io import BytesIO
 from typing import BinaryIO
 
 import cv2
 import numpy as np
 from PIL import (
+    AvifImagePlugin,
     BmpImagePlugin,
     GifImagePlugin,
     Image,
@@ -22,9 +27,17 @@ from PIL import (
     PngImagePlugin,
     TiffImagePlugin,
     WebPImagePlugin,
+    features,
 )
 
+from retinaface_tf.errors import RetinaFaceError
+
 HEADER_BYTES = 512
+# Images with more pixels are refused by their header. Either limit means about 0.8 GB while one image
+# is decoded: JPEG goes straight into 3 bytes a pixel, the others through 4 more in Pillow.
+MAX_PIXELS, MAX_JPEG_PIXELS = 128_000_000, 256_000_000
+# JPEG files with more pixels are shrunk by libjpeg while they are decoded, where fewer are wanted.
+SHRINK_ABOVE = 50_000_000
 
 
 class UnreadableError(Exception):
@@ -41,6 +54,29 @@ _PILLOW_READERS = {
     "TIFF": TiffImagePlugin.TiffImageFile,
     "GIF": GifImagePlugin.GifImageFile,
 }
+if features.check("avif"):
+    _PILLOW_READERS["AVIF"] = AvifImagePlugin.AvifImageFile
+READS_AVIF = "AVIF" in _PILLOW_READERS
+READS_HEIC = importlib.util.find_spec("pillow_heif") is not None
+HEIC_SUFFIXES = (".heic", ".heif", ".hif")
+_SUFFIXES = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "PNG": (".png",),
+    "WebP": (".webp",),
+    "BMP": (".bmp",),
+    "TIFF": (".tif", ".tiff"),
+    "GIF": (".gif",),
+    "AVIF": (".avif",),
+    "HEIC": HEIC_SUFFIXES,
+}
+# The least (height, width) that is needed of an upright image of this height and width.
+WantedSize = Callable[[int, int], tuple[int, int]]
+# What is missing where a format cannot be read.
+REMEDIES = {
+    "AVIF": "pip install --upgrade pillow",
+    "HEIC": "pip install 'retinaface-tf[heif]'",
+}
+_HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 _ORIENTATION_TAG = 0x0112
 _JPEG_END = b"\xff\xd9"
 _TRUNCATED = "it is truncated, its end is missing; fetch or copy it again"
@@ -49,7 +85,7 @@ _TRUNCATED = "it is truncated, its end is missing; fetch or copy it again"
 def sniff_format(header: bytes) -> str | None:
     """Name of the file format by its first `HEADER_BYTES` bytes, or None if unknown."""
     text = header.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    brand = header[8:12] if header[4:8] == b"ftyp" else None
+    brands = _brands(header)
     kinds = {
         "JPEG": header.startswith(b"\xff\xd8\xff"),
         "PNG": header.startswith(b"\x89PNG\r\n\x1a\n"),
@@ -57,9 +93,9 @@ def sniff_format(header: bytes) -> str | None:
         "BMP": header.startswith(b"BM"),
         "TIFF": header[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
         "GIF": header[:6] in (b"GIF87a", b"GIF89a"),
-        "AVIF": brand in (b"avif", b"avis"),
-        "HEIC": brand in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"),
-        "video": brand is not None or header.startswith(b"\x1aE\xdf\xa3"),
+        "AVIF": bool(brands & {b"avif", b"avis"}),
+        "HEIC": bool(brands & _HEIC_BRANDS),
+        "video": bool(brands) or header.startswith(b"\x1aE\xdf\xa3"),
         "PDF": header.startswith(b"%PDF"),
         "SVG": b"<svg" in text,
         "HTML": text.startswith((b"<!doctype html", b"<html")),
@@ -71,39 +107,90 @@ def sniff_format(header: bytes) -> str | None:
     return next((kind for kind, found in kinds.items() if found), None)
 
 
-def decode(stream: BinaryIO, max_pixels: int) -> np.ndarray:
-    """The first image of an encoded file.
+def _brands(header: bytes) -> set[bytes]:
+    """What a file of the MP4 family says that it is: its major brand and the compatible ones."""
+    if header[4:8] != b"ftyp":
+        return set()
+    end = min(int.from_bytes(header[:4], "big"), len(header))
+    return {header[8:12], *(header[i : i + 4] for i in range(16, end - 3, 4))}
+
+
+def readable_suffixes() -> frozenset[str]:
+    """Endings of the names of files that can be read here, in lower case."""
+    readable = {*_PILLOW_READERS, *(["HEIC"] if READS_HEIC else [])}
+    return frozenset(suffix for kind in readable for suffix in _SUFFIXES[kind])
+
+
+def open_header(stream: BinaryIO) -> tuple[Image.Image, str]:
+    """Pillow's image of an encoded file, not yet decoded, and the name of its format.
 
     Args:
-        stream: open, seekable, at its start.
-        max_pixels: larger images are refused by their header, before any pixel is decoded.
-
-    Returns:
-        RGB uint8 [H, W, 3], upright (EXIF orientation applied), see `rgb_pixels`.
+        stream: open, seekable, at its start; it is read when the image is loaded.
 
     Raises:
-        UnreadableError: unknown format, damaged, truncated or too large.
+        UnreadableError: unknown format, or a damaged header.
     """
     header = stream.read(HEADER_BYTES)
     stream.seek(0)
     if not header:
         raise UnreadableError("it is empty")
     kind = sniff_format(header)
-    if kind not in _PILLOW_READERS:
-        found = f"its format is {kind}" if kind else "it is not an image"
-        raise UnreadableError(f"{found}; give a JPEG, PNG, WebP, BMP, TIFF or GIF image")
-    if kind == "JPEG":
+    reader = _pillow_reader(kind)
+    with quiet_pillow:
+        try:
+            return reader(stream), kind
+        except Exception as error:  # Pillow raises a dozen kinds, SyntaxError among them
+            raise UnreadableError(_explain(error, kind)) from error
+
+
+def _pillow_reader(kind: str | None) -> Callable[[BinaryIO], Image.Image]:
+    if kind in _PILLOW_READERS:
+        return _PILLOW_READERS[kind]
+    if kind == "HEIC" and READS_HEIC:
+        from pillow_heif import HeifImageFile
+
+        return HeifImageFile
+    if kind in REMEDIES:
+        raise UnreadableError(f"its format is {kind}, which needs: {REMEDIES[kind]}")
+    found = f"its format is {kind}" if kind else "it is not an image"
+    raise UnreadableError(f"{found}; give a JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF or HEIC image")
+
+
+def decode(
+    stream: BinaryIO,
+    max_pixels: int | None = None,
+    wanted: WantedSize | None = None,
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """The first image of an encoded file.
+
+    Args:
+        stream: open, seekable, at its start.
+        max_pixels: larger images are refused by their header, before any pixel is decoded; None
+            for the format's own limit, `MAX_PIXELS` or `MAX_JPEG_PIXELS`.
+        wanted: a JPEG of more than `SHRINK_ABOVE` pixels may come shrunk by 2, 4 or 8 to no less
+            than this. None for all pixels.
+
+    Returns:
+        RGB uint8 [H, W, 3], upright (EXIF orientation applied), see `rgb_pixels`; and the (height,
+        width) of the whole upright image.
+
+    Raises:
+        UnreadableError: unknown format, damaged, truncated or too large.
+        RetinaFaceError: as `wanted` raises.
+    """
+    if sniff_format(stream.read(HEADER_BYTES)) == "JPEG":
+        stream.seek(0)
         stream = BytesIO(stream.read())
         if _JPEG_END not in stream.getvalue():
             raise UnreadableError(_TRUNCATED)
+    stream.seek(0)
+    image, kind = open_header(stream)
+    limit = MAX_JPEG_PIXELS if kind == "JPEG" else MAX_PIXELS
+    check_size(*image.size, limit if max_pixels is None else max_pixels)
     with quiet_pillow:
         try:
-            image = _PILLOW_READERS[kind](stream)
-            check_size(*image.size, max_pixels)
             if kind == "JPEG":
-                pixels = _decode_jpeg(image, stream)
-                if pixels is not None:
-                    return pixels
+                return _decode_jpeg(image, stream, wanted)
             if kind == "PNG":
                 image.verify()  # checksums and the end mark, which load() does not check
                 stream.seek(0)
@@ -113,15 +200,16 @@ def decode(stream: BinaryIO, max_pixels: int) -> np.ndarray:
             pixels = rgb_pixels(image, white_level=_white_level(image))
             if image.mode.startswith("I;16") and _white_is_zero(image):
                 pixels = 255 - pixels  # Pillow inverts only up to 8 bits
-            return upright(pixels, orientation(image))
-        except UnreadableError:
+            pixels = upright(pixels, orientation(image))
+            return pixels, pixels.shape[:2]
+        except (UnreadableError, RetinaFaceError):
             raise
         except MemoryError as error:
             width, height = image.size
             raise UnreadableError(
                 f"there is not enough memory for its {width} x {height} pixels"
             ) from error
-        except Exception as error:  # Pillow raises a dozen kinds, SyntaxError among them
+        except Exception as error:  # Pillow raises a dozen kinds
             raise UnreadableError(_explain(error, kind)) from error
 
 
@@ -132,7 +220,7 @@ def check_size(width: int, height: int, max_pixels: int) -> None:
     if width * height > max_pixels:
         raise UnreadableError(
             f"its {width} x {height} pixels are more than the limit of {max_pixels:,}; make it "
-            f"smaller or raise max_pixels to {width * height:,}"
+            f"smaller, or give it as load_image(..., max_pixels={width * height:_})"
         )
 
 
@@ -186,6 +274,11 @@ def orientation(image: Image.Image) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """(height, width) of a Pillow image as it is to be seen."""
+    return image.size if orientation(image) >= 5 else image.size[::-1]
+
+
 def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     """Undoes an EXIF orientation (Exif 2.3, tag 274): pixels [H, W, 3] as they are to be seen."""
     if orientation == 1:
@@ -207,9 +300,16 @@ class _QuietPillow:
     """
 
     def __init__(self):
-        self._lock = threading.Lock()
-        self._inside = 0
         self._saved: warnings.catch_warnings | None = None
+        self._begin()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._begin)
+
+    def _begin(self) -> None:
+        """No thread is inside; in a forked process only the forking one lives on."""
+        if self._saved is not None:
+            self._saved.__exit__()
+        self._lock, self._inside, self._saved = threading.Lock(), 0, None
 
     def __enter__(self) -> None:
         with self._lock:
@@ -224,29 +324,43 @@ class _QuietPillow:
             self._inside -= 1
             if self._inside == 0:
                 self._saved.__exit__(*exc_info)
+                self._saved = None
 
 
 quiet_pillow = _QuietPillow()
 
 
-def _decode_jpeg(image: Image.Image, stream: BytesIO) -> np.ndarray | None:
-    """Grey and three-channel JPEG through OpenCV; None where Pillow has to decide."""
-    data = stream.getvalue()
-    # After the header the stream stands in the compressed data, where an end mark cannot occur by
-    # chance. Without one the file is cut off; decoders fill the rest with grey.
-    if data.rfind(_JPEG_END, stream.tell()) < 0:
+def _decode_jpeg(
+    image: Image.Image, stream: BytesIO, wanted: WantedSize | None
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """See `decode`; the header was read."""
+    # The stream stands in the compressed data, where an end mark cannot occur by chance. Without one
+    # the file is cut off; decoders fill the rest with grey.
+    if stream.getvalue().rfind(_JPEG_END, stream.tell()) < 0:
         raise UnreadableError(_TRUNCATED)
-    if image.mode not in ("L", "RGB"):
-        return None
+    turn, size = orientation(image), upright_size(image)
+    pixels = None
+    if wanted is not None and image.width * image.height > SHRINK_ABOVE:
+        height, width = wanted(*size)
+        image.draft(None, (height, width) if turn >= 5 else (width, height))
+    elif image.mode in ("L", "RGB"):
+        pixels = _decode_by_opencv(image, stream)
+    if pixels is None:
+        image.load()
+        pixels = rgb_pixels(image)
+    return upright(pixels, turn), size
+
+
+def _decode_by_opencv(image: Image.Image, stream: BytesIO) -> np.ndarray | None:
+    """A grey or three-channel JPEG as stored; None where Pillow has to decide."""
+    data = np.frombuffer(stream.getbuffer(), np.uint8)
     try:
-        pixels = cv2.imdecode(
-            np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-        )
+        pixels = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error:
         return None
     if pixels is None or pixels.shape[:2] != (image.height, image.width):
         return None
-    return upright(pixels, orientation(image))
+    return pixels
 
 
 def _check_depth(image: Image.Image) -> None:
@@ -289,6 +403,7 @@ def _has_colour_key(image: Image.Image) -> bool:
 def _explain(error: Exception, kind: str) -> str:
     if isinstance(error, Image.DecompressionBombError):
         return "it has more pixels than can be decoded; make it smaller"
-    if "truncated" in str(error).lower() or isinstance(error, EOFError):
+    said = str(error).lower()
+    if "truncated" in said or "end of file" in said or isinstance(error, EOFError):
         return _TRUNCATED
     return f"it is damaged or a rare kind of {kind}; save it again as PNG or JPEG"

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from retinaface_tf.errors import ImageError, RetinaFaceError
+from retinaface_tf.images.decode import REMEDIES, readable_suffixes
 from retinaface_tf.images.save import mark_in
 
-IMAGE_SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
-)
+IMAGE_SUFFIXES = readable_suffixes()
 VIDEO_SUFFIXES = frozenset(
     (
         *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mjpg", ".mkv", ".mov"),
@@ -24,12 +23,25 @@ VIDEO_SUFFIXES = frozenset(
 # What a person takes for a photo or a video too; other files in a folder are not worth a word.
 _ALSO_PICTURES = frozenset(
     (
-        *(".heic", ".heif", ".avif", ".jxl", ".jp2", ".psd", ".svg", ".pdf", ".raw", ".dng"),
+        *(
+            ".heic",
+            ".heif",
+            ".hif",
+            ".avif",
+            ".jxl",
+            ".jp2",
+            ".psd",
+            ".svg",
+            ".pdf",
+            ".raw",
+            ".dng",
+        ),
         *(".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", *VIDEO_SUFFIXES),
     )
 )
 _HINTS = {
-    **dict.fromkeys(("HEIC", "HEIF"), " (pip install 'retinaface-tf[heif]')"),
+    **dict.fromkeys(("HEIC", "HEIF", "HIF"), f" ({REMEDIES['HEIC']})"),
+    "AVIF": f" ({REMEDIES['AVIF']})",
     **{suffix[1:].upper(): " (videos are named one by one)" for suffix in VIDEO_SUFFIXES},
 }
 

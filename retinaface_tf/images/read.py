@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 from io import BytesIO
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image
 
-from retinaface_tf.errors import ImageError
+from retinaface_tf.errors import ImageError, first_line
 from retinaface_tf.images import decode as decoding
-from retinaface_tf.images.decode import UnreadableError
+from retinaface_tf.images.decode import UnreadableError, WantedSize
 
-MAX_PIXELS = 100_000_000
+# More bytes than any image file that is decoded here has: a bound for streams without an end.
+MAX_BYTES = 1 << 30
+# A `CachedImage` with more pixels is decoded each time: several of them are held at once.
+_MAX_KEPT_PIXELS = 32_000_000
 
 
 class NamedBytes(bytes):
@@ -34,7 +39,7 @@ class NamedBytes(bytes):
 
 
 class CachedImage(os.PathLike):
-    """An image file that is decoded once: `read_image` keeps its pixels here.
+    """An image file that is decoded once, if it is not huge: `read_image` keeps its pixels here.
 
     Args:
         path: of the file.
@@ -51,21 +56,25 @@ class CachedImage(os.PathLike):
         return os.fspath(self._path)
 
 
-ImageSource = str | os.PathLike | bytes | bytearray | memoryview | np.ndarray | Image.Image
+ImageSource = (
+    str | os.PathLike | bytes | bytearray | memoryview | BinaryIO | np.ndarray | Image.Image
+)
 
 
-def read_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """The pixels of an image, upright.
+def read_image(source: ImageSource, *, max_pixels: int | None = None) -> np.ndarray:
+    """The pixels of an image, upright. Users have it as `retinaface_tf.load_image`.
 
-    Files may be JPEG, PNG, WebP, BMP, TIFF or GIF (the first frame or page of several), with 8 or
-    16 bits (the high byte is kept), grey, RGB, palette, CMYK or YCCK (without colour management).
-    Transparency is laid on white. EXIF orientation is applied, for Pillow images that still carry
-    it too, so that `Image.open(path)` and `path` give the same.
+    Files may be JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF or, with the extra `heif`, HEIC (the first
+    frame or page of several), with 8 or more bits (the high byte is kept), grey, RGB, palette, CMYK
+    or YCCK (without colour management). Transparency is laid on white. EXIF orientation is applied,
+    for Pillow images that still carry it too, so that `Image.open(path)` and `path` give the same.
 
     Args:
-        source: path, encoded bytes, a uint8 array or a Pillow image. Arrays are RGB [H, W, 3]
-            (returned as they are, not copied), RGBA [H, W, 4] or grey [H, W] or [H, W, 1].
-        max_pixels: larger images are refused; files by their header, before decoding.
+        source: path, encoded bytes, a binary file or stream (read from its beginning where it can
+            be rewound), a uint8 array or a Pillow image. Arrays are RGB [H, W, 3] (returned as they
+            are, not copied), RGBA [H, W, 4] or grey [H, W] or [H, W, 1].
+        max_pixels: larger images are refused; files by their header, before decoding. None refuses
+            JPEG files above 256 million pixels, other files above 128 million, and no array.
 
     Returns:
         RGB uint8 [H, W, 3]. May be read-only; do not write into it.
@@ -73,63 +82,151 @@ def read_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> np.ndarr
     Raises:
         ImageError: one sentence naming the source and what is wrong with it.
     """
+    return _named(source, max_pixels, None)[0]
+
+
+def read_shrunk(source: ImageSource, wanted: WantedSize) -> tuple[np.ndarray, tuple[int, int]]:
+    """As `read_image`, but a JPEG of more than 50 million pixels is shrunk while it is decoded.
+
+    Args:
+        source: as there.
+        wanted: gives the least size that is needed; the pixels have at least that, up to rounding.
+
+    Returns:
+        RGB uint8 [H, W, 3], and the (height, width) of the image as it is.
+
+    Raises:
+        ImageError: as there; and what `wanted` raises.
+    """
+    return _named(source, None, wanted)
+
+
+load_image = read_image
+
+
+def _named(
+    source: ImageSource, max_pixels: int | None, wanted: WantedSize | None
+) -> tuple[np.ndarray, tuple[int, int]]:
     try:
-        return _read(source, max_pixels)
+        return _read(source, max_pixels, wanted)
     except UnreadableError as problem:
         name = describe_source(source)
         raise ImageError(f"Cannot read {name}: {problem}.") from problem.__cause__
 
 
-def _read(source: ImageSource, max_pixels: int) -> np.ndarray:
+def _read(
+    source: ImageSource, max_pixels: int | None, wanted: WantedSize | None
+) -> tuple[np.ndarray, tuple[int, int]]:
     if isinstance(source, np.ndarray):
-        return _from_array(source, max_pixels)
-    if isinstance(source, Image.Image):
-        return _from_pillow(source, max_pixels)
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        return decoding.decode(BytesIO(source), max_pixels)
-    if isinstance(source, CachedImage):
-        if source.pixels is None:
-            source.pixels = _from_path(source, max_pixels)
-        return source.pixels
-    if isinstance(source, (str, os.PathLike)):
-        return _from_path(source, max_pixels)
-    raise UnreadableError(
-        "an image is a path, bytes, a numpy array (np.asarray(...)) or a Pillow image"
-    )
+        pixels = _from_array(source, max_pixels)
+    elif isinstance(source, Image.Image):
+        pixels = _from_pillow(source, max_pixels)
+    elif isinstance(source, (bytes, bytearray, memoryview)):
+        return decoding.decode(BytesIO(source), max_pixels, wanted)
+    elif isinstance(source, CachedImage):
+        pixels = source.pixels
+        if pixels is None:
+            pixels, size = _from_path(source, max_pixels, wanted)
+            if pixels.shape[:2] != size:
+                return pixels, size
+            if size[0] * size[1] <= _MAX_KEPT_PIXELS:
+                source.pixels = pixels
+    elif isinstance(source, (str, os.PathLike)):
+        return _from_path(source, max_pixels, wanted)
+    elif callable(getattr(source, "read", None)):
+        return decoding.decode(BytesIO(_content(source)), max_pixels, wanted)
+    else:
+        raise UnreadableError(
+            "an image is a path, bytes, a binary file, a numpy array (np.asarray(...)) or a Pillow "
+            "image; several go in a list, or any other iterable of them into stream()"
+        )
+    return pixels, pixels.shape[:2]
 
 
 def describe_source(source: object) -> str:
     """What messages call an image: its path, or "the array given" and the like."""
     if isinstance(source, (str, os.PathLike)):
-        # A name that is not UTF-8, or holds a zero byte, must not break the printing of its message.
-        name = os.fsencode(source).decode(errors="replace")
-        return name if name and "\0" not in name else ascii(name)
+        return _printable(source)
     if isinstance(source, NamedBytes):
         return source.name
     if isinstance(source, (bytes, bytearray, memoryview)):
         return "the bytes given"
     if isinstance(source, np.ndarray):
         return "the array given"
-    if isinstance(source, Image.Image):
-        return getattr(source, "filename", "") or "the Pillow image given"
-    return f"the {type(source).__name__} given"
+    what = "Pillow image" if isinstance(source, Image.Image) else type(source).__name__
+    name = getattr(source, "filename", None) or getattr(source, "name", None)
+    named = isinstance(name, (str, bytes, os.PathLike)) and name
+    return _printable(name) if named else f"the {what} given"
+
+
+def _printable(name: str | bytes | os.PathLike) -> str:
+    """A name that is not UTF-8, or holds a zero byte, must not break the printing of its message."""
+    text = os.fsencode(name).decode(errors="replace")
+    return text if text and "\0" not in text else ascii(text)
 
 
 def colour_profile(source: ImageSource) -> bytes | None:
     """The ICC profile of an RGB image file or its bytes; None where there is none."""
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        source = BytesIO(source)
-    elif not isinstance(source, (str, os.PathLike)):
+    try:
+        with _header_stream(source) as stream:
+            image, _ = decoding.open_header(stream)
+            return image.info.get("icc_profile") if image.mode.startswith("RGB") else None
+    except (UnreadableError, OSError, ValueError, TypeError):  # the pixels were read without it
         return None
-    with decoding.quiet_pillow:
-        try:
-            with Image.open(source) as image:
-                return image.info.get("icc_profile") if image.mode.startswith("RGB") else None
-        except Exception:  # Pillow raises a dozen kinds; the pixels were read without it
-            return None
 
 
-def _from_path(path: str | os.PathLike, max_pixels: int) -> np.ndarray:
+def _header_stream(source: ImageSource) -> BinaryIO:
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return BytesIO(source)
+    return Path(source).open("rb")
+
+
+def _content(stream: Any) -> bytes:
+    """All bytes of a binary stream, from its beginning where it can be rewound."""
+    try:
+        if not (callable(getattr(stream, "seekable", None)) and stream.seekable()):
+            return _rest(stream)
+        with _rewinding:
+            stream.seek(0)
+            return _rest(stream)
+    except UnreadableError:
+        raise
+    except Exception as error:  # whatever the stream is made of, a network connection say
+        if getattr(stream, "closed", False) is True:
+            raise UnreadableError("it is closed; open it again") from error
+        raise UnreadableError(f"reading it failed, {first_line(error).rstrip('.')}") from error
+
+
+def _rest(stream: Any) -> bytes:
+    parts, left = [], MAX_BYTES + 1
+    while left > 0 and (part := stream.read(left)):
+        if not isinstance(part, (bytes, bytearray, memoryview)):
+            remedy = f"its read() gives {type(part).__name__}, not bytes"
+            if isinstance(part, str):
+                remedy = "open it in binary mode, open(path, 'rb')"
+            raise UnreadableError(f"it is no binary file; {remedy}")
+        parts.append(part)
+        left -= len(part)
+    if left <= 0:
+        raise UnreadableError(f"it has more than {MAX_BYTES >> 30} GiB")
+    return b"".join(parts)
+
+
+def _make_lock() -> None:
+    global _rewinding
+    _rewinding = threading.Lock()
+
+
+# Two readers of one file would take its position from each other. A forked process begins anew: a
+# thread of its parent may hold the lock.
+_make_lock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_make_lock)
+
+
+def _from_path(
+    path: str | os.PathLike, max_pixels: int | None, wanted: WantedSize | None
+) -> tuple[np.ndarray, tuple[int, int]]:
     try:
         mode = Path(path).stat().st_mode
         if stat.S_ISDIR(mode):
@@ -137,8 +234,8 @@ def _from_path(path: str | os.PathLike, max_pixels: int) -> np.ndarray:
         if not stat.S_ISREG(mode) and not stat.S_ISFIFO(mode):
             raise UnreadableError("it is a device, not an image")
         with Path(path).open("rb") as file:
-            stream = file if stat.S_ISREG(mode) else BytesIO(file.read())
-            return decoding.decode(stream, max_pixels)
+            stream = file if stat.S_ISREG(mode) else BytesIO(_content(file))
+            return decoding.decode(stream, max_pixels, wanted)
     except FileNotFoundError as error:
         hint = "; download it first" if "://" in describe_source(path) else ""
         raise UnreadableError(f"there is no such file{hint}") from error
@@ -149,8 +246,8 @@ def _from_path(path: str | os.PathLike, max_pixels: int) -> np.ndarray:
         raise UnreadableError(f"{reason[0].lower()}{reason[1:]}") from error
 
 
-def _from_pillow(image: Image.Image, max_pixels: int) -> np.ndarray:
-    decoding.check_size(*image.size, max_pixels)
+def _from_pillow(image: Image.Image, max_pixels: int | None) -> np.ndarray:
+    decoding.check_size(*image.size, decoding.MAX_PIXELS if max_pixels is None else max_pixels)
     with decoding.quiet_pillow:
         try:
             image.load()
@@ -161,7 +258,7 @@ def _from_pillow(image: Image.Image, max_pixels: int) -> np.ndarray:
             raise UnreadableError("Pillow cannot decode it") from error
 
 
-def _from_array(array: np.ndarray, max_pixels: int) -> np.ndarray:
+def _from_array(array: np.ndarray, max_pixels: int | None) -> np.ndarray:
     shape = f"its shape is {array.shape}"
     if array.size == 0:
         raise UnreadableError(f"{shape}, so it holds no pixels")
@@ -175,7 +272,8 @@ def _from_array(array: np.ndarray, max_pixels: int) -> np.ndarray:
         raise UnreadableError(f"{shape}; {remedy}")
     if array.dtype != np.uint8:
         raise UnreadableError(_dtype_remedy(array))
-    decoding.check_size(array.shape[1], array.shape[0], max_pixels)
+    if max_pixels is not None:
+        decoding.check_size(array.shape[1], array.shape[0], max_pixels)
     if channels == 3:
         return array
     if channels == 1:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from retinaface_tf.errors import RetinaFaceError
+from retinaface_tf.images.decode import HEIC_SUFFIXES
 from retinaface_tf.util.files import whole_file
 
 _MARK = "retinaface-tf output "
@@ -37,10 +38,15 @@ def mark_in(path: str | os.PathLike) -> str | None:
     return None if found is None else found[0].decode()
 
 
+def drawing_name(name: Path) -> Path:
+    """What the drawing of a photo is called: of a.heic, which Pillow does not write, a.heic.jpg."""
+    return name.with_name(f"{name.name}.jpg") if name.suffix.lower() in HEIC_SUFFIXES else name
+
+
 def save_image(
     path: Path, image: np.ndarray, *, mark: str | None = None, icc_profile: bytes | None = None
 ) -> None:
-    """Writes uint8 RGB [H, W, 3]; the suffix is the format, PNG where it is none.
+    """Writes uint8 RGB [H, W, 3]; the suffix is the format, PNG where it is none of Pillow's.
 
     Args:
         path: of the file.
@@ -76,10 +82,10 @@ def save_image(
 def append_mark(path: Path, mark: str) -> None:
     """Puts a mark behind a file's content, which readers of images and MP4 leave alone.
 
-    In MP4 it is a box of the kind "free", which players skip.
+    In MP4 and AVIF it is a box of the kind "free", which readers skip.
     """
     text = mark.encode()
     with path.open("ab") as file:
-        if path.suffix.lower() == ".mp4":
+        if path.suffix.lower() in (".mp4", ".avif"):
             file.write((8 + len(text)).to_bytes(4, "big") + b"free")
         file.write(text)

@@ -7,10 +7,10 @@ from typing import Any, Protocol, runtime_checkable
 from retinaface_tf.config import DetectionSettings, RetinaFaceConfig
 from retinaface_tf.errors import ImageError
 from retinaface_tf.faces.faces import Faces
-from retinaface_tf.images.read import ImageSource, read_image
+from retinaface_tf.images.read import ImageSource
 from retinaface_tf.inference.large_faces import join_large_faces, shrink_for_large_faces
 from retinaface_tf.inference.postprocess import read_faces
-from retinaface_tf.inference.preprocess import Prepared, prepare, stack_padded
+from retinaface_tf.inference.preprocess import Prepared, read_and_prepare, stack_padded
 from retinaface_tf.inference.runtimes.runtime import Runtime
 
 # A batch never holds more pixels than this, whatever batch_size says: large images go in
@@ -54,10 +54,7 @@ class NetworkBackend:
 
     def prepare(self, source: ImageSource, settings: DetectionSettings) -> Prepared | ImageError:
         """The image's pixels at the size searched."""
-        try:
-            return prepare(read_image(source), settings.size, self.runtime.fixed_shape)
-        except ImageError as error:
-            return error
+        return read_and_prepare(source, settings.size, self.runtime.fixed_shape)
 
     def detect(
         self, prepared: list, batch_size: int, settings: DetectionSettings

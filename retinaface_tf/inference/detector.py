@@ -74,8 +74,8 @@ class Detector(Protocol):
         """All faces of an image, or of each image of a list.
 
         Args:
-            images: a path, encoded bytes, an RGB uint8 array [H, W, 3] or a PIL image; or a list
-                or tuple of these, of any sizes.
+            images: a path, encoded bytes, a binary file, an RGB uint8 array [H, W, 3] or a PIL
+                image (see `retinaface_tf.load_image`); or a list or tuple of these, of any sizes.
             batch_size: images given to the network at once, where their padded shapes agree.
             on_error: what to do with unreadable images of a list. "raise" answers all others
                 first, then raises `BatchError`, which carries the answers; "return" puts the
@@ -89,8 +89,10 @@ class Detector(Protocol):
             ImageError: the (single) image cannot be read or searched.
             ServingError: the model is on a server that is away or refuses.
             BatchError: images of a list cannot.
-            ConfigError: a setting is unknown or out of range.
+            ConfigError: a setting or `on_error` is unknown or out of range.
         """
+        if on_error not in ("raise", "return"):
+            raise ConfigError(f"on_error={on_error!r} must be 'raise' or 'return'.")
         if not isinstance(images, list | tuple):
             (result,) = self.stream([images], batch_size=1, **settings)
             if isinstance(result, ImageError):

@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from retinaface_tf.config import Size
+from retinaface_tf.config import Size, check_size
 from retinaface_tf.errors import ConfigError, ImageError
+from retinaface_tf.images.read import ImageSource, describe_source, read_shrunk
 
 # Longest side searched when nothing is said: a phone's 4000-pixel photo is halved, a screen's is
 # left alone.
@@ -34,10 +35,10 @@ class Prepared(NamedTuple):
 
 
 def parse_size(text: str | None) -> Size:
-    """The command line's `--size`: a short edge in pixels, SHORTxMAX, or "original".
+    """The command line's `--size`: a short edge in pixels, SHORTxLONGEST, or "original".
 
     Raises:
-        ConfigError: it is none of these.
+        ConfigError: it is none of these, or the short edge is above the longest side.
     """
     if text is None or text == "original":
         return text
@@ -45,10 +46,12 @@ def parse_size(text: str | None) -> Size:
     if len(parts) > 2 or not all(p.isdigit() and int(p) > 0 for p in parts):
         raise ConfigError(
             f"Size {text!r} is not understood: give a short edge such as 480, a short edge and a "
-            "longest side such as 1600x2150, or 'original'."
+            "longest side (SHORTxLONGEST) such as 1600x2150, or 'original'."
         )
     numbers = tuple(int(p) for p in parts)
-    return numbers[0] if len(numbers) == 1 else numbers
+    size = numbers[0] if len(numbers) == 1 else numbers
+    check_size(size, f"Size {text}")
+    return size
 
 
 def parse_width_height(text: str) -> tuple[int, int]:
@@ -77,7 +80,7 @@ def target_size(height: int, width: int, size: Size = None) -> tuple[int, int]:
         (height, width) in pixels, each at least 1.
 
     Raises:
-        ConfigError: `size` is none of these, or not positive.
+        ConfigError: `size` is none of these, see `config.check_size`.
         ImageError: the result has more than `MAX_NETWORK_PIXELS`.
     """
     short, long = min(height, width), max(height, width)
@@ -86,12 +89,8 @@ def target_size(height: int, width: int, size: Size = None) -> tuple[int, int]:
     elif size == "original":
         scale = 1.0
     else:
-        edges = (size, MAX_ASPECT * size) if isinstance(size, int) else tuple(size)
-        if isinstance(size, str) or len(edges) != 2 or min(edges) < 1:
-            raise ConfigError(
-                f"size={size!r} is not understood: give None, 'original', a short edge in pixels, "
-                "or a pair (short edge, longest side)."
-            )
+        check_size(size)
+        edges = size if isinstance(size, tuple | list) else (size, MAX_ASPECT * size)
         scale = min(edges[0] / short, edges[1] / long)
     result = max(1, round(height * scale)), max(1, round(width * scale))
     if result[0] * result[1] > MAX_NETWORK_PIXELS:
@@ -102,26 +101,59 @@ def target_size(height: int, width: int, size: Size = None) -> tuple[int, int]:
     return result
 
 
+def read_and_prepare(
+    source: ImageSource, size: Size = None, frame: tuple[int, int] | None = None
+) -> Prepared | ImageError:
+    """An image read at the size searched, see `prepare`; or what is wrong with it."""
+
+    def wanted(height: int, width: int) -> tuple[int, int]:
+        try:
+            return network_size(height, width, size, frame)
+        except ImageError as error:
+            reason = f"{str(error)[0].lower()}{str(error)[1:]}"
+            raise ImageError(f"Cannot search {describe_source(source)}: {reason}") from None
+
+    try:
+        pixels, (height, width) = read_shrunk(source, wanted)
+        return _scaled(pixels, wanted(height, width), (height, width))
+    except ImageError as error:
+        return error
+
+
 def prepare(image: np.ndarray, size: Size = None, frame: tuple[int, int] | None = None) -> Prepared:
-    """Scales an image (uint8 RGB [H, W, 3]) to `target_size`; area averaging when it shrinks.
-
-    `frame` is the (height, width) of a network that takes no other: what is larger is shrunk to
-    fit into it.
-    """
+    """Scales an image (uint8 RGB [H, W, 3]) to `network_size`; area averaging when it shrinks."""
     height, width = image.shape[:2]
-    new_height, new_width = target_size(height, width, size)
-    if frame is not None:
-        scale = min(1.0, frame[0] / new_height, frame[1] / new_width)
-        new_height = min(frame[0], max(1, round(new_height * scale)))
-        new_width = min(frame[1], max(1, round(new_width * scale)))
-    if (new_height, new_width) == (height, width):
-        return Prepared(image, (1.0, 1.0), (height, width))
-    import cv2
+    return _scaled(image, network_size(height, width, size, frame), (height, width))
 
-    shrinks = new_height * new_width < height * width
-    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    pixels = cv2.resize(image, (new_width, new_height), interpolation=method)
-    return Prepared(pixels, (new_width / width, new_height / height), (height, width))
+
+def network_size(
+    height: int, width: int, size: Size = None, frame: tuple[int, int] | None = None
+) -> tuple[int, int]:
+    """`target_size`, within the `frame`: (height, width) of a network that takes no other.
+
+    What is larger than the frame is shrunk to fit into it.
+    """
+    height, width = target_size(height, width, size)
+    if frame is None:
+        return height, width
+    scale = min(1.0, frame[0] / height, frame[1] / width)
+    return (
+        min(frame[0], max(1, round(height * scale))),
+        min(frame[1], max(1, round(width * scale))),
+    )
+
+
+def _scaled(pixels: np.ndarray, target: tuple[int, int], original: tuple[int, int]) -> Prepared:
+    """Pixels of an image of the size `original`, perhaps shrunk already, at the size `target`."""
+    scale = (target[1] / original[1], target[0] / original[0])
+    height, width = pixels.shape[:2]
+    if (height, width) != target:
+        import cv2
+
+        shrinks = target[0] * target[1] < height * width
+        method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        pixels = cv2.resize(pixels, target[::-1], interpolation=method)
+    return Prepared(pixels, scale, original)
 
 
 def bucket_side(side: int, stride: int = 32) -> int:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from retinaface_tf.config import DetectionSettings, Size
+from retinaface_tf.config import DetectionSettings, Size, check_size
 from retinaface_tf.errors import ConfigError, ImageError
 from retinaface_tf.faces.faces import MIRRORED_POINTS, Faces
 from retinaface_tf.geometry.box_voting import vote
@@ -63,6 +63,8 @@ class Augmentation:
             raise ConfigError(
                 "scales is empty; give at least one, or (None,) for the default size."
             )
+        for scale in self.scales:
+            check_size(scale, f"The scale {scale!r}")
         if not self.rotations or any(r not in (0, 1, 2, 3) for r in self.rotations):
             raise ConfigError(
                 f"rotations={self.rotations} must be quarter turns out of 0, 1, 2, 3."

@@ -10,8 +10,8 @@ from retinaface_tf.config import DetectionSettings
 from retinaface_tf.errors import ImageError, WeightsError
 from retinaface_tf.faces.faces import Faces
 from retinaface_tf.geometry.boxes import clip_boxes
-from retinaface_tf.images.read import ImageSource, read_image
-from retinaface_tf.inference.preprocess import Prepared, prepare
+from retinaface_tf.images.read import ImageSource
+from retinaface_tf.inference.preprocess import Prepared, read_and_prepare
 
 # Candidates that OpenCV keeps before suppression.
 _CANDIDATES = 5000
@@ -43,10 +43,7 @@ class YuNetBackend:
 
     def prepare(self, source: ImageSource, settings: DetectionSettings) -> Prepared | ImageError:
         """The image's pixels at the size searched."""
-        try:
-            return prepare(read_image(source), settings.size)
-        except ImageError as error:
-            return error
+        return read_and_prepare(source, settings.size)
 
     def detect(
         self, prepared: list, batch_size: int, settings: DetectionSettings

@@ -89,6 +89,7 @@ def test_the_network_is_that_of_the_preset_or_the_file(files):
         (("--threads", "0"), "threads=0"),
         (("--server", "h:1", "--model", "a.tflite"), "takes the place of --model"),
         (("--server", "h:1", "--iou", "0.3"), "--size and --iou are fixed"),
+        (("--size", "2150x1600"), "short edge of 2150 pixels above the longest side"),
         (("--server", "h:1", "--no-large-faces"), "--no-large-faces is for networks here"),
         (("--server", "h:1", "--header", "colourless"), "give NAME:VALUE"),
         (("--server", "nowhere"), "give HOST:PORT"),

@@ -131,10 +131,10 @@ def test_own_outputs_in_a_folder_are_not_searched_again(run):
 def test_what_a_folder_has_besides_is_said(run):
     photo("p/a.png")
     Path("p/c.mov").write_bytes(b"x")
-    Path("p/b.HEIC").write_bytes(b"x")
+    Path("p/b.PSD").write_bytes(b"x")
     Path("p/notes.txt").write_bytes(b"x")
     said = run("p").stderr
-    assert "2 files left out: 1 HEIC (pip install 'retinaface-tf[heif]'), 1 MOV (videos" in said
+    assert "2 files left out: 1 MOV (videos are named one by one), 1 PSD." in said
     assert "TXT" not in said
 
 

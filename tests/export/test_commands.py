@@ -54,6 +54,7 @@ def test_litert_answers_without_tensorflow_or_keras(tflite, astronaut, tmp_path)
         (["tflite", "out.txt"], "ends in .tflite"),
         (["onnx", "out.tflite"], "ends in .onnx"),
         (["tflite", "x.tflite", "--size", "640"], "WIDTHxHEIGHT"),
+        (["tflite", "x.tflite", "--input-size", "640"], "WIDTHxHEIGHT"),
         (["tflite", "x.tflite", "--quantize", "int4"], "none, float16, dynamic or int8"),
         (["tflite", "x.tflite", "--input-type", "int64"], "float32 or uint8"),
         (["onnx", "x.onnx", "--threshold", "2"], "from 0 to 1"),

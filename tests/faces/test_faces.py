@@ -2,10 +2,13 @@
 
 import dataclasses
 import json
+from io import BytesIO
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from retinaface_tf.errors import ConfigError, ImageError
 from retinaface_tf.faces.faces import ALIGNED_POINTS_112, Face, Faces
 
 
@@ -70,3 +73,87 @@ def test_a_face_whose_points_fell_together_is_cut_out_by_its_box():
         image_size=(50, 50),
     )
     assert (faces.align(image, size=40)[0, 2:-2, 2:-2] == 200).all()
+
+
+@pytest.fixture
+def turned(faces, tmp_path):
+    """An image of 160 x 120 as all that users have it as; the file is stored on its side."""
+    image = np.zeros((120, 160, 3), np.uint8)
+    image[:60, :80] = 200
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stored = Image.fromarray(np.rot90(image))
+    path = tmp_path / "turned.png"
+    stored.save(path, exif=exif)
+    return image, [
+        image,
+        path,
+        str(path),
+        path.read_bytes(),
+        BytesIO(path.read_bytes()),
+        Image.open(path),
+        np.dstack([image, np.full((120, 160), 255, np.uint8)]),
+    ]
+
+
+def test_drawing_and_aligning_take_whatever_detect_takes(faces, turned):
+    image, sources = turned
+    drawn, crops = faces.draw(image), faces.align(image)
+    for source in sources:
+        np.testing.assert_array_equal(faces.draw(source), drawn)
+        np.testing.assert_array_equal(faces.align(source), crops)
+    with open(sources[1], "rb") as file:  # noqa: PTH123 - as users open files
+        np.testing.assert_array_equal(faces.draw(file), drawn)
+        np.testing.assert_array_equal(faces.align(file), crops)  # it is rewound
+
+
+@pytest.mark.parametrize("method", ["draw", "align"])
+def test_another_image_is_refused_by_its_size(faces, method):
+    call = getattr(faces, method)
+    with pytest.raises(ImageError, match="of 160 x 120 pixels, but the array given has 80 x 60"):
+        call(np.zeros((60, 80, 3), np.uint8))
+    with pytest.raises(ImageError, match=r"has 120 x 160; .*load_image\(path\)"):
+        call(np.zeros((160, 120, 3), np.uint8))
+    with pytest.raises(ImageError, match="float64"):
+        call(np.zeros((120, 160, 3)))
+    with pytest.raises(ImageError, match=r"none\.jpg: there is no such file"):
+        call("none.jpg")
+    with pytest.raises(ImageError):
+        getattr(Faces.empty((4, 5)), method)(np.zeros((5, 4, 3), np.uint8))
+
+
+@pytest.mark.parametrize("size", [0, -1, 1.5, None, True, "112"])
+def test_crops_have_a_side_of_whole_pixels(faces, size):
+    with pytest.raises(ConfigError, match="size="):
+        faces.align(np.zeros((120, 160, 3), np.uint8), size=size)
+
+
+def test_they_are_shown_in_one_short_line(faces):
+    assert repr(faces) == "Faces(2 in 160 x 120 pixels, best score 0.990)"
+    assert repr(Faces.empty((3, 4))) == "Faces(0 in 4 x 3 pixels)"
+    assert repr(faces[1]) == "Face(score=0.600, box=[100.0, 10.0, 130.0, 50.0])"
+    many = dataclasses.replace(faces, vertices=np.zeros((2, 1103, 3), np.float32))
+    assert max(map(len, (repr(many), repr(many[0])))) < 80
+
+
+def test_equal_values_are_equal_and_have_one_hash(faces):
+    copied = Faces(*(a.copy() for a in (faces.boxes, faces.scores, faces.landmarks)), (120, 160))
+    assert faces == copied and hash(faces) == hash(copied)
+    assert faces[0] == copied[0] and hash(faces[0]) == hash(copied[0])
+    assert faces[0] != faces[1] and len({faces[0], copied[0], faces[1]}) == 2
+    assert faces[0] in list(copied) and list(copied).index(faces[1]) == 1
+    assert faces != faces[:1] and faces != faces[::-1] and faces != 2 and faces[0] != "face"
+    assert faces != dataclasses.replace(faces, image_size=(120, 161))
+    assert faces != dataclasses.replace(faces, landmarks=faces.landmarks + 1)
+
+
+def test_vertices_and_unknown_points_count_too(faces):
+    unknown = dataclasses.replace(faces, landmarks=np.full_like(faces.landmarks, np.nan))
+    again = dataclasses.replace(faces, landmarks=np.full_like(faces.landmarks, np.nan))
+    assert unknown == again and unknown[0] == again[0] and unknown != faces
+    meshed = dataclasses.replace(faces, vertices=np.zeros((2, 5, 3), np.float32))
+    other = dataclasses.replace(faces, vertices=np.ones((2, 5, 3), np.float32))
+    assert meshed != faces and meshed[0] != faces[0] and meshed != other and meshed[0] != other[0]
+    assert meshed == dataclasses.replace(faces, vertices=np.zeros((2, 5, 3), np.float32))
+    zero = dataclasses.replace(faces, boxes=faces.boxes * 0)
+    assert hash(zero) == hash(dataclasses.replace(zero, boxes=-zero.boxes))

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from retinaface_tf.config import DetectionSettings
 from retinaface_tf.errors import ConfigError, ImageError
 from retinaface_tf.inference.preprocess import (
     bucket_shape,
@@ -13,6 +14,7 @@ from retinaface_tf.inference.preprocess import (
     stack_padded,
     target_size,
 )
+from retinaface_tf.inference.test_time_augmentation import Augmentation
 
 
 @pytest.mark.parametrize(
@@ -86,3 +88,27 @@ def test_padding_is_the_mean_pixel(rng):
     batch = stack_padded([image], (32, 64), (123, 117, 104))
     np.testing.assert_array_equal(batch[0, :30, :20], image)
     assert (batch[0, 30:] == (123, 117, 104)).all() and (batch[0, :, 20:] == (123, 117, 104)).all()
+
+
+def test_a_short_edge_above_the_longest_side_is_refused():
+    with pytest.raises(ConfigError, match="Size 2150x1600 has a short edge of 2150"):
+        parse_size("2150x1600")
+    for call in (
+        lambda: target_size(100, 100, (2150, 1600)),
+        lambda: DetectionSettings(size=(2150, 1600)),
+        lambda: Augmentation(scales=(500, (2150, 1600))),
+    ):
+        with pytest.raises(ConfigError, match="short edge of 2150 pixels above the longest side"):
+            call()
+    assert parse_size("1600x1600") == (1600, 1600)
+
+
+@pytest.mark.parametrize("size", [640.0, True, "640", b"640", (1, 2, 3), (0, 5), {}, np.float32(2)])
+def test_settings_with_a_senseless_size_are_refused_at_once(size):
+    with pytest.raises(ConfigError, match="size="):
+        DetectionSettings(size=size)
+
+
+def test_whole_numbers_of_numpy_and_lists_are_sizes():
+    for size in (np.int64(960), [960, 2880], (np.int32(960), 2880)):
+        assert target_size(480, 640, DetectionSettings(size=size).size) == (960, 1280)

@@ -1,0 +1,150 @@
+"""Photos of 100 million pixels and more: searched, drawn and cropped in bounded memory."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from retinaface_tf import RetinaFace
+from retinaface_tf.errors import ImageError
+from retinaface_tf.images import decode
+from retinaface_tf.images.read import CachedImage, read_image, read_shrunk
+from retinaface_tf.inference.preprocess import read_and_prepare
+from tests.helpers.bright_pixel import BrightPixelRuntime, black_image
+
+
+def jpeg(image, orientation=1, **options) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stream = BytesIO()
+    Image.fromarray(image).save(stream, "JPEG", exif=exif, **options)
+    return stream.getvalue()
+
+
+@pytest.fixture
+def shrinks(monkeypatch):
+    """As if images of more than 1000 pixels were large."""
+    monkeypatch.setattr(decode, "SHRINK_ABOVE", 1000)
+
+
+@pytest.fixture(scope="module")
+def smooth() -> np.ndarray:
+    y, x = np.mgrid[:300, :404]
+    return np.stack([x * 255 // 404, y * 255 // 300, 0 * x + 90], axis=-1).astype(np.uint8)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("options", [{}, {"progressive": True}])
+def test_a_large_jpeg_is_shrunk_while_decoded_and_upright(shrinks, smooth, orientation, options):
+    data = jpeg(smooth, orientation, **options)
+    whole = read_image(data)
+    for least, factor in ((300, 1), (150, 2), (149, 2), (75, 4), (30, 8), (1, 8)):
+        height, width = (side * least // 300 for side in whole.shape[:2])
+        pixels, size = read_shrunk(data, lambda *_, wanted=(height, width): wanted)
+        assert size == whole.shape[:2]
+        assert pixels.shape[:2] == tuple(-(-side // factor) for side in size)
+        exact = whole[factor // 2 :: factor, factor // 2 :: factor].astype(int)
+        part = pixels[: len(exact), : exact.shape[1]]
+        assert np.abs(part - exact).mean() < 4
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+def test_grey_and_cmyk_are_shrunk_alike(shrinks, smooth, mode):
+    stream = BytesIO()
+    Image.fromarray(smooth).convert(mode).save(stream, "JPEG")
+    pixels, size = read_shrunk(stream.getvalue(), lambda *_: (75, 101))
+    assert size == (300, 404) and pixels.shape == (75, 101, 3)
+    whole = read_image(stream.getvalue())[2::4, 2::4].astype(int)
+    assert np.abs(pixels - whole).mean() < 4
+
+
+def test_other_formats_and_smaller_photos_come_whole(shrinks, smooth):
+    stream = BytesIO()
+    Image.fromarray(smooth).save(stream, "PNG")
+    for source in (stream.getvalue(), jpeg(smooth[:20, :30]), smooth):
+        pixels, size = read_shrunk(source, lambda *_: (1, 1))
+        assert pixels.shape[:2] == size
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_boxes_are_in_pixels_of_the_original(shrinks, orientation):
+    image = np.kron(black_image(64, 96, (2, 2), (4, 9)), np.ones((8, 8, 1), np.uint8))
+    stored = image if orientation == 1 else np.rot90(image)
+    detector = RetinaFace(BrightPixelRuntime(), size=64, large_faces=False)
+    faces = detector.detect(jpeg(stored, orientation, quality=100))
+    assert faces.image_size == (512, 768)
+    np.testing.assert_allclose(
+        sorted(faces.boxes.tolist()), [[32, 32, 288, 288], [480, 160, 736, 416]]
+    )
+    prepared = read_and_prepare(jpeg(stored, orientation), 64)
+    assert prepared.pixels.shape == (64, 96, 3) and prepared.scale == (1 / 8, 1 / 8)
+    assert faces.draw(jpeg(stored, orientation)).shape == (512, 768, 3)
+
+
+def test_a_cut_off_large_jpeg_is_refused(shrinks, smooth):
+    with pytest.raises(ImageError, match="truncated"):
+        read_shrunk(jpeg(smooth)[:-500], lambda *_: (1, 1))
+
+
+def test_too_large_a_search_is_refused_before_decoding_by_the_image_s_name(tmp_path, smooth):
+    path = tmp_path / "big.jpg"
+    path.write_bytes(jpeg(np.full((8000, 8000), 90, np.uint8))[:-2] + b"damaged")
+    detector = RetinaFace(BrightPixelRuntime(), size="original")
+    with pytest.raises(ImageError, match=r"big\.jpg: .*truncated"):
+        detector.detect(path)
+    path.write_bytes(jpeg(np.full((8000, 8000), 90, np.uint8)))
+    with pytest.raises(ImageError, match=r"^Cannot search .*big\.jpg: .*8000x8000.*smaller size"):
+        detector.detect(path)
+
+
+def test_a_cached_image_is_decoded_once_unless_it_is_huge(tmp_path, smooth, monkeypatch):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(jpeg(smooth))
+    cached = CachedImage(path)
+    assert read_image(cached) is read_image(cached) is read_shrunk(cached, lambda *_: (1, 1))[0]
+    monkeypatch.setattr(decode, "SHRINK_ABOVE", 1000)
+    large = CachedImage(path)
+    assert read_shrunk(large, lambda *_: (1, 1))[0].shape == (38, 51, 3) and large.pixels is None
+    assert read_image(large).shape == smooth.shape
+
+
+SEARCH = """
+import json, resource, sys
+import numpy as np
+from retinaface_tf import RetinaFace
+detector = RetinaFace.from_preset("lite", threads=1)
+detector.detect(np.zeros((1536, 2048, 3), np.uint8))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+faces = detector.detect(sys.argv[1])
+searched = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+crops = faces.align(sys.argv[1])
+cropped = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(json.dumps([len(faces), faces.image_size, faces.boxes.tolist(), crops.shape,
+                  (searched - before) >> 10, (cropped - before) >> 10]))
+"""
+
+
+def test_108_megapixels_are_searched_in_little_memory(tmp_path, astronaut):
+    pytest.importorskip("resource")
+    path = tmp_path / "p108.jpg"
+    canvas = Image.new("RGB", (12000, 9000), "grey")
+    canvas.paste(Image.fromarray(astronaut).resize((4096, 4096)), (5000, 3000))
+    canvas.save(path, quality=60)
+    done = subprocess.run(
+        [sys.executable, "-c", SEARCH, str(path)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    count, size, boxes, crops, searched, cropped = json.loads(done.stdout)
+    assert (count, size, crops) == (1, [9000, 12000], [1, 112, 112, 3])
+    alone = RetinaFace.from_preset("lite").detect(astronaut).boxes * 8 + [5000, 3000, 5000, 3000]
+    np.testing.assert_allclose(boxes, alone, atol=100)
+    assert searched < 150 and cropped < 450  # MiB; its pixels are 309 MiB
