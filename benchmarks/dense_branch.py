@@ -37,8 +37,8 @@ def main() -> None:
 
 def measure_time(options) -> None:
     from retinaface_tf.geometry.anchors import generate_anchors
-    from retinaface_tf.inference.postprocess import _read_vertices
     from retinaface_tf.inference.runtimes.open import open_runtime
+    from retinaface_tf.layers.dense_frames import vertices_of_faces
     from retinaface_tf.weights.files import preset_file
 
     runtime = open_runtime(preset_file(options.preset), "litert", threads=options.threads)
@@ -58,16 +58,16 @@ def measure_time(options) -> None:
             boxes = np.concatenate([center - side / 2, center + side / 2], axis=1)
             points = center[:, None] + side[:, None] * rng.uniform(-0.3, 0.3, (count, 5, 2))
             start = time.perf_counter()
-            _read_vertices(
+            vertices_of_faces(
                 outputs.features,
-                0,
+                np.zeros(count, int),
                 numbers,
-                anchors[numbers],
+                anchors,
                 boxes,
                 points.astype(np.float32),
                 size,
-                config,
                 runtime.dense_weights,
+                config,
             )
             key = "1 face" if count == 1 else "50 faces"
             times[key].append(time.perf_counter() - start)

@@ -174,7 +174,7 @@ def naive_draw(renderer, screen, colors, background=None):
     from keras import ops
 
     from retinaface_tf.reconstruction.rasterize import Visibility
-    from retinaface_tf.reconstruction.renderer import Rendering, _interpolate
+    from retinaface_tf.reconstruction.renderer import Rendering, interpolate
 
     size, still = renderer.size, ops.stop_gradient(screen)
     corners = [
@@ -197,7 +197,7 @@ def naive_draw(renderer, screen, colors, background=None):
     triangle = ops.where(ops.max(depth, axis=-1) > 0, triangle, -1)
     triangle = ops.reshape(triangle, (-1, size, size))
     covered = ops.cast(triangle >= 0, colors.dtype)[..., None]
-    image = _interpolate(screen, colors, triangle, renderer.triangles) * covered
+    image = interpolate(screen, colors, triangle, renderer.triangles) * covered
     return Rendering(image, covered, Visibility(triangle, None, None))
 
 

@@ -92,7 +92,7 @@ class MeshRenderer:
         """
         visible = find_visible(screen, self.triangles, self.edges, self.size, self.piece)
         covered = ops.cast(visible.triangle >= 0, colors.dtype)[..., None]
-        surface = _interpolate(screen, colors, visible.triangle, self.triangles) * covered
+        surface = interpolate(screen, colors, visible.triangle, self.triangles) * covered
         if background is not None:
             surface = surface + background * (1 - covered)
         layers = ops.concatenate([surface, covered], axis=-1)
@@ -100,7 +100,7 @@ class MeshRenderer:
         return Rendering(layers[..., :3], layers[..., 3:], visible)
 
 
-def _interpolate(screen, colors, triangle, triangles):
+def interpolate(screen, colors, triangle, triangles):
     """Colours [B, S, S, C] of the triangles [B, S, S] at the pixels' centres."""
     batch, size = ops.shape(triangle)[0], triangle.shape[1]
     vertex_count, channels = screen.shape[1], colors.shape[-1]
