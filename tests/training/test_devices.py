@@ -86,7 +86,8 @@ def test_two_devices_equal_one_with_the_dense_terms(tmp_path):
     """Sums over gathered positives, of which the devices have different numbers.
 
     Gradients of drawn faces are of single precision, and a fresh network amplifies their rounding
-    from step to step. So the losses are compared at once, and after one update.
+    from step to step. So the losses are compared at once, and after one update, where rounding is
+    worth 1e-4 of a loss of 7.9 and a gradient of another size more than 0.1.
     """
     labels = write_mesh_labels(tmp_path, 12)
     dense = {"rank": 12, "reduced": 6}
@@ -106,7 +107,7 @@ def test_two_devices_equal_one_with_the_dense_terms(tmp_path):
         finish(start(tmp_path / str(devices), {**changes, "devices": devices}))
     first, second = losses(tmp_path / "1"), losses(tmp_path / "2")
     assert all(terms["mesh"] > 0 and terms["pixel"] > 0 for terms in first.values())
-    for step, tolerance in (("1", 1e-9), ("2", 1e-4)):
+    for step, tolerance in (("1", 1e-9), ("2", 1e-3)):
         assert first[step] == pytest.approx(second[step], rel=0, abs=tolerance)
 
 
