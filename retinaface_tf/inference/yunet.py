@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,17 @@ from retinaface_tf.faces.faces import Faces
 from retinaface_tf.geometry.boxes import clip_boxes
 from retinaface_tf.images.read import ImageSource
 from retinaface_tf.inference.preprocess import Prepared, read_and_prepare
+from retinaface_tf.util.per_process import PerProcess
 
 # Candidates that OpenCV keeps before suppression.
 _CANDIDATES = 5000
 
 
-class YuNetBackend:
+class YuNetBackend(PerProcess):
     """`RetinaFace(YuNetBackend(path))` is used like any other detector.
+
+    May be called from several threads (it answers one at a time), pickled, copied and used after a
+    fork: see `PerProcess`.
 
     Args:
         path: the ONNX file, such as OpenCV Zoo's `face_detection_yunet`, which is not in this package.
@@ -29,17 +34,30 @@ class YuNetBackend:
 
     name = "yunet"
     config = None
+    _own = ("_lock", "_detector")
 
     def __init__(self, path: str | Path):
-        import cv2
-
         self.path = Path(path)
-        if not self.path.is_file():
-            raise WeightsError(f"There is no YuNet file {self.path}; give its ONNX file.")
-        try:
-            self._detector = cv2.FaceDetectorYN.create(str(self.path), "", (320, 320))
-        except cv2.error as error:
-            raise WeightsError(f"OpenCV cannot read {self.path} as YuNet: {error.err}.") from None
+        self._forget()
+        self._open()
+
+    def _forget(self) -> None:
+        # OpenCV's detector is set up for each image, so one thread has it at a time.
+        self._lock, self._detector = threading.Lock(), None
+
+    def _open(self):
+        if self._detector is None:
+            import cv2
+
+            if not self.path.is_file():
+                raise WeightsError(f"There is no YuNet file {self.path}; give its ONNX file.")
+            try:
+                self._detector = cv2.FaceDetectorYN.create(str(self.path), "", (320, 320))
+            except cv2.error as error:
+                raise WeightsError(
+                    f"OpenCV cannot read {self.path} as YuNet: {error.err}."
+                ) from None
+        return self._detector
 
     def prepare(self, source: ImageSource, settings: DetectionSettings) -> Prepared | ImageError:
         """The image's pixels at the size searched."""
@@ -56,12 +74,14 @@ class YuNetBackend:
 
     def _detect(self, prepared: Prepared, settings: DetectionSettings) -> Faces:
         height, width = prepared.pixels.shape[:2]
-        self._detector.setInputSize((width, height))
-        self._detector.setScoreThreshold(float(settings.threshold))
-        self._detector.setNMSThreshold(float(settings.iou))
-        self._detector.setTopK(_CANDIDATES)
-        # OpenCV's order of colours is BGR.
-        rows = self._detector.detect(np.ascontiguousarray(prepared.pixels[..., ::-1]))[1]
+        with self._lock:
+            detector = self._open()
+            detector.setInputSize((width, height))
+            detector.setScoreThreshold(float(settings.threshold))
+            detector.setNMSThreshold(float(settings.iou))
+            detector.setTopK(_CANDIDATES)
+            # OpenCV's order of colours is BGR.
+            rows = detector.detect(np.ascontiguousarray(prepared.pixels[..., ::-1]))[1]
         if rows is None:
             return Faces.empty(prepared.original_size)
         rows = rows[np.argsort(-rows[:, 14], kind="stable")][: settings.max_faces]

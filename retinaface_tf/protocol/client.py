@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import random
+import threading
 import time
 import urllib.error
 import urllib.parse
@@ -18,6 +19,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from retinaface_tf.errors import ConfigError, ServingError
+from retinaface_tf.util.per_process import PerProcess
 
 T = TypeVar("T")
 Inputs = Mapping[str, Any]  # name -> array, or list of bytes
@@ -65,8 +67,8 @@ class _Retriable(ServingError):
     """The server did not take the request: another try is safe."""
 
 
-class Client:
-    """Asks one model on one server; threads may share it. See `connect`."""
+class Client(PerProcess):
+    """Asks one model on one server; threads may share it, and copies connect anew. See `connect`."""
 
     def __init__(
         self,
@@ -77,7 +79,9 @@ class Client:
         options: EndpointOptions = EndpointOptions(),
     ):
         self.target, self.model, self._options = target, model, options
-        self._open(version, label)
+        self._version, self._label = version, label
+        self._forget()
+        self._open()
 
     def predict(
         self, inputs: Inputs, signature: str = "serving_default", outputs: tuple[str, ...] = ()
@@ -92,8 +96,8 @@ class Client:
     def close(self) -> None:
         """Closes the connection."""
 
-    def _open(self, version: int | None, label: str | None) -> None:
-        """Makes everything ready to ask; nothing is sent."""
+    def _open(self) -> None:
+        """Makes everything ready to ask, at first use in a process; nothing is sent."""
         raise NotImplementedError
 
     def _try(self, attempt: Callable[[float], T]) -> T:
@@ -162,7 +166,18 @@ def connect(
 class GrpcClient(Client):
     """PredictionService over gRPC."""
 
-    def _open(self, version: int | None, label: str | None) -> None:
+    _own = ("_lock", "_grpc", "_protocol", "_spec", "_channel", "_predict")
+
+    def _forget(self) -> None:
+        self._lock = threading.Lock()
+        self._grpc = self._protocol = self._spec = self._channel = self._predict = None
+
+    def _open(self) -> None:
+        with self._lock:
+            if self._channel is None:
+                self._connect()
+
+    def _connect(self) -> None:
         try:
             import grpc
 
@@ -173,10 +188,10 @@ class GrpcClient(Client):
             ) from error
         self._grpc, self._protocol, options = grpc, protocol, self._options
         self._spec = protocol.ModelSpec(name=self.model)
-        if version is not None:
-            self._spec.version.value = version
-        if label is not None:
-            self._spec.version_label = label
+        if self._version is not None:
+            self._spec.version.value = self._version
+        if self._label is not None:
+            self._spec.version_label = self._label
         arguments = [
             ("grpc.max_receive_message_length", options.max_message_bytes),
             ("grpc.max_send_message_length", options.max_message_bytes),
@@ -199,6 +214,7 @@ class GrpcClient(Client):
         """See `Client`."""
         from retinaface_tf.protocol.tensors import to_array, to_message
 
+        self._open()
         request = self._protocol.PredictRequest(output_filter=outputs)
         request.model_spec.CopyFrom(self._spec)
         request.model_spec.signature_name = signature
@@ -216,7 +232,8 @@ class GrpcClient(Client):
 
     def close(self) -> None:
         """Closes the connection."""
-        self._channel.close()
+        if self._channel is not None:
+            self._channel.close()
 
     def _translate(self, error) -> Exception:
         code, details = error.code(), (error.details() or "").strip().rstrip(".")
@@ -241,10 +258,17 @@ class GrpcClient(Client):
 class RestClient(Client):
     """TF-Serving's REST interface; it always sends every output."""
 
-    def _open(self, version: int | None, label: str | None) -> None:
-        place = "" if version is None else f"/versions/{version}"
-        if label is not None:
-            place = f"/labels/{_quote(label)}"
+    _own = ("_opener", "_url")
+
+    def _forget(self) -> None:
+        self._opener = self._url = None
+
+    def _open(self) -> None:
+        if self._opener is not None:
+            return
+        place = "" if self._version is None else f"/versions/{self._version}"
+        if self._label is not None:
+            place = f"/labels/{_quote(self._label)}"
         scheme = "https" if self._options.tls else "http"
         self._url = f"{scheme}://{self.target}/v1/models/{_quote(self.model)}{place}:predict"
         handlers: list = [urllib.request.ProxyHandler({})]
@@ -254,6 +278,7 @@ class RestClient(Client):
 
     def predict(self, inputs, signature="serving_default", outputs=()) -> dict[str, np.ndarray]:
         """See `Client`."""
+        self._open()
         columns = {
             name: [{"b64": base64.b64encode(value).decode()} for value in values]
             if isinstance(values, list)

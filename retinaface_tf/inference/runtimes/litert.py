@@ -20,6 +20,7 @@ from retinaface_tf.inference.runtimes.runtime import (
     read_network_file,
 )
 from retinaface_tf.modelfile.shapes import with_shapes
+from retinaface_tf.util.per_process import PerProcess
 from retinaface_tf.util.process import available_cores
 
 # Idle interpreters are kept for shapes seen before, up to this much memory together. One takes about
@@ -28,13 +29,13 @@ MAX_KEPT_BYTES = 192 << 20
 _SESSION_BYTES, _PIXEL_BYTES = 2 << 20, 90
 
 
-class LiteRTRuntime(Runtime):
+class LiteRTRuntime(PerProcess, Runtime):
     """Runs a .tflite file that `retinaface-tf export` wrote.
 
     One interpreter serves one shape of input and is kept for the next image of that shape.
     Images of a batch are shared out among threads, each with an interpreter of its own; a
-    single image gets all threads for itself. May be called from several threads at once, pickled
-    and copied: a copy opens interpreters of its own.
+    single image gets all threads for itself. May be called from several threads at once, pickled,
+    copied and used after a fork: see `PerProcess`.
 
     Args:
         path: of the file. It is checked as a whole before the interpreter, which trusts its
@@ -53,6 +54,7 @@ class LiteRTRuntime(Runtime):
     """
 
     name = "litert"
+    _own = ("_lock", "_idle", "_pool")
 
     def __init__(self, path: str | Path, *, threads: int | None = None):
         self.path = Path(path)
@@ -62,21 +64,13 @@ class LiteRTRuntime(Runtime):
         self.fixed_shape = None if self.metadata.resizable else self.metadata.input_size
         if self.fixed_shape is None:
             self._content = _small_at_first(self._content, 2 * self.config.max_stride, self.path)
-        self._open()
+        self._forget()
 
-    def _open(self) -> None:
+    def _forget(self) -> None:
         self._lock = threading.Lock()
         # Idle interpreters and their (height, width, threads), least recently used first.
         self._idle: OrderedDict[_Session, tuple[int, int, int]] = OrderedDict()
         self._pool: ThreadPoolExecutor | None = None
-
-    def __getstate__(self) -> dict:
-        own = ("_lock", "_idle", "_pool")
-        return {name: value for name, value in vars(self).items() if name not in own}
-
-    def __setstate__(self, state: dict) -> None:
-        vars(self).update(state)
-        self._open()
 
     def input_shape(self, height: int, width: int) -> tuple[int, int]:
         """The file's own shape where it takes no other, else one of few padded ones."""
