@@ -75,6 +75,14 @@ YUNET = RetinaFaceConfig(
 # Shape of the dense head in `mobilenet0.25-mesh`.
 SHIPPED_DENSE = DenseConfig(frame="face", grid=7, finer=1, reduced=16, hidden=(256,), rank=96)
 
+# The papers' five levels and heads.
+_PAPER = {
+    "levels": PAPER_LEVELS,
+    "channels": 256,
+    "negative_slope": 0.0,
+    "shared_heads": True,
+}
+
 _PRESETS = {
     preset.name: preset
     for preset in (
@@ -143,26 +151,14 @@ _PRESETS = {
             summary="the papers' full network: ResNet-152, P2..P6, deformable convolutions, cascade; "
             "no public weights",
             config=RetinaFaceConfig(
-                backbone="resnet152-v1",
-                levels=PAPER_LEVELS,
-                channels=256,
-                negative_slope=0.0,
-                shared_heads=True,
-                deformable=True,
-                cascade=True,
+                backbone="resnet152-v1", deformable=True, cascade=True, **_PAPER
             ),
         ),
         Preset(
             name="resnet50-p2p6",
             summary="ResNet-50 with the papers' five levels, plain convolutions, no cascade; "
             "no public weights",
-            config=RetinaFaceConfig(
-                backbone="resnet50-v1",
-                levels=PAPER_LEVELS,
-                channels=256,
-                negative_slope=0.0,
-                shared_heads=True,
-            ),
+            config=RetinaFaceConfig(backbone="resnet50-v1", **_PAPER),
         ),
         Preset(
             name="mobilenet0.25-paper",

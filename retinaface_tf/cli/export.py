@@ -110,7 +110,7 @@ def export_tflite_file(
         Path | None, typer.Option(metavar="DIR", help="Photos like those int8 will see.")
     ] = None,
     input_type: Annotated[
-        str | None, typer.Option(help="float32 or uint8; int8 takes uint8 unless told.")
+        str | None, typer.Option(help="float32 or uint8; by default float32, for int8 uint8.")
     ] = None,
     with_nms: Annotated[
         bool, typer.Option("--with-nms", help="End in faces, not in raw heads; not for int8.")

@@ -7,6 +7,8 @@ a stand-in behind it for the case that nothing came out. These are plain built-i
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import tensorflow as tf
 
@@ -19,7 +21,7 @@ GOOD, UNDECODABLE, TOO_LARGE = 0, 1, 2
 def decode_upright(data: tf.Tensor, max_pixels: int) -> tuple[tf.Tensor, tf.Tensor]:
     """A JPEG, PNG, BMP or GIF (first frame) as RGB pixels, the way the image is to be seen.
 
-    The same pixels as `inference.images.read_image`: EXIF orientation applied, transparency of PNG
+    The same pixels as `images.read.read_image`: EXIF orientation applied, transparency of PNG
     laid on white, 16 bits reduced to their high byte.
 
     Args:
@@ -44,15 +46,7 @@ def decode_or_fail(data: tf.Tensor, max_pixels: int) -> tuple[tf.Tensor, tf.Tens
         uint8 [H, W, 3], and int32 scalar status: `GOOD` or `TOO_LARGE`.
     """
     kind = _format(data)
-    height, width = tf.switch_case(
-        kind,
-        [
-            lambda: _jpeg_size(data),
-            lambda: _png_size(data),
-            lambda: _bmp_size(data),
-            lambda: _gif_size(data),
-        ],
-    )
+    height, width = _by_kind(kind, data, (_jpeg_size, _png_size, _bmp_size, _gif_size))
     with tf.control_dependencies([tf.debugging.assert_positive(tf.minimum(height, width))]):
         fits = height * width <= max_pixels
     image, status = tf.cond(
@@ -67,48 +61,30 @@ def _stand_in() -> tf.Tensor:
     return tf.zeros([32, 32, 3], tf.uint8)
 
 
-def _pixels(data, kind) -> tf.Tensor:
-    def jpeg():
-        return tf.io.decode_jpeg(
-            data, channels=3, dct_method="INTEGER_ACCURATE", fancy_upscaling=True
-        )
+def _by_kind(kind, data, functions):
+    return tf.switch_case(kind, [functools.partial(function, data) for function in functions])
 
-    image = tf.switch_case(
-        kind,
-        [jpeg, lambda: _decode_png(data), lambda: _decode_bmp(data), lambda: _decode_gif(data)],
-    )
+
+def _pixels(data, kind) -> tf.Tensor:
+    image = _by_kind(kind, data, (_decode_jpeg, _decode_png, _decode_bmp, _decode_gif))
     image = turn_upright(image, exif_orientation(data))
     return tf.ensure_shape(image, [None, None, 3])
 
 
 def _format(data) -> tf.Tensor:
     """0 JPEG, 1 PNG, 2 BMP, 3 GIF; anything else is an error."""
-    found = [
-        tf.equal(tf.strings.substr(data, 0, 3), b"\xff\xd8\xff"),
-        tf.equal(tf.strings.substr(data, 0, 8), b"\x89PNG\r\n\x1a\n"),
-        tf.equal(tf.strings.substr(data, 0, 2), b"BM"),
-        tf.logical_or(
-            tf.equal(tf.strings.substr(data, 0, 6), b"GIF87a"),
-            tf.equal(tf.strings.substr(data, 0, 6), b"GIF89a"),
-        ),
-    ]
+    starts = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"GIF87a", b"GIF89a")
+    found = [tf.equal(tf.strings.substr(data, 0, len(start)), start) for start in starts]
     with tf.control_dependencies([tf.debugging.assert_equal(tf.reduce_any(found), True)]):
-        return tf.cast(tf.argmax(tf.cast(found, tf.int32)), tf.int32)
-
-
-def _bytes(data, start: int, length: int) -> tf.Tensor:
-    return tf.cast(tf.io.decode_raw(tf.strings.substr(data, start, length), tf.uint8), tf.int64)
-
-
-def _number(values, little_endian: bool = True) -> tf.Tensor:
-    """int64 scalar of a few bytes."""
-    count = values.shape[0]
-    powers = 256 ** np.arange(count, dtype=np.int64)
-    return tf.reduce_sum(values * (powers if little_endian else powers[::-1]))
+        return tf.minimum(tf.argmax(tf.cast(found, tf.int32), output_type=tf.int32), 3)
 
 
 def _read(data, start: int, length: int, little_endian: bool = True) -> tf.Tensor:
-    return _number(tf.ensure_shape(_bytes(data, start, length), [length]), little_endian)
+    """int64 scalar of a few bytes."""
+    values = tf.io.decode_raw(tf.strings.substr(data, start, length), tf.uint8)
+    values = tf.cast(tf.ensure_shape(values, [length]), tf.int64)
+    powers = 256 ** np.arange(length, dtype=np.int64)
+    return tf.reduce_sum(values * (powers if little_endian else powers[::-1]))
 
 
 def _jpeg_size(data):
@@ -131,6 +107,10 @@ def _gif_size(data):
     # own size before: both count.
     _, height, width = _gif_first_frame(data)
     return tf.maximum(_read(data, 8, 2), height), tf.maximum(_read(data, 6, 2), width)
+
+
+def _decode_jpeg(data):
+    return tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE", fancy_upscaling=True)
 
 
 def _decode_png(data):

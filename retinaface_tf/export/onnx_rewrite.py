@@ -49,11 +49,6 @@ class _Graph:
     def readers(self, name: str) -> list[NodeProto]:
         return [node for node in self.proto.node if name in node.input]
 
-    def only_reader(self, name: str, kind: str) -> NodeProto | None:
-        readers = self.readers(name)
-        fits = len(readers) == 1 and readers[0].op_type == kind and name not in self.outputs
-        return readers[0] if fits else None
-
     def constant(self, name: str) -> np.ndarray | None:
         from onnx import numpy_helper
 
@@ -70,11 +65,6 @@ class _Graph:
 
         self.proto.initializer.append(numpy_helper.from_array(values, name))
         return name
-
-    def replace(self, old: NodeProto, new: NodeProto) -> None:
-        place = list(self.proto.node).index(old)
-        self.proto.node.remove(old)
-        self.proto.node.insert(place, new)
 
     def drop_unused(self) -> None:
         """Removes nodes and initializers that nothing reads any more."""
@@ -128,10 +118,13 @@ def _pad_in_the_convolution(graph: _Graph) -> None:
     from onnx import helper
 
     for pad in graph.nodes("Pad"):
-        conv = graph.only_reader(pad.output[0], "Conv")
+        readers = graph.readers(pad.output[0])
+        if [node.op_type for node in readers] != ["Conv"] or pad.output[0] in graph.outputs:
+            continue
+        (conv,) = readers
         pads = graph.constant(pad.input[1])
         fill = graph.constant(pad.input[2]) if len(pad.input) > 2 and pad.input[2] else 0
-        if conv is None or pads is None or fill is None or np.any(fill):
+        if pads is None or fill is None or np.any(fill):
             continue
         begin, end = pads.reshape(2, -1)
         if begin[:2].any() or end[:2].any() or _attribute(pad, "mode", b"constant") != b"constant":
@@ -166,7 +159,7 @@ def _resize_to_repeat_cells(graph: _Graph) -> None:
             coordinate_transformation_mode="asymmetric",
             nearest_mode="floor",
         )
-        graph.replace(spread, resize)
+        spread.CopyFrom(resize)
 
 
 def _attribute(node: NodeProto, name: str, default):

@@ -67,27 +67,15 @@ def measure_operators(path: str | Path, rounds: int = 10) -> OperatorReport:
     found = []
     padding: list[int] = []
     for index, operator in enumerate(graph.operators):
-        seconds, delegated, gpu = _alone(content, [*padding, index], rounds)
-        padding = []
-        following = graph.operators[index + 1 : index + 2]
-        if (
-            operator_name(model, operator) == "PAD"
-            and following
-            and following[0].inputs[0] == operator.outputs[0]
-        ):
-            padding, seconds = [index], 0.0
-        output = graph.tensors[operator.outputs[0]]
         kind = operator_name(model, operator)
-        found.append(
-            OperatorTime(
-                kind=kind,
-                name=text(output.name).rsplit(";", 1)[-1],
-                output=tuple(int(side) for side in output.shape),
-                seconds=seconds,
-                xnnpack=delegated,
-                gpu=gpu,
-            )
-        )
+        output = graph.tensors[operator.outputs[0]]
+        seconds, xnnpack, gpu = _alone(content, [*padding, index], rounds)
+        readers = [o.inputs[0] for o in graph.operators[index + 1 : index + 2]]
+        padding = [index] if kind == "PAD" and readers == [operator.outputs[0]] else []
+        name = text(output.name).rsplit(";", 1)[-1]
+        sides = tuple(int(side) for side in output.shape)
+        seconds = 0.0 if padding else seconds
+        found.append(OperatorTime(kind, name, sides, seconds, xnnpack, gpu))
     total, nodes = _time(content, max(rounds, 10))
     partitions = sum(node["op_name"] == "DELEGATE" for node in nodes)
     return OperatorReport(tuple(found), total, partitions, _left_out(nodes))
@@ -95,8 +83,6 @@ def measure_operators(path: str | Path, rounds: int = 10) -> OperatorReport:
 
 def print_report(path: str | Path) -> None:
     """The report as tables on standard output."""
-    from collections import defaultdict
-
     from rich.console import Console
     from rich.table import Table
 
@@ -115,9 +101,9 @@ def print_report(path: str | Path) -> None:
             entry.name[-40:],
         )
     console.print(table)
-    kinds = defaultdict(list)
+    kinds: dict[str, list[OperatorTime]] = {}
     for entry in report.operators:
-        kinds[entry.kind].append(entry)
+        kinds.setdefault(entry.kind, []).append(entry)
     table = Table("operator", "count", "share of time", "XNNPACK", "GPU")
     for kind, entries in sorted(kinds.items(), key=lambda k: -sum(e.seconds for e in k[1])):
         table.add_row(
@@ -145,7 +131,7 @@ def _alone(content: bytes, indices: list[int], rounds: int) -> tuple[float, bool
     graph.inputs = [
         tensor
         for tensor in graph.operators[0].inputs
-        if tensor >= 0 and not len(_data(model, graph.tensors[tensor]))
+        if tensor >= 0 and model.buffers[graph.tensors[tensor].buffer].data is None
     ]
     graph.outputs = list(graph.operators[-1].outputs)
     model.signatureDefs, model.metadata = [], []
@@ -161,11 +147,6 @@ def fits_gpu(content: bytes) -> bool:
     from ai_edge_litert import _pywrap_analyzer_wrapper as analyzer
 
     return "looks compatible with GPU delegate" in analyzer.ModelAnalyzer(content, False, True)
-
-
-def _data(model, tensor):
-    data = model.buffers[tensor.buffer].data
-    return () if data is None else data
 
 
 def _time(content: bytes, rounds: int):
@@ -193,15 +174,10 @@ def _left_out(nodes: list[dict]) -> int:
     delegate runs, it also reads the constants of.
     """
     delegates = [node for node in nodes if node["op_name"] == "DELEGATE"]
-    covered = {int(i) for node in delegates for i in (*node["inputs"], *node["outputs"])}
-    left = 0
+    others = [set(map(int, node["outputs"])) for node in nodes if node["op_name"] != "DELEGATE"]
+    if not delegates:
+        return len(others)
     made_inside = {int(i) for node in delegates for i in node["outputs"]}
-    read_inside = covered - made_inside
-    for node in nodes:
-        if node["op_name"] == "DELEGATE":
-            continue
-        outputs = {int(i) for i in node["outputs"]}
-        # What enters a delegate from another operator was made outside of all delegates.
-        if not delegates or (outputs & read_inside and not outputs & made_inside):
-            left += 1
-    return left
+    read_inside = {int(i) for node in delegates for i in node["inputs"]} - made_inside
+    # What enters a delegate from another operator was made outside of all delegates.
+    return sum(bool(made & read_inside) and not made & made_inside for made in others)

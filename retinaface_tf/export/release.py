@@ -1,4 +1,4 @@
-"""From a trained network to the files of `retinaface_tf.sources.packaged`, checked before they take their place."""
+"""From a trained network to the files of `retinaface_tf.sources.packaged`, compared before they are put there."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import datetime
 import json
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from retinaface_tf.faces.faces import Faces
 from retinaface_tf.geometry.boxes import pairwise_iou
 from retinaface_tf.geometry.pairs import match_pairs
 from retinaface_tf.sources.packaged import FOLDER, file_names
-from retinaface_tf.util.files import sha256_of
+from retinaface_tf.util.files import cannot_write, sha256_of
 
 FORMAT = 1
 # (height, width) of the images int8 is measured on, and the input that the files begin with: any
@@ -30,28 +29,11 @@ LEAST_IOU = {"float32": 0.95, "int8": 0.75}
 MOST_SCORE_CHANGE = {"float32": 0.02, "int8": 0.2}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Agreement:
-    """How far a file's answer on the image is from that of the network it was made of.
-
-    Attributes:
-        faces: found by both.
-        least_iou: of a face's two boxes.
-        score_change: largest of a face.
-        point_change: largest of a point, as a part of sqrt(W * H) of its face.
-    """
-
-    faces: int
-    least_iou: float
-    score_change: float
-    point_change: float
-
-
 def release(
     weights: str | Path,
     preset: str,
     calibration: str | Path,
-    picture: str | Path | np.ndarray,
+    image: str | Path | np.ndarray,
     *,
     stem: str | None = None,
     out: str | Path = FOLDER,
@@ -69,13 +51,13 @@ def release(
         weights: `.weights.h5` of the trained network.
         preset: whose network it is; noted in the files.
         calibration: folder of photos like those int8 will see, 100 are enough.
-        image: with at least one face; see `inference.images.read_image`.
-        stem: what the files' names begin with; the preset's name unless told.
+        image: with at least one face; see `images.read.read_image`.
+        stem: what the files' names begin with; the preset's name where it is left out.
         out: folder of the files.
         figures: what was measured with these weights, by what it is.
         facts: anything else worth knowing: data, command, hours, ...
         threshold: least score of the faces compared.
-        notify: is told what is being done and found, a line at a time.
+        notify: is given what is being done and found, a line at a time.
 
     Returns:
         What `STEM.json` holds.
@@ -99,7 +81,7 @@ def release(
     config = get_preset(preset).config
     photos = CalibrationPhotos(calibration, SIZE, config.pixel_mean)
     network = load_weights(weights, config)
-    image = read_image(picture)
+    image = read_image(image)
     notify(f"{weights}: {network.count_params():,} numbers")
     expected = RetinaFace(KerasRuntime(network)).detect(image, threshold=threshold)
     if not len(expected):
@@ -130,12 +112,9 @@ def release(
         for kind, detector in detectors.items():
             found = detector.detect(image, threshold=threshold)
             agreement = compare_faces(expected, found, kind, names[kind])
-            check[names[kind]] = asdict(agreement)
-            notify(
-                f"{names[kind]}: {made[kind].stat().st_size / 1e6:.3f} MB, {agreement.faces} of "
-                f"{len(expected)} faces, IoU from {agreement.least_iou:.3f}, scores within "
-                f"{agreement.score_change:.3f}, points within {100 * agreement.point_change:.2f} %"
-            )
+            check[names[kind]] = agreement
+            agreed = ", ".join(f"{what} {value}" for what, value in agreement.items())
+            notify(f"{names[kind]}: {made[kind].stat().st_size / 1e6:.3f} MB, {agreed}")
         description = {
             "format": FORMAT,
             "preset": preset,
@@ -153,17 +132,25 @@ def release(
             "facts": dict(facts or {}),
         }
         made["facts"].write_text(json.dumps(description, indent=2, ensure_ascii=False) + "\n")
-        _move(made, {kind: out / name for kind, name in names.items()})
+        try:
+            for kind, path in made.items():  # the facts last
+                path.replace(out / names[kind])
+        except OSError as error:
+            raise WeightsError(cannot_write(out, error)) from None
     return description
 
 
-def compare_faces(expected: Faces, found: Faces, kind: str, name: str) -> Agreement:
-    """How far two answers on one image are apart.
+def compare_faces(expected: Faces, found: Faces, kind: str, name: str) -> dict[str, float]:
+    """How far what a file finds in an image is from what the network it was made of finds.
 
     Args:
-        expected, found: the answers.
+        expected, found: by the network, and by the file.
         kind: "int8" is allowed more than the others.
         name: of what found them, for messages.
+
+    Returns:
+        Number of "faces", "least_iou" of a face's two boxes, largest "score_change" and largest
+        "point_change", as a share of sqrt(W * H) of its face.
 
     Raises:
         WeightsError: they are not the same faces.
@@ -186,18 +173,9 @@ def compare_faces(expected: Faces, found: Faces, kind: str, name: str) -> Agreem
             f"{name} finds other faces than the weights (IoU {least:.2f}, scores differ by "
             f"{change:.2f}); nothing was written."
         )
-    return Agreement(
-        faces=len(found),
-        least_iou=round(least, 4),
-        score_change=round(change, 4),
-        point_change=round(float((moved / sizes[:, None]).max()), 4),
-    )
-
-
-def _move(made: dict[str, Path], places: dict[str, Path]) -> None:
-    """Renames files into their places, the facts last."""
-    try:
-        for kind, path in made.items():
-            path.replace(places[kind])
-    except OSError as error:
-        raise WeightsError(f"Cannot write {error.filename}: {error.strerror}.") from None
+    return {
+        "faces": len(found),
+        "least_iou": round(least, 4),
+        "score_change": round(change, 4),
+        "point_change": round(float((moved / sizes[:, None]).max()), 4),
+    }

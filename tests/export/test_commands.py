@@ -96,23 +96,6 @@ def test_a_runtime_that_cannot_run_a_file_is_refused(tflite):
 
 
 @pytest.mark.slow
-def test_weights_are_converted_once(network, tmp_path, monkeypatch, images, expected):
-    from retinaface_tf.inference.runtimes import compiled
-    from retinaface_tf.weights.hdf5 import save_weights
-
-    monkeypatch.setenv("RETINAFACE_TF_CACHE", str(tmp_path / "cache"))
-    weights = save_weights(network, tmp_path / "x.weights.h5")
-    said = []
-    runtime = open_runtime(weights, notify=said.append)
-    assert runtime.name == "litert" and len(said) == 1
-    for got, want in zip(runtime(images), expected):
-        np.testing.assert_allclose(got, want, atol=1e-4)
-    monkeypatch.setattr(compiled.subprocess, "run", None)
-    open_runtime(weights, notify=said.append)
-    assert len(said) == 1
-
-
-@pytest.mark.slow
 def test_benchmark_measures_each_in_its_own_process(tflite, onnx, tmp_path):
     from retinaface_tf.cli.benchmark import benchmark
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from retinaface_tf.config import RetinaFaceConfig
 from retinaface_tf.errors import WeightsError
 
+_MOBILENETS = ("mobilenet0.25", "mobilenet0.5", "mobilenet1.0")
 # Separable blocks of MobileNetV1 in each of the public network's stages (13 in all).
 _MOBILENET_STAGES = (5, 6, 2)
 _RESNET_DEPTHS = {"resnet50": (3, 4, 6, 3)}
@@ -22,7 +23,7 @@ _HEADS = {"class": "ClassHead", "box": "BboxHead", "landmark": "LandmarkHead"}
 Inputs = tuple[frozenset[str], ...]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Unit:
     """A convolution with its batch norm, or with its bias.
 
@@ -54,129 +55,92 @@ def public_units(config: RetinaFaceConfig) -> list[Unit]:
             "The public layout has one set of heads a level, and this network shares one set "
             "(shared_heads=True); convert into a preset without shared heads."
         )
-    backbone, features = backbone_units(config.backbone, config.negative_slope)
-    units = list(backbone)
-    pyramid = dict(enumerate((level.index for level in config.levels), start=1))
-    for number, level in pyramid.items():
+    slope = config.negative_slope
+    if config.backbone in _RESNET_DEPTHS:
+        units, features = _resnet_units(_RESNET_DEPTHS[config.backbone])
+    elif config.backbone in _MOBILENETS:
+        units, features = _mobilenet_units(slope)
+    else:
+        raise WeightsError(
+            f"The public layout has no network with the backbone {config.backbone}; it has "
+            f"{', '.join((*_MOBILENETS, *_RESNET_DEPTHS))}: choose a preset with one of these."
+        )
+    levels = [level.index for level in config.levels]
+    for number, level in enumerate(levels, start=1):
         if level not in features:
             raise WeightsError(
                 f"The public layout has no pyramid level of stride {2**level}; convert into a "
                 "preset with strides among 4, 8, 16 and 32."
             )
-        units.append(
-            Unit(
-                layer=f"p{level}_lateral",
-                **_numbered(f"fpn.output{number}"),
-                inputs=(features[level],),
-                slope=config.negative_slope,
-            )
-        )
-    merged = {level: f"p{level}_merge" for level in pyramid.values()}
-    merged[pyramid[len(pyramid)]] = f"p{pyramid[len(pyramid)]}_lateral"
-    for number in range(len(pyramid) - 1, 0, -1):
-        level = pyramid[number]
-        units.append(
-            Unit(
-                layer=merged[level],
-                **_numbered(f"fpn.merge{number}"),
-                inputs=(frozenset({f"p{level}_lateral", merged[pyramid[number + 1]]}),),
-                slope=config.negative_slope,
-            )
-        )
-    for number, level in pyramid.items():
-        units += _context_units(number, level, merged[level], config.negative_slope)
+        names = _numbered(f"fpn.output{number}")
+        units.append(Unit(f"p{level}_lateral", *names, (features[level],), slope=slope))
+    # From coarse to fine; the coarsest level has nothing to merge.
+    above = f"p{levels[-1]}_lateral"
+    merged = {levels[-1]: above}
+    for number, level in reversed(list(enumerate(levels[:-1], start=1))):
+        merged[level] = f"p{level}_merge"
+        inputs = (frozenset({f"p{level}_lateral", above}),)
+        units.append(Unit(merged[level], *_numbered(f"fpn.merge{number}"), inputs, slope=slope))
+        above = merged[level]
+    for number, level in enumerate(levels, start=1):
+        units += _context_units(number, level, merged[level], slope)
     for head, public in _HEADS.items():
-        for number, level in pyramid.items():
-            units.append(
-                Unit(
-                    layer=f"p{level}_{head}",
-                    convolution=f"{public}.{number - 1}.conv1x1",
-                    norm=None,
-                    inputs=tuple(
-                        frozenset({f"p{level}_context_{field}"}) for field in ("3x3", "5x5", "7x7")
-                    ),
-                )
-            )
+        for number, level in enumerate(levels):
+            contexts = (f"p{level}_context_{field}" for field in ("3x3", "5x5", "7x7"))
+            inputs = tuple(frozenset({name}) for name in contexts)
+            units.append(Unit(f"p{level}_{head}", f"{public}.{number}.conv1x1", None, inputs))
     return units
 
 
-def backbone_units(
-    name: str, negative_slope: float
-) -> tuple[list[Unit], dict[int, frozenset[str]]]:
-    """The backbone's convolutions, and whose sum each level's feature map is."""
-    if name.startswith("mobilenet"):
-        units = list(_mobilenet_units(negative_slope))
-    else:
-        return _resnet_units(_RESNET_DEPTHS[name])
-    features, level = {}, 0
+def _numbered(prefix: str) -> tuple[str, str]:
+    """A `Sequential` of convolution (0) and batch norm (1)."""
+    return f"{prefix}.0", f"{prefix}.1"
+
+
+def _mobilenet_units(slope: float) -> tuple[list[Unit], dict[int, frozenset[str]]]:
+    """The backbone's convolutions, and whose output each level's feature map is."""
+    units = [Unit("stem", *_numbered("body.stage1.0"), (), 2, slope)]
+    features, number = {}, 0
+    for stage, depth in enumerate(_MOBILENET_STAGES, start=1):
+        # The first stage's item 0 is the stem.
+        for item in range(stage == 1, depth + (stage == 1)):
+            number += 1
+            prefix = f"body.stage{stage}.{item}"
+            strides = 2 if number in (2, 4, 6, 12) else 1
+            for part, first in (("depthwise", 0), ("pointwise", 3)):
+                names = (f"{prefix}.{first}", f"{prefix}.{first + 1}")
+                inputs = (frozenset({units[-1].layer}),)
+                units.append(Unit(f"block{number}_{part}", *names, inputs, strides, slope))
+                strides = 1
+    level = 0
     for unit in units:
         level += unit.strides - 1
         features[level] = frozenset({unit.layer})
     return units, features
 
 
-def _numbered(prefix: str) -> dict[str, str]:
-    """A `Sequential` of convolution (0) and batch norm (1)."""
-    return {"convolution": f"{prefix}.0", "norm": f"{prefix}.1"}
-
-
-def _mobilenet_units(slope: float) -> Iterator[Unit]:
-    yield Unit(layer="stem", **_numbered("body.stage1.0"), inputs=(), strides=2, slope=slope)
-    previous, number = "stem", 0
-    for stage, depth in enumerate(_MOBILENET_STAGES, start=1):
-        # The first stage's item 0 is the stem.
-        for item in range(stage == 1, depth + (stage == 1)):
-            number += 1
-            prefix = f"body.stage{stage}.{item}"
-            depthwise, pointwise = f"block{number}_depthwise", f"block{number}_pointwise"
-            yield Unit(
-                layer=depthwise,
-                convolution=f"{prefix}.0",
-                norm=f"{prefix}.1",
-                inputs=(frozenset({previous}),),
-                strides=2 if number in (2, 4, 6, 12) else 1,
-                slope=slope,
-            )
-            yield Unit(
-                layer=pointwise,
-                convolution=f"{prefix}.3",
-                norm=f"{prefix}.4",
-                inputs=(frozenset({depthwise}),),
-                slope=slope,
-            )
-            previous = pointwise
-
-
 def _resnet_units(depths: tuple[int, ...]) -> tuple[list[Unit], dict[int, frozenset[str]]]:
-    units = [
-        Unit(layer="stem", convolution="body.conv1", norm="body.bn1", inputs=(), strides=2, slope=0)
-    ]
+    """As `_mobilenet_units`; a block's output is the sum of its last convolution and the shortcut."""
+    units = [Unit("stem", "body.conv1", "body.bn1", (), 2, 0)]
     features, previous = {}, frozenset({"stem"})
     for stage, depth in enumerate(depths, start=1):
         for block in range(1, depth + 1):
             ours, public = f"stage{stage}_block{block}", f"body.layer{stage}.{block - 1}"
             strides = 2 if block == 1 and stage > 1 else 1
-            shortcut = previous
+            source = shortcut = previous
             if block == 1:
-                units.append(
-                    Unit(
-                        layer=f"{ours}_shortcut",
-                        **_numbered(f"{public}.downsample"),
-                        inputs=(previous,),
-                        strides=strides,
-                    )
-                )
+                names = _numbered(f"{public}.downsample")
+                units.append(Unit(f"{ours}_shortcut", *names, (previous,), strides))
                 shortcut = frozenset({f"{ours}_shortcut"})
-            source = previous
             for number, part in enumerate(("reduce", "middle", "expand"), start=1):
                 units.append(
                     Unit(
-                        layer=f"{ours}_{part}",
-                        convolution=f"{public}.conv{number}",
-                        norm=f"{public}.bn{number}",
-                        inputs=(source,),
-                        strides=strides if part == "middle" else 1,
-                        slope=None if part == "expand" else 0,
+                        f"{ours}_{part}",
+                        f"{public}.conv{number}",
+                        f"{public}.bn{number}",
+                        (source,),
+                        strides if part == "middle" else 1,
+                        None if part == "expand" else 0,
                     )
                 )
                 source = frozenset({f"{ours}_{part}"})
@@ -194,9 +158,6 @@ def _context_units(number: int, level: int, source: str, slope: float) -> Iterat
         ("7x7_middle", "conv7X7_2", f"p{level}_context_shared", slope),
         ("7x7", "conv7x7_3", f"p{level}_context_7x7_middle", None),
     ):
-        yield Unit(
-            layer=f"p{level}_context_{ours}",
-            **_numbered(f"ssh{number}.{public}"),
-            inputs=(frozenset({behind}),),
-            slope=activation,
-        )
+        names = _numbered(f"ssh{number}.{public}")
+        inputs = (frozenset({behind}),)
+        yield Unit(f"p{level}_context_{ours}", *names, inputs, slope=activation)

@@ -74,18 +74,13 @@ def fill_from_yunet(network: RetinaFaceNetwork, content: bytes, source: str) -> 
         for ours, parts in _HEADS.items():
             pairs = [unit(f"bbox_head.multi_level_{name}.{number}") for name, _ in parts]
             factors, shifts = _recode(ours, config)
-            factors = (
-                np.repeat([factor for _, factor in parts], len(factors) // len(parts)) * factors
-            )
-            first = [p.kernel for p, _ in pairs], [p.bias for p, _ in pairs]
-            second = [d.kernel for _, d in pairs], [d.bias for _, d in pairs]
+            factors *= np.repeat([factor for _, factor in parts], len(factors) // len(parts))
+            (kernels, biases), (spreads, offsets) = (zip(*unit) for unit in zip(*pairs))
             name = f"p{level.index}_{ours}"
-            values[name, "kernel"] = np.concatenate(first[0], axis=3)
-            values[name, "bias"] = np.concatenate(first[1])
-            values[f"{name}_spread", "kernel"] = (
-                np.concatenate(second[0], axis=2) * factors[:, None]
-            )
-            values[f"{name}_spread", "bias"] = np.concatenate(second[1]) * factors + shifts
+            values[name, "kernel"] = np.concatenate(kernels, axis=3)
+            values[name, "bias"] = np.concatenate(biases)
+            values[f"{name}_spread", "kernel"] = np.concatenate(spreads, axis=2) * factors[:, None]
+            values[f"{name}_spread", "bias"] = np.concatenate(offsets) * factors + shifts
     fill_network(network, values, source)
 
 
@@ -128,6 +123,8 @@ def _read(content: bytes, source: str) -> tuple[dict[str, _Convolution], dict[st
             continue
         try:
             kernel, bias = (tensors[name] for name in node.input[1:])
+            if kernel.ndim != 4:
+                raise ValueError
         except (KeyError, ValueError):
             raise WeightsError(
                 f"{source} does not hold kernel and bias of a convolution; it is not YuNet-n's file."

@@ -99,6 +99,12 @@ def test_numbers_that_are_not_finite_are_refused(tmp_path, quarter):
         convert_weights(_file(tmp_path, broken), QUARTER)
 
 
+@pytest.mark.parametrize("preset", ["yunet", "lite"])
+def test_other_backbones_are_not_in_the_public_layout(tmp_path, quarter, preset):
+    with pytest.raises(WeightsError, match="no network with the backbone yunet; it has mobilenet"):
+        convert_weights(_file(tmp_path, quarter), get_preset(preset).config)
+
+
 def test_shared_heads_are_not_in_the_public_layout(tmp_path, quarter):
     import dataclasses
 
