@@ -10,6 +10,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+# What the outermost handler says of an exception that nothing below it expected.
+UNFORESEEN = "This was not foreseen"
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -36,6 +39,9 @@ class Outcome:
             return f"hang: more than {self.seconds:.0f} s"
         if "Traceback (most recent call last)" in self.text:
             return "traceback: " + self.text.strip().splitlines()[-1][:200]
+        unforeseen = next((line for line in self.text.splitlines() if UNFORESEEN in line), None)
+        if unforeseen is not None:
+            return "unforeseen: " + unforeseen[:200]
         if self.code < 0:
             return f"ended by signal {-self.code}"
         return None

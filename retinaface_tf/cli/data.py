@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from retinaface_tf.cli.options import Overwrite
 from retinaface_tf.cli.pseudo_label import pseudo_label
 from retinaface_tf.presets import DEFAULT_PRESET
+
+if TYPE_CHECKING:
+    from retinaface_tf.data.check import CheckResult
+    from retinaface_tf.data.readers.annotation import AnnotatedImage
 
 app = typer.Typer(help="Check, label, draw and pack training data.", no_args_is_help=True)
 app.command("pseudo-label")(pseudo_label)
@@ -24,14 +29,16 @@ Kind = Annotated[
 Labels = Annotated[Path, typer.Argument(help="the label file")]
 Images = Annotated[Path, typer.Argument(help="folder of the images")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="no progress bar")]
+Category = Annotated[
+    str | None,
+    typer.Option(help="name or id of the COCO category that is faces, where there are several"),
+]
 
 
-def _check(kind: str, labels: Path, images: Path, headers: bool, quiet: bool):
+def _check(found: list[AnnotatedImage], headers: bool, quiet: bool) -> CheckResult:
     from retinaface_tf.data.check import check_images
-    from retinaface_tf.data.readers.registry import read_labels
     from retinaface_tf.util.progress import choose_track
 
-    found = read_labels(kind, labels, images)
     with choose_track(quiet)("checking", len(found)) as advance:
         return check_images(found, decode=not headers, progress=advance)
 
@@ -44,16 +51,25 @@ def check(
     headers: Annotated[
         bool, typer.Option("--headers", help="read sizes only, do not decode the images")
     ] = False,
+    category: Category = None,
     json_: Annotated[
         str | None, typer.Option("--json", metavar="FILE|-", help="one line a problem as JSON")
     ] = None,
+    overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
     """Report every bad label and image; the exit code is 1 when there is one."""
     from retinaface_tf.cli.output import write_text
+    from retinaface_tf.data.readers.registry import read_labels
+    from retinaface_tf.util.files import require_free
 
-    result = _check(kind, labels, images, headers, quiet)
-    if json_:
+    found = read_labels(kind, labels, images, category)
+    if json_ not in (None, "-"):
+        files = labels.iterdir() if labels.is_dir() else [labels]
+        read = [*files, *(image.path for image in found)]
+        require_free(json_, read, overwrite=overwrite)
+    result = _check(found, headers, quiet)
+    if json_ is not None:
         lines = [
             json.dumps({"image": p.path, "face": p.face, "problem": p.kind, "detail": p.detail})
             for p in result.problems
@@ -61,8 +77,7 @@ def check(
         write_text(json_, "".join(line + "\n" for line in lines))
     else:
         for problem in result.problems:
-            face = "" if problem.face is None else f" face {problem.face}"
-            print(f"{problem.kind}: {problem.path}{face}: {problem.detail}")
+            print(f"{problem.kind}: {problem.place}: {problem.detail}")
     stream = sys.stderr if json_ == "-" else sys.stdout
     print(result.summary(), file=stream)
     if result.problems:
@@ -75,22 +90,32 @@ def pack(
     labels: Labels,
     images: Images,
     out: Annotated[Path, typer.Argument(help="folder for the shards")],
+    category: Category = None,
     per_shard: Annotated[int, typer.Option(min=1, help="images in a shard")] = 500,
     threads: Annotated[int, typer.Option(min=1, help="shards written side by side")] = 4,
+    overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
     """Write images and labels into TFRecord shards; bad ones are left out.
 
     The same command resumes one that was interrupted.
     """
-    from retinaface_tf.data.records import pack_images
+    from retinaface_tf.data.readers.registry import read_labels
+    from retinaface_tf.data.records import pack_images, require_pack_folder
     from retinaface_tf.util.progress import choose_track
 
-    result = _check(kind, labels, images, False, quiet)
+    found = read_labels(kind, labels, images, category)
+    require_pack_folder(out, overwrite)
+    result = _check(found, False, quiet)
     print(result.summary(), file=sys.stderr)
     with choose_track(quiet)("packing", len(result.images)) as advance:
         packed = pack_images(
-            result.images, out, per_shard=per_shard, threads=threads, progress=advance
+            result.images,
+            out,
+            per_shard=per_shard,
+            threads=threads,
+            overwrite=overwrite,
+            progress=advance,
         )
     print(
         f"{packed.images} images with {packed.faces} faces in {packed.shards} shards "
@@ -119,18 +144,21 @@ def synth(
     max_faces: Annotated[int, typer.Option(min=1, help="most faces in an image")] = 24,
     min_face: Annotated[float, typer.Option(help="smallest face in pixels")] = 10.0,
     seed: Annotated[int, typer.Option(help="the same seed draws the same images")] = 0,
+    overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
     """Draw images with faces, exact boxes and five landmarks, labelled as RetinaFace's label.txt."""
     from retinaface_tf.data.options import SyntheticConfig
     from retinaface_tf.data.synthetic.scene import draw_images
     from retinaface_tf.errors import DataError
-    from retinaface_tf.util.files import write_whole
+    from retinaface_tf.util.files import require_folder, require_free, write_whole
     from retinaface_tf.util.process import available_cores
     from retinaface_tf.util.progress import choose_track
 
     config = SyntheticConfig(size=size, max_faces=max_faces, min_face=min_face, seed=seed)
-    folder = out / "images"
+    folder = require_folder(out / "images")
+    for path in (out / "label.txt", *sorted(folder.glob("synthetic-*.jpg"))):
+        require_free(path, overwrite=overwrite)
     lines, faces = [], 0
     with choose_track(quiet)("drawing faces", count) as advance:
         for encoded, image in draw_images(
@@ -169,6 +197,7 @@ def label_mesh(
     records: Annotated[
         Path | None, typer.Option(metavar="DIR", help="also write TFRecord shards")
     ] = None,
+    overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
     """Label photos' faces with dense meshes, by a face landmark model; the same command resumes.
@@ -176,7 +205,9 @@ def label_mesh(
     What is kept: faces that the landmark model is sure of and in which its points agree with the
     detector's five.
     """
+    from retinaface_tf.cli.output import require_sheet
     from retinaface_tf.data.readers.mesh_labels import MeshLabelConfig, read_mesh_labels
+    from retinaface_tf.data.records import require_pack_folder
     from retinaface_tf.images.listing import list_images
     from retinaface_tf.inference.detector import RetinaFace
     from retinaface_tf.labelling.mesh_labels import label_images
@@ -192,23 +223,26 @@ def label_mesh(
         min_presence=min_presence,
         max_disagreement=max_disagreement,
     )
+    paths = [path for path, _ in list_images(images)]
+    mark = sheet and require_sheet(sheet, out, paths, overwrite)
+    if records is not None:
+        require_pack_folder(records, overwrite)
     if model is None:
         model = pull_landmark_model(notify=to_stderr)
     landmarks = FaceLandmarkModel(model)
-    paths = [path for path, _ in list_images(images)]
     detector = RetinaFace.from_preset(preset)
     with choose_track(quiet)("labelling", len(paths)) as advance:
-        label_images(paths, out, detector, landmarks, load_topology(), config, advance)
+        label_images(paths, out, detector, landmarks, load_topology(), config, advance, overwrite)
     every = read_mesh_labels(out)
     good = every.good(config)
     kept = every.keep(good)
     if sheet is not None:
         from retinaface_tf.labelling.sheets import draw_mesh_sheet
 
-        draw_mesh_sheet(every, good, sheet)
+        draw_mesh_sheet(every, good, sheet, mark=mark)
     print(f"{len(paths)} photos, {len(every)} faces, {len(kept)} labelled; in {out}")
     if records is not None:
         from retinaface_tf.data.records import pack_images
 
-        packed = pack_images(every.annotated(good), records)
+        packed = pack_images(every.annotated(good), records, overwrite=overwrite)
         print(f"{packed.images} images with {packed.faces} faces in {packed.shards} shards")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +14,7 @@ from retinaface_tf.cli.options import MaxFaces, Preset, Threads
 from retinaface_tf.config import DetectionSettings
 from retinaface_tf.errors import ConfigError
 from retinaface_tf.presets import DEFAULT_PRESET
+from retinaface_tf.util.files import require_folder
 
 if TYPE_CHECKING:
     from retinaface_tf.inference.detector import Detector
@@ -170,23 +170,6 @@ def demo(
     search, output = DetectOptions(preset=preset), OutputOptions(draw=out)
     for path in detect_and_write(sources, search, output, ServerOptions()):
         print(f"wrote {path}")
-
-
-def require_folder(folder: Path) -> None:
-    """Makes a folder for outputs, before the work begins.
-
-    Raises:
-        ConfigError: a file has its name, or it cannot be made or written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(
-            f"The folder {folder} cannot be made ({(error.strerror or 'no access').lower()}); "
-            "choose another."
-        ) from None
-    if not os.access(folder, os.W_OK):
-        raise ConfigError(f"You may not write into the folder {folder}; choose another.")
 
 
 def _require_mesh(detector: Detector, augmented: bool) -> None:

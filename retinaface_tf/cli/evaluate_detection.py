@@ -17,11 +17,13 @@ from retinaface_tf.cli.evaluation_run import (
     Pred,
     Save,
     detections,
+    files_read,
     percent,
     show,
 )
 from retinaface_tf.cli.options import grouped
 from retinaface_tf.errors import ConfigError
+from retinaface_tf.util.files import require_folder, require_free
 
 _MISSES = "Hard subset: faces not found (red), largest first, then those found with least score."
 _WRONG = "Hard subset: false positives (orange) of highest score; annotated faces in green."
@@ -49,7 +51,7 @@ def widerface(
     Give detections with --pred, or images with --images to run a detector now. With both, the
     images only serve the report's crops.
     """
-    from retinaface_tf.evaluation.detections import write_text_folder
+    from retinaface_tf.evaluation.detections import text_files, write_text_folder
     from retinaface_tf.evaluation.report import Gallery
     from retinaface_tf.evaluation.results import provenance, widerface_json
     from retinaface_tf.evaluation.runner import find_images
@@ -69,6 +71,11 @@ def widerface(
     if pred is None:
         _require_all(files, truth.images, images, partial)
     searched = {key: files[key] for key in truth.images if key in files}
+    output.require("widerface", [gt, pred, boxes, *files.values()])
+    if submission is not None:
+        require_folder(submission)
+        for path in text_files(submission, truth.images):
+            require_free(path, files_read([gt, pred]), overwrite=output.overwrite)
     found, settings = detections(detector, pred, truth.images, searched, save)
     if partial:
         truth = truth.restricted_to(found)
@@ -130,6 +137,7 @@ def fddb(
     if pred is None:
         files = {k: v for k, v in find_images(images, ellipses).items() if k in set(chosen)}
         _require_all(files, chosen, images, partial)
+    output.require("fddb", [gt, pred, image_list, *files.values()])
     found, settings = detections(detector, pred, ellipses, files, save)
     if partial:
         chosen = [key for key in chosen if key in found]

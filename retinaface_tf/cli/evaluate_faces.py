@@ -53,6 +53,7 @@ def landmarks(
     root = gt if gt.is_dir() else gt.parent
     keys = [entry.path.relative_to(root).with_suffix("").as_posix() for entry in truth]
     files = {key: entry.path for key, entry in zip(keys, truth)}
+    output.require("landmarks", [gt, pred, *files.values()])
     found, settings = detections(detector, pred, keys, files, save)
     predicted = []
     for key, entry in zip(keys, truth):
@@ -127,11 +128,12 @@ def verification(
 
     if align not in ALIGNMENTS:
         raise ConfigError(f"--align {align!r} is unknown; choose {', '.join(ALIGNMENTS)}.")
-    network = open_embedder(embedder, EmbedderInput(mean=mean, scale=scale, color=color))
     names, score = _pair_scorer(pairs, templates)
+    paths = [images / name for name in names]
+    output.require("verification", [pairs, templates, embedder, *paths])
+    network = open_embedder(embedder, EmbedderInput(mean=mean, scale=scale, color=color))
     searcher, settings = (None, {}) if align == "none" else detector.open()
     crops, found = [], 0
-    paths = [images / name for name in names]
     with progress("images", len(paths)) as (advance, _):
         for crop, seen in face_crops(searcher, paths, align, network.size[0], detector.batch_size):
             crops.append(crop)

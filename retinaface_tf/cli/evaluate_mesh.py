@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from retinaface_tf.cli.evaluation_run import Json, show
-from retinaface_tf.cli.options import Model, Runtime, Size, Threshold
+from retinaface_tf.cli.evaluation_run import Json, files_read, show
+from retinaface_tf.cli.options import Model, Overwrite, Runtime, Size, Threshold
 from retinaface_tf.config import DetectionSettings
+from retinaface_tf.util.files import require_free
 
 
 def mesh(
@@ -35,6 +36,7 @@ def mesh(
         float, typer.Option(help="Of labels: the share of photos held out from training; 1 is all.")
     ] = 0.1,
     json: Json = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Error of the vertices by sqrt(W*H) of the face and of the head's pose, beside mean faces."""
     import json as codec
@@ -50,6 +52,8 @@ def mesh(
     from retinaface_tf.training.dense_features import held_out_photos
     from retinaface_tf.util.progress import rich_progress
 
+    if json is not None:
+        require_free(json, files_read([gt]), overwrite=overwrite)
     settings = DetectionSettings(threshold=threshold, size=parse_size(size))
     detector = open_detector(preset, model, runtime, settings=settings)
     topology = load_topology()

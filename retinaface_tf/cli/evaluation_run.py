@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from retinaface_tf.cli.open_detector import DetectionOptions
-from retinaface_tf.cli.options import Threshold
+from retinaface_tf.cli.options import Overwrite, Threshold
 from retinaface_tf.errors import ConfigError
+from retinaface_tf.util.files import require_folder, require_free
 from retinaface_tf.util.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ Partial = Annotated[
     bool,
     typer.Option("--partial", help="Judge only the images that are there, not the whole set."),
 ]
+_LABEL_SUFFIXES = frozenset((".jsonl", ".mat", ".npz", ".pts", ".txt", ".xml"))
 Json = Annotated[Path | None, typer.Option(help="Write figures, curves and samples as JSON.")]
 
 
@@ -93,6 +95,27 @@ class OutputOptions:
         list[Path] | None,
         typer.Option("--with", metavar="JSON", help="Other results to draw into the report."),
     ] = None
+    overwrite: Overwrite = False
+
+    def require(self, kind: str, inputs: Iterable[Path | None]) -> None:
+        """Refuses, before the work begins, outputs that cannot be or that would replace something.
+
+        Args:
+            kind: of the results.
+            inputs: files and folders that are read; None for one that is not given.
+        """
+        from retinaface_tf.evaluation.results import read_json
+
+        if self.others and self.report is None:
+            raise ConfigError("--with draws other results into a report: give --report too.")
+        for path in self.others or ():
+            if (other := read_json(path)["kind"]) != kind:
+                raise ConfigError(f"{path} holds results of {other}, not of {kind}.")
+        read = files_read([*inputs, *(self.others or ())])
+        if self.json is not None:
+            require_free(self.json, read, overwrite=self.overwrite)
+        if self.report is not None:
+            require_report(self.report, read, self.overwrite)
 
     def run_name(self, pred: Path | None, settings: dict) -> str:
         """What tables call a run: `--name`, or what was evaluated."""
@@ -108,8 +131,6 @@ class OutputOptions:
         """Write the JSON and the report; the other results are drawn beside these."""
         from retinaface_tf.evaluation.results import read_json, write_json
 
-        if self.others and self.report is None:
-            raise ConfigError("--with draws other results into a report: give --report too.")
         if self.json is not None:
             write_json(self.json, results)
         if self.report is not None:
@@ -117,6 +138,26 @@ class OutputOptions:
 
             runs = [results, *(read_json(path) for path in self.others or ())]
             print(f"wrote {write_report(self.report, runs, galleries)}", file=sys.stderr)
+
+
+def files_read(places: Iterable[Path | None]) -> list[Path]:
+    """The files at these places; of a folder those below it that hold labels or detections."""
+    files = []
+    for place in places:
+        if place is not None and place.is_dir():
+            files += [path for path in place.rglob("*") if path.suffix in _LABEL_SUFFIXES]
+        elif place is not None:
+            files.append(place)
+    return files
+
+
+def require_report(folder: Path, inputs: Iterable[Path], overwrite: bool) -> None:
+    """Makes the folder of a report, and refuses files in the way, see `require_free`."""
+    from retinaface_tf.evaluation.report import report_files
+
+    require_folder(folder)
+    for path in report_files(folder):
+        require_free(path, inputs, overwrite=overwrite)
 
 
 def detections(

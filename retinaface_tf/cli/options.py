@@ -32,6 +32,9 @@ Size = Annotated[
 ]
 MaxFaces = Annotated[int | None, typer.Option(help="Keep only this many of an image, the best.")]
 BatchSize = Annotated[int, typer.Option(help="Images given to the network at once.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace files in the way; never one that is read.")
+]
 Threads = Annotated[int | None, typer.Option(help="Cores to use; without it, all.")]
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from retinaface_tf.cli.options import Overwrite
 from retinaface_tf.presets import DEFAULT_PRESET
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def pseudo_label(
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="photos at a time")] = 4,
     threads: Annotated[int | None, typer.Option(min=1, help="cores to use. [default: all]")] = None,
+    overwrite: Overwrite = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress bar")] = False,
 ) -> None:
     """Label photos with what several detectors at several scales agree on.
@@ -65,19 +67,29 @@ def pseudo_label(
     same command resumes a run that was stopped; a member added later searches alone. Train on the
     result with `--data json --set data.labels=OUT/labels.jsonl --set data.images=IMAGES`.
     """
+    from retinaface_tf.cli.output import require_sheet
     from retinaface_tf.data.readers.json_labels import read_json_labels
+    from retinaface_tf.data.readers.registry import read_labels
     from retinaface_tf.images.listing import list_images
     from retinaface_tf.inference.preprocess import parse_size
     from retinaface_tf.inference.test_time_augmentation import Augmentation
     from retinaface_tf.labelling.pseudo_labels import AgreementConfig, label_photos
+    from retinaface_tf.util.files import require_folder, require_free
     from retinaface_tf.util.process import to_stderr
     from retinaface_tf.util.progress import choose_track
 
     track = choose_track(quiet)
+    photos = {name.as_posix(): path for path, name in list_images([images])}
+    require_folder(out)
+    real = None
+    if truth is not None:
+        kind, _, file = truth.partition(":")
+        real = read_labels(kind, Path(file), images)
+        require_free(out / "labels.jsonl", [Path(file)], overwrite=True)
+    mark = sheet and require_sheet(sheet, out, photos.values(), overwrite)
     scales = tuple(parse_size(text) for text in sizes.split(","))
     views = Augmentation(scales=scales, flip=flip, enlarged_limit=enlarged_limit)
     members = [open_member(text, views, threshold, threads) for text in member or [DEFAULT_PRESET]]
-    photos = {name.as_posix(): path for path, name in list_images([images])}
     repeated = _repeats(photos, exclude or [], track)
     total = (len(photos) - len(repeated)) * len(members)
     with track("labelling", total) as advance:
@@ -88,6 +100,7 @@ def pseudo_label(
             AgreementConfig(accept=accept, ignore=ignore),
             batch_size=batch_size,
             excluded=repeated,
+            overwrite=overwrite,
             advance=advance,
             report=to_stderr,
         )
@@ -96,16 +109,14 @@ def pseudo_label(
         f"{done.ignored} ignored; left out: {len(repeated)} repeats, {done.errors} unreadable"
     )
     labels = read_json_labels(out / "labels.jsonl", images)
-    if truth is not None:
-        from retinaface_tf.data.readers.registry import read_labels
+    if real is not None:
         from retinaface_tf.labelling.comparison import compare_labels
 
-        kind, _, file = truth.partition(":")
-        print(compare_labels(labels, read_labels(kind, Path(file), images)).table())
+        print(compare_labels(labels, real).table())
     if sheet is not None:
         from retinaface_tf.labelling.sheets import draw_label_sheet
 
-        draw_label_sheet(labels, sheet)
+        draw_label_sheet(labels, sheet, mark=mark)
 
 
 def open_member(text: str, views: Augmentation, threshold: float, threads: int | None) -> Member:

@@ -17,7 +17,7 @@ def train(
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option(help="synthetic, wider, retinaface, fddb, coco, records or mesh-labels"),
+        typer.Option(help="synthetic, wider, retinaface, fddb, coco, json, records or mesh-labels"),
     ] = None,
     root: Annotated[Path | None, typer.Option(help="folder of the data set")] = None,
     out: Annotated[Path, typer.Option(help="folder for weights, logs, checkpoints")] = Path(

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from retinaface_tf.cli.options import Overwrite
+
 
 def train_mesh(
     labels: Annotated[
@@ -28,6 +30,7 @@ def train_mesh(
         list[str] | None,
         typer.Option(metavar="TEXT", help="leave out photos with this in their name"),
     ] = None,
+    overwrite: Overwrite = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress bars")] = False,
 ) -> None:
     """Train the dense head of a frozen detector on labelled photos.
@@ -52,6 +55,7 @@ def train_mesh(
         read_examples,
     )
     from retinaface_tf.training.dense_head import DenseHeadTraining, train_dense_head
+    from retinaface_tf.util.files import require_folder, require_free
     from retinaface_tf.util.options import apply_overrides, from_dict
     from retinaface_tf.util.process import to_stderr
     from retinaface_tf.util.progress import choose_track
@@ -63,18 +67,24 @@ def train_mesh(
     head = {name: values.pop(name) for name in list(values) if name in vars(SHIPPED_DENSE)}
     dense = from_dict(DenseConfig, {**vars(SHIPPED_DENSE), **head})
     training = from_dict(DenseHeadTraining, {"epochs": epochs, **values})
+    folder = require_folder(out)
+    for name in ("mesh.weights.h5", "head.npz"):
+        require_free(folder / name, overwrite=overwrite)
+    # Written at the start of every run; beside examples it is of one that was stopped.
+    stopped = (folder / "examples").is_dir()
+    require_free(folder / "frozen.weights.h5", overwrite=overwrite or stopped)
     topology, track = load_topology(), choose_track(quiet)
     network = add_dense_branch(load_preset(preset), dense)
     frozen = save_weights(network, out / "frozen.weights.h5")
     runtime = open_runtime(frozen, "litert", notify=to_stderr)
     parts = []
-    for number, folder in enumerate(labels):
-        faces = read_mesh_labels(folder, MeshLabelConfig())
+    for number, source in enumerate(labels):
+        faces = read_mesh_labels(source, MeshLabelConfig())
         left_out = [any(text in name for text in exclude or []) for name in faces.images]
         faces = faces.keep(~np.array(left_out, bool)[faces.image])
         config = DenseFeaturesConfig(versions=versions, seed=number)
         place = out / "examples" / f"{number:02d}"
-        with track(f"features of {folder.name}", len(faces)) as advance:
+        with track(f"features of {source.name}", len(faces)) as advance:
             make_examples(faces, place, runtime, topology, config, advance)
         parts.append(read_examples(place))
     examples = join_examples(parts)

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from retinaface_tf.cli.options import Overwrite
+
 app = typer.Typer(help="List, pull and convert trained weights.", no_args_is_help=True)
 
 
@@ -62,10 +64,12 @@ def convert_weights_file(
     ],
     output: Annotated[Path, typer.Argument(help="File to write, NAME.weights.h5.")],
     preset: Annotated[str, typer.Option(help="The network the file was trained with.")],
+    overwrite: Overwrite = False,
 ) -> None:
     """Convert another program's weights of a preset's network into our own format."""
     from retinaface_tf.errors import WeightsError
     from retinaface_tf.presets import get_preset
+    from retinaface_tf.util.files import require_free
     from retinaface_tf.weights.hdf5 import SUFFIX
     from retinaface_tf.weights.load import require_file
 
@@ -74,6 +78,7 @@ def convert_weights_file(
     # Known before the seconds that converting takes.
     if not output.name.endswith(SUFFIX):
         raise WeightsError(f"Cannot write {output}: give a name that ends in {SUFFIX}.")
+    require_free(output, [source], overwrite=overwrite)
     from retinaface_tf.weights.convert.convert import convert_weights
     from retinaface_tf.weights.hdf5 import save_weights
 

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from retinaface_tf.errors import ConfigError
-from retinaface_tf.util.options import check_range
+from retinaface_tf.util.options import MAX_SEED, check_range
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +42,7 @@ class AugmentConfig:
         if not 0 < self.face_sizes[0] <= self.face_sizes[1]:
             raise ConfigError(f"augment.face_sizes={self.face_sizes} must rise and be positive.")
         check_range(self, "augment", "face_sampling flip photometric rotate", 0, 1)
+        check_range(self, "augment", "min_face_size", 0)
 
     def enlarged(self, factor: float) -> AugmentConfig:
         """The same for images `factor` times larger: sizes in pixels grow with them."""
@@ -119,5 +120,7 @@ class SyntheticConfig:
 
     def __post_init__(self):
         check_range(self, "synthetic", "size", 64)
+        check_range(self, "synthetic", "min_face", 1)
+        check_range(self, "synthetic", "seed", 0, MAX_SEED)
         check_range(self, "synthetic", "train max_faces", 1)
         check_range(self, "synthetic", "validation", 0)

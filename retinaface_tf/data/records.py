@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,11 +22,13 @@ import numpy as np
 
 from retinaface_tf.data.readers.annotation import AnnotatedImage, common_vertices
 from retinaface_tf.data.sources import EpochSlice, shuffled_order
-from retinaface_tf.errors import DataError
-from retinaface_tf.util.files import sha256_of, whole_file, write_whole
+from retinaface_tf.errors import ConfigError, DataError
+from retinaface_tf.util.files import require_folder, sha256_of, whole_file, write_whole
+from retinaface_tf.util.text_lines import MALFORMED, read_text
 
 MANIFEST = "manifest.json"
 _FORMAT = 1
+_REMEDY = "choose another folder, or --overwrite"
 # Images kept in memory to be shuffled, besides the shuffled order of the shards.
 _SHUFFLE_BUFFER = 2048
 
@@ -53,6 +56,7 @@ def pack_images(
     *,
     per_shard: int = 500,
     threads: int = 4,
+    overwrite: bool = False,
     progress: Callable[[int], object] | None = None,
 ) -> PackResult:
     """Writes images and labels into shards; a run that was stopped is resumed.
@@ -65,9 +69,12 @@ def pack_images(
         folder: to write into; made when needed.
         per_shard: images in a shard.
         threads: shards written side by side.
+        overwrite: replace files in the way that are of other images or labels, or not of this
+            package.
         progress: called with the number of images done since.
 
     Raises:
+        ConfigError: such files are in the way.
         DataError: there is no image, one cannot be read, meshes are of different topologies, or
             the folder cannot be written.
     """
@@ -75,16 +82,16 @@ def pack_images(
         raise DataError("There is no usable image to pack.")
     folder = Path(folder)
     common_vertices(images)
-    try:
-        (folder / MANIFEST).unlink(missing_ok=True)
-    except OSError as error:
-        raise DataError(f"Cannot write shards into {folder}: {error.strerror or error}.") from None
-    count = -(-len(images) // per_shard)
+    parts = [images[start : start + per_shard] for start in range(0, len(images), per_shard)]
+    count, digests = len(parts), [_digest_labels(part) for part in parts]
+    paths = [folder / f"shard-{number:05d}-of-{count:05d}.tfrecord" for number in range(count)]
+    shards = require_pack_folder(folder, overwrite)
+    if not overwrite:
+        _refuse_others(folder, shards, paths, digests)
+    (folder / MANIFEST).unlink(missing_ok=True)
 
     def write(number: int) -> tuple[dict, bool]:
-        part = images[number * per_shard : (number + 1) * per_shard]
-        path = folder / f"shard-{number:05d}-of-{count:05d}.tfrecord"
-        digest = _digest_labels(part)
+        part, path, digest = parts[number], paths[number], digests[number]
         note, kept = _good_note(path, digest), True
         if note is None:
             note, kept = _write_shard(path, part, digest), False
@@ -98,6 +105,33 @@ def pack_images(
     write_whole(folder / MANIFEST, manifest, error=DataError)
     faces = sum(len(image.boxes) for image in images)
     return PackResult(count, count - sum(kept), sum(kept), len(images), faces)
+
+
+def require_pack_folder(folder: Path, overwrite: bool = False) -> list[dict]:
+    """Makes the folder of shards before the work begins; returns the shards that its manifest names.
+
+    Raises:
+        ConfigError: the folder cannot be written, or has another program's manifest.
+    """
+    require_folder(folder)
+    if overwrite or not (folder / MANIFEST).exists():
+        return []
+    try:
+        return _read_manifest(folder)
+    except DataError:
+        raise ConfigError(f"{folder / MANIFEST} is not of `data pack`; {_REMEDY}.") from None
+
+
+def _refuse_others(
+    folder: Path, shards: list[dict], paths: Sequence[Path], digests: Sequence[str]
+) -> None:
+    """Raises ConfigError unless what is there was packed from the same images and labels."""
+    if shards and [shard.get("labels") for shard in shards] != [*digests]:
+        raise ConfigError(f"{folder} holds shards of other images or labels; {_REMEDY}.")
+    for path, digest in zip(paths, digests):
+        note = path.with_suffix(".json")
+        if (path.exists() or note.exists()) and _read_note(path).get("labels") != digest:
+            raise ConfigError(f"{path} or {note.name} is of other images or labels; {_REMEDY}.")
 
 
 def verify_shards(folder: Path | str) -> list[str]:
@@ -131,14 +165,16 @@ class RecordSource:
     def __init__(self, folder: Path):
         shards = _read_manifest(folder)
         self._listing = json.dumps(shards, sort_keys=True)  # With the sha256 of each shard.
-        self._files = [str(folder / shard["file"]) for shard in shards]
+        self._files = [os.fsencode(folder / shard["file"]) for shard in shards]
         self._names = [name for shard in shards for name in shard["names"]]
         self._first = np.cumsum([0] + [len(shard["names"]) for shard in shards])[:-1]
         self.count = len(self._names)
         self.vertices = _vertices_of(shards)
         for file in self._files:
-            if not Path(file).is_file():
-                raise DataError(f"Shard {file} is missing; run `retinaface-tf data pack` again.")
+            if not Path(os.fsdecode(file)).is_file():
+                raise DataError(
+                    f"Shard {os.fsdecode(file)} is missing; run `retinaface-tf data pack` again."
+                )
 
     def name(self, image_id: int) -> str:
         return self._names[image_id]
@@ -190,11 +226,11 @@ def read_record_images(
     shards = _read_manifest(folder)
     vertices = _vertices_of(shards)
     for shard in shards:
-        for record in tf.data.TFRecordDataset(str(folder / shard["file"])):
+        for record in tf.data.TFRecordDataset(os.fsencode(folder / shard["file"])):
             if limit is not None and len(images) >= limit:
                 return images, encoded
             example = {name: v.numpy() for name, v in _parse(record, vertices).items()}
-            path, encoding = Path(example.pop("name").decode()), example.pop("encoded")
+            path, encoding = Path(os.fsdecode(example.pop("name"))), example.pop("encoded")
             images.append(AnnotatedImage(path, **example))
             encoded.append(encoding)
     return images, encoded
@@ -261,7 +297,7 @@ def _serialize(image: AnnotatedImage) -> bytes:
 
     features = {
         "encoded": text(encoded),
-        "name": text(str(image.path).encode()),
+        "name": text(os.fsencode(image.path)),
         "boxes": numbers(image.boxes),
         "landmarks": numbers(image.landmarks),
         "ignored": integers(image.ignored.astype(int)),
@@ -279,11 +315,11 @@ def _write_shard(path: Path, images: Sequence[AnnotatedImage], labels: str) -> d
     import tensorflow as tf
 
     with whole_file(path, error=DataError) as partial:
-        with tf.io.TFRecordWriter(str(partial)) as writer:
+        with tf.io.TFRecordWriter(os.fsencode(partial)) as writer:
             for image in images:
                 writer.write(_serialize(image))
         # TFRecord has a checksum for each record; reading checks them.
-        read_back = sum(1 for _ in tf.data.TFRecordDataset(str(partial)))
+        read_back = sum(1 for _ in tf.data.TFRecordDataset(os.fsencode(partial)))
         if read_back != len(images):
             raise DataError(f"Shard {path} reads back {read_back} of {len(images)} images.")
         note = {
@@ -293,19 +329,27 @@ def _write_shard(path: Path, images: Sequence[AnnotatedImage], labels: str) -> d
             "labels": labels,
             "sha256": sha256_of(partial),
         }
-    write_whole(path.with_suffix(".json"), json.dumps(note), error=DataError)
+        # Before the shard, so that one without a note is never ours.
+        write_whole(path.with_suffix(".json"), json.dumps(note), error=DataError)
     return note
+
+
+def _read_note(path: Path) -> dict:
+    """The note beside a shard; {} where there is none or another file."""
+    try:
+        note = json.loads(read_text(path.with_suffix(".json")))
+    except (DataError, ValueError, RecursionError):
+        return {}
+    return note if isinstance(note, dict) else {}
 
 
 def _good_note(path: Path, labels: str) -> dict | None:
     """The note of a shard that is there, whole, and holds these labels."""
-    try:
-        note = json.loads(path.with_suffix(".json").read_text())
-        good = note["labels"] == labels and note["sha256"] == sha256_of(path)
-        # Notes of earlier versions do not say whether faces have meshes.
-        return note if good and "vertices" in note else None
-    except (OSError, ValueError, KeyError, TypeError):
+    note = _read_note(path)
+    # Notes of earlier versions do not say whether faces have meshes.
+    if note.get("labels") != labels or "vertices" not in note or not path.is_file():
         return None
+    return note if note.get("sha256") == sha256_of(path) else None
 
 
 def _digest_labels(images: Sequence[AnnotatedImage]) -> str:
@@ -315,7 +359,7 @@ def _digest_labels(images: Sequence[AnnotatedImage]) -> str:
             stat = image.path.stat()
         except OSError as error:
             raise DataError(f"Cannot read {image.path}: {error.strerror or error}.") from None
-        digest.update(f"{image.path}|{stat.st_size}|{stat.st_mtime_ns}".encode())
+        digest.update(os.fsencode(f"{image.path}|{stat.st_size}|{stat.st_mtime_ns}"))
         arrays = [image.boxes, image.landmarks, image.ignored]
         arrays += [image.scores] if np.isfinite(image.scores).any() else []
         arrays += [] if image.vertices is None else [image.vertices]
@@ -325,12 +369,16 @@ def _digest_labels(images: Sequence[AnnotatedImage]) -> str:
 
 
 def _read_manifest(folder: Path) -> list[dict]:
+    kinds = {"file": str, "sha256": str, "names": list}
     try:
-        document = json.loads((folder / MANIFEST).read_text())
-        if document["format"] != _FORMAT:
-            raise DataError(f"{folder / MANIFEST} has format {document['format']}, not {_FORMAT}.")
-        return document["shards"]
-    except (OSError, ValueError, KeyError, TypeError):
+        document = json.loads(read_text(folder / MANIFEST))
+        format, shards = document["format"], document["shards"]
+        if not all(isinstance(shard[key], kinds[key]) for shard in shards for key in kinds):
+            raise TypeError
+    except (DataError, *MALFORMED):
         raise DataError(
             f"{folder} has no readable {MANIFEST}; finish `retinaface-tf data pack` first."
         ) from None
+    if format != _FORMAT:
+        raise DataError(f"{folder / MANIFEST} has format {format}, not {_FORMAT}.")
+    return shards

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,7 +117,7 @@ class LabelledSource:
     def digest(self) -> str:
         digest = hashlib.sha256()
         for path in map(Path, self._paths):
-            digest.update(f"{path.parent.name}/{path.name}\n".encode())
+            digest.update(os.fsencode(f"{path.parent.name}/{path.name}\n"))
         for values in (self._starts, self._boxes, self._landmarks, self._ignored):
             digest.update(np.ascontiguousarray(values).tobytes())
         if np.isfinite(self._scores).any():
@@ -135,7 +136,8 @@ class LabelledSource:
             arrays = (self._boxes, self._landmarks, self._ignored, self._scores, self._mesh_rows)
             faces = [tf.constant(v) for v in arrays]
             meshes = tf.constant(self._meshes)
-            pixels = tf.constant(self._paths if self._encoded is None else list(self._encoded))
+            names = [os.fsencode(path) for path in self._paths]
+            pixels = tf.constant(names if self._encoded is None else list(self._encoded))
 
         def load(image_id, position):
             begin, end = starts[image_id], starts[image_id + 1]

@@ -74,8 +74,8 @@ def read_detections(path: Path | str, known: Iterable[str]) -> dict[str, ImageDe
 def read_text_folder(folder: Path | str, known: Iterable[str]) -> dict[str, ImageDetections]:
     """Read WIDER FACE's submission format: `EVENT/IMAGE.txt`.
 
-    A file holds the image's name, the number of detections, and that many lines `x y w h score` with
-    falling scores. Errors as in `read_detections`.
+    A file holds the image's name, the number of detections, and that many lines `x y w h score`, in
+    any order. Errors as in `read_detections`.
     """
     folder, known = Path(folder), set(known)
     found = {}
@@ -123,11 +123,14 @@ def read_json_lines(file: Path | str, known: Iterable[str]) -> dict[str, ImageDe
     for line in read_face_lines(file):
         key = _new_key(line.image, known, found, line.where)
         _check(line.boxes, line.scores, lambda i, line=line: f"{line.where}, face {i + 1}")
-        landmarks = line.landmarks if len(line.boxes) else None
-        if landmarks is not None and not np.isfinite(landmarks).all():
-            landmarks = None
-        found[key] = ImageDetections(line.boxes, line.scores, landmarks)
+        known_points = len(line.boxes) and np.isfinite(line.landmarks).all()
+        found[key] = _sorted(line.boxes, line.scores, line.landmarks if known_points else None)
     return found
+
+
+def text_files(folder: Path | str, keys: Iterable[str]) -> list[Path]:
+    """The files that `write_text_folder` writes for detections of these images."""
+    return [Path(folder) / f"{key}.txt" for key in keys]
 
 
 def write_text_folder(
@@ -148,7 +151,8 @@ def write_text_folder(
         rows = [Path(key).name + extension, str(len(order))]
         for (x1, y1, x2, y2), score in zip(found.boxes[order], found.scores[order]):
             rows.append(f"{x1:.3f} {y1:.3f} {x2 - x1:.3f} {y2 - y1:.3f} {score:.8f}")
-        write_whole(Path(folder) / f"{key}.txt", "\n".join(rows) + "\n", error=DataError)
+        (path,) = text_files(folder, [key])
+        write_whole(path, "\n".join(rows) + "\n", error=DataError)
 
 
 def _without_extension(name: str) -> str:
@@ -179,11 +183,21 @@ def _detections(image: ListedImage, file: Path | str) -> ImageDetections:
     boxes = corners_from_xywh(image.columns(0, 4), np.float64)
     scores = image.columns(4, 5)[:, 0]
     _check(boxes, scores, lambda i: f"{file} line {image.lines[1 + i]}")
-    return ImageDetections(boxes, scores)
+    return _sorted(boxes, scores)
+
+
+def _sorted(
+    boxes: np.ndarray, scores: np.ndarray, landmarks: np.ndarray | None = None
+) -> ImageDetections:
+    """Best first, equal scores by their boxes: the order of a file's rows changes no figure."""
+    order = np.lexsort((*boxes.T[::-1], -scores))
+    return ImageDetections(
+        boxes[order], scores[order], None if landmarks is None else landmarks[order]
+    )
 
 
 def _check(boxes: np.ndarray, scores: np.ndarray, where: Callable[[int], str]) -> None:
-    """Refuse NaN, inverted boxes and scores out of order; `where(i)` names detection i."""
+    """Refuse NaN and inverted boxes; `where(i)` names detection i."""
     table = np.column_stack([boxes, scores])
     bad = np.flatnonzero(~np.isfinite(table).all(axis=1))
     if len(bad):
@@ -195,13 +209,6 @@ def _check(boxes: np.ndarray, scores: np.ndarray, where: Callable[[int], str]) -
         raise DataError(
             f"{where(bad[0])}: the box {_numbers(boxes[bad[0]])} (x1, y1, x2, y2) ends before it "
             "begins."
-        )
-    bad = np.flatnonzero(scores[1:] > scores[:-1])
-    if len(bad):
-        i = int(bad[0]) + 1
-        raise DataError(
-            f"{where(i)}: score {scores[i]:g} follows the lower {scores[i - 1]:g}; detections must be "
-            "sorted by falling score."
         )
 
 

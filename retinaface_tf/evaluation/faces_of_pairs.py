@@ -12,6 +12,7 @@ from retinaface_tf.errors import DataError, ImageError
 from retinaface_tf.faces.faces import Faces
 from retinaface_tf.geometry.similarity import square_around
 from retinaface_tf.images.read import read_image
+from retinaface_tf.util.text_lines import TextLines
 
 ALIGNMENTS = ("points", "box", "none")
 
@@ -114,20 +115,13 @@ def read_template_pairs(file: Path | str) -> tuple[np.ndarray, np.ndarray, np.nd
 
 
 def _read_columns(file: Path, layout: str, types):
-    if not file.is_file():
-        raise DataError(f"{file} does not exist; give a file of lines {layout}.")
-    rows = []
-    with file.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            words = line.split()
-            if not words:
-                continue
-            try:
-                rows.append([kind(word) for kind, word in zip(types, words, strict=True)])
-            except ValueError:
-                raise DataError(
-                    f"{file} line {number}: {line.strip()!r} is not {layout}."
-                ) from None
+    lines, rows = TextLines(file), []
+    while lines:
+        line = lines.take(layout)
+        try:
+            rows.append([kind(word) for kind, word in zip(types, line.split(), strict=True)])
+        except ValueError:
+            raise lines.error(f"{line[:60]!r} is not {layout}") from None
     if not rows:
         raise DataError(f"{file} holds no line {layout}.")
     columns = zip(*rows)

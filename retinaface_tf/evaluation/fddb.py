@@ -19,6 +19,7 @@ import numpy as np
 
 from retinaface_tf.errors import DataError
 from retinaface_tf.evaluation.detections import NOTHING, ImageDetections, image_key
+from retinaface_tf.util.text_lines import TextLines
 
 QUADRATURE_POINTS = 512
 
@@ -51,10 +52,15 @@ class FDDBCurve:
 
 
 def read_image_list(file: Path | str, known: Iterable[str]) -> list[str]:
-    """Keys of the images a file names; lines that name none (numbers, boxes) are passed over."""
+    """Keys of the images a file names; lines that name none (numbers, boxes) are passed over.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
     known = set(known)
-    lines = Path(file).read_text(encoding="utf-8").splitlines()
-    keys = dict.fromkeys(image_key(line.strip(), known) for line in lines)
+    lines, keys = TextLines(file), {}
+    while lines:
+        keys[image_key(lines.take("an image"), known)] = None
     return [key for key in keys if key is not None]
 
 

@@ -18,7 +18,7 @@ from retinaface_tf.faces.json_lines import read_face_lines
 from retinaface_tf.images.listing import IMAGE_SUFFIXES
 from retinaface_tf.images.read import read_image
 from retinaface_tf.mesh.landmarks import five_of_vertices
-from retinaface_tf.util.text_lines import TextLines
+from retinaface_tf.util.text_lines import TextLines, read_text
 
 
 def read_landmark_truth(path: Path | str) -> list[AnnotatedImage]:
@@ -114,7 +114,7 @@ def _read_mat(file: Path) -> AnnotatedImage:
 def _read_pts(file: Path) -> AnnotatedImage:
     """iBUG's `.pts` with 68 points, counted from pixel 1; the box around them."""
     try:
-        text = file.read_text(encoding="utf-8")
+        text = read_text(file)
         body = text[text.index("{") + 1 : text.index("}")].split()
         points = np.array(body, float).reshape(68, 2) - 1
         return AnnotatedImage(_image_of(file), points_box(points), five_of_vertices(points))

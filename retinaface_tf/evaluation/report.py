@@ -19,6 +19,12 @@ from retinaface_tf.evaluation.verification import FAR_LEVELS
 from retinaface_tf.evaluation.widerface import SUBSETS
 from retinaface_tf.util.files import write_whole
 
+GALLERIES = ("misses", "false_positives")
+FILES = (
+    *("report.html", "results.json", "precision_recall.png", "by_height.png", "roc.png"),
+    "cumulative_error.png",
+)
+
 
 @dataclass(frozen=True)
 class Table:
@@ -60,6 +66,12 @@ class Page:
     images: Sequence[ReportImage]
     galleries: Sequence[Gallery]
     runs: Sequence[dict[str, Any]]
+
+
+def report_files(folder: Path) -> list[Path]:
+    """The files that `write_report` may write into a folder, whatever kind of results it shows."""
+    galleries = [path for name in GALLERIES for path in sorted(folder.glob(f"{name}/[0-9]*.png"))]
+    return [*(folder / name for name in FILES), *galleries]
 
 
 def write_report(

@@ -8,7 +8,7 @@ import json
 import shlex
 import sys
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -25,6 +25,7 @@ from retinaface_tf.evaluation.verification import FAR_LEVELS, VerificationResult
 from retinaface_tf.evaluation.widerface import NUM_THRESHOLDS, SUBSETS, WiderFaceResult
 from retinaface_tf.faces.faces import LANDMARK_NAMES
 from retinaface_tf.util.files import write_whole
+from retinaface_tf.util.text_lines import MALFORMED, read_text
 
 FORMAT = 1
 FALSE_POSITIVES = (0, 10, 100, 500, 1000, 2000)
@@ -169,14 +170,30 @@ def read_json(path: Path | str) -> dict[str, Any]:
         DataError: the file is missing or holds something else.
     """
     try:
-        results = json.loads(Path(path).read_text(encoding="utf-8"))
+        results = json.loads(read_text(path))
         if results["format"] != FORMAT or "kind" not in results:
             raise KeyError("format")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except MALFORMED as error:
         raise DataError(
             f"{path} holds no results of `retinaface-tf evaluate --json`: {error}."
         ) from None
     return results
+
+
+@contextlib.contextmanager
+def refuse_damaged(*paths: Path | str) -> Iterator[None]:
+    """Turns what code raises that reads results with parts missing or changed into a sentence.
+
+    Raises:
+        DataError: the files `paths`, as `read_json` read them, are damaged.
+    """
+    try:
+        yield
+    except (*MALFORMED, zlib.error) as error:
+        raise DataError(
+            f"Results in {' or '.join(map(str, paths))} are incomplete or damaged ({error!r}); "
+            "evaluate again."
+        ) from error
 
 
 def pack(table: np.ndarray) -> dict[str, Any]:

@@ -18,7 +18,8 @@ from retinaface_tf.evaluation.detections import (
     read_json_lines,
 )
 from retinaface_tf.faces.json_lines import EXACT, face_line
-from retinaface_tf.util.files import write_whole
+from retinaface_tf.util.files import require_folder, require_free, write_whole
+from retinaface_tf.util.text_lines import read_text
 
 if TYPE_CHECKING:
     from retinaface_tf.inference.detector import Detector
@@ -69,7 +70,8 @@ def run_detector(
         report: called with a sentence for each image that cannot be read; it has no detections.
 
     Raises:
-        ConfigError: `save` was begun with other settings.
+        ConfigError: `save` was begun with other settings, is no file of detections, or cannot be
+            written.
         DataError: `save` holds lines that are not ours.
     """
     found = {} if save is None else _resume(save, settings, images)
@@ -96,20 +98,34 @@ def run_detector(
 def _resume(save: Path, settings: dict, images: dict[str, Path]) -> dict[str, ImageDetections]:
     note = save.with_name(save.name + ".settings.json")
     settings = json.loads(json.dumps(settings))
-    save.parent.mkdir(parents=True, exist_ok=True)
+    before = _settings_in(note)
+    for path in (save, note):
+        require_free(path, overwrite=True)
+        if before is None and path.is_file() and path.stat().st_size:
+            raise ConfigError(
+                f"{path} is there already and is not of a run that was stopped; give another name."
+            )
+    require_folder(save.parent)
     if not save.is_file() or not save.stat().st_size:
         write_whole(note, json.dumps(settings, indent=1) + "\n", error=DataError)
         return {}
-    before = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else None
     if before != settings:
-        changed = sorted(
-            name for name in settings if before is None or before.get(name) != settings[name]
-        )
+        changed = sorted(name for name in settings if before.get(name) != settings[name])
         raise ConfigError(
             f"{save} was begun with other settings ({', '.join(changed)}); "
             "remove it or write to another file."
         )
-    text = save.read_text(encoding="utf-8")
-    if not text.endswith("\n"):  # Stopped in the middle of a line.
-        write_whole(save, text[: text.rfind("\n") + 1], error=DataError)
+    content = save.read_bytes()
+    if not content.endswith(b"\n"):  # Stopped in the middle of a line.
+        write_whole(save, content[: content.rfind(b"\n") + 1], error=DataError)
     return read_json_lines(save, images)
+
+
+def _settings_in(note: Path) -> dict | None:
+    """The settings that an earlier run noted; None where the file is missing or holds others' JSON."""
+    try:
+        settings = json.loads(read_text(note))
+    except (DataError, ValueError, RecursionError):
+        return None
+    ours = isinstance(settings, dict) and (not settings or "threshold" in settings)
+    return settings if ours else None

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from retinaface_tf.errors import DataError
+from retinaface_tf.util.text_lines import read_text
 
 FAR_LEVELS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 
@@ -182,11 +183,12 @@ def read_pairs(file: Path | str) -> Pairs:
         DataError: with file and line.
     """
     file = Path(file)
-    if not file.is_file():
-        raise DataError(f"{file} does not exist; give a list of pairs.")
-    lines = file.read_text(encoding="utf-8").splitlines()
+    lines = read_text(file).splitlines()
     reader = _read_csv_pairs if any("," in line for line in lines[:2]) else _read_lfw_pairs
-    rows, folds = reader(file, lines)
+    try:
+        rows, folds = reader(file, lines)
+    except csv.Error as error:
+        raise DataError(f"{file} is not a list of pairs: {error}.") from None
     if not rows:
         raise DataError(f"{file} names no pair.")
     first, second, same = zip(*rows)

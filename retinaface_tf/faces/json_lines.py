@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from retinaface_tf.errors import DataError
-from retinaface_tf.util.text_lines import TextLines
+from retinaface_tf.util.text_lines import MALFORMED, TextLines
 
 
 class Digits(NamedTuple):
@@ -70,7 +70,7 @@ def read_face_lines(path: Path | str) -> Iterator[FaceLine]:
         text = lines.take("an image")
         try:
             yield _read_line(json.loads(text), f"{lines.path} line {lines.number}")
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except MALFORMED as error:
             raise lines.error(
                 "not an object with image and faces (box of four numbers, score, landmarks) as "
                 f"`detect --json` writes: {error!r}"

@@ -8,6 +8,7 @@ the detector's five, which it does not see.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -20,12 +21,13 @@ from retinaface_tf.data.readers.mesh_labels import (
     key_of,
     write_part,
 )
-from retinaface_tf.errors import DataError, ImageError
+from retinaface_tf.errors import ConfigError, DataError, ImageError
 from retinaface_tf.faces.faces import Faces
 from retinaface_tf.images.read import read_image
 from retinaface_tf.inference.detector import RetinaFace
 from retinaface_tf.mesh.landmark_model import FaceLandmarkModel, roi_of_face
 from retinaface_tf.mesh.topology import MeshTopology
+from retinaface_tf.util.files import require_folder
 
 # Images with a shorter side than this are searched at twice their size: crops cut tightly.
 _SMALL_IMAGE = 160
@@ -39,6 +41,7 @@ def label_images(
     topology: MeshTopology,
     config: MeshLabelConfig,
     progress: Callable[[int], object] | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Labels the faces of images; a run that was stopped is resumed.
 
@@ -51,27 +54,36 @@ def label_images(
         detector, model, topology: what labels.
         config: which faces are labelled.
         progress: called with the number of images done since.
+        overwrite: replace and remove parts of other images or settings.
 
     Raises:
+        ConfigError: the folder holds such parts.
         DataError: there is no image, or the folder cannot be written.
     """
     if not paths:
         raise DataError("There is no image to label; check the folder.")
-    wanted = []
+    require_folder(folder)
+    settings = f"{config.threshold}|{config.min_side}|{topology.num_vertices}"
+    parts, keys = {}, {}
     for number, start in enumerate(range(0, len(paths), config.per_part)):
-        part = [str(path) for path in paths[start : start + config.per_part]]
-        settings = f"{config.threshold}|{config.min_side}|{topology.num_vertices}"
-        key = hashlib.sha256("\n".join([settings, *part]).encode()).hexdigest()
         target = folder / f"part-{number:05d}.npz"
-        wanted.append(target.name)
-        if key_of(target) != key:
+        parts[target] = [str(path) for path in paths[start : start + config.per_part]]
+        text = "\n".join([settings, *parts[target]])
+        keys[target] = hashlib.sha256(os.fsencode(text)).hexdigest()
+    others = [p for p in sorted(folder.glob("part-*.npz")) if key_of(p) != keys.get(p, "")]
+    if others and not overwrite:
+        raise ConfigError(
+            f"{others[0]} holds labels of other images or settings, or is damaged: --overwrite "
+            "labels anew, or choose another folder."
+        )
+    for target, part in parts.items():
+        if target in others or not target.exists():
             labels = [_label_image(path, detector, model, topology, config) for path in part]
-            write_part(target, MeshLabels.concatenate(labels), key)
+            write_part(target, MeshLabels.concatenate(labels), keys[target])
         if progress:
             progress(len(part))
-    for other in folder.glob("part-*.npz"):
-        if other.name not in wanted:
-            other.unlink()
+    for other in set(others) - set(parts):
+        other.unlink()
 
 
 def _label_image(path, detector, model, topology, config) -> MeshLabels:

@@ -26,7 +26,8 @@ import numpy as np
 from retinaface_tf.errors import ConfigError, DataError
 from retinaface_tf.faces.json_lines import FaceLine, face_line, read_face_lines
 from retinaface_tf.geometry.box_voting import overlapping_groups
-from retinaface_tf.util.files import write_whole
+from retinaface_tf.util.files import require_folder, write_whole
+from retinaface_tf.util.text_lines import MALFORMED, read_text
 
 if TYPE_CHECKING:
     from retinaface_tf.evaluation.detections import ImageDetections
@@ -151,6 +152,7 @@ def label_photos(
     *,
     batch_size: int = 4,
     excluded: dict[str, str] | None = None,
+    overwrite: bool = False,
     advance: Callable[[int], object] = lambda done: None,
     report: Callable[[str], None] = lambda line: None,
 ) -> LabelledFolder:
@@ -165,20 +167,24 @@ def label_photos(
         config: when they agree.
         batch_size: photos at a time.
         excluded: names left out, and why.
+        overwrite: replace files in the way that no earlier run wrote.
         advance: called with the number of (photo, member) pairs done.
         report: called with a sentence for each photo that cannot be read.
 
     Raises:
-        ConfigError: the folder was begun with other settings of a member.
+        ConfigError: the folder was begun with other settings of a member, has files in the way, or
+            cannot be written.
         DataError: there is no photo or no member, or two photos differ in their ending only.
     """
     excluded = excluded or {}
     left = {name: path for name, path in photos.items() if name not in excluded}
     if not left or not members:
         raise DataError("There is no photo to label, or no detector to label with.")
-    out = Path(out)
+    out = require_folder(out)
+    if not overwrite:
+        _refuse_others(out)
     note = {"agreement": dataclasses.asdict(config), "members": [m.settings for m in members]}
-    write_whole(out / "config.json", (json.dumps(note, indent=1) + "\n").encode(), error=DataError)
+    write_whole(out / "config.json", json.dumps(note, indent=1) + "\n", error=DataError)
     lines, total, bad = [], np.zeros(3, int), {}
     for folder, names in _by_folder(left).items():
         found = []
@@ -196,10 +202,25 @@ def label_photos(
             learnt = ~labels.ignored
             pointed = np.isfinite(labels.landmarks).all(axis=(1, 2)) & learnt
             total += (learnt.sum(), labels.ignored.sum(), pointed.sum())
-        write_whole(out / "labels.jsonl", ("\n".join(lines) + "\n").encode(), error=DataError)
+        write_whole(out / "labels.jsonl", "\n".join(lines) + "\n", error=DataError)
     rows = [f"{name}\t{why}\n" for name, why in {**excluded, **bad}.items()]
-    write_whole(out / "excluded.tsv", "".join(rows).encode(), error=DataError)
+    write_whole(out / "excluded.tsv", "".join(rows), error=DataError)
     return LabelledFolder(len(lines), *total.tolist(), len(bad))
+
+
+def _refuse_others(out: Path) -> None:
+    """Raises ConfigError where files of a run's names are there that no run wrote."""
+    try:
+        if {"agreement", "members"} <= json.loads(read_text(out / "config.json")).keys():
+            return
+    except (DataError, *MALFORMED):
+        pass
+    for name in ("config.json", "labels.jsonl", "excluded.tsv"):
+        if (out / name).exists():
+            raise ConfigError(
+                f"{out / name} is there already and is not of `data pseudo-label`: choose another "
+                "folder, or --overwrite."
+            )
 
 
 def _by_folder(photos: dict[str, Path]) -> dict[str, list[str]]:

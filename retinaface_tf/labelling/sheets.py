@@ -10,6 +10,7 @@ import numpy as np
 
 from retinaface_tf.data.readers.annotation import AnnotatedImage
 from retinaface_tf.data.readers.mesh_labels import MeshLabels
+from retinaface_tf.errors import DataError
 from retinaface_tf.geometry.similarity import square_around
 from retinaface_tf.images.read import read_image
 from retinaface_tf.images.save import save_image
@@ -28,6 +29,7 @@ def draw_label_sheet(
     columns: int = 6,
     rows: int = 4,
     seed: int = 0,
+    mark: str | None = None,
 ) -> None:
     """Writes a PNG of photos chosen at random: learnt faces green, ignored ones orange.
 
@@ -36,12 +38,18 @@ def draw_label_sheet(
         path: of the PNG.
         columns, rows: of photos.
         seed: which photos are chosen.
+        mark: of `images.save.mark_of`, which the file then carries.
+
+    Raises:
+        DataError: there is no photo.
     """
+    if not images:
+        raise DataError("There is no labelled photo to draw.")
     weight = np.array([1.0 + len(image.boxes) for image in images])
     count = min(columns * rows, len(images))
     rng = np.random.default_rng(seed)
     chosen = rng.choice(len(images), count, replace=False, p=weight / weight.sum())
-    _save_page(path, [_photo_tile(images[i]) for i in chosen], columns)
+    _save_page(path, [_photo_tile(images[i]) for i in chosen], columns, mark)
 
 
 def draw_mesh_sheet(
@@ -52,6 +60,7 @@ def draw_mesh_sheet(
     columns: int = 8,
     rows: int = 3,
     seed: int = 0,
+    mark: str | None = None,
 ) -> None:
     """Writes a PNG with `rows` rows of kept faces (green net) and one of refused ones (red).
 
@@ -61,6 +70,7 @@ def draw_mesh_sheet(
         path: of the PNG.
         columns, rows: of faces.
         seed: which faces are chosen.
+        mark: of `images.save.mark_of`, which the file then carries.
     """
     rng = np.random.default_rng(seed)
     tiles = []
@@ -68,13 +78,13 @@ def draw_mesh_sheet(
         chosen = rng.permutation(np.flatnonzero(good == kept))[:count]
         tiles += [_mesh_tile(labels, face, color) for face in chosen]
         tiles += [_blank(_FACE_SIDE)] * (count - len(chosen))
-    _save_page(path, tiles, columns)
+    _save_page(path, tiles, columns, mark)
 
 
-def _save_page(path: Path, tiles: list[np.ndarray], columns: int) -> None:
+def _save_page(path: Path, tiles: list[np.ndarray], columns: int, mark: str | None) -> None:
     tiles = tiles + [_blank(len(tiles[0]))] * (-len(tiles) % columns)
     lines = [np.hstack(tiles[i : i + columns]) for i in range(0, len(tiles), columns)]
-    save_image(Path(path), np.vstack(lines))
+    save_image(Path(path), np.vstack(lines), mark=mark)
 
 
 def _blank(side: int) -> np.ndarray:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from retinaface_tf.errors import ConfigError, DataError
+from retinaface_tf.errors import ConfigError
 from retinaface_tf.training.config import TrainingConfig, read_config
+from retinaface_tf.training.run_folder import IMAGES, claim_folder, clear_folder
 from retinaface_tf.util.process import to_stderr
 
 CONFIGS = Path(__file__).resolve().parent / "configs"
@@ -68,12 +68,13 @@ def run(config: TrainingConfig, out: Path, *, restart: bool, quiet: bool) -> Non
             "--restart cannot be used with several workers (TF_CONFIG), each of which would remove "
             f"what the others write; remove {out} yourself."
         )
-    if restart and out.exists():
-        if not (out / "config.json").is_file():
-            raise DataError(f"{out} is not the folder of a run; --restart does not remove it.")
-        shutil.rmtree(out)
+    if restart:
+        clear_folder(out, config)
+    elif not os.environ.get("TF_CONFIG"):  # one of several workers: the chief does it
+        claim_folder(out, config)
     result = train(config, out, track=choose_track(quiet), notify=to_stderr)
     if result.after is not None:
         print(f"average precision before {result.before:.4f}, after {result.after:.4f}")
     print(f"weights: {result.folder / 'last.weights.h5'}")
-    print(f"images: {result.folder / 'detections.png'}, {result.folder / 'learning.png'}")
+    images = [str(path) for name in IMAGES if (path := result.folder / name).is_file()]
+    print(f"images: {', '.join(images)}")

@@ -19,6 +19,7 @@ from retinaface_tf.errors import ConfigError
 from retinaface_tf.losses.config import DistillationConfig, LossConfig
 from retinaface_tf.presets import get_preset
 from retinaface_tf.util.options import (
+    MAX_SEED,
     apply_overrides,
     check_choice,
     check_range,
@@ -41,6 +42,7 @@ class DataConfig:
         kind: one of `KINDS`.
         root: folder of the data set; for "mesh-labels" the one that `data label-mesh` wrote.
         labels, images: its label file and image folder where they are not found under `root`.
+        category: name or id of the COCO category that is faces; None for the only one or "face".
         meshes: folder that `data label-mesh` wrote, whose meshes the faces of the set get.
         validation_labels, validation_images: the same of the set that is evaluated each epoch.
         validation_folds: FDDB's folds that are evaluated and not trained on.
@@ -55,6 +57,7 @@ class DataConfig:
     root: str | None = None
     labels: str | None = None
     images: str | None = None
+    category: str | int | None = None
     meshes: str | None = None
     validation_labels: str | None = None
     validation_images: str | None = None
@@ -71,6 +74,9 @@ class DataConfig:
         check_range(self, "data", "size validation_size", 32)
         check_range(self, "data", "batch", 1)
         check_range(self, "data", "max_validation", 0)
+        check_range(self, "data", "validation_folds", 1)
+        if self.category is not None and self.kind != "coco":
+            raise ConfigError(f"data.category={self.category} goes with data.kind='coco'.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,6 +194,7 @@ class TrainingConfig:
         check_choice(self, "", "precision", PRECISIONS)
         check_range(self, "", "epochs checkpoint_steps evaluate_epochs", 1)
         check_range(self, "", "devices", 0)
+        check_range(self, "", "seed", 0, MAX_SEED)
         # L_mesh needs its branch; one that is not described is the papers'.
         if self.loss.mesh_weight and self.network.dense is None:
             network = dataclasses.replace(self.network, dense=DenseConfig())

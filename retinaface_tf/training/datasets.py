@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +14,7 @@ from retinaface_tf.data.check import check_images
 from retinaface_tf.data.readers.annotation import AnnotatedImage
 from retinaface_tf.data.readers.fddb import read_fddb_boxes, read_fddb_ellipses, read_fold_names
 from retinaface_tf.data.readers.mesh_labels import MeshLabelConfig, join_meshes, read_mesh_labels
-from retinaface_tf.data.readers.registry import READERS
+from retinaface_tf.data.readers.registry import READERS, label_reader
 from retinaface_tf.data.records import RecordSource, read_record_images
 from retinaface_tf.data.sources import ImageSource, LabelledSource
 from retinaface_tf.data.synthetic.scene import draw_images
@@ -30,6 +33,16 @@ _WIDER_LABELS = (
 )
 _RETINAFACE_LABELS = ("{part}/label.txt", "WIDER_{part}/label.txt", "label.txt")
 _WIDER_IMAGES = ("WIDER_{part}/images", "{part}/images", "images")
+# COCO's own layout, Roboflow's, and what people make; {part} is also "valid" for "val".
+_COCO_LABELS = (
+    *("annotations/instances_{part}*.json", "annotations/*{part}*.json"),
+    *("{part}/_annotations.coco.json", "{part}/*.json", "*{part}*.json"),
+)
+_COCO_ONLY = ("_annotations.coco.json", "annotations/*.json", "*.json")
+_JSON_LABELS = ("*{part}*.jsonl", "{part}/*.jsonl")
+_JSON_ONLY = ("labels.jsonl", "*.jsonl", "*/labels.jsonl")
+_LABELS = {"coco": (_COCO_LABELS, _COCO_ONLY), "json": (_JSON_LABELS, _JSON_ONLY)}
+_IMAGES = ("images/{part}*", "{part}*/images", "{part}*", "images")
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,6 +164,59 @@ def _thin(images: list[AnnotatedImage], limit: int) -> list[AnnotatedImage]:
     return [images[i * len(images) // limit] for i in range(limit)]
 
 
+def _free_form(data: DataConfig) -> tuple[list[AnnotatedImage], list[AnnotatedImage]]:
+    """COCO's JSON and JSON lines: no one layout of folders, so files are looked for by their names."""
+    validation = [] if data.max_validation == 0 else _read_part(data, "val", "validation_")
+    return _read_part(data, "train"), validation
+
+
+def _read_part(data: DataConfig, part: str, prefix: str = "") -> list[AnnotatedImage]:
+    labels = _label_file(data, f"{prefix}labels", part)
+    if labels is None:
+        return []
+    reader = label_reader(data.kind, data.category)
+    if getattr(data, f"{prefix}images"):
+        return reader(labels, _locate(data, f"{prefix}images", (), part))
+    # Without a folder: names as they are in the file, relative to the one in which the first lie.
+    images = reader(labels, Path())
+    root = Path(data.root) if data.root else labels.parent
+    usual = [folder for pattern in _IMAGES for folder in _matches(root, [pattern], part)]
+    folders = [labels.parent, *usual, root]
+    names = [image.path for image in images[:20]]
+    home = next((f for f in folders if any((f / name).is_file() for name in names)), root)
+    return [dataclasses.replace(image, path=home / image.path) for image in images]
+
+
+def _label_file(data: DataConfig, name: str, part: str) -> Path | None:
+    """The file an option gives, or that of the usual names; None for no validation set."""
+    if getattr(data, name) or not data.root:
+        return _locate(data, name, (), part, optional=part == "val")
+    root = Path(data.root)
+    if not root.is_dir():
+        raise ConfigError(f"data.root={data.root} is not a folder.")
+    of_parts, only = _LABELS[data.kind]
+    found = _matches(root, of_parts, part)
+    if not found and part == "train":
+        found = _matches(root, only, part)
+        found = [path for path in found if not re.search("val|test", path.name)] or found
+    if len(found) > 1:
+        listed = ", ".join(str(path.relative_to(root)) for path in found[:5])
+        raise ConfigError(f"{root} holds several label files ({listed}); set data.{name}.")
+    if not found and part == "train":
+        raise ConfigError(f"data.{name} was not found in {root}; set it to the label file.")
+    return found[0] if found else None
+
+
+def _matches(root: Path, patterns: Sequence[str], part: str) -> list[Path]:
+    """What the first of the patterns finds that finds anything; "valid" is another word for "val"."""
+    words = ("val", "valid") if part == "val" else (part,)
+    for pattern in patterns:
+        found = {path for word in words for path in root.glob(pattern.format(part=word))}
+        if found:
+            return sorted(found)
+    return []
+
+
 def _labelled(data: DataConfig) -> tuple[list[AnnotatedImage], list[AnnotatedImage]]:
     reader = READERS[data.kind]
     patterns = {"wider": _WIDER_LABELS, "retinaface": _RETINAFACE_LABELS}.get(data.kind, ())
@@ -201,4 +267,4 @@ def _fddb(data: DataConfig) -> tuple[list[AnnotatedImage], list[AnnotatedImage]]
     return _split(images, [folds.get(name, 0) in data.validation_folds for name in names])
 
 
-_READ = {"fddb": _fddb, "mesh-labels": _mesh_labels}
+_READ = {"fddb": _fddb, "mesh-labels": _mesh_labels, "coco": _free_form, "json": _free_form}

@@ -15,6 +15,7 @@ from retinaface_tf.mesh.landmarks import five_of_vertices
 from retinaface_tf.mesh.topology import MeshTopology
 from retinaface_tf.models import RetinaFaceNetwork
 from retinaface_tf.training.dense_features import DenseExamples
+from retinaface_tf.util.options import MAX_SEED, check_range
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +41,11 @@ class DenseHeadTraining:
     noise: float = 0.0
     point_noise: float = 0.0
     seed: int = 0
+
+    def __post_init__(self):
+        check_range(self, "", "epochs batch", 1)
+        check_range(self, "", "learning_rate weight_decay edge_weight noise point_noise", 0)
+        check_range(self, "", "seed", 0, MAX_SEED)
 
 
 def begin_at_principal_directions(

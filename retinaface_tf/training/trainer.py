@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -25,7 +24,7 @@ import tensorflow as tf
 
 from retinaface_tf.data.pipeline import TrainingPipeline
 from retinaface_tf.data.sources import ImageSource
-from retinaface_tf.errors import ConfigError, DataError
+from retinaface_tf.errors import ConfigError
 from retinaface_tf.images.save import save_image
 from retinaface_tf.layers.batch_norm import training_batch_norm
 from retinaface_tf.losses.config import ENLARGED
@@ -36,7 +35,7 @@ from retinaface_tf.models.parts import freeze
 from retinaface_tf.training.agreement import check_agreement, code_facts, configuration_facts
 from retinaface_tf.training.averaging import MovingAverage
 from retinaface_tf.training.checkpoint import Checkpoints, read_variables, write_variables
-from retinaface_tf.training.config import TrainingConfig, read_config
+from retinaface_tf.training.config import TrainingConfig
 from retinaface_tf.training.datasets import DataSets, open_data_sets
 from retinaface_tf.training.dense_start import begin_dense_head
 from retinaface_tf.training.distributed import Devices, choose_devices
@@ -45,9 +44,9 @@ from retinaface_tf.training.evaluation import Evaluation, Evaluator
 from retinaface_tf.training.initialize import initial_network, open_source
 from retinaface_tf.training.log import RunLog, renamed_terms
 from retinaface_tf.training.plots import detection_sheet, learning_plot, precision_recall_plot
+from retinaface_tf.training.run_folder import claim_folder
 from retinaface_tf.training.schedule import DetectorSchedule
 from retinaface_tf.training.step import DetectorTraining, make_optimizer
-from retinaface_tf.util.files import write_whole
 from retinaface_tf.util.progress import Track, no_progress
 from retinaface_tf.weights.hdf5 import save_weights
 
@@ -110,7 +109,7 @@ def train(
     check_agreement(devices, configuration_facts(config), "give every worker the same options")
     folder = Path(folder)
     if devices.chief:
-        _claim_folder(folder, config)
+        claim_folder(folder, config)
     data = open_data_sets(config, track)
     for line in data.notes:
         notify(line)
@@ -124,24 +123,6 @@ def train(
         return _Run(config, folder, devices, data, track, notify, on_step).run()
     finally:
         keras.config.set_dtype_policy(policy)
-
-
-def _claim_folder(folder: Path, config: TrainingConfig) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    path, values = folder / "config.json", config.to_dict()
-    if path.is_file():
-        try:
-            # Old names are read, and options that did not exist then have their defaults.
-            old = read_config(path).to_dict()
-            reason = ", ".join(name for name in values if old[name] != values[name])
-        except ConfigError as error:
-            reason = str(error).rstrip(".")
-        if reason:
-            raise ConfigError(
-                f"{folder} holds a run with other settings ({reason}); choose another --out, or "
-                "remove that folder to start again."
-            )
-    write_whole(path, (json.dumps(values, indent=1) + "\n").encode(), error=DataError)
 
 
 def _mesh_topology(config: TrainingConfig, source: ImageSource) -> MeshTopology | None:

@@ -7,12 +7,13 @@ import errno
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from retinaface_tf.errors import RetinaFaceError, WeightsError
+from retinaface_tf.errors import ConfigError, RetinaFaceError, WeightsError
 
 
 @contextlib.contextmanager
@@ -60,22 +61,105 @@ def whole_file(
             partial.unlink()
 
 
-def cannot_write(path: str | Path, failure: OSError) -> str:
+def reason_of(failure: OSError | ValueError) -> str:
+    """Why the system refused a file, as the end of a sentence."""
+    code = getattr(failure, "errno", None)
+    reason = os.strerror(code) if code else str(failure) or "it failed"
+    return f"{reason[0].lower()}{reason[1:]}"
+
+
+def cannot_write(path: str | Path, failure: OSError | ValueError) -> str:
     """The sentence for a file that could not be written."""
-    reason = os.strerror(failure.errno) if failure.errno else str(failure) or "it failed"
-    return f"Cannot write {path}: {reason[0].lower()}{reason[1:]}."
+    return f"Cannot write {path}: {reason_of(failure)}."
+
+
+def require_free(
+    path: str | Path, inputs: Iterable[str | Path] = (), *, overwrite: bool = False
+) -> None:
+    """Refuses an output before the work begins where it cannot be written, or would replace something.
+
+    Args:
+        path: of the file; an empty one, a pipe and a device may be written into.
+        inputs: files that are read: never written, whatever `overwrite` says.
+        overwrite: the person wants a file that is there replaced.
+
+    Raises:
+        ConfigError: the sentence says what is in the way.
+    """
+    path = Path(path)
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "")
+        try:
+            known = path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            known = None
+        if known is not None and not stat.S_ISREG(known.st_mode):
+            if not os.access(path, os.W_OK):
+                raise PermissionError(errno.EACCES, "")
+            return
+        _require_place(path.resolve())
+    except (OSError, ValueError) as failure:
+        raise ConfigError(cannot_write(path, failure)) from None
+    if known is None:
+        return
+    if any(_is_file(source, known) for source in inputs):
+        raise ConfigError(f"{path} is one of the inputs; give the output another name.")
+    if known.st_size and not overwrite:
+        raise ConfigError(
+            f"{path} is there already: --overwrite replaces it, or give another name."
+        )
+
+
+def _require_place(path: Path) -> None:
+    """Raises OSError where no file can be made at an absolute path, whose folders may be missing."""
+    if any(len(os.fsencode(part)) > 255 for part in path.parts):
+        raise OSError(errno.ENAMETOOLONG, "")
+    folder = next(parent for parent in path.parents if os.path.lexists(parent))
+    if not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, "")
+
+
+def _is_file(path: str | Path, known: os.stat_result) -> bool:
+    try:
+        own = Path(path).stat()
+    except (OSError, ValueError):
+        return False
+    return (own.st_dev, own.st_ino) == (known.st_dev, known.st_ino)
+
+
+def require_folder(folder: str | Path) -> Path:
+    """Makes a folder for outputs, before the work begins.
+
+    Raises:
+        ConfigError: a file has its name, or it cannot be made or written.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as failure:
+        raise ConfigError(
+            f"The folder {folder} cannot be made ({reason_of(failure)}); choose another."
+        ) from None
+    if not os.access(folder, os.W_OK):
+        raise ConfigError(f"You may not write into the folder {folder}; choose another.")
+    return folder
 
 
 def write_whole(
     path: str | Path, content: bytes | str, *, error: type[RetinaFaceError] = WeightsError
 ) -> Path:
-    """Writes bytes, or text as UTF-8, as `whole_file` does.
+    """Writes bytes, or text as UTF-8 with names' other bytes as they are, as `whole_file` does.
 
     Raises:
         WeightsError: or `error`: the file cannot be written.
     """
     with whole_file(path, error=error) as partial:
-        partial.write_bytes(content.encode() if isinstance(content, str) else content)
+        partial.write_bytes(
+            content.encode(errors="surrogateescape") if isinstance(content, str) else content
+        )
     return Path(path)
 
 

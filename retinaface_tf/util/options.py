@@ -13,8 +13,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from retinaface_tf.errors import ConfigError
+from retinaface_tf.util.text_lines import read_text
 
 Options = TypeVar("Options")
+
+# Keras and numpy take seeds of 32 bits.
+MAX_SEED = 2**32 - 1
 
 # One of a kind, and several.
 _WORDS = {
@@ -33,12 +37,10 @@ def read_options(path: Path | str) -> dict[str, Any]:
         ConfigError: the file cannot be read or parsed.
     """
     path = Path(path)
+    text = read_text(path, error=ConfigError)
     try:
-        text = path.read_text(encoding="utf-8")
         values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-    except OSError as error:
-        raise ConfigError(f"Cannot read configuration {path}: {error.strerror}.") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"Configuration {path} cannot be parsed: {error}.") from None
     if not isinstance(values, dict):
         raise ConfigError(f"Configuration {path} must be a table of options.")

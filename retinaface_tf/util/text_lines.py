@@ -1,10 +1,52 @@
-"""Lines of a text file with their numbers, so that every error names its place."""
+"""Text files as people have them, and their lines with numbers, so that every error names its place."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
-from retinaface_tf.errors import DataError
+from retinaface_tf.errors import DataError, RetinaFaceError
+from retinaface_tf.util.files import reason_of
+
+# What code that takes JSON apart raises where it has another layout than expected.
+MALFORMED = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
+
+# Marks at the beginning of a file; the longer ones first, since UTF-32's begins with UTF-16's.
+_MARKS = {
+    b"\xef\xbb\xbf": "utf-8",
+    b"\xff\xfe\0\0": "utf-32-le",
+    b"\0\0\xfe\xff": "utf-32-be",
+    b"\xff\xfe": "utf-16-le",
+    b"\xfe\xff": "utf-16-be",
+}
+# Not `str.splitlines`: names of files may hold its rarer separators, such as U+2028.
+_LINE_END = re.compile(r"\r\n|\n|\r")
+
+
+def read_text(path: Path | str, *, error: type[RetinaFaceError] = DataError) -> str:
+    """The text of a file in UTF-8, or in the encoding that the byte order mark at its beginning names.
+
+    Bytes that are not UTF-8 stay what they are (surrogate escapes), as in names of files.
+
+    Raises:
+        DataError: or `error`: the file cannot be read, or is not what its mark says.
+    """
+    try:
+        content = Path(path).read_bytes()
+    except (OSError, ValueError) as failure:
+        raise error(f"Cannot read {path}: {reason_of(failure)}.") from None
+    mark = next((mark for mark in _MARKS if content.startswith(mark)), None)
+    if mark is None:
+        return content.decode("utf-8", "surrogateescape")
+    codec = _MARKS[mark]
+    try:
+        return content.removeprefix(mark).decode(
+            codec, "surrogateescape" if codec == "utf-8" else "strict"
+        )
+    except UnicodeDecodeError:
+        raise error(
+            f"Cannot read {path}: it begins as {codec.upper()} and is damaged; save it as UTF-8."
+        ) from None
 
 
 class TextLines:
@@ -20,11 +62,7 @@ class TextLines:
 
     def __init__(self, path: Path | str):
         self.path = Path(path)
-        try:
-            text = self.path.read_text(encoding="utf-8", errors="replace")
-        except OSError as error:
-            raise DataError(f"Cannot read {self.path}: {error.strerror}.") from error
-        lines = enumerate(text.splitlines(), start=1)
+        lines = enumerate(_LINE_END.split(read_text(path)), start=1)
         self._lines = [(number, line.strip()) for number, line in lines if line.strip()]
         self._place = 0
 
@@ -53,7 +91,7 @@ class TextLines:
     def take_count(self) -> int:
         """The next line as a number of faces."""
         line = self.take("a number of faces")
-        if not line.isdigit():
+        if not (line.isascii() and line.isdigit() and len(line) < 10):
             raise self.error(f"{line[:60]!r} is not a number of faces")
         return int(line)
 

@@ -84,7 +84,9 @@ def test_widerface_runs_a_detector_writes_everything_and_reads_its_own_files(run
     assert "100.00" in result.output
     assert (out / "report" / "report.html").is_file()
     for pred in (out / "run.jsonl", out / "txt"):
-        again = run("widerface", "--gt", gt, "--pred", pred, "--json", out / "b.json")
+        again = run(
+            "widerface", "--gt", gt, "--pred", pred, "--json", out / "b.json", "--overwrite"
+        )
         assert again.exit_code == 0
         assert json.loads((out / "b.json").read_text())["ap"] == figures["ap"]
     compared = run("compare", out / "a.json", out / "b.json", "--rounds", 10)

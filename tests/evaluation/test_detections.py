@@ -60,7 +60,6 @@ def _nothing():
     [
         ("first\n1\n0 0 5 5 nan\n", 3, "not finite"),
         ("first\n2\n0 0 5 5 0.9\n0 inf 5 5 0.8\n", 4, "not finite"),
-        ("first\n2\n0 0 5 5 0.5\n0 0 5 5 0.9\n", 4, "sorted"),
         ("first\n1\n0 0 -5 5 0.9\n", 3, "before it begins"),
         ("first\n3\n0 0 5 5 0.9\n", 3, "ends where"),
         ("first\n1\n0 0 5 5 0.9\n0 0 5 5 0.8\n", 4, "not a file name"),
@@ -113,7 +112,6 @@ def test_json_lines_read_back_with_landmarks(tmp_path):
         ({"box": [5, 0, 0, 5], "score": 0.5}, "before it begins"),
         ({"box": [0, 0, 5], "score": 0.5}, "four numbers"),
         ({"score": 0.5}, "four numbers"),
-        ({"box": [0, 0, 5, 5], "score": 0.95}, "sorted"),
     ],
 )
 def test_json_that_cannot_be_is_refused_by_file_and_line(tmp_path, face, says):
@@ -151,3 +149,26 @@ def test_keys_are_found_in_longer_paths():
     assert image_key("/a/0--Parade/second.part.jpg", KNOWN) == KNOWN[1]
     assert image_key("0--Parade/second.part", KNOWN) == KNOWN[1]
     assert image_key("first.jpg", KNOWN) is None
+
+
+def test_the_order_of_rows_changes_nothing(tmp_path, rng):
+    corner = rng.uniform(0, 50, (9, 2))
+    boxes = np.hstack([corner, corner + rng.uniform(1, 9, (9, 2))]).round(2)
+    scores = np.array([0.9, 0.5, 0.5, 0.5, 0.7, 0.1, 0.9, 0.3, 0.2])
+    points = rng.uniform(0, 50, (9, 5, 2)).round(2)
+    of_lines, of_lists = [], []
+    for number in range(4):
+        order = rng.permutation(9)
+        line = face_line(KNOWN[0], (99, 99), boxes[order], scores[order], points[order])
+        rows = np.hstack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2], scores[:, None]])[order]
+        text = "\n".join([KNOWN[0], "9", *(" ".join(f"{v:.2f}" for v in row) for row in rows)])
+        for found, name, content in (
+            (of_lines, f"{number}.jsonl", line),
+            (of_lists, f"{number}.txt", text),
+        ):
+            found.append(read_detections(write(tmp_path, content, name), KNOWN)[KNOWN[0]])
+    for one in (*of_lines, *of_lists):
+        assert (np.diff(one.scores) <= 0).all()
+        np.testing.assert_allclose(one.boxes, of_lines[0].boxes, atol=1e-6)
+    for one in of_lines:
+        np.testing.assert_array_equal(one.landmarks, of_lines[0].landmarks)

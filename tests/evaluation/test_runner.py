@@ -11,7 +11,7 @@ from retinaface_tf.errors import ConfigError
 from retinaface_tf.evaluation.runner import find_images, run_detector
 from tests.helpers.bright_pixel import BrightPixelRuntime, black_image
 
-SETTINGS = {"weights": "none", "scales": ["original"]}
+SETTINGS = {"weights": "none", "threshold": 0.5, "scales": ["original"]}
 
 
 @pytest.fixture

@@ -9,10 +9,11 @@ import numpy as np
 
 from retinaface_tf.data.readers.annotation import AnnotatedImage, corners_from_xywh
 from retinaface_tf.errors import DataError
+from retinaface_tf.util.text_lines import MALFORMED, read_text
 
 
 def read_coco(
-    labels: Path | str, images: Path | str, category: str | None = None
+    labels: Path | str, images: Path | str, category: str | int | None = None
 ) -> list[AnnotatedImage]:
     """Images of a COCO annotation file, in the order of its "images".
 
@@ -23,23 +24,23 @@ def read_coco(
     Args:
         labels: the JSON file.
         images: folder the file names are relative to.
-        category: only faces of the category of that name; None takes every annotation.
+        category: name or id of the category that is faces. None: the only one, or the one named
+            "face".
 
     Raises:
-        DataError: the file cannot be read, is not COCO's layout, or has no such category.
+        DataError: the file cannot be read, is not COCO's layout, has no such category, or has
+            several and none was chosen.
     """
     try:
-        document = json.loads(Path(labels).read_text(encoding="utf-8"))
-        entries, annotations = document["images"], document["annotations"]
-        wanted = None
-        if category is not None:
-            wanted = {c["id"] for c in document["categories"] if c["name"] == category}
-    except OSError as error:
-        raise DataError(f"Cannot read label file {labels}: {error.strerror}.") from error
-    except (ValueError, KeyError, TypeError) as error:
+        document = json.loads(read_text(labels))
+        return _annotated(document, Path(images), labels, category)
+    except MALFORMED as error:
         raise DataError(f"Label file {labels} is not COCO JSON: {error!r}.") from error
-    if wanted is not None and not wanted:
-        raise DataError(f"Label file {labels} has no category named {category!r}.")
+
+
+def _annotated(document, images: Path, labels, category) -> list[AnnotatedImage]:
+    entries, annotations = document["images"], document["annotations"]
+    wanted = _category_ids(document, labels, category)
     faces: dict = {image["id"]: [] for image in entries}
     for number, annotation in enumerate(annotations):
         if annotation.get("image_id") not in faces or len(annotation.get("bbox", ())) != 4:
@@ -47,17 +48,42 @@ def read_coco(
                 f"Annotation {number} of {labels} needs a 'bbox' of 4 numbers and the 'image_id' "
                 "of a listed image."
             )
-        if wanted is None or annotation.get("category_id") in wanted:
+        if annotation.get("category_id") in wanted:
             faces[annotation["image_id"]].append(annotation)
     return [
         AnnotatedImage(
-            Path(images) / image["file_name"],
+            images / image["file_name"],
             corners_from_xywh([face["bbox"] for face in faces[image["id"]]]),
             np.array([_points(face) for face in faces[image["id"]]], np.float32),
             np.array([bool(face.get("iscrowd", 0)) for face in faces[image["id"]]], bool),
         )
         for image in entries
     ]
+
+
+def _category_ids(document: dict, labels, category: str | int | None) -> set:
+    """Ids of the annotations that are faces; None for those without an id."""
+    names = {entry["id"]: str(entry["name"]) for entry in document.get("categories", ())}
+    for annotation in document["annotations"]:
+        if annotation.get("category_id") is not None:
+            names.setdefault(annotation["category_id"], "")
+    known = ", ".join(f"{name!r} ({id})" if name else f"{id}" for id, name in names.items())
+    if category is not None:
+        ids = {id for id, name in names.items() if str(category) in (name, str(id))}
+        if not ids:
+            raise DataError(
+                f"Label file {labels} has no category {category!r}; it has {known or 'none'}."
+            )
+        return ids
+    if len(names) < 2:
+        return {*names, None}
+    ids = {id for id, name in names.items() if name.lower() == "face"}
+    if not ids:
+        raise DataError(
+            f"Label file {labels} has several categories ({known}) and none named 'face'; choose one "
+            "with --category, in training with --set data.category=NAME."
+        )
+    return ids | {None}
 
 
 def _points(face: dict) -> np.ndarray:

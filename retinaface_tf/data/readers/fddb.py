@@ -9,6 +9,7 @@ import numpy as np
 from retinaface_tf.data.readers.annotation import AnnotatedImage, corners_from_xywh
 from retinaface_tf.data.readers.face_lists import read_face_list
 from retinaface_tf.errors import DataError
+from retinaface_tf.util.text_lines import read_text
 
 
 def read_ellipses(lists: Path | str) -> dict[str, np.ndarray]:
@@ -78,5 +79,5 @@ def read_fold_names(folds: Path | str) -> dict[str, int]:
     """Fold number by image name (without ending) from the ten `FDDB-fold-NN.txt` of a folder."""
     names = {}
     for path in sorted(Path(folds).glob("FDDB-fold-[0-9][0-9].txt")):
-        names.update(dict.fromkeys(path.read_text().split(), int(path.stem[-2:])))
+        names.update(dict.fromkeys(read_text(path).split(), int(path.stem[-2:])))
     return names

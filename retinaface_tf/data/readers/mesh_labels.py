@@ -17,6 +17,7 @@ from retinaface_tf.geometry.boxes import pairwise_iou
 from retinaface_tf.geometry.pairs import match_pairs
 from retinaface_tf.mesh.landmarks import five_of_vertices
 from retinaface_tf.util.npz import read_npz, write_npz
+from retinaface_tf.util.options import check_range
 
 # Least IoU of two boxes of one face: annotators' ones go up to the crown, the detector's do not.
 SAME_FACE = 0.35
@@ -40,6 +41,11 @@ class MeshLabelConfig:
     min_presence: float = 0.9
     max_disagreement: float = 0.08
     per_part: int = 250
+
+    def __post_init__(self):
+        check_range(self, "", "threshold min_presence", 0, 1)
+        check_range(self, "", "min_side max_disagreement", 0)
+        check_range(self, "", "per_part", 1)
 
 
 ARRAYS = ("image", "boxes", "landmarks", "vertices", "presence", "disagreement")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,20 +25,42 @@ READERS: dict[str, Callable[[Path, Path], list[AnnotatedImage]]] = {
 }
 
 
-def read_labels(format: str, labels: Path, images: Path) -> list[AnnotatedImage]:
+def label_reader(
+    format: str, category: str | int | None = None
+) -> Callable[[Path, Path], list[AnnotatedImage]]:
+    """The reader of a format.
+
+    Args:
+        format: a name in `READERS`.
+        category: of COCO's, see `read_coco`; other formats have none.
+
+    Raises:
+        ConfigError: there is no such format, or it has no categories.
+    """
+    if format not in READERS:
+        raise ConfigError(
+            f"{format!r} is not a format of labels; choose one of {', '.join(READERS)}."
+        )
+    if category is None:
+        return READERS[format]
+    if format != "coco":
+        raise ConfigError(f"A category ({category}) goes with coco; {format} labels have none.")
+    return functools.partial(read_coco, category=category)
+
+
+def read_labels(
+    format: str, labels: Path, images: Path, category: str | int | None = None
+) -> list[AnnotatedImage]:
     """Images and labels of a file.
 
     Args:
         format: a name in `READERS`.
         labels: the file.
         images: folder the names in it are relative to.
+        category: see `label_reader`.
 
     Raises:
-        ConfigError: there is no such format.
+        ConfigError: there is no such format, or it has no categories.
         DataError: the file cannot be read, or is not of that format.
     """
-    if format not in READERS:
-        raise ConfigError(
-            f"{format!r} is not a format of labels; choose one of {', '.join(READERS)}."
-        )
-    return READERS[format](labels, images)
+    return label_reader(format, category)(labels, images)

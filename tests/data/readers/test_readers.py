@@ -12,9 +12,10 @@ from retinaface_tf.data.readers.fddb import (
     read_fddb_ellipses,
     read_fold_names,
 )
+from retinaface_tf.data.readers.registry import read_labels
 from retinaface_tf.data.readers.retinaface_labels import read_retinaface_labels
 from retinaface_tf.data.readers.widerface import read_widerface
-from retinaface_tf.errors import DataError
+from retinaface_tf.errors import ConfigError, DataError
 
 
 def test_wider_counts_are_the_published_ones(data):
@@ -112,9 +113,46 @@ def test_coco_keypoints(tmp_path):
     assert len(a.boxes) == 0 and b.ignored.tolist() == [False, True]
     np.testing.assert_array_equal(b.boxes, [[1, 2, 11, 22], [0, 0, 5, 5]])
     np.testing.assert_array_equal(b.landmarks[0], [[1, 2], [3, 4], [np.nan] * 2, [5, 6], [7, 8]])
-    assert len(read_coco(tmp_path / "c.json", tmp_path)[1].boxes) == 3
     with pytest.raises(DataError, match="cat"):
         read_coco(tmp_path / "c.json", tmp_path, "cat")
     (tmp_path / "c.json").write_text("[]")
     with pytest.raises(DataError, match="not COCO"):
         read_coco(tmp_path / "c.json", tmp_path)
+
+
+def coco(tmp_path, *names, used=(1, 2)):
+    document = {
+        "images": [{"id": 7, "file_name": "a.jpg"}],
+        "annotations": [{"image_id": 7, "bbox": [0, 0, n, n], "category_id": n} for n in used],
+        "categories": [{"id": n, "name": name} for n, name in enumerate(names, start=1)],
+    }
+    (tmp_path / "c.json").write_text(json.dumps(document))
+
+    def sides(category=None):
+        (image,) = read_coco(tmp_path / "c.json", tmp_path, category)
+        return image.boxes[:, 2].tolist()
+
+    return sides
+
+
+def test_a_coco_category_is_chosen_by_name_or_id(tmp_path):
+    sides = coco(tmp_path, "head", "car")
+    assert (sides("head"), sides("2"), sides(2)) == ([1], [2], [2])
+    with pytest.raises(DataError, match=r"no category 'face'; it has 'head' \(1\), 'car' \(2\)"):
+        sides("face")
+    with pytest.raises(DataError, match=r"'head' \(1\), 'car' \(2\).* --category"):
+        sides()
+
+
+def test_without_a_choice_faces_or_the_only_category_are_taken(tmp_path):
+    assert coco(tmp_path, "car", "Face")() == [2]
+    assert coco(tmp_path, "anything", used=(1, 1))() == [1, 1]
+    assert coco(tmp_path, used=(3,))() == [3]
+    assert coco(tmp_path, "face", "car", used=(2,))() == []
+    with pytest.raises(DataError, match=r"\(1, 2\)"):
+        coco(tmp_path)()
+
+
+def test_other_formats_have_no_categories(tmp_path):
+    with pytest.raises(ConfigError, match="goes with coco"):
+        read_labels("wider", tmp_path / "x.txt", tmp_path, "face")
