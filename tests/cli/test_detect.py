@@ -91,10 +91,10 @@ def test_each_drawn_photo_is_decoded_once_and_not_kept(run, tmp_path, monkeypatc
     (folder / "broken.png").write_text("this is no image")
     original, save = decode.decode, detect_run.save_image
 
-    def decode_and_note(stream, max_pixels):
-        pixels = original(stream, max_pixels)
+    def decode_and_note(stream, *arguments):
+        pixels, size = original(stream, *arguments)
         arrays.append((stream.name, weakref.ref(pixels)))
-        return pixels
+        return pixels, size
 
     def save_and_count(path, image, **options):
         if path.parent.name == "drawn":
