@@ -63,7 +63,7 @@ class RemoteBackend:
         if settings.size is not None:
             raise ConfigError(
                 f"size={settings.size!r} cannot be asked of a server: the size is fixed when "
-                "the model is exported (`export savedmodel --size`)."
+                "the model is exported (`export savedmodel --input-size`)."
             )
         try:
             return _encode(source)
