@@ -121,14 +121,16 @@ def readable_suffixes() -> frozenset[str]:
     return frozenset(suffix for kind in readable for suffix in _SUFFIXES[kind])
 
 
-def open_header(stream: BinaryIO) -> tuple[Image.Image, str]:
+def open_header(stream: BinaryIO, max_pixels: int | None = None) -> tuple[Image.Image, str]:
     """Pillow's image of an encoded file, not yet decoded, and the name of its format.
 
     Args:
         stream: open, seekable, at its start; it is read when the image is loaded.
+        max_pixels: larger images are refused; None for the format's own limit, `MAX_PIXELS` or
+            `MAX_JPEG_PIXELS`.
 
     Raises:
-        UnreadableError: unknown format, or a damaged header.
+        UnreadableError: unknown format, a damaged header, or too large.
     """
     header = stream.read(HEADER_BYTES)
     stream.seek(0)
@@ -138,9 +140,12 @@ def open_header(stream: BinaryIO) -> tuple[Image.Image, str]:
     reader = _pillow_reader(kind)
     with quiet_pillow:
         try:
-            return reader(stream), kind
+            image = reader(stream)
         except Exception as error:  # Pillow raises a dozen kinds, SyntaxError among them
             raise UnreadableError(_explain(error, kind)) from error
+    limit = MAX_JPEG_PIXELS if kind == "JPEG" else MAX_PIXELS
+    check_size(*image.size, limit if max_pixels is None else max_pixels)
+    return image, kind
 
 
 def _pillow_reader(kind: str | None) -> Callable[[BinaryIO], Image.Image]:
@@ -165,8 +170,7 @@ def decode(
 
     Args:
         stream: open, seekable, at its start.
-        max_pixels: larger images are refused by their header, before any pixel is decoded; None
-            for the format's own limit, `MAX_PIXELS` or `MAX_JPEG_PIXELS`.
+        max_pixels: larger images are refused by their header, see `open_header`.
         wanted: a JPEG of more than `SHRINK_ABOVE` pixels may come shrunk by 2, 4 or 8 to no less
             than this. None for all pixels.
 
@@ -184,9 +188,7 @@ def decode(
         if _JPEG_END not in stream.getvalue():
             raise UnreadableError(_TRUNCATED)
     stream.seek(0)
-    image, kind = open_header(stream)
-    limit = MAX_JPEG_PIXELS if kind == "JPEG" else MAX_PIXELS
-    check_size(*image.size, limit if max_pixels is None else max_pixels)
+    image, kind = open_header(stream, max_pixels)
     with quiet_pillow:
         try:
             if kind == "JPEG":

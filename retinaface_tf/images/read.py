@@ -143,6 +143,27 @@ def _read(
     return pixels, pixels.shape[:2]
 
 
+def file_content(source: ImageSource) -> bytes | None:
+    """An image's file as it is, of a path, bytes or a stream; None for pixels, and for no file.
+
+    Raises:
+        ImageError: it cannot be read.
+    """
+    name = describe_source(source)
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return bytes(source)
+    try:
+        if isinstance(source, (str, os.PathLike)):
+            return Path(source).read_bytes() if Path(source).is_file() else None
+        if callable(getattr(source, "read", None)):
+            return _content(source)
+    except OSError as error:
+        raise ImageError(f"Cannot read {name}: {error.strerror}.") from error
+    except UnreadableError as problem:
+        raise ImageError(f"Cannot read {name}: {problem}.") from problem.__cause__
+    return None
+
+
 def describe_source(source: object) -> str:
     """What messages call an image: its path, or "the array given" and the like."""
     if isinstance(source, (str, os.PathLike)):

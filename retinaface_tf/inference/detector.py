@@ -19,8 +19,8 @@ from retinaface_tf.presets import DEFAULT_PRESET
 from retinaface_tf.util.process import available_cores, to_stderr
 from retinaface_tf.weights.files import preset_file
 
-# Images read ahead and sorted by shape, in batches.
-WINDOW_BATCHES = 4
+# Images read ahead and sorted by shape: this many batches, fewer where they would take more memory.
+WINDOW_BATCHES, MAX_WINDOW_BYTES = 4, 256 << 20
 
 
 class Detector(Protocol):
@@ -232,7 +232,7 @@ class RetinaFace(Detector):
         """
         settings = self.settings.replace(**settings)
         check_batch_size(batch_size)
-        window = batch_size if batch_size == 1 else WINDOW_BATCHES * batch_size
+        window = batch_size
         with ThreadPoolExecutor(max_workers=min(4, available_cores())) as pool:
 
             def submit(sources):
@@ -242,8 +242,18 @@ class RetinaFace(Detector):
             pending = submit(islice(sources, window))
             while pending:
                 prepared = [future.result() for future in pending]
+                window = _window(prepared, batch_size)
                 pending = submit(islice(sources, window))
                 yield from self.backend.detect(prepared, batch_size, settings)
+
+
+def _window(prepared: list, batch_size: int) -> int:
+    """How many images to read ahead, by the largest of those before."""
+    if batch_size == 1:
+        return 1
+    held = [getattr(one, "pixels", getattr(one, "data", b"")) for one in prepared]
+    largest = max(memoryview(data).nbytes for data in held)
+    return max(1, min(WINDOW_BATCHES * batch_size, MAX_WINDOW_BYTES // max(1, largest)))
 
 
 def check_batch_size(batch_size: int) -> None:

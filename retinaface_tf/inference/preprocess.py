@@ -8,6 +8,7 @@ import numpy as np
 
 from retinaface_tf.config import Size, check_size
 from retinaface_tf.errors import ConfigError, ImageError
+from retinaface_tf.images.decode import WantedSize
 from retinaface_tf.images.read import ImageSource, describe_source, read_shrunk
 
 # Longest side searched when nothing is said: a phone's 4000-pixel photo is halved, a screen's is
@@ -106,18 +107,25 @@ def read_and_prepare(
 ) -> Prepared | ImageError:
     """An image read at the size searched, see `prepare`; or what is wrong with it."""
 
+    wanted = naming(source, lambda height, width: network_size(height, width, size, frame))
+    try:
+        pixels, original = read_shrunk(source, wanted)
+        return _scaled(pixels, wanted(*original), original)
+    except ImageError as error:
+        return error
+
+
+def naming(source: ImageSource, target: WantedSize) -> WantedSize:
+    """The same function of height and width, but that its `ImageError` names the image."""
+
     def wanted(height: int, width: int) -> tuple[int, int]:
         try:
-            return network_size(height, width, size, frame)
+            return target(height, width)
         except ImageError as error:
             reason = f"{str(error)[0].lower()}{str(error)[1:]}"
             raise ImageError(f"Cannot search {describe_source(source)}: {reason}") from None
 
-    try:
-        pixels, (height, width) = read_shrunk(source, wanted)
-        return _scaled(pixels, wanted(height, width), (height, width))
-    except ImageError as error:
-        return error
+    return wanted
 
 
 def prepare(image: np.ndarray, size: Size = None, frame: tuple[int, int] | None = None) -> Prepared:

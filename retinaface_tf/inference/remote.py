@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from io import BytesIO
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +11,14 @@ from retinaface_tf.config import DetectionSettings
 from retinaface_tf.errors import ConfigError, ImageError, ServingError
 from retinaface_tf.faces.faces import Faces
 from retinaface_tf.images import decode as decoding
-from retinaface_tf.images.read import ImageSource, describe_source, read_image
+from retinaface_tf.images.decode import UnreadableError
+from retinaface_tf.images.read import (
+    ImageSource,
+    NamedBytes,
+    describe_source,
+    file_content,
+    read_image,
+)
 from retinaface_tf.protocol.client import Client
 
 # The server decodes these itself; everything else is decoded here and sent as PNG.
@@ -126,33 +131,21 @@ def _read(
 
 
 def _encode(source: ImageSource) -> EncodedImage:
-    name = describe_source(source)
-    data = b""
-    if isinstance(source, bytes | bytearray | memoryview):
-        data = bytes(source)
-    elif isinstance(source, str | os.PathLike) and Path(source).is_file():
-        try:
-            data = Path(source).read_bytes()
-        except OSError as error:
-            raise ImageError(f"Cannot read {name}: {error.strerror}.") from error
+    name, data = describe_source(source), file_content(source)
+    if data is None:
+        return _as_png(source, name)
     size = _upright_size(data)
-    return _as_png(source, name) if size is None else EncodedImage(data, size, name)
+    return _as_png(NamedBytes(data, name), name) if size is None else EncodedImage(data, size, name)
 
 
 def _upright_size(data: bytes) -> tuple[int, int] | None:
     """(height, width) from the header of a file that the server decodes; None for others."""
-    kind = decoding.sniff_format(data[: decoding.HEADER_BYTES])
-    if kind not in _SERVER_FORMATS:
+    if decoding.sniff_format(data[: decoding.HEADER_BYTES]) not in _SERVER_FORMATS:
         return None
-    from PIL import Image
-
     try:
-        with Image.open(BytesIO(data), formats=[kind]) as image:
-            width, height = image.size
-            turned = decoding.orientation(image) >= 5
-    except Exception:  # whatever is wrong with it, reading it here will say so
+        return decoding.upright_size(decoding.open_header(BytesIO(data))[0])
+    except UnreadableError:  # reading it here will say so
         return None
-    return (width, height) if turned else (height, width)
 
 
 def _as_png(source: ImageSource, name: str) -> EncodedImage:

@@ -19,13 +19,15 @@ from retinaface_tf.faces.faces import MIRRORED_POINTS, Faces
 from retinaface_tf.geometry.box_voting import vote
 from retinaface_tf.geometry.boxes import clip_boxes
 from retinaface_tf.geometry.nms import non_max_suppression
-from retinaface_tf.images.read import ImageSource, read_image
+from retinaface_tf.images.read import ImageSource, read_shrunk
 from retinaface_tf.inference.detector import Detector, check_batch_size
-from retinaface_tf.inference.preprocess import target_size
+from retinaface_tf.inference.preprocess import naming, target_size
 
 PAPER_SCALES = (500, 800, 1100, 1400, 1700)
 # A detection this near to a tile's inner edge, in shares of its size, is taken for a cut face.
 CUT_MARGIN = 0.05
+# Images are taken together until they have this many pixels.
+MAX_WINDOW_PIXELS = 64_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,8 +102,8 @@ class View(NamedTuple):
 class AugmentedDetector(Detector):
     """A detector that searches every image in the views of an `Augmentation`.
 
-    Images are taken `batch_size` at a time; at each scale all their views go to the detector
-    together, in batches of `batch_size`.
+    Images are taken `batch_size` at a time, fewer of large ones; at each scale all their views go to
+    the detector together, in batches of `batch_size`.
 
     Args:
         detector: what searches each view.
@@ -131,7 +133,7 @@ class AugmentedDetector(Detector):
         settings = self._replace(settings)
         check_batch_size(batch_size)
         sources = iter(images)
-        while window := [_read(source) for source in islice(sources, batch_size)]:
+        while window := _read_window(islice(sources, batch_size), self.augmentation):
             yield from self._search(window, batch_size, settings)
 
     def _replace(self, changes: dict) -> DetectionSettings:
@@ -142,7 +144,7 @@ class AugmentedDetector(Detector):
         return self.settings.replace(**changes)
 
     def _search(
-        self, images: list[np.ndarray | ImageError], batch_size: int, settings: DetectionSettings
+        self, images: list[_Image | ImageError], batch_size: int, settings: DetectionSettings
     ) -> Iterator[Faces | ImageError]:
         passes: list[list[_Pass]] = [[] for _ in images]
         errors = [image if isinstance(image, ImageError) else None for image in images]
@@ -165,14 +167,38 @@ class AugmentedDetector(Detector):
                     answer = _without_enlarged(answer, view, scale, self.augmentation)
                     passes[owner].append(_to_image(answer, view))
         for image, error, found in zip(images, errors, passes):
-            yield error or _join(found, image.shape[:2], self.augmentation, settings)
+            yield error or _join(found, image.size, self.augmentation, settings)
 
 
-def _read(source: ImageSource) -> np.ndarray | ImageError:
-    try:
-        return read_image(source)
-    except ImageError as error:
-        return error
+class _Image(NamedTuple):
+    """Pixels as large as the views need them, and the (height, width) of the image as it is."""
+
+    pixels: np.ndarray
+    size: tuple[int, int]
+
+
+def _read_window(
+    sources: Iterable[ImageSource], augmentation: Augmentation
+) -> list[_Image | ImageError]:
+    """The first images, until they have `MAX_WINDOW_PIXELS`."""
+    window, held = [], 0
+    for source in sources:
+        try:
+            wanted = naming(source, lambda *size: _largest_size(*size, augmentation))
+            window.append(_Image(*read_shrunk(source, wanted)))
+            held += window[-1].pixels.size // 3
+        except ImageError as error:
+            window.append(error)
+        if held >= MAX_WINDOW_PIXELS:
+            break
+    return window
+
+
+def _largest_size(height: int, width: int, augmentation: Augmentation) -> tuple[int, int]:
+    """(height, width) of an image in its largest view."""
+    if augmentation.tile and max(height, width) > augmentation.tile:
+        return height, width
+    return max(target_size(height, width, scale) for scale in augmentation.scales)
 
 
 def _without_enlarged(faces: Faces, view: View, scale: Size, augmentation: Augmentation) -> Faces:
@@ -192,16 +218,27 @@ def _without_enlarged(faces: Faces, view: View, scale: Size, augmentation: Augme
 def _rounds(images, augmentation: Augmentation) -> Iterator[tuple[Size, list[int], list[View]]]:
     """(scale, index of each view's image, views) for each scale, and for the tiles."""
     whole = {
-        i: View(v, np.eye(2, 3)) for i, v in enumerate(images) if not isinstance(v, ImageError)
+        i: View(image.pixels, _scaling(image.pixels.shape[:2], image.size))
+        for i, image in enumerate(images)
+        if not isinstance(image, ImageError)
     }
     bases = [(scale, list(whole.items())) for scale in augmentation.scales]
     side = augmentation.tile
     large = [i for i, view in whole.items() if side and max(view.pixels.shape[:2]) > side]
-    parts = ((i, part) for i in large for part in tiles(images[i], side, augmentation.tile_overlap))
+    parts = (
+        (i, part)
+        for i in large
+        for part in tiles(images[i].pixels, side, augmentation.tile_overlap)
+    )
     for scale, members in (*bases, ("original", parts)):
         found = [(i, view) for i, base in members for view in _views(base, augmentation)]
         if found:
             yield scale, *map(list, zip(*found))
+
+
+def _scaling(size: tuple[int, int], original: tuple[int, int]) -> np.ndarray:
+    """[2, 3] from pixels of an image of one (height, width) to those of the other."""
+    return np.diag([original[1] / size[1], original[0] / size[0], 0])[:2]
 
 
 def _views(base: View, augmentation: Augmentation) -> Iterator[View]:

@@ -15,7 +15,10 @@ from retinaface_tf import RetinaFace
 from retinaface_tf.errors import ImageError
 from retinaface_tf.images import decode
 from retinaface_tf.images.read import CachedImage, read_image, read_shrunk
-from retinaface_tf.inference.preprocess import read_and_prepare
+from retinaface_tf.inference import detector as inference_detector
+from retinaface_tf.inference import test_time_augmentation
+from retinaface_tf.inference.preprocess import bucket_shape, read_and_prepare
+from retinaface_tf.inference.test_time_augmentation import Augmentation, AugmentedDetector
 from tests.helpers.bright_pixel import BrightPixelRuntime, black_image
 
 
@@ -85,6 +88,48 @@ def test_boxes_are_in_pixels_of_the_original(shrinks, orientation):
     prepared = read_and_prepare(jpeg(stored, orientation), 64)
     assert prepared.pixels.shape == (64, 96, 3) and prepared.scale == (1 / 8, 1 / 8)
     assert faces.draw(jpeg(stored, orientation)).shape == (512, 768, 3)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_all_views_of_a_shrunk_photo_lead_to_pixels_of_the_original(shrinks, orientation):
+    image = np.kron(black_image(64, 96, (2, 2)), np.ones((8, 8, 1), np.uint8))
+    data = jpeg(image if orientation == 1 else np.rot90(image), orientation, quality=100)
+    detector = RetinaFace(BrightPixelRuntime(), large_faces=False)
+    augmentation = Augmentation(scales=(64, 128), flip=True, rotations=(0, 2), vote=False)
+    augmented = AugmentedDetector(detector, augmentation)
+    faces = augmented.detect(data)
+    assert faces.image_size == (512, 768) and len(faces) >= 1
+    x1, y1, x2, y2 = faces.boxes[0]
+    assert (x1 + x2) / 2 == pytest.approx(160, abs=34) and (y1 + y2) / 2 == pytest.approx(
+        160, abs=34
+    )
+    views = {shape[1:3] for shape in detector.runtime.shapes}
+    assert views == {bucket_shape(64, 96), bucket_shape(128, 192)}
+    # Tiles and the original size need all pixels.
+    for augmentation in (Augmentation(tile=256), Augmentation(scales=("original",))):
+        faces = AugmentedDetector(detector, augmentation).detect(data)
+        assert faces.image_size == (512, 768)
+    assert (512, 768) in {shape[1:3] for shape in detector.runtime.shapes}
+
+
+def test_few_large_images_are_held_at_once(monkeypatch):
+    monkeypatch.setattr(test_time_augmentation, "MAX_WINDOW_PIXELS", 3 * 64 * 96)
+    monkeypatch.setattr(inference_detector, "MAX_WINDOW_BYTES", 3 * 64 * 96 * 3)
+    detector = RetinaFace(BrightPixelRuntime())
+    for one, most in ((detector, 4 + 3), (AugmentedDetector(detector, Augmentation()), 3)):
+        asked = 0
+
+        def images():
+            nonlocal asked
+            for _ in range(30):
+                asked += 1
+                yield black_image(64, 96, (2, 2))
+
+        ahead = []
+        for answered, faces in enumerate(one.stream(images(), batch_size=4)):
+            assert len(faces) == 1
+            ahead.append(asked - answered)
+        assert len(ahead) == 30 and max(ahead) == most
 
 
 def test_a_cut_off_large_jpeg_is_refused(shrinks, smooth):
