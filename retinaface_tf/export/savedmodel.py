@@ -68,8 +68,8 @@ def export_savedmodel(
 ) -> Path:
     """Writes a model version for TF-Serving into `folder/VERSION/`.
 
-    The version appears whole or not at all: it is written under a name that servers do not look
-    at, then renamed. Two signatures: `serving_default` takes `image_bytes`, string [B] (JPEG, PNG,
+    The version appears whole or not at all: it is written under a name that servers ignore, then
+    renamed. Two signatures: `serving_default` takes `image_bytes`, string [B] (JPEG, PNG,
     BMP, first frame of GIF); `image_tensor` takes `images`, uint8 RGB [B, H, W, 3]. Both give
     `boxes` [B, K, 4] x1, y1, x2, y2 in pixels of the original image, `scores` [B, K]
     descending, `landmarks` [B, K, 5, 2], `num_faces` int32 [B] and `status` int32 [B]: 0 good, 1

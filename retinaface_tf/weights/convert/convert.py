@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def convert_weights(source: str | Path, config: RetinaFaceConfig) -> RetinaFaceNetwork:
-    """A network with the weights of a file, whose format is told by its contents.
+    """A network with the weights of a file, whose format is seen in its contents.
 
     Args:
         source: PyTorch `.pth` in the public layout, ONNX with folded batch norm, YuNet's ONNX for
