@@ -135,12 +135,21 @@ def _save(model: RetinaFaceNetwork, folder: Path, options: SavedModelOptions) ->
     import tensorflow as tf
 
     from retinaface_tf.export.detection_graph import DetectionGraph
+    from retinaface_tf.inference.runtimes.keras import trace_heads
+    from retinaface_tf.layers.deformable_conv import for_exporters
     from retinaface_tf.models.read_heads import dense_weights
 
     if options.precision != "float32":
         model = _with_precision(model, options.precision)
-    network = _trace(model, options.size, options.freeze)
-    graph = DetectionGraph(network, model.config, options, dense_weights(model))
+    with for_exporters(model):
+        heads = trace_heads(model, options.size, options.freeze)
+    names = ModelMetadata(config=model.config).output_names
+    graph = DetectionGraph(
+        lambda images: dict(zip(names, heads(images), strict=True)),
+        model.config,
+        options,
+        dense_weights(model),
+    )
     module = tf.Module()
     if not options.freeze:
         module.weights = [weight.value for weight in model.weights]
@@ -159,30 +168,6 @@ def _save(model: RetinaFaceNetwork, folder: Path, options: SavedModelOptions) ->
         str(folder),
         signatures={"serving_default": image_bytes, "image_tensor": image_tensor},
     )
-
-
-def _trace(model: RetinaFaceNetwork, size: tuple[int, int] | None, freeze: bool):
-    """uint8 [B, H, W, 3] -> the outputs of `raw_heads`."""
-    import tensorflow as tf
-    from tensorflow.python.framework.convert_to_constants import (
-        convert_variables_to_constants_v2,
-    )
-
-    from retinaface_tf.layers.deformable_conv import for_exporters
-    from retinaface_tf.models.read_heads import raw_heads
-
-    read = raw_heads(model)
-
-    def heads(images):
-        with for_exporters(model):
-            return tuple(read(images).values())
-
-    signature = [tf.TensorSpec([None, *(size or (None, None)), 3], tf.uint8)]
-    forward = tf.function(heads, input_signature=signature)
-    if freeze:
-        forward = convert_variables_to_constants_v2(forward.get_concrete_function())
-    names = ModelMetadata(config=model.config).output_names
-    return lambda images: dict(zip(names, forward(images), strict=True))
 
 
 def _with_precision(model: RetinaFaceNetwork, precision: Precision) -> RetinaFaceNetwork:

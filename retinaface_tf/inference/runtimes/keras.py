@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import threading
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -106,21 +107,34 @@ def _runs_any_shape() -> bool:
 
 
 def _compile(model: RetinaFaceNetwork):
-    heads = raw_heads(model)
-
-    def forward(images):
-        return tuple(heads(images).values())
-
     if keras.backend.backend() != "tensorflow":
-        return forward
+        heads = raw_heads(model)
+        return lambda images: tuple(heads(images).values())
+    import tensorflow as tf
+
+    # One trace with every dimension open serves all sizes.
+    traced = trace_heads(model)
+    return lambda images: traced(tf.constant(images, tf.uint8))
+
+
+def trace_heads(
+    model: RetinaFaceNetwork, size: tuple[int, int] | None = None, freeze: bool = True
+) -> Callable:
+    """The raw heads as one TensorFlow graph: uint8 [B, H, W, 3] -> their values in order.
+
+    Args:
+        model: the network.
+        size: (height, width) of the images; None for any.
+        freeze: weights as constants, so that TensorFlow folds batch norm into the convolutions: a
+            quarter less time.
+    """
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import (
         convert_variables_to_constants_v2,
     )
 
-    # One trace with every dimension open serves all sizes. With the weights as constants
-    # TensorFlow folds batch norm into the convolutions: a quarter less time.
-    signature = [tf.TensorSpec([None, None, None, 3], tf.uint8)]
-    traced = tf.function(forward, input_signature=signature).get_concrete_function()
-    frozen = convert_variables_to_constants_v2(traced)
-    return lambda images: frozen(tf.constant(images, tf.uint8))
+    heads = raw_heads(model)
+    signature = [tf.TensorSpec([None, *(size or (None, None)), 3], tf.uint8)]
+    forward = tf.function(lambda images: tuple(heads(images).values()), input_signature=signature)
+    traced = forward.get_concrete_function()
+    return convert_variables_to_constants_v2(traced) if freeze else traced
