@@ -79,7 +79,7 @@ def export_onnx(
 
 
 def _convert(network: RetinaFaceNetwork, metadata: ModelMetadata, opset: int):
-    """Raw heads, or with suppression decoded detections, as an onnx.ModelProto."""
+    """Raw heads, or with suppression decoded boxes, as an onnx.ModelProto."""
     import tensorflow as tf
 
     from retinaface_tf.export import onnx_deformable
@@ -105,7 +105,9 @@ def _convert(network: RetinaFaceNetwork, metadata: ModelMetadata, opset: int):
             batch, height, width = tf.unstack(tf.shape(image)[:3])
             anchors = generate_anchors_in_graph(config.levels, height, width)
             sizes = tf.tile(tf.cast([[height, width]], tf.float32), [batch, 1])
-            values = decode_in_graph(*values, anchors, sizes, config)
+            scores, box_deltas, landmark_deltas = values
+            scores, boxes = decode_in_graph(scores, box_deltas, anchors, sizes, config)
+            values = (scores, boxes, anchors, landmark_deltas)
         return (*values, *(found[name] for name in maps))
 
     signature = tf.TensorSpec([None, None, None, 3], tf.float32, "image")

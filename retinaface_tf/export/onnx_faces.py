@@ -1,14 +1,16 @@
-"""Suppression by the operator NonMaxSuppression at the end of an ONNX graph of decoded detections."""
+"""Suppression by the operator NonMaxSuppression at the end of an ONNX graph of decoded boxes."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from retinaface_tf.export.onnx_tail import append_tail
 from retinaface_tf.modelfile.metadata import ModelMetadata
 from retinaface_tf.models import RetinaFaceNetwork
 
-# What the graph gives for every anchor: scores [B, N], boxes [B, N, 4], landmarks [B, N, 5, 2].
-DETECTIONS = ("anchor_scores", "anchor_boxes", "anchor_landmarks")
+# What the graph gives for every anchor: scores [B, N], boxes [B, N, 4], the anchors themselves
+# [N, 4], and landmarks as deltas [B, N, 10].
+DETECTIONS = ("anchor_scores", "anchor_boxes", "anchors", "landmark_deltas")
 
 
 class _Nodes:
@@ -68,7 +70,7 @@ def append_suppression(
         model: changed in place; outputs `DETECTIONS`, and the feature maps of a dense branch.
         metadata: threshold, IoU and number of faces.
         network: whose dense head is added, where it has one.
-        opset: of the model, for that head.
+        opset: of the model.
     """
     from onnx import TensorProto, helper
 
@@ -86,7 +88,7 @@ def append_suppression(
     )
     image_of, anchor_of = n.column(kept, 0), n.column(kept, 2)
     picked = n.pairs(image_of, anchor_of)
-    scores, boxes, landmarks = (n.add("GatherND", name, picked) for name in DETECTIONS)
+    scores, boxes = (n.add("GatherND", name, picked) for name in DETECTIONS[:2])
 
     # Row of each face in its image's table: faces come image by image, best first.
     batch = n.length("image")
@@ -97,20 +99,12 @@ def append_suppression(
     position = n.add("Sub", n.count_up_to(n.length(image_of)), n.add("Gather", starts, image_of))
     rows = n.pairs(image_of, position)
 
+    landmarks, *vertices = append_tail(
+        model, network, image=image_of, numbers=anchor_of, boxes=boxes, opset=opset
+    )
     found = {"boxes": (boxes, 4), "scores": (scores,), "landmarks": (landmarks, 5, 2)}
-    if network.dense_head is not None:
-        from retinaface_tf.export.onnx_vertices import append_dense_head
-
-        vertices = append_dense_head(
-            model,
-            network,
-            image=image_of,
-            anchors=anchor_of,
-            boxes=boxes,
-            landmarks=landmarks,
-            opset=opset,
-        )
-        found["vertices"] = (vertices, network.config.dense.vertices, 3)
+    if vertices:
+        found["vertices"] = (*vertices, network.config.dense.vertices, 3)
     del graph.output[:]
     for name in metadata.output_names:
         if name == "num_faces":

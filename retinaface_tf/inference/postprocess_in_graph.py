@@ -67,22 +67,28 @@ def read_faces_in_graph(
     scores = ops.where(scores >= settings.threshold, scores, ops.zeros_like(scores))
     best, picked = ops.top_k(scores, k=top_k, sorted=True)
     picked = ops.where(best > 0, picked, ops.zeros_like(picked))
-    deltas = (_entries(outputs[name], picked) for name in ("box_deltas", "landmark_deltas"))
-    table = ops.take(ops.convert_to_tensor(anchors), picked, axis=0)
-    best, boxes, landmarks = decode_in_graph(best, *deltas, table, sizes, config)
+    anchors = ops.convert_to_tensor(anchors)
+    deltas, own = _entries(outputs["box_deltas"], picked), ops.take(anchors, picked, axis=0)
+    best, boxes = decode_in_graph(best, deltas, own, sizes, config)
     kept, valid = suppress(boxes, best, settings.iou, settings.max_faces)
 
-    def gather(values):
-        values = _entries(values, kept)
+    def found(values):
         shape = (batch, settings.max_faces) + (1,) * (len(values.shape) - 2)
         return ops.where(ops.reshape(valid, shape), values, ops.zeros_like(values))
 
+    numbers = found(_entries(picked, kept))
+    deltas = _entries(outputs["landmark_deltas"], numbers)
+    landmarks = decode_points(
+        ops.reshape(deltas, (batch, settings.max_faces, 5, 2)),
+        ops.take(anchors, numbers, axis=0),
+        config.center_variance,
+    )
     return FaceTensors(
-        boxes=gather(boxes),
-        scores=gather(best),
-        landmarks=gather(landmarks),
+        boxes=found(_entries(boxes, kept)),
+        scores=found(_entries(best, kept)),
+        landmarks=found(landmarks),
         count=ops.sum(ops.cast(valid, "int32"), axis=1),
-        anchors=gather(picked),
+        anchors=numbers,
     )
 
 
@@ -99,24 +105,22 @@ def _entries(values, numbers):
     return ops.take(values, ops.cast(numbers, "int32") + first, axis=0)
 
 
-def decode_in_graph(scores, box_deltas, landmark_deltas, anchors, sizes, config: RetinaFaceConfig):
-    """Detections of M anchors, before suppression.
+def decode_in_graph(scores, box_deltas, anchors, sizes, config: RetinaFaceConfig):
+    """Boxes of M anchors, before suppression.
 
     Args:
-        scores, box_deltas, landmark_deltas: [B, M], [B, M, 4] and [B, M, 10].
+        scores, box_deltas: [B, M] and [B, M, 4].
         anchors: [M, 4] or [B, M, 4].
         sizes: float32 [B, 2] (height, width) of each image within the network's input.
         config: variances.
 
     Returns:
-        Scores [B, M], 0 where nothing of the box lies inside the image; boxes [B, M, 4], clipped to
-        the image; landmarks [B, M, 5, 2].
+        Scores [B, M], 0 where nothing of the box lies inside the image, and boxes [B, M, 4],
+        clipped to the image.
     """
     from keras import ops
 
     boxes = decode_boxes(box_deltas, anchors, config.center_variance, config.size_variance)
     boxes = clip_boxes(boxes, sizes[:, None, None, 0], sizes[:, None, None, 1])
     inside = ops.logical_and(boxes[..., 2] > boxes[..., 0], boxes[..., 3] > boxes[..., 1])
-    points = ops.reshape(landmark_deltas, (*ops.shape(scores), 5, 2))
-    landmarks = decode_points(points, anchors, config.center_variance)
-    return ops.where(inside, scores, ops.zeros_like(scores)), boxes, landmarks
+    return ops.where(inside, scores, ops.zeros_like(scores)), boxes
