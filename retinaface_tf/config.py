@@ -9,7 +9,7 @@ from numbers import Integral, Real
 from typing import Any, Literal
 
 from retinaface_tf.errors import ConfigError
-from retinaface_tf.util.options import from_dict, refuse_unknown
+from retinaface_tf.util.options import check_range, from_dict, refuse_unknown
 
 # "-paper": the light network's 7x7 stem of stride 4 (1905.00641, section 4.5). "resnet50" alone has
 # torchvision's stride on the 3x3 convolutions, for public checkpoints; "-v1" the original one on the
@@ -172,6 +172,7 @@ class RetinaFaceConfig:
             raise ConfigError(
                 "separable=true has no deformable convolutions, cascade or shared heads."
             )
+        check_range(self, "network", "negative_slope", 0)
         if self.center_variance <= 0 or self.size_variance <= 0:
             raise ConfigError("Variances must be positive.")
 

@@ -12,9 +12,12 @@ from retinaface_tf.data import augment
 from retinaface_tf.data.augment import AugmentConfig, load_and_augment
 from retinaface_tf.data.check import check_images
 from retinaface_tf.data.readers.json_labels import read_json_labels
+from retinaface_tf.data.readers.mesh_labels import MeshLabelConfig, read_mesh_labels
 from retinaface_tf.data.records import RecordSource, pack_images
 from retinaface_tf.data.sources import EpochSlice, LabelledSource
 from retinaface_tf.images.read import read_image
+from retinaface_tf.labelling.mesh_labels import label_images
+from retinaface_tf.mesh.topology import load_topology
 
 # How a stored photo comes from the upright one, by EXIF orientation (Exif 2.3, tag 274).
 STORED = {
@@ -86,6 +89,50 @@ def test_labels_of_a_detector_lie_on_the_face_that_training_decodes(
     (found,) = RetinaFace.from_preset("lite").detect(scene.image.numpy())
     np.testing.assert_allclose(found.box, box, atol=8)
     np.testing.assert_allclose(found.landmarks, scene.landmarks[0], atol=8)
+
+
+class MeanFace:
+    """A landmark model that puts the mean face into the middle of what it is shown."""
+
+    def __call__(self, image, rois):
+        topology = load_topology()
+        points = np.zeros((len(rois), 468, 3), np.float32)
+        own = topology.source_weights[:, 0] == 1
+        for row, roi in zip(points, rois):
+            shape = topology.mean[own] * roi.side / 2
+            row[topology.source_points[own, 0]] = shape + np.array([*roi.center, 0])
+        return points, np.ones(len(rois), np.float32)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("orientation", [1, 3, 6, 7])
+def test_meshes_lie_on_the_face_that_training_decodes(tmp_path, upright, orientation, packed):
+    """From `data label-mesh` through its labels and, packed or not, the decoder."""
+    path = save(tmp_path / "photo.jpg", upright, orientation)
+    detector, topology = RetinaFace.from_preset("lite"), load_topology()
+    config = MeshLabelConfig(threshold=0.5)
+    label_images([path], tmp_path / "labels", detector, MeanFace(), topology, config)
+    checked = check_images(read_mesh_labels(tmp_path / "labels").annotated())
+    assert not checked.problems and len(checked.turned) == (orientation != 1)
+    source = LabelledSource(checked.images)
+    if packed:
+        pack_images(checked.images, tmp_path / "packed")
+        source = RecordSource(tmp_path / "packed")
+    (example,) = source.examples(EpochSlice(seed=0, epoch=0, steps=1, batch=1, end=1))
+    faces = (example["boxes"], example["landmarks"], example["ignored"])
+    scene = load_and_augment(
+        example["encoded"],
+        *faces,
+        tf.constant([0, 1]),
+        240,
+        PLAIN,
+        vertices=example["vertices"],
+        mirror=topology.mirror,
+    )
+    (found,) = detector.detect(scene.image.numpy())
+    np.testing.assert_allclose(found.box, scene.boxes[0], atol=8)
+    (mesh,) = scene.vertices.numpy()
+    assert np.linalg.norm(mesh[:, :2].mean(axis=0) - found.landmarks.mean(axis=0)) < 20
 
 
 def test_labels_are_checked_against_the_upright_size(tmp_path, upright):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
 import cv2
 import numpy as np
 import pytest
 
 from retinaface_tf.data.readers.mesh_labels import MeshLabelConfig, disagreement, read_mesh_labels
 from retinaface_tf.data.records import pack_images, read_record_images
-from retinaface_tf.errors import DataError, WeightsError
+from retinaface_tf.errors import ConfigError, DataError, WeightsError
 from retinaface_tf.faces.faces import Faces
 from retinaface_tf.labelling.mesh_labels import label_images
 from retinaface_tf.mesh.landmark_model import FaceLandmarkModel, roi_of_face, roi_of_points
@@ -99,6 +101,32 @@ def test_a_stopped_run_goes_on(photos, tmp_path):
     (folder / "part-00000.npz").write_bytes(b"damaged")
     with pytest.raises(DataError, match=r"part-00000\.npz"):
         read_mesh_labels(folder)
+
+
+def test_labels_of_other_photos_are_not_replaced(photos, tmp_path):
+    folder = tmp_path / "labels"
+    _label(photos, folder)
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(ConfigError, match=r"part-00001\.npz holds labels of other .* --overwrite"):
+        _label(photos[:3], folder)
+    with pytest.raises(ConfigError, match=r"part-00000\.npz holds labels of other"):
+        _label(photos, folder, MeshLabelConfig(per_part=2, threshold=0.5))
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+    Detector.calls = 0
+    topology = load_topology()
+    label_images(photos[:3], folder, Detector(), Model(), topology, CONFIG, overwrite=True)
+    assert Detector.calls == 1, "the part that is the same is kept"
+    assert sorted(path.name for path in folder.iterdir()) == ["part-00000.npz", "part-00001.npz"]
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="cannot be made"):
+        _label(photos, tmp_path / "file")
+
+
+def test_names_that_are_no_utf8_are_labelled(photos, tmp_path):
+    path = photos[0].rename(tmp_path / os.fsdecode(b"\xff\xe9.png"))
+    _label([path], tmp_path / "labels")
+    (image,) = read_mesh_labels(tmp_path / "labels").annotated()
+    assert image.path == path
 
 
 def test_records_carry_the_vertices(photos, tmp_path):

@@ -4,7 +4,8 @@ import json
 import math
 import subprocess
 import sys
-from dataclasses import replace
+import typing
+from dataclasses import is_dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from retinaface_tf.presets import get_preset
 from retinaface_tf.training.command import find_config, resolve_config
 from retinaface_tf.training.config import ScheduleConfig, TrainingConfig, read_config
 from retinaface_tf.training.schedule import DetectorSchedule
-from retinaface_tf.util.options import apply_overrides
+from retinaface_tf.util.options import apply_overrides, set_option
 
 CONFIGS = Path(__file__).resolve().parents[2] / "retinaface_tf" / "training" / "configs"
 
@@ -133,3 +134,27 @@ def test_the_kind_of_data_chooses_the_configuration():
         found = resolve_config(None, {"data.kind": kind}, [])
         file = read_config(find_config(name))
         assert found == replace(file, data=replace(file.data, kind=kind or "synthetic"))
+
+
+def numbers(options, prefix=""):
+    """Dotted names of all members that are numbers, lists of numbers or perhaps numbers."""
+    for name, hint in typing.get_type_hints(type(options)).items():
+        value = getattr(options, name)
+        kinds = {hint, *typing.get_args(hint)}
+        if is_dataclass(value):
+            yield from numbers(value, f"{prefix}{name}.")
+        elif {int, float} & kinds and bool not in kinds:
+            yield prefix + name, isinstance(value, tuple), str in kinds
+
+
+@pytest.mark.parametrize("name, several, text", numbers(TrainingConfig()))
+@pytest.mark.parametrize("value", [-1, -1e300, "x", True, [[1]], {"a": 1}, float("nan")])
+def test_no_number_takes_what_cannot_be(name, several, text, value):
+    """Negative numbers, other types: one sentence that names the option, whichever it is."""
+    if text and not isinstance(value, bool | list | dict | float):
+        pytest.skip("a category may be any text or number")
+    values: dict = {}
+    set_option(values, name, [value, value] if several and not isinstance(value, list) else value)
+    with pytest.raises(ConfigError) as caught:
+        TrainingConfig.from_dict(values)
+    assert str(caught.value).endswith(".") and "\n" not in str(caught.value)
