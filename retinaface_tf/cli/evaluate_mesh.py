@@ -10,6 +10,7 @@ import typer
 from retinaface_tf.cli.evaluation_run import Json, files_read, show
 from retinaface_tf.cli.options import Model, Overwrite, Runtime, Size, Threshold
 from retinaface_tf.config import DetectionSettings
+from retinaface_tf.errors import DataError
 from retinaface_tf.util.files import require_free
 
 
@@ -33,7 +34,10 @@ def mesh(
         typer.Option(help="MediaPipe's face_landmark.tflite, measured too; 'auto' fetches it."),
     ] = None,
     held_out: Annotated[
-        float, typer.Option(help="Of labels: the share of photos held out from training; 1 is all.")
+        float,
+        typer.Option(
+            min=0, max=1, help="Of labels: the share of photos held out from training; 1 is all."
+        ),
     ] = 0.1,
     json: Json = None,
     overwrite: Overwrite = False,
@@ -75,6 +79,8 @@ def mesh(
         labels = read_mesh_labels(gt, MeshLabelConfig())
         labels = labels.keep(held_out_photos(labels.images, held_out)[labels.image])
         photos = len(np.unique(labels.image))
+        if not photos:
+            raise DataError(f"{gt} has no labelled face on a photo that is held out.")
         with rich_progress("measuring", photos) as advance:
             errors = measure_labels(labels, detector, topology, advance)
     order = ("vertex", "points_2d", "points_3d", "yaw", "pitch", "roll")

@@ -31,7 +31,9 @@ Size = Annotated[
     ),
 ]
 MaxFaces = Annotated[int | None, typer.Option(help="Keep only this many of an image, the best.")]
-BatchSize = Annotated[int, typer.Option(help="Images given to the network at once.")]
+BatchSize = Annotated[
+    int, typer.Option(min=1, max=65536, help="Images given to the network at once.")
+]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace files in the way; never one that is read.")
 ]

@@ -119,8 +119,8 @@ class SyntheticConfig:
     seed: int = 0
 
     def __post_init__(self):
-        check_range(self, "synthetic", "size", 64)
-        check_range(self, "synthetic", "min_face", 1)
+        check_range(self, "synthetic", "size", 64, 8192)
+        check_range(self, "synthetic", "min_face", 1, self.size)
         check_range(self, "synthetic", "seed", 0, MAX_SEED)
         check_range(self, "synthetic", "train max_faces", 1)
         check_range(self, "synthetic", "validation", 0)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from retinaface_tf.errors import ConfigError, WeightsError
+from retinaface_tf.errors import ConfigError, WeightsError, first_line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +33,11 @@ class EmbedderInput:
     def __post_init__(self):
         if self.color not in ("rgb", "bgr"):
             raise ConfigError(f"color={self.color!r} must be 'rgb' or 'bgr'.")
-        if self.scale == 0:
-            raise ConfigError("scale=0 cannot divide pixels; give 1 for none.")
+        if not math.isfinite(self.mean) or not math.isfinite(self.scale) or self.scale == 0:
+            raise ConfigError(
+                f"mean={self.mean} and scale={self.scale} must be numbers, scale not 0; give mean 0 "
+                "and scale 1 for none."
+            )
 
 
 @dataclass(frozen=True)
@@ -73,8 +77,13 @@ class Embedder:
             if self.input.color == "bgr":
                 pixels = pixels[..., ::-1]
             views = (pixels, pixels[:, :, ::-1]) if flip else (pixels,)
-            vectors = [np.asarray(self.run(np.ascontiguousarray(v)), np.float32) for v in views]
-            parts.append(np.sum(vectors, axis=0).reshape(len(batch), -1))
+            try:
+                vectors = [np.asarray(self.run(np.ascontiguousarray(v)), np.float32) for v in views]
+                parts.append(np.sum(vectors, axis=0).reshape(len(batch), -1))
+            except Exception as error:  # its runtime's own classes
+                raise WeightsError(
+                    f"The embedder cannot embed {len(batch)} crops: {first_line(error)}."
+                ) from error
         return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
 
 

@@ -125,4 +125,10 @@ def _read_columns(file: Path, layout: str, types):
     if not rows:
         raise DataError(f"{file} holds no line {layout}.")
     columns = zip(*rows)
-    return tuple(list(c) if kind is str else np.array(c) for kind, c in zip(types, columns))
+    try:
+        return tuple(
+            list(column) if kind is str else np.array(column, np.int64)
+            for kind, column in zip(types, columns)
+        )
+    except OverflowError:
+        raise DataError(f"{file}: a number has more than 64 bits.") from None

@@ -117,7 +117,7 @@ def evaluate_fddb(
         the curve over every distinct score.
 
     Raises:
-        DataError: detections for an image without annotation.
+        DataError: detections for an image without annotation, or an ellipse or box that is none.
     """
     images = list(ellipses) if images is None else list(images)
     unknown = set(detections) - set(ellipses)
@@ -127,7 +127,15 @@ def evaluate_fddb(
     scores, discrete, continuous = [], [], []
     for key in images:
         found = detections.get(key, NOTHING)
-        sums = _sums_by_rank(box_ellipse_iou(found.boxes, ellipses[key]))
+        with np.errstate(all="ignore"):
+            overlaps = box_ellipse_iou(found.boxes, ellipses[key])
+        good = (ellipses[key][:, :2] > 0).all() and np.isfinite(ellipses[key]).all()
+        if not good or not np.isfinite(overlaps).all():
+            raise DataError(
+                f"An ellipse or a detection of {key!r} is no shape: a radius is not above 0, or a "
+                "number is too large."
+            )
+        sums = _sums_by_rank(overlaps)
         scores.append(found.scores)
         discrete.append(np.diff(sums[:, 0], prepend=0))
         continuous.append(np.diff(sums[:, 1], prepend=0))

@@ -14,11 +14,12 @@ import numpy as np
 from retinaface_tf.data.readers.annotation import AnnotatedImage
 from retinaface_tf.errors import DataError, ImageError
 from retinaface_tf.evaluation.landmarks import points_box
+from retinaface_tf.evaluation.mat_files import read_mat
 from retinaface_tf.faces.json_lines import read_face_lines
 from retinaface_tf.images.listing import IMAGE_SUFFIXES
 from retinaface_tf.images.read import read_image
 from retinaface_tf.mesh.landmarks import five_of_vertices
-from retinaface_tf.util.text_lines import TextLines, read_text
+from retinaface_tf.util.text_lines import MALFORMED, TextLines, read_text
 
 
 def read_landmark_truth(path: Path | str) -> list[AnnotatedImage]:
@@ -29,9 +30,16 @@ def read_landmark_truth(path: Path | str) -> list[AnnotatedImage]:
             their images.
 
     Raises:
-        DataError: nothing of a known kind, with the file and, where there are lines, the line.
+        DataError: nothing of a known kind, with the file and, where there are lines, the line; or no
+            face.
     """
-    path = Path(path)
+    truth = _read_truth(Path(path))
+    if not any(len(image.boxes) for image in truth):
+        raise DataError(f"{path} holds no face with points.")
+    return truth
+
+
+def _read_truth(path: Path) -> list[AnnotatedImage]:
     if path.is_dir():
         for pattern, reader in (("*.mat", _read_mat), ("*.pts", _read_pts)):
             files = sorted(path.glob(pattern))
@@ -85,7 +93,7 @@ def read_dlib_xml(file: Path) -> list[AnnotatedImage]:
                 boxes.append([left, top, left + sides[0], top + sides[1]])
             if points:
                 images.append(AnnotatedImage(file.parent / image.get("file"), boxes, points))
-    except (ElementTree.ParseError, TypeError, ValueError, KeyError) as error:
+    except (ElementTree.ParseError, OSError, *MALFORMED) as error:
         raise DataError(f"{file} is not dlib's XML of boxes with parts: {error}.") from None
     return images
 
@@ -102,12 +110,10 @@ def read_points_json(file: Path) -> list[AnnotatedImage]:
 
 def _read_mat(file: Path) -> AnnotatedImage:
     """AFLW2000-3D: the box around the 68 projected points, as that set is always normalised."""
-    from scipy.io import loadmat
-
     try:
-        points = np.asarray(loadmat(file)["pt3d_68"], float)[:2].T
+        points = np.asarray(read_mat(file)["pt3d_68"], float)[:2].T.reshape(68, 2)
         return AnnotatedImage(_image_of(file), points_box(points), five_of_vertices(points))
-    except (KeyError, ValueError, IndexError, OSError) as error:
+    except MALFORMED as error:
         raise DataError(f"{file} holds no pt3d_68 [3, 68]: {error}.") from None
 
 

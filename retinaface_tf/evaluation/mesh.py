@@ -15,6 +15,7 @@ import numpy as np
 from retinaface_tf.data.readers.mesh_labels import MeshLabels
 from retinaface_tf.errors import DataError, ImageError
 from retinaface_tf.evaluation.landmarks import MATCH_IOU, box_size, points_box
+from retinaface_tf.evaluation.mat_files import read_mat
 from retinaface_tf.geometry.boxes import pairwise_iou
 from retinaface_tf.images.read import read_image
 from retinaface_tf.inference.detector import RetinaFace
@@ -27,6 +28,7 @@ from retinaface_tf.mesh.pose import (
     mean_face_in_box,
 )
 from retinaface_tf.mesh.topology import IBUG_POINTS, MeshTopology
+from retinaface_tf.util.text_lines import MALFORMED
 
 MEAN_IN_BOX = "mean face in the box"
 MEAN_BY_SIMILARITY = "mean face by five points, turned in the image"
@@ -60,7 +62,7 @@ class MeshErrors:
 
     def found(self) -> int:
         """Faces that the detector found."""
-        return int(np.isfinite(self.points_2d[MEAN_IN_BOX]).sum())
+        return int(np.isfinite(self.points_2d.get(MEAN_IN_BOX, np.zeros(0))).sum())
 
 
 @dataclass(frozen=True)
@@ -84,15 +86,13 @@ def read_aflw2000(folder: Path) -> list[PosedFace]:
     Raises:
         DataError: there are none, or one has no points or pose.
     """
-    from scipy.io import loadmat
-
     faces = []
     for file in sorted(Path(folder).glob("*.mat")):
         try:
-            content = loadmat(file)
+            content = read_mat(file)
             points = np.asarray(content["pt3d_68"], np.float64).T.reshape(68, 3)
             pitch, yaw, roll = np.ravel(content["Pose_Para"])[:3]
-        except (KeyError, ValueError, OSError) as error:
+        except MALFORMED as error:
             raise DataError(f"{file} holds no 68 points and pose ({error}).") from None
         angles = np.degrees([yaw, pitch, roll])
         faces.append(PosedFace(file.with_suffix(".jpg"), points * [1, 1, -1], angles))

@@ -29,11 +29,13 @@ def find_images(folder: Path | str, known: Iterable[str]) -> dict[str, Path]:
     """Images under a folder that belong to a data set: image key -> file.
 
     Raises:
-        ConfigError: the folder holds none of them.
+        ConfigError: the folder holds none of them, or the set has no image.
     """
     from retinaface_tf.images.listing import list_images
 
     known = set(known)
+    if not known:
+        raise ConfigError("The ground truth names no image.")
     found: dict[str, Path] = {}
     for path, name in list_images([folder]):
         key = image_key(name.as_posix(), known) or image_key(path.as_posix(), known)
@@ -96,11 +98,12 @@ def run_detector(
 
 
 def _resume(save: Path, settings: dict, images: dict[str, Path]) -> dict[str, ImageDetections]:
+    require_free(save, overwrite=True)
     note = save.with_name(save.name + ".settings.json")
     settings = json.loads(json.dumps(settings))
     before = _settings_in(note)
+    require_free(note, overwrite=True)
     for path in (save, note):
-        require_free(path, overwrite=True)
         if before is None and path.is_file() and path.stat().st_size:
             raise ConfigError(
                 f"{path} is there already and is not of a run that was stopped; give another name."

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from retinaface_tf.errors import DataError
-from retinaface_tf.util.text_lines import read_text
+from retinaface_tf.util.text_lines import MALFORMED, read_text
 
 FAR_LEVELS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 
@@ -81,7 +81,8 @@ def verify(
             that many consecutive parts, as LFW's list is.
 
     Raises:
-        ValueError: lengths differ, a score is not finite, or there is only one fold.
+        ValueError: lengths differ.
+        DataError: a score is not finite, or there is only one fold.
     """
     scores, same = np.asarray(scores, np.float64), np.asarray(same, bool)
     if isinstance(folds, int | np.integer):
@@ -92,10 +93,10 @@ def verify(
     if not len(scores) == len(same) == len(folds):
         raise ValueError(f"{len(scores)} scores, {len(same)} labels, {len(folds)} folds.")
     if not np.isfinite(scores).all():
-        raise ValueError(f"The score of pair {np.argmin(np.isfinite(scores))} is not finite.")
+        raise DataError(f"The score of pair {np.argmin(np.isfinite(scores))} is not finite.")
     names = np.unique(folds)
     if len(names) < 2:
-        raise ValueError("Accuracy over folds needs pairs in at least two folds.")
+        raise DataError("Accuracy over folds needs pairs in at least two folds.")
     right = np.zeros(len(scores), bool)
     for fold in names:
         inside = folds == fold
@@ -187,7 +188,7 @@ def read_pairs(file: Path | str) -> Pairs:
     reader = _read_csv_pairs if any("," in line for line in lines[:2]) else _read_lfw_pairs
     try:
         rows, folds = reader(file, lines)
-    except csv.Error as error:
+    except (csv.Error, *MALFORMED) as error:
         raise DataError(f"{file} is not a list of pairs: {error}.") from None
     if not rows:
         raise DataError(f"{file} names no pair.")

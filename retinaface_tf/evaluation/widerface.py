@@ -37,6 +37,8 @@ from retinaface_tf.evaluation.average_precision import (
     outcomes,
 )
 from retinaface_tf.evaluation.detections import NOTHING, ImageDetections, image_key
+from retinaface_tf.evaluation.mat_files import read_mat
+from retinaface_tf.util.text_lines import MALFORMED
 
 SUBSETS = ("easy", "medium", "hard")
 NUM_THRESHOLDS = 1000
@@ -133,7 +135,7 @@ def read_ground_truth(folder: Path | str) -> WiderFaceTruth:
                 mask[np.asarray(listed, np.int64).ravel() - 1] = True  # MATLAB counts from 1.
                 masks.append(mask)
             subsets[subset] = tuple(masks)
-    except (KeyError, IndexError, ValueError) as error:
+    except MALFORMED as error:
         raise DataError(
             f"The .mat files in {folder} do not have the layout of WIDER FACE's ground truth: {error}."
         ) from None
@@ -318,14 +320,9 @@ def _cells(table: dict, name: str) -> list[np.ndarray]:
 
 
 def _load_mat(file: Path) -> dict:
-    from scipy.io import loadmat
-
     if not file.is_file():
         raise DataError(
             f"{file} is missing; --gt takes the folder with WIDER FACE's four .mat files "
             "(wider_face_val, wider_easy_val, wider_medium_val, wider_hard_val)."
         )
-    try:
-        return loadmat(file)
-    except Exception as error:
-        raise DataError(f"{file} is not a readable .mat file: {error}.") from None
+    return read_mat(file)

@@ -47,7 +47,7 @@ def vote(
 
     Args:
         boxes: float [N, 4] corners.
-        scores: float [N], above 0.
+        scores: float [N], at least 0.
         landmarks: float [N, P, 2].
         rotation: int [N], the turn at which each was found. Points are averaged only over those
             found at the turn of the best one: a face found upside down has its points named the
@@ -60,14 +60,15 @@ def vote(
     """
     boxes, scores, landmarks = (np.asarray(v, np.float64) for v in (boxes, scores, landmarks))
     rotation = np.zeros(len(scores)) if rotation is None else np.asarray(rotation)
+    weights = np.maximum(scores, np.finfo(np.float32).tiny)  # where all are 0, boxes count alike
     joined = []
     for group in islice(overlapping_groups(boxes, scores, iou_threshold), max_outputs):
         alike = group[rotation[group] == rotation[group[0]]]
         joined.append(
             (
-                np.average(boxes[group], axis=0, weights=scores[group]),
+                np.average(boxes[group], axis=0, weights=weights[group]),
                 scores[group[0]],
-                np.average(landmarks[alike], axis=0, weights=scores[alike]),
+                np.average(landmarks[alike], axis=0, weights=weights[alike]),
             )
         )
     if not joined:

@@ -261,3 +261,63 @@ def test_a_photo_whose_name_is_no_utf8_is_labelled_and_learnt(run):
     checked = run("data", "check", "json", "lab/labels.jsonl", "photos", "--quiet")
     assert checked.exit_code == 0 and "checked 1 images: no problem" in checked.stdout
     assert np.all([run(*PACK[:2], "json", "lab/labels.jsonl", "photos", "p").exit_code == 0])
+
+
+def test_numbers_that_cannot_be_are_a_sentence(run):
+    """Whatever number an option gets, the answer is a result, a sentence or a usage message."""
+    label = (*LABEL[:3], "--quiet", "--sizes", "64", "--out", "lab")
+    for words, options in (
+        (SEARCH, ("--batch-size", "--threshold", "--iou", "--tiles")),
+        (SYNTH, ("--min-face", "--size", "--seed", "--max-faces")),
+        (label, ("--threshold", "--accept", "--ignore", "--enlarged-limit", "--batch-size")),
+        (("evaluate", "mesh", "--gt", "photos"), ("--held-out", "--threshold")),
+    ):
+        for option in options:
+            for value in ("0", "-1", "nan", "inf", "1e308", "99999999999999999999", ""):
+                if words is SYNTH:
+                    full = (*SYNTH, "s", "--overwrite", "--quiet", "--count", 1, "--size", 64)
+                else:
+                    full = words
+                error = run(*full, option, value).exception
+                known = error is None or isinstance(error, (RetinaFaceError, SystemExit))
+                assert known, (words, option, value, error)
+
+
+ODD = (b"", b"x", b"a\n1\n0 0 0 9 9 1\n", b"a\n1\nnan 1 1 1 1 1\n", b"a\n1\n1e308 1e308 0 9 9 1\n")
+
+
+@pytest.mark.parametrize("content", [*ODD, b"a\n1\n-5 3 0 9 9 1\n", b"a\n0\n", b"\xff\xfea"])
+def test_damaged_truth_is_a_sentence(run, content):
+    Path("fddb.txt").write_bytes(content)
+    Path("pairs.csv").write_bytes(content)
+    Path("folder").mkdir()
+    for suffix in ("mat", "pts", "jpg"):
+        Path(f"folder/a.{suffix}").write_bytes(content)
+    for name in ("face", "easy", "medium", "hard"):
+        Path(f"folder/wider_{name}_val.mat").write_bytes(content)
+    Path("points.jsonl").write_bytes(content)
+    Path("points.xml").write_bytes(content)
+    Path("pred.jsonl").write_text(
+        '{"image": "a.jpg", "faces": [{"box": [1, 2, 9, 9], "score": 1}]}'
+    )
+    for words in (
+        FDDB,
+        SEARCH,
+        LANDMARKS,
+        ("evaluate", "landmarks", "--gt", "points.xml", "--pred", "pred.jsonl"),
+        ("evaluate", "landmarks", "--gt", "folder", "--pred", "pred.jsonl"),
+        ("evaluate", "widerface", "--gt", "folder", "--pred", "pred.jsonl"),
+        ("evaluate", "mesh", "--gt", "folder"),
+        (
+            "evaluate",
+            "verification",
+            "--pairs",
+            "pairs.csv",
+            "--images",
+            "photos",
+            "--embedder",
+            "x",
+        ),
+    ):
+        error = run(*words).exception
+        assert error is None or isinstance(error, RetinaFaceError), (words, error)

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from retinaface_tf.errors import DataError, WeightsError
+from retinaface_tf.errors import ConfigError, DataError, WeightsError
 from retinaface_tf.evaluation.embedder import EmbedderInput, open_embedder
+from retinaface_tf.evaluation.faces_of_pairs import read_templates
 from retinaface_tf.evaluation.verification import (
     best_threshold,
     cosine_similarity,
@@ -57,9 +58,9 @@ def test_the_threshold_is_the_best_of_all(rng):
 
 
 def test_scores_that_are_not_numbers_are_refused():
-    with pytest.raises(ValueError, match="pair 1"):
+    with pytest.raises(DataError, match="pair 1"):
         verify([0.5, np.nan], [True, False], [0, 1])
-    with pytest.raises(ValueError, match="two folds"):
+    with pytest.raises(DataError, match="two folds"):
         verify([0.5, 0.6], [True, False], [0, 0])
 
 
@@ -171,3 +172,25 @@ def test_keras_and_tflite_embedders_see_the_same_crop(tmp_path, rng):
         embedder = open_embedder(tmp_path / name)
         assert embedder.size == (16, 16)
         np.testing.assert_allclose(embedder(crops), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["1" * 5000 + "\nA 1 2\n", "²\nA 1 2\n", "0 0\n", '"' + "x" * 200_000 + ",b,1"],
+)
+def test_damaged_lists_of_pairs_are_a_sentence(tmp_path, text):
+    (tmp_path / "pairs.txt").write_text(text)
+    with pytest.raises(DataError, match=r"pairs\.txt"):
+        read_pairs(tmp_path / "pairs.txt")
+
+
+def test_ids_beyond_64_bits_are_a_sentence(tmp_path):
+    (tmp_path / "t.txt").write_text(f"a.jpg {10**30} 1\n")
+    with pytest.raises(DataError, match=r"t\.txt.*64 bits"):
+        read_templates(tmp_path / "t.txt")
+
+
+@pytest.mark.parametrize("numbers", [{"mean": np.nan}, {"scale": np.inf}, {"scale": 0.0}])
+def test_pixels_are_normalised_by_numbers(numbers):
+    with pytest.raises(ConfigError, match="must be numbers"):
+        EmbedderInput(**numbers)

@@ -47,3 +47,10 @@ def test_points_of_a_face_found_upside_down_do_not_vote():
     landmarks = np.stack([np.zeros((5, 2)), np.full((5, 2), 8.0)])
     _, _, points = vote(boxes, [0.9, 0.8], landmarks, rotation=[0, 2], iou_threshold=0.4)
     np.testing.assert_array_equal(points[0], np.zeros((5, 2)))
+
+
+def test_detections_of_score_zero_count_alike():
+    boxes = np.array([[0, 0, 10, 10], [2, 0, 12, 10]], float)
+    joined, scores, _ = vote(boxes, np.zeros(2), np.zeros((2, 5, 2)), iou_threshold=0.4)
+    np.testing.assert_allclose(joined, [[1, 0, 11, 10]])
+    assert scores.tolist() == [0]

@@ -1,0 +1,21 @@
+"""MATLAB's `.mat` files, in which several data sets keep their annotations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from retinaface_tf.errors import DataError, first_line
+
+
+def read_mat(file: Path) -> dict:
+    """The variables of a file by name.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    from scipy.io import loadmat
+
+    try:
+        return loadmat(file)
+    except Exception as error:  # scipy reports damage in a dozen classes
+        raise DataError(f"{file} is not a readable .mat file: {first_line(error)}.") from None
