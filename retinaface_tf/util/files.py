@@ -140,8 +140,10 @@ def require_folder(folder: str | Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as failure:
+        a_file = isinstance(failure, FileExistsError)
+        reason = "a file has this name" if a_file else reason_of(failure)
         raise ConfigError(
-            f"The folder {folder} cannot be made ({reason_of(failure)}); choose another."
+            f"The folder {folder} cannot be made ({reason}); choose another."
         ) from None
     if not os.access(folder, os.W_OK):
         raise ConfigError(f"You may not write into the folder {folder}; choose another.")

@@ -17,6 +17,7 @@ from retinaface_tf.data.records import RecordSource, pack_images
 from retinaface_tf.data.sources import EpochSlice, LabelledSource
 from retinaface_tf.images.read import read_image
 from retinaface_tf.labelling.mesh_labels import label_images
+from retinaface_tf.labelling.pseudo_labels import AgreementConfig, Member, label_photos
 from retinaface_tf.mesh.topology import load_topology
 
 # How a stored photo comes from the upright one, by EXIF orientation (Exif 2.3, tag 274).
@@ -65,15 +66,26 @@ def test_every_window_shows_the_upright_image(tmp_path, upright, orientation, ki
         assert np.abs(crop.astype(int) - part).mean() < 2
 
 
+def label_by_detect(path):
+    entry = {"image": path.name, **RetinaFace.from_preset("lite").detect(path).to_dict()}
+    (path.parent / "labels.jsonl").write_text(json.dumps(entry) + "\n")
+
+
+def label_by_teacher(path):
+    member = Member("one", RetinaFace.from_preset("lite"), {"threshold": 0.5})
+    label_photos({path.name: path}, path.parent, [member], AgreementConfig())
+
+
 @pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("label", [label_by_detect, label_by_teacher])
 @pytest.mark.parametrize("orientation", [1, 3, 6, 7])
 def test_labels_of_a_detector_lie_on_the_face_that_training_decodes(
-    tmp_path, upright, orientation, packed
+    tmp_path, upright, orientation, label, packed
 ):
-    """From `detect --json` through the label reader, the check and, packed or not, the decoder."""
+    """From `detect --json` or `data pseudo-label` through the label reader, the check and, packed or
+    not, the decoder."""
     path = save(tmp_path / "photo.jpg", upright, orientation)
-    entry = {"image": path.name, **RetinaFace.from_preset("lite").detect(path).to_dict()}
-    (tmp_path / "labels.jsonl").write_text(json.dumps(entry) + "\n")
+    label(path)
     checked = check_images(read_json_labels(tmp_path / "labels.jsonl", tmp_path))
     assert not checked.problems
     source = LabelledSource(checked.images)
