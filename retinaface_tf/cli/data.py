@@ -139,7 +139,7 @@ def verify(folder: Annotated[Path, typer.Argument(help="what `data pack` wrote")
 @app.command()
 def synth(
     out: Annotated[Path, typer.Argument(help="folder for images and label.txt")],
-    count: Annotated[int, typer.Option(min=1, help="number of images")] = 100,
+    count: Annotated[int, typer.Option(min=1, max=1_000_000, help="number of images")] = 100,
     size: Annotated[int, typer.Option(min=64, help="side of the square images")] = 256,
     max_faces: Annotated[int, typer.Option(min=1, help="most faces in an image")] = 24,
     min_face: Annotated[float, typer.Option(help="smallest face in pixels")] = 10.0,

@@ -122,5 +122,5 @@ class SyntheticConfig:
         check_range(self, "synthetic", "size", 64, 8192)
         check_range(self, "synthetic", "min_face", 1, self.size)
         check_range(self, "synthetic", "seed", 0, MAX_SEED)
-        check_range(self, "synthetic", "train max_faces", 1)
-        check_range(self, "synthetic", "validation", 0)
+        check_range(self, "synthetic", "train max_faces", 1, 1_000_000)
+        check_range(self, "synthetic", "validation", 0, 1_000_000)

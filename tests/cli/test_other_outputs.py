@@ -192,6 +192,7 @@ def test_drawn_images_are_not_drawn_over(run):
     assert run(*words, "--overwrite").exit_code == 0 and contents() == before
     for place in ("wider.txt", "wider.txt/deep"):
         refused(run(*SYNTH, place), "cannot be made")
+    assert run(*SYNTH, "t", "--count", 99999999999).exit_code == 2
     refused(run(*SYNTH, "t", "--seed", -1), "synthetic.seed=-1 must be")
     refused(run(*SYNTH, "t", "--min-face", "nan"), "synthetic.min_face=nan must be")
 
