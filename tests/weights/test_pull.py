@@ -162,6 +162,7 @@ def test_commands_list_pull_and_convert(index, tmp_path):
     options = ["convert", pulled.stdout.strip(), str(out), "--preset"]
     assert runner.invoke(command.app, [*options, "mobilenet0.25"]).exit_code == 0
     np.testing.assert_array_equal(load_weights(out).get_layer("p3_class").bias, np.arange(4))
+    options[2] = str(tmp_path / "other.weights.h5")
     wrong = runner.invoke(command.app, [*options, "mobilenet0.5"])
     assert isinstance(wrong.exception, WeightsError)
 
