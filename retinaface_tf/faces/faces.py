@@ -194,7 +194,9 @@ class Faces:
                 points = np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]])
                 target = np.array([[0, 0], [size, 0], [size, size], [0, size]])
             matrix = estimate_similarity(points, target)
-            crop[:] = cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR)
+            part, matrix = _within_reach(image, matrix, size)
+            if part.size:
+                crop[:] = cv2.warpAffine(part, matrix, (size, size), flags=cv2.INTER_LINEAR)
         return crops
 
     def _pixels(self, source: ImageSource) -> np.ndarray:
@@ -210,6 +212,27 @@ class Faces:
             f"These faces are of an image of {self.image_size[1]} x {self.image_size[0]} pixels, but "
             f"{describe_source(source)} has {width} x {height}; {remedy}."
         )
+
+
+def _within_reach(
+    image: np.ndarray, matrix: np.ndarray, size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The part of a very wide or high image that a crop shows, and its matrix from there.
+
+    OpenCV 4 takes no image with a side above 32,766 pixels.
+    """
+    import cv2
+
+    if max(image.shape[:2]) < 32767:
+        return image, matrix
+    corners = np.array([[0, 0, 1], [size, 0, 1], [0, size, 1], [size, size, 1]], float)
+    corners = corners @ cv2.invertAffineTransform(matrix).T
+    limit = image.shape[1::-1]
+    low = np.clip(np.floor(corners.min(axis=0)) - 2, 0, limit).astype(int)
+    high = np.clip(np.ceil(corners.max(axis=0)) + 3, 0, limit).astype(int)
+    shift = matrix[:, :2] @ low
+    matrix = np.column_stack([matrix[:, :2], matrix[:, 2] + shift])
+    return image[low[1] : high[1], low[0] : high[0]], matrix
 
 
 def _all_equal(one: Any, other: Any, names: tuple[str, ...]) -> bool:

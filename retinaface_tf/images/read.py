@@ -154,7 +154,8 @@ def file_content(source: ImageSource) -> bytes | None:
         return bytes(source)
     try:
         if isinstance(source, (str, os.PathLike)):
-            return Path(source).read_bytes() if Path(source).is_file() else None
+            path = Path(os.fsdecode(source))
+            return path.read_bytes() if path.is_file() else None
         if callable(getattr(source, "read", None)):
             return _content(source)
     except OSError as error:
@@ -199,7 +200,7 @@ def colour_profile(source: ImageSource) -> bytes | None:
 def _header_stream(source: ImageSource) -> BinaryIO:
     if isinstance(source, (bytes, bytearray, memoryview)):
         return BytesIO(source)
-    return Path(source).open("rb")
+    return Path(os.fsdecode(source)).open("rb")
 
 
 def _content(stream: Any) -> bytes:
@@ -249,12 +250,13 @@ def _from_path(
     path: str | os.PathLike, max_pixels: int | None, wanted: WantedSize | None
 ) -> tuple[np.ndarray, tuple[int, int]]:
     try:
-        mode = Path(path).stat().st_mode
+        file_path = Path(os.fsdecode(path))
+        mode = file_path.stat().st_mode
         if stat.S_ISDIR(mode):
             raise UnreadableError("it is a folder, not an image")
         if not stat.S_ISREG(mode) and not stat.S_ISFIFO(mode):
             raise UnreadableError("it is a device, not an image")
-        with Path(path).open("rb") as file:
+        with file_path.open("rb") as file:
             stream = file if stat.S_ISREG(mode) else BytesIO(_content(file))
             return decoding.decode(stream, max_pixels, wanted)
     except FileNotFoundError as error:

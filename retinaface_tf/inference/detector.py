@@ -58,7 +58,7 @@ class Detector(Protocol):
             `Faces`, or the `ImageError` of an image that cannot be read or searched.
 
         Raises:
-            ConfigError: a setting is unknown or out of range.
+            ConfigError: a setting is unknown or out of range, or `images` is a single image.
             ServingError: the model is on a server that is away or refuses.
         """
         ...
@@ -232,13 +232,12 @@ class RetinaFace(Detector):
         """
         settings = self.settings.replace(**settings)
         check_batch_size(batch_size)
-        window = batch_size
+        window, sources = batch_size, several(images)
         with ThreadPoolExecutor(max_workers=min(4, available_cores())) as pool:
 
             def submit(sources):
                 return [pool.submit(self.backend.prepare, source, settings) for source in sources]
 
-            sources = iter(images)
             pending = submit(islice(sources, window))
             while pending:
                 prepared = [future.result() for future in pending]
@@ -254,6 +253,21 @@ def _window(prepared: list, batch_size: int) -> int:
     held = [getattr(one, "pixels", getattr(one, "data", b"")) for one in prepared]
     largest = max(memoryview(data).nbytes for data in held)
     return max(1, min(WINDOW_BATCHES * batch_size, MAX_WINDOW_BYTES // max(1, largest)))
+
+
+def several(images: Iterable[ImageSource]) -> Iterator[ImageSource]:
+    """An iterator over images.
+
+    Raises:
+        ConfigError: it is one image, or nothing to iterate over.
+    """
+    single = isinstance(images, str | bytes | bytearray | memoryview) or hasattr(images, "read")
+    if single or not isinstance(images, Iterable):
+        kind = type(images).__name__
+        raise ConfigError(
+            f"stream() takes many images in an iterable, not one {kind}; see detect()."
+        )
+    return iter(images)
 
 
 def check_batch_size(batch_size: int) -> None:

@@ -20,7 +20,7 @@ from retinaface_tf.geometry.box_voting import vote
 from retinaface_tf.geometry.boxes import clip_boxes
 from retinaface_tf.geometry.nms import non_max_suppression
 from retinaface_tf.images.read import ImageSource, read_shrunk
-from retinaface_tf.inference.detector import Detector, check_batch_size
+from retinaface_tf.inference.detector import Detector, check_batch_size, several
 from retinaface_tf.inference.preprocess import naming, target_size
 
 PAPER_SCALES = (500, 800, 1100, 1400, 1700)
@@ -132,7 +132,7 @@ class AugmentedDetector(Detector):
         """See `Detector.stream`."""
         settings = self._replace(settings)
         check_batch_size(batch_size)
-        sources = iter(images)
+        sources = several(images)
         while window := _read_window(islice(sources, batch_size), self.augmentation):
             yield from self._search(window, batch_size, settings)
 

@@ -157,3 +157,17 @@ def test_vertices_and_unknown_points_count_too(faces):
     assert meshed == dataclasses.replace(faces, vertices=np.zeros((2, 5, 3), np.float32))
     zero = dataclasses.replace(faces, boxes=faces.boxes * 0)
     assert hash(zero) == hash(dataclasses.replace(zero, boxes=-zero.boxes))
+
+
+@pytest.mark.parametrize("place", [(0, 40_000), (40_000, 0), (0, 0)])
+def test_crops_of_very_wide_and_high_images_are_those_of_the_part(faces, rng, place):
+    y, x = place
+    part = rng.integers(0, 256, (120, 160, 3), dtype=np.uint8)
+    image = np.zeros((120 + y, 160 + x, 3), np.uint8)
+    image[y:, x:] = part
+    shift = np.array([x, y], np.float32)
+    moved = Faces(
+        faces.boxes + np.tile(shift, 2), faces.scores, faces.landmarks + shift, image.shape[:2]
+    )
+    difference = moved.align(image).astype(int) - faces.align(part)
+    assert np.abs(difference).mean() < 1.5

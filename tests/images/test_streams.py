@@ -15,9 +15,10 @@ from PIL import Image
 
 import retinaface_tf
 from retinaface_tf import RetinaFace
-from retinaface_tf.errors import ImageError
+from retinaface_tf.errors import ConfigError, ImageError
 from retinaface_tf.images import read
 from retinaface_tf.images.read import describe_source, read_image
+from retinaface_tf.inference.test_time_augmentation import Augmentation, AugmentedDetector
 from tests.helpers.bright_pixel import BrightPixelRuntime, black_image
 
 
@@ -131,3 +132,26 @@ def test_load_image_is_public(data):
     assert retinaface_tf.load_image is read_image
     with pytest.raises(ImageError, match="96 x 64"):
         retinaface_tf.load_image(data, max_pixels=100)
+
+
+def test_paths_of_bytes_are_paths(data, tmp_path):
+    class Entry:
+        def __fspath__(self):
+            return os.fsencode(tmp_path / "a.png")
+
+    (tmp_path / "a.png").write_bytes(data)
+    assert read_image(Entry()).shape == (64, 96, 3)
+    assert read.file_content(Entry()) == data and read.colour_profile(Entry()) is None
+    assert read.describe_source(Entry()) == str(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("augmented", [False, True])
+def test_one_image_is_not_many(data, tmp_path, augmented):
+    detector = RetinaFace(BrightPixelRuntime())
+    if augmented:
+        detector = AugmentedDetector(detector, Augmentation())
+    for one in ("a.png", tmp_path, data, io.BytesIO(data), Image.new("RGB", (9, 9)), None, 3):
+        with pytest.raises(ConfigError, match=r"many images .* see detect\(\)"):
+            list(detector.stream(one))
+    batch = np.stack([black_image(64, 96, (2, 2))] * 2)
+    assert [len(faces) for faces in detector.stream(batch)] == [1, 1]
