@@ -46,6 +46,9 @@ class BatchError(RetinaFaceError):
         )
         self.results = results
 
+    def __reduce__(self):
+        return type(self), (self.results,)
+
 
 class ServingError(RetinaFaceError):
     """A model server is away, refuses a request, or has not the model asked for."""

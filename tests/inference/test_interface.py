@@ -1,5 +1,7 @@
 """One interface for every detector: a network here, with test-time augmentation, or on a server."""
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -62,8 +64,10 @@ def test_one_bad_image_costs_only_its_own_answer(detector):
     assert isinstance(answers[1], ImageError) and isinstance(
         list(detector.stream(images))[1], ImageError
     )
-    with pytest.raises(BatchError, match="1 of 3"):
+    with pytest.raises(BatchError, match="1 of 3") as caught:
         detector.detect(images)
+    sent = pickle.loads(pickle.dumps(caught.value))  # as a process pool sends it
+    assert str(sent) == str(caught.value) and sent.results[0] == answers[0]
     with pytest.raises(ImageError):
         detector.detect(b"no image")
 
