@@ -93,6 +93,7 @@ class Detector(Protocol):
         """
         if on_error not in ("raise", "return"):
             raise ConfigError(f"on_error={on_error!r} must be 'raise' or 'return'.")
+        check_batch_size(batch_size)
         if not isinstance(images, list | tuple):
             (result,) = self.stream([images], batch_size=1, **settings)
             if isinstance(result, ImageError):

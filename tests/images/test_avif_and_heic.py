@@ -14,7 +14,7 @@ from retinaface_tf.errors import ImageError
 from retinaface_tf.images import decode
 from retinaface_tf.images.listing import IMAGE_SUFFIXES, list_images, list_inputs, said_left_out
 from retinaface_tf.images.read import read_image
-from retinaface_tf.images.save import append_mark, mark_in
+from retinaface_tf.images.save import append_mark, drawing_name, mark_in
 
 KINDS = ["AVIF", "HEIF"]
 
@@ -138,3 +138,9 @@ def test_a_marked_avif_is_still_an_image(tmp_path, photo):
     content = path.read_bytes()
     place = content.index(b"free") - 4
     assert int.from_bytes(content[place : place + 4], "big") == len(content) - place
+
+
+def test_a_drawing_of_heic_is_a_jpeg_beside_that_of_a_jpeg_of_its_name():
+    names = [Path("p/a.HEIC"), Path("a.heif"), Path("a.avif"), Path("a.jpg"), Path("a")]
+    drawn = [Path("p/a.HEIC.jpg"), Path("a.heif.jpg"), *names[2:]]
+    assert [drawing_name(name) for name in names] == drawn

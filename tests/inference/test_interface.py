@@ -85,12 +85,16 @@ def test_they_say_what_they_are(detector, kind):
     [
         ({"threshold": 1.5}, "threshold=1.5"),
         ({"batch_size": 0}, "batch_size=0"),
+        ({"on_error": "skip"}, "on_error='skip' must be 'raise' or 'return'"),
+        ({"on_error": None}, "on_error=None must be 'raise' or 'return'"),
         ({"colour": 1}, "Unknown setting 'colour'; there are threshold, iou, size"),
     ],
 )
 def test_senseless_settings_are_refused(detector, settings, message):
     with pytest.raises(ConfigError, match=message):
         detector.detect([black_image(64, 64)], **settings)
+    with pytest.raises(ConfigError, match=message):
+        detector.detect(black_image(64, 64), **settings)
 
 
 def test_settings_come_as_an_object_or_by_name():
