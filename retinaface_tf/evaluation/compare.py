@@ -78,6 +78,8 @@ def compare(
     }[a["kind"]]
     of_a, of_b = measure(a), measure(b)
     once = np.ones((1, len(units)))
+    whole_a, whole_b = of_a(once), of_b(once)
+    names = [name for name in whole_a if name in whole_b]
     rng = np.random.default_rng(seed)
     parts = []
     for start in range(0, rounds, CHUNK):
@@ -85,10 +87,9 @@ def compare(
             len(units), np.full(len(units), 1 / len(units)), min(CHUNK, rounds - start)
         )
         figures_a, figures_b = of_a(weights), of_b(weights)
-        parts.append({name: figures_b[name] - figures_a[name] for name in figures_a})
-    whole_a, whole_b = of_a(once), of_b(once)
+        parts.append({name: figures_b[name] - figures_a[name] for name in names})
     rows = []
-    for name in whole_a:
+    for name in names:
         spread = np.concatenate([part[name] for part in parts])
         spread = spread[np.isfinite(spread)]
         low, high = np.percentile(spread, [2.5, 97.5]) if len(spread) else (np.nan, np.nan)
@@ -136,15 +137,15 @@ def _fddb(results: dict[str, Any]) -> Measure:
     image = image[order].astype(np.int64)
     columns = [column[order] for column in (discrete, continuous, false)]
     faces = np.array(samples["faces"])
+    # A draw with fewer false positives than a limit has the rate of all its detections there.
+    limits = [limit for limit in FALSE_POSITIVES if limit <= false.sum()]
 
     def figures(weights):
         total = np.maximum(weights @ faces, 1)[:, None]
         each = weights[:, image]
         discrete, continuous, false = (np.cumsum(each * column, axis=1) for column in columns)
         result = {}
-        for limit in FALSE_POSITIVES:
-            if limit and not (false[:, -1:] >= limit).all():
-                continue
+        for limit in limits:
             # The last place at which false positives are still within the limit.
             last = np.sum(false <= limit, axis=1, keepdims=True) - 1
             for name, rates in (("discrete", discrete), ("continuous", continuous)):

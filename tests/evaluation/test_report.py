@@ -157,6 +157,34 @@ def test_a_run_does_not_differ_from_itself(runs, rng):
             assert not row.certain
 
 
+def fddb_run(false_positives, name):
+    """40 images of one face, found in each; `false_positives` in as many of them."""
+    ellipses = {str(i): np.array([[10.0, 10, 0, 20, 20]]) for i in range(40)}
+    boxes, scores = np.array([[10.0, 10, 30, 30], [80, 80, 90, 90]]), np.array([0.9, 0.6])
+    found = {
+        key: ImageDetections(
+            boxes[: 1 + (i < false_positives)], scores[: 1 + (i < false_positives)]
+        )
+        for i, key in enumerate(ellipses)
+    }
+    parts = {key: evaluate_fddb(ellipses, found, [key]) for key in ellipses}
+    return fddb_json(evaluate_fddb(ellipses, found), parts, name, provenance({}))
+
+
+def test_draws_with_fewer_false_positives_than_a_limit_have_the_same_figures():
+    """11 false positives: about half of the draws have fewer than 10, so parts of them differ."""
+    many, few = fddb_run(11, "many"), fddb_run(3, "few")
+    figures = [row.figure for row in compare(many, many, rounds=300)]
+    assert [f for f in figures if f.startswith("discrete")] == [
+        "discrete at 0 FP",
+        "discrete at 10 FP",
+        "discrete, all detections",
+    ]
+    shared = [row.figure for row in compare(many, few, rounds=300)]
+    assert "discrete at 10 FP" not in shared
+    assert "discrete at 0 FP" in shared
+
+
 def drawn(truth, found, counts):
     """A truth that holds each image as often as it was drawn, and its detections."""
     keys, boxes, detections = [], [], {}
