@@ -70,6 +70,11 @@ def read_face_lines(path: Path | str) -> Iterator[FaceLine]:
         text = lines.take("an image")
         try:
             yield _read_line(json.loads(text), f"{lines.path} line {lines.number}")
+        except json.JSONDecodeError:
+            raise lines.error(
+                "not whole JSON, as where the command that wrote it was stopped; resume that "
+                "command, or remove the line"
+            ) from None
         except MALFORMED as error:
             raise lines.error(
                 "not an object with image and faces (box of four numbers, score, landmarks) as "

@@ -172,7 +172,8 @@ class ModelMetadata:
             )
         except (ConfigError, KeyError, TypeError, ValueError) as error:
             raise WeightsError(
-                f"describes a network this version does not know ({error}); upgrade retinaface-tf"
+                f"describes a network this version does not know ({str(error).rstrip('.')}); "
+                "use the version of retinaface-tf that wrote it"
             ) from None
 
 

@@ -63,12 +63,21 @@ def recorded_config(path: Path, note: Any) -> RetinaFaceConfig:
             f"{path} has format {note.get('format')!r} and this version reads {_FORMAT}; "
             "upgrade retinaface-tf."
         )
+    return known_config(path, note["config"])
+
+
+def known_config(path: Path, values: dict[str, Any]) -> RetinaFaceConfig:
+    """The configuration that a file describes.
+
+    Raises:
+        WeightsError: this version has no such network.
+    """
     try:
-        return RetinaFaceConfig.from_dict(note["config"])
+        return RetinaFaceConfig.from_dict(values)
     except (ConfigError, TypeError, ValueError) as error:
         raise WeightsError(
             f"{path} describes a network this version does not know ({str(error).rstrip('.')}); "
-            "upgrade retinaface-tf."
+            "use the version of retinaface-tf that wrote it."
         ) from None
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from retinaface_tf.config import RetinaFaceConfig
 from retinaface_tf.errors import WeightsError
-from retinaface_tf.weights.arrays import NOTE, require_config
+from retinaface_tf.weights.arrays import NOTE, known_config, require_config
 from retinaface_tf.weights.hdf5 import SUFFIX, load_hdf5
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def _load_keras(path: Path) -> RetinaFaceNetwork:
     try:
         with zipfile.ZipFile(path) as archive:
             described = json.loads(archive.read("config.json"))
-        registered = described.get("registered_name")
+        registered, options = described.get("registered_name"), described["config"].get("config")
     except (zipfile.BadZipFile, KeyError, ValueError, AttributeError, OSError):
         raise WeightsError(f"{path} is truncated or damaged; save or copy it again.") from None
     # A .keras file may name any class; only our own is ever built.
@@ -102,6 +102,8 @@ def _load_keras(path: Path) -> RetinaFaceNetwork:
             f"{path} holds a {described.get('class_name')!r}, not a RetinaFace network; save the "
             "model that build_retinaface returned."
         )
+    if isinstance(options, dict):
+        known_config(path, options)
     try:
         network = keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:

@@ -78,6 +78,12 @@ def test_a_future_format_says_so():
         open_checked(append_checksum(text.encode()), "x")
 
 
+def test_a_network_that_was_removed_is_named():
+    text = ModelMetadata(config=RetinaFaceConfig()).to_json().replace("mobilenet0.25", "yunet-slim")
+    with pytest.raises(WeightsError, match=r"'yunet-slim'.*; use the version .* that wrote it"):
+        open_checked(append_checksum(text.encode()), "x")
+
+
 def test_a_name_that_stands_twice_is_no_seal():
     text = ModelMetadata(config=RetinaFaceConfig()).to_json().encode()
     with pytest.raises(ValueError):

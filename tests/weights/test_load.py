@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import zipfile
 
 import h5py
 import keras
@@ -43,6 +44,18 @@ def test_a_keras_file_loads_too(network, tmp_path):
     _same(load_weights(tmp_path / "net.keras"), network)
     with pytest.raises(WeightsError, match="channels is 16, not 64"):
         load_weights(tmp_path / "net.keras", RetinaFaceConfig())
+
+
+def test_a_keras_file_of_a_network_that_was_removed_is_not_called_damaged(network, tmp_path):
+    network.save(tmp_path / "net.keras")
+    with zipfile.ZipFile(tmp_path / "net.keras") as whole:
+        parts = {name: whole.read(name) for name in whole.namelist()}
+    parts["config.json"] = parts["config.json"].replace(b"mobilenet0.25", b"yunet-slim")
+    with zipfile.ZipFile(tmp_path / "old.keras", "w") as old:
+        for name, content in parts.items():
+            old.writestr(name, content)
+    with pytest.raises(WeightsError, match=r"Unknown .*'yunet-slim'.*; use the version .* wrote"):
+        load_weights(tmp_path / "old.keras")
 
 
 def test_weights_that_keras_wrote_need_the_network_named(network, tmp_path):
