@@ -1,4 +1,4 @@
-"""The typed, frozen description of a network: everything that decides its shape and its decoding."""
+"""Typed, frozen descriptions: a network (shape, anchors, decoding), and a detector's settings with their defaults."""
 
 from __future__ import annotations
 

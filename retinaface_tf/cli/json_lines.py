@@ -1,4 +1,4 @@
-"""The lines of `detect --json`, written as they come and gone on with after a stop."""
+"""The file of `detect --json`: opened, written line by line, gone on with after a stop."""
 
 from __future__ import annotations
 

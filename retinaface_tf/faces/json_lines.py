@@ -1,4 +1,4 @@
-"""Faces as JSON lines, an image a line: results of `detect --json`, detections that are evaluated, labels.
+"""The format of a JSON line: the faces of one image, for results, detections and labels.
 
     {"image": "folder/name.jpg", "width": W, "height": H, "faces": [{"box": [x1, y1, x2, y2],
      "score": s, "landmarks": [[x, y] x5], "ignored": true}]}

@@ -1,4 +1,4 @@
-"""From an encoded image to RGB pixels: which decoder reads what, and what is refused.
+"""From encoded bytes to upright RGB pixels: which decoder, EXIF orientation, what is refused.
 
 Pillow reads every format, HEIC by the plugin pillow-heif. Ordinary JPEG files, most of what people
 have, are decoded by OpenCV after Pillow has read their header: both use libjpeg-turbo and give the

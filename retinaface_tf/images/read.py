@@ -1,4 +1,4 @@
-"""Reading an image, whatever it is given as, into RGB pixels."""
+"""Reading an image, whatever it is given as (path, bytes, stream, array), into upright RGB pixels."""
 
 from __future__ import annotations
 

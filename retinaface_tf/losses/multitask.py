@@ -1,4 +1,4 @@
-"""The detector's loss: L = L_class + 0.25 p* L_box + 0.1 p* L_landmark (1905.00641, equation 1).
+"""The terms of one stage: class, box and landmark losses (1905.00641, equation 1); `objective` has the whole.
 
 Everything here is a sum for each image; `losses.objective` divides by the positives of the whole
 global batch, so that the loss does not depend on how a batch is spread over devices.

@@ -1,4 +1,4 @@
-"""Batch norm whose statistics are given, with scale and offset that keep what the network computes."""
+"""Batch norm folded away or given other statistics, while the network computes the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Readers of other formats' weights."""
+"""Picks the reader that fits a file of another program's weights, and fills a network."""
 
 from __future__ import annotations
 
