@@ -39,7 +39,7 @@ def measure_time(options) -> None:
     from retinaface_tf.geometry.anchors import generate_anchors
     from retinaface_tf.inference.runtimes.open import open_runtime
     from retinaface_tf.layers.dense_frames import vertices_of_faces
-    from retinaface_tf.weights.files import preset_file
+    from retinaface_tf.weights.choose_file import preset_file
 
     runtime = open_runtime(preset_file(options.preset), "litert", threads=options.threads)
     config, size = runtime.config, (480, 640)

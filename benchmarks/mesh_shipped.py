@@ -52,8 +52,8 @@ def main() -> None:
 def make(options) -> None:
     from retinaface_tf.inference.runtimes.open import open_runtime
     from retinaface_tf.models import add_dense_branch
+    from retinaface_tf.weights.choose_file import load_preset
     from retinaface_tf.weights.hdf5 import save_weights
-    from retinaface_tf.weights.pull import load_preset
 
     frozen = options.out / "frozen.weights.h5"
     if not frozen.is_file():
@@ -93,9 +93,9 @@ def make(options) -> None:
 def train(options) -> None:
     from retinaface_tf.models import add_dense_branch
     from retinaface_tf.training.dense_head import DenseHeadTraining, train_dense_head
+    from retinaface_tf.weights.choose_file import load_preset
     from retinaface_tf.weights.dense_head import save_head
     from retinaface_tf.weights.hdf5 import save_weights
-    from retinaface_tf.weights.pull import load_preset
 
     folders = sorted((options.out / "examples").iterdir())
     examples = join_examples([read_examples(folder) for folder in folders])

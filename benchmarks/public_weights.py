@@ -29,9 +29,9 @@ from retinaface_tf.errors import WeightsError
 from retinaface_tf.evaluation.average_precision import average_precision
 from retinaface_tf.images.read import read_image
 from retinaface_tf.inference.preprocess import prepare
+from retinaface_tf.weights.choose_file import weights_path
 from retinaface_tf.weights.convert.convert import convert_weights
 from retinaface_tf.weights.hdf5 import save_weights
-from retinaface_tf.weights.pull import weights_path
 
 THRESHOLD = 0.02
 PRESET = "mobilenet0.25"

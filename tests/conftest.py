@@ -38,7 +38,7 @@ def rng() -> np.random.Generator:
 @pytest.fixture(scope="session")
 def public_weights() -> Path:
     """The pulled weights of preset mobilenet0.25 in our own format."""
-    from retinaface_tf.weights.pull import weights_path
+    from retinaface_tf.weights.choose_file import weights_path
 
     path = weights_path("mobilenet0.25")
     if not path.is_file():
@@ -49,7 +49,7 @@ def public_weights() -> Path:
 @pytest.fixture(scope="session")
 def public_onnx() -> Path:
     """The ONNX file the pulled weights were converted from."""
-    from retinaface_tf.weights.pull import weights_path
+    from retinaface_tf.weights.choose_file import weights_path
 
     path = weights_path("mobilenet0.25")
     path = path.with_name(path.name.replace(".weights.h5", ".onnx"))

@@ -139,7 +139,7 @@ def export_models(folder: Path) -> None:
     if not missing:
         return
     from retinaface_tf.export.tflite import export_tflite
-    from retinaface_tf.weights.pull import load_preset
+    from retinaface_tf.weights.choose_file import load_preset
 
     network = load_preset("mobilenet0.25")
     mean = network.config.pixel_mean

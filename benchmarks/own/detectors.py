@@ -12,8 +12,7 @@ from retinaface_tf import RetinaFace, list_presets
 from retinaface_tf.geometry.nms import non_max_suppression
 from retinaface_tf.inference.yunet import YuNetBackend
 from retinaface_tf.util.files import sha256_of
-from retinaface_tf.weights.files import runnable_file
-from retinaface_tf.weights.pull import pull
+from retinaface_tf.weights.choose_file import pull, runnable_file
 
 IOU = 0.4
 PUBLIC = "mobilenet0.25"

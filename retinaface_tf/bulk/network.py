@@ -13,7 +13,7 @@ from retinaface_tf.errors import ConfigError, WeightsError
 from retinaface_tf.inference.detector import Detector, RetinaFace
 from retinaface_tf.inference.test_time_augmentation import Augmentation, AugmentedDetector
 from retinaface_tf.util.files import sha256_of
-from retinaface_tf.weights.files import preset_file, runnable_file
+from retinaface_tf.weights.choose_file import preset_file, runnable_file
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ class DetectorOptions(DetectionOptions):
         """The detector, and what its answers depend on (for the results' provenance)."""
         from retinaface_tf.presets import get_preset
         from retinaface_tf.util.files import sha256_of
-        from retinaface_tf.weights.files import preset_file
+        from retinaface_tf.weights.choose_file import preset_file
 
         detector, augmentation = self.open_detector(), self.augmentation
         if self.model is not None:

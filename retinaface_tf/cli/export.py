@@ -24,8 +24,8 @@ MaxFaces = Annotated[int, typer.Option(help="Most faces of an image.")]
 
 def load_source(preset: str, model: Path | None) -> RetinaFaceNetwork:
     """The network in the file `model`, else the preset's with its trained weights."""
+    from retinaface_tf.weights.choose_file import load_preset
     from retinaface_tf.weights.load import load_weights
-    from retinaface_tf.weights.pull import load_preset
 
     return load_weights(model) if model is not None else load_preset(preset)
 

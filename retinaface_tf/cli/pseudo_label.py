@@ -133,7 +133,7 @@ def open_member(text: str, views: Augmentation, threshold: float, threads: int |
     from retinaface_tf.labelling.pseudo_labels import Member
     from retinaface_tf.presets import get_preset, list_presets
     from retinaface_tf.util.files import sha256_of
-    from retinaface_tf.weights.files import preset_file
+    from retinaface_tf.weights.choose_file import preset_file
 
     kind, colon, file = text.partition(":")
     if colon and kind == "yunet":

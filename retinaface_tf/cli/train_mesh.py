@@ -59,9 +59,9 @@ def train_mesh(
     from retinaface_tf.util.options import apply_overrides, from_dict
     from retinaface_tf.util.process import to_stderr
     from retinaface_tf.util.progress import choose_track
+    from retinaface_tf.weights.choose_file import load_preset
     from retinaface_tf.weights.dense_head import save_head
     from retinaface_tf.weights.hdf5 import save_weights
-    from retinaface_tf.weights.pull import load_preset
 
     values = apply_overrides({}, set_ or [])
     head = {name: values.pop(name) for name in list(values) if name in vars(SHIPPED_DENSE)}

@@ -21,7 +21,7 @@ def list_weights() -> None:
 
     from retinaface_tf.presets import get_preset, list_presets
     from retinaface_tf.util.cache import cache_folder
-    from retinaface_tf.weights.pull import weights_path
+    from retinaface_tf.weights.choose_file import weights_path
 
     table = Table("preset", "cached", "size", "licence", "where")
     for name in list_presets():
@@ -51,7 +51,7 @@ def pull_weights(
     Presets whose weights come with this package need none of that.
     """
     from retinaface_tf.util.process import to_stderr
-    from retinaface_tf.weights.pull import pull
+    from retinaface_tf.weights.choose_file import pull
 
     path = pull(name, force=force, notify=to_stderr)
     print(path)

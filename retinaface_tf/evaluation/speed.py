@@ -208,7 +208,7 @@ class _Opened:
 
         from retinaface_tf.images.read import read_image
         from retinaface_tf.inference.detector import RetinaFace
-        from retinaface_tf.weights.files import RUNTIMES, preset_file, runnable_file
+        from retinaface_tf.weights.choose_file import RUNTIMES, preset_file, runnable_file
 
         cv2.setNumThreads(threads)
         start, file = time.perf_counter(), Path(model)

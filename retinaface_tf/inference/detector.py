@@ -17,7 +17,7 @@ from retinaface_tf.inference.runtimes.open import open_runtime
 from retinaface_tf.inference.runtimes.runtime import Runtime
 from retinaface_tf.presets import DEFAULT_PRESET
 from retinaface_tf.util.process import available_cores, to_stderr
-from retinaface_tf.weights.files import preset_file
+from retinaface_tf.weights.choose_file import preset_file
 
 # Images read ahead and sorted by shape: this many batches, fewer where they would take more memory.
 WINDOW_BATCHES, MAX_WINDOW_BYTES = 4, 256 << 20

@@ -54,7 +54,7 @@ class Packaged:
     @property
     def digest(self) -> str:
         """Of the packaged weights: the next release's are others."""
-        return sha256_of(self._path("weights"))
+        return sha256_of(self.file("weights"))
 
     def describe(self) -> list[str]:
         """Where they are, and their licence."""
@@ -68,11 +68,16 @@ class Packaged:
         """
         if kind == "onnx" or (kind == "weights" and precision != "float32"):
             return None
-        return self._path(precision if kind == "tflite" else kind)
+        path = self.folder / file_names(self.stem)[precision if kind == "tflite" else kind]
+        if not path.is_file():
+            raise WeightsError(
+                f"{path} is missing from this installation; install retinaface-tf again."
+            )
+        return path
 
     def fetch(self, folder: Path, notify: Callable[[str], None]) -> Fetched:
         """The packaged weights; nothing is fetched."""
-        return Fetched(self._path("weights"), "")
+        return Fetched(self.file("weights"), "")
 
     def figures(self) -> dict[str, str]:
         """What `STEM.json` says was measured."""
@@ -91,11 +96,3 @@ class Packaged:
             return {}
         except (OSError, ValueError):
             raise WeightsError(f"{path} is damaged; install retinaface-tf again.") from None
-
-    def _path(self, what: str) -> Path:
-        path = self.folder / file_names(self.stem)[what]
-        if not path.is_file():
-            raise WeightsError(
-                f"{path} is missing from this installation; install retinaface-tf again."
-            )
-        return path

@@ -26,7 +26,7 @@ class Fetched(NamedTuple):
 class WeightsSource(Protocol):
     """Trained weights of one network.
 
-    It knows nothing of networks: it hands over files, `weights.pull` converts and caches them.
+    It knows nothing of networks: it hands over files, `weights.choose_file` converts and caches them.
 
     Attributes:
         origin: where the weights are, in a few words.

@@ -67,7 +67,7 @@ def open_source(config: RetinaFaceConfig, source: str) -> RetinaFaceNetwork:
         WeightsError: the file is missing, damaged or of another network.
     """
     if source in list_presets():
-        from retinaface_tf.weights.pull import load_preset
+        from retinaface_tf.weights.choose_file import load_preset
 
         return load_preset(source)
     from retinaface_tf.weights.convert.convert import convert_weights

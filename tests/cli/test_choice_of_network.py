@@ -12,8 +12,8 @@ from retinaface_tf.cli.open_detector import open_detector
 from retinaface_tf.errors import ConfigError, WeightsError
 from retinaface_tf.inference.runtimes.litert import LiteRTRuntime
 from retinaface_tf.presets import get_preset
+from retinaface_tf.weights.choose_file import load_preset
 from retinaface_tf.weights.hdf5 import save_weights
-from retinaface_tf.weights.pull import load_preset
 
 cli.with_commands()
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from retinaface_tf import cli
 from retinaface_tf.errors import RetinaFaceError
 from retinaface_tf.inference import detector
-from retinaface_tf.weights import files
+from retinaface_tf.weights import choose_file
 from tests.helpers.bright_pixel import BrightPixelRuntime, black_image
 
 cli.with_commands()
@@ -28,7 +28,7 @@ def box_at(row, column, height=64, width=96):
 
 @pytest.fixture
 def run(monkeypatch, tmp_path):
-    for room in (detector, files):
+    for room in (detector, choose_file):
         monkeypatch.setattr(room, "preset_file", lambda *_, **__: tmp_path / "none")
     monkeypatch.setattr(detector, "open_runtime", lambda *_, **__: BrightPixelRuntime())
     return lambda *arguments: CliRunner().invoke(cli.app, ["evaluate", *map(str, arguments)])

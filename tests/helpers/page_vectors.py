@@ -59,7 +59,7 @@ def write_images(folder: Path, astronaut: np.ndarray) -> None:
 def export_dense(path: Path) -> None:
     """A .tflite of the preset with a dense branch."""
     from retinaface_tf.export.tflite import export_tflite
-    from retinaface_tf.weights.pull import load_preset
+    from retinaface_tf.weights.choose_file import load_preset
 
     export_tflite(load_preset("mobilenet0.25-mesh"), path, size=(480, 640))
 

@@ -31,7 +31,7 @@ def expression(request):
     """What makes a detector."""
     files = {}
     if request.param == "onnx":
-        from retinaface_tf.weights.files import runnable_file
+        from retinaface_tf.weights.choose_file import runnable_file
 
         weights = request.getfixturevalue("public_weights")
         files["onnx"] = str(runnable_file(weights, "onnx", notify=lambda line: None)[0])

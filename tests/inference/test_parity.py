@@ -7,7 +7,7 @@ from retinaface_tf import RetinaFace
 from retinaface_tf.geometry.boxes import pairwise_iou
 from retinaface_tf.images.read import read_image
 from retinaface_tf.inference.preprocess import prepare
-from retinaface_tf.weights.pull import weights_path
+from retinaface_tf.weights.choose_file import weights_path
 
 PRESET = "mobilenet0.25"
 

@@ -32,7 +32,7 @@ class Packaged(NamedTuple):
 def stand_in_files(public_weights, astronaut, tmp_path_factory) -> Path:
     """A folder with the pulled network as `standin`: weights, a float32 and an int8 file."""
     from retinaface_tf.export.tflite import export_tflite
-    from retinaface_tf.weights.files import compile_weights
+    from retinaface_tf.weights.choose_file import runnable_file
     from retinaface_tf.weights.load import load_weights
     from retinaface_tf.weights.npz import save_compact_weights
 
@@ -40,7 +40,7 @@ def stand_in_files(public_weights, astronaut, tmp_path_factory) -> Path:
     names = packaged_files.file_names("standin")
     network = load_weights(public_weights)
     save_compact_weights(network, folder / names["weights"])
-    shutil.copy(compile_weights(public_weights), folder / names["float32"])
+    shutil.copy(runnable_file(public_weights)[0], folder / names["float32"])
     # Ranges are measured on parts of the portrait that the tests use.
     parts = [astronaut[y : y + 256, x : x + 256] for y in (0, 60, 120) for x in (60, 120, 200)]
     export_tflite(

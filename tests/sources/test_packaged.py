@@ -21,8 +21,8 @@ from retinaface_tf.geometry.boxes import pairwise_iou
 from retinaface_tf.sources import packaged as packaged_files
 from retinaface_tf.sources.source import PRECISIONS
 from retinaface_tf.util.cache import CACHE_VARIABLE
-from retinaface_tf.weights import pull
-from retinaface_tf.weights.files import preset_file
+from retinaface_tf.weights import choose_file
+from retinaface_tf.weights.choose_file import preset_file
 from tests.helpers.bare import packaged_presets
 
 cli.with_commands()
@@ -163,7 +163,9 @@ def test_all_its_files_find_the_same_face(packaged, astronaut):
     np.testing.assert_allclose(keras.scores, litert.scores, atol=0.01)
     config = RetinaFace.from_preset(packaged.name).config
     assert (
-        config == presets.get_preset(packaged.name).config == pull.load_preset(packaged.name).config
+        config
+        == presets.get_preset(packaged.name).config
+        == choose_file.load_preset(packaged.name).config
     )
 
 
@@ -215,7 +217,7 @@ def test_missing_and_damaged_files_say_what_to_do(stand_in, stand_in_files, tmp_
     source = dataclasses.replace(stand_in.source, folder=tmp_path)
     preset = dataclasses.replace(presets.get_preset("stand-in"), source=source)
     monkeypatch.setitem(presets._PRESETS, "stand-in", preset)
-    for open_it in (RetinaFace.from_preset, pull.pull, pull.load_preset):
+    for open_it in (RetinaFace.from_preset, choose_file.pull, choose_file.load_preset):
         with pytest.raises(WeightsError, match="missing from this installation"):
             open_it("stand-in")
     for path in stand_in_files.iterdir():
@@ -225,7 +227,7 @@ def test_missing_and_damaged_files_say_what_to_do(stand_in, stand_in_files, tmp_
     with pytest.raises(WeightsError, match=r"standin\.tflite is truncated or damaged"):
         RetinaFace.from_preset("stand-in")
     with pytest.raises(WeightsError, match="install retinaface-tf again"):
-        pull.load_preset("stand-in")
+        choose_file.load_preset("stand-in")
 
 
 @pytest.mark.parametrize("name", packaged_presets())

@@ -11,7 +11,7 @@ from retinaface_tf.data.readers.annotation import AnnotatedImage
 from retinaface_tf.data.synthetic.scene import encode_jpeg
 from retinaface_tf.training.datasets import ValidationSet
 from retinaface_tf.training.evaluation import Evaluator
-from retinaface_tf.weights.pull import load_preset
+from retinaface_tf.weights.choose_file import load_preset
 
 
 @pytest.fixture(scope="module")

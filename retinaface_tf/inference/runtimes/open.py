@@ -7,7 +7,7 @@ from pathlib import Path
 
 from retinaface_tf.errors import ConfigError
 from retinaface_tf.inference.runtimes.runtime import Runtime
-from retinaface_tf.weights.files import runnable_file
+from retinaface_tf.weights.choose_file import runnable_file
 
 
 def open_runtime(

@@ -15,16 +15,15 @@ from retinaface_tf.config import PyramidLevel, RetinaFaceConfig
 from retinaface_tf.errors import ConfigError, WeightsError
 from retinaface_tf.sources.source import Fetched
 from retinaface_tf.util.cache import CACHE_VARIABLE
-from retinaface_tf.weights import files
-from retinaface_tf.weights.files import (
-    compile_weights,
-    compiled_path,
+from retinaface_tf.weights import choose_file
+from retinaface_tf.weights.choose_file import (
+    load_preset,
     preset_file,
     runnable_file,
+    weights_path,
 )
 from retinaface_tf.weights.hdf5 import save_weights
 from retinaface_tf.weights.load import load_weights
-from retinaface_tf.weights.pull import load_preset, weights_path
 
 SMALL = RetinaFaceConfig(channels=8, levels=(PyramidLevel(stride=16, anchor_sizes=(32, 64)),))
 
@@ -120,9 +119,9 @@ def test_a_new_kind_of_source_is_listed(source):
     command()
 
 
-@pytest.mark.parametrize("runtime", files.RUNTIMES)
+@pytest.mark.parametrize("runtime", choose_file.RUNTIMES)
 def test_a_file_that_the_source_has_is_taken_as_it_is(source, runtime, no_process):
-    kind = files.KIND_OF_RUNTIME[runtime]
+    kind = choose_file.KIND_OF_RUNTIME[runtime]
     for precision in ("float32", "int8"):
         (source.folder / f"{precision}.{kind}").touch()
         assert preset_file("own", runtime, precision=precision) == source.file(kind, precision)
@@ -190,34 +189,34 @@ def _answers(monkeypatch, stderr: str):
 def test_what_the_conversion_says_is_the_error(weights, monkeypatch):
     _answers(monkeypatch, "some note\nerror: s.weights.h5 is damaged: copy it again.\n")
     with pytest.raises(WeightsError, match=r"^s\.weights\.h5 is damaged: copy it again\.$"):
-        compile_weights(weights)
+        runnable_file(weights)
     for stderr, reason in (("Segmentation fault", "Segmentation fault"), ("", "no message")):
         _answers(monkeypatch, stderr)
         with pytest.raises(WeightsError, match=rf"converted to \.onnx \({reason}\); try --runtime"):
-            compile_weights(weights, "onnx")
+            runnable_file(weights, "onnx")
 
 
 def test_a_conversion_that_hangs_ends(weights, monkeypatch):
-    monkeypatch.setattr(files, "_SECONDS", 0.01)
+    monkeypatch.setattr(choose_file, "_SECONDS", 0.01)
     with pytest.raises(WeightsError, match=r"took more than 0\.01 s; try --runtime keras"):
-        compile_weights(weights)
+        runnable_file(weights)
 
 
 def test_a_cache_that_cannot_be_written_is_said_first(weights, tmp_path, monkeypatch, no_process):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "file" / "cache"))
     with pytest.raises(WeightsError, match=r"cannot be written .*RETINAFACE_TF_CACHE"):
-        compile_weights(weights)
+        runnable_file(weights)
 
 
 @pytest.mark.slow
 def test_weights_are_converted_once_by_a_process_of_their_own(weights, cache, rng, monkeypatch):
     said = []
-    path = compile_weights(weights, notify=said.append)
-    assert path == compiled_path(weights) and list(path.parent.iterdir()) == [path]
+    path, _ = runnable_file(weights, notify=said.append)
+    assert list((cache / "compiled").iterdir()) == [path]
     assert len(said) == 1 and "once" in said[0]
     monkeypatch.setattr(subprocess, "run", None)
-    assert compile_weights(weights, notify=said.append) == path and len(said) == 1
+    assert runnable_file(weights, notify=said.append)[0] == path and len(said) == 1
     image = rng.integers(0, 256, (96, 160, 3)).astype(np.uint8)
     found, expected = (
         RetinaFace.from_file(weights, runtime=runtime, threshold=0.0, max_faces=5).detect(image)
@@ -236,10 +235,10 @@ def test_damage_and_missing_packages_leave_one_sentence_and_no_file(
     with pytest.raises(
         WeightsError, match=r"^\S*cut\.weights\.h5 is truncated or damaged; [^.]*\.$"
     ):
-        compile_weights(damaged)
+        runnable_file(damaged)
     (tmp_path / "modules").mkdir()
     (tmp_path / "modules" / "tf2onnx.py").write_text("raise ImportError('not here')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "modules"))
     with pytest.raises(WeightsError, match=r"^Writing ONNX needs tf2onnx, .*pip install [^.]*\.$"):
-        compile_weights(weights, "onnx")
+        runnable_file(weights, "onnx")
     assert not list((cache / "compiled").iterdir())

@@ -1,0 +1,252 @@
+"""Which file runs: a preset's, in this package or pulled (fetched, converted, cached), or one made of weights."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from retinaface_tf.errors import ConfigError, WeightsError
+from retinaface_tf.modelfile.revision import REVISION
+from retinaface_tf.presets import get_preset, list_presets
+from retinaface_tf.sources.source import PRECISIONS, WeightsSource
+from retinaface_tf.util.cache import cache_folder, require_writable
+from retinaface_tf.util.files import sha256_of, write_whole
+from retinaface_tf.util.process import child_environment
+from retinaface_tf.weights.load import load_weights, require_file
+
+if TYPE_CHECKING:
+    from retinaface_tf.models import RetinaFaceNetwork
+
+# What each runtime reads: the kind of file as sources know it.
+KIND_OF_RUNTIME = {"litert": "tflite", "keras": "weights", "onnx": "onnx"}
+RUNTIMES = tuple(KIND_OF_RUNTIME)
+_SECONDS = 900
+
+
+def preset_file(
+    preset: str,
+    runtime: str | None = None,
+    *,
+    precision: str = "float32",
+    notify: Callable[[str], None] = lambda line: None,
+) -> Path:
+    """The file with a preset's trained weights that suits a runtime best, fetched if it is not here.
+
+    Args:
+        preset: see `list_presets`.
+        runtime: of `RUNTIMES`; None is litert.
+        precision: of `PRECISIONS`; others than "float32" only where the source has such a file.
+        notify: is given a line on what is fetched and its licence.
+
+    Raises:
+        ConfigError: no preset or runtime has that name, or there is no such precision of it.
+        WeightsError: the preset has no weights, or they cannot be fetched.
+    """
+    kind = KIND_OF_RUNTIME.get(runtime or "litert")
+    if kind is None:
+        raise _unknown_runtime(runtime)
+    if precision not in PRECISIONS:
+        raise ConfigError(f"precision={precision!r} must be {' or '.join(PRECISIONS)}.")
+    source = weights_source(preset)
+    ready = source.file(kind, precision)
+    if ready is not None:
+        return ready
+    if precision != "float32":
+        if source.file("tflite", precision) is not None:
+            raise ConfigError(
+                f"precision={precision!r} is for the runtime litert, not {runtime!r}."
+            )
+        raise ConfigError(
+            f"Preset {preset!r} has no int8 file; make one with `retinaface-tf export tflite "
+            f"--preset {preset} --quantize int8 --calibration PHOTOS` and use that."
+        )
+    path = weights_path(preset)
+    return path if path.is_file() else pull(preset, notify=notify)
+
+
+def weights_source(preset: str) -> WeightsSource:
+    """Where a preset's trained weights come from.
+
+    Raises:
+        ConfigError: no preset has that name.
+        WeightsError: it has no trained weights.
+    """
+    source = get_preset(preset).source
+    if source is None:
+        trained = [name for name in list_presets() if get_preset(name).source]
+        raise WeightsError(
+            f"Preset {preset!r} has no weights; {', '.join(trained)} have. Or convert a file of yours "
+            "with `retinaface-tf weights convert`."
+        )
+    return source
+
+
+def weights_path(preset: str) -> Path:
+    """Where a preset's weights are, or will be once pulled; the name follows the trained data.
+
+    Raises:
+        ConfigError: no preset has that name.
+        WeightsError: it has no trained weights, or lacks those of this package.
+    """
+    source = weights_source(preset)
+    ready = source.file("weights")
+    if ready is not None:
+        return ready
+    name = f"{preset}-{source.digest[:12]}"
+    head = get_preset(preset).dense_head
+    if head is not None:
+        from retinaface_tf.weights.dense_head import head_digest
+
+        name = f"{name}-{head_digest(head)}"
+    return cache_folder() / f"{name}.weights.h5"
+
+
+def runnable_file(
+    path: str | Path,
+    runtime: str | None = None,
+    *,
+    notify: Callable[[str], None] = lambda line: None,
+) -> tuple[Path, str]:
+    """The file that a runtime reads, converted from weights where it must be, and the runtime.
+
+    Args:
+        path: `.weights.h5`, `.weights.npz` or `.keras`, or `.tflite` or `.onnx` as
+            `retinaface-tf export` writes.
+        runtime: of `RUNTIMES`; None takes the one that fits the file, litert for weights.
+        notify: is given a line before the one-time conversion.
+
+    Raises:
+        ConfigError: no runtime has that name, or it does not run such files.
+        WeightsError: weights are missing or damaged, or the cache cannot be written.
+    """
+    path = Path(path)
+    fitting = {".tflite": "litert", ".onnx": "onnx"}.get(path.suffix.lower())
+    runtime = runtime or fitting or "litert"
+    kind = KIND_OF_RUNTIME.get(runtime)
+    if kind is None:
+        raise _unknown_runtime(runtime)
+    if fitting not in (None, runtime):
+        raise ConfigError(f"The runtime {runtime!r} does not run {path}; {fitting!r} does.")
+    if kind == "weights" or fitting is not None:
+        return path, runtime
+    weights = require_file(path)
+    target = cache_folder() / "compiled" / f"{sha256_of(weights)[:16]}-{REVISION}.{kind}"
+    if not target.is_file():
+        _compile(weights, kind, target, notify)
+    return target, runtime
+
+
+def pull(
+    preset: str, *, force: bool = False, notify: Callable[[str], None] = lambda line: None
+) -> Path:
+    """A preset's weights, fetched and converted unless they are here.
+
+    Args:
+        preset: its name.
+        force: fetch again, replacing what is cached.
+        notify: is given origin and licence and what is being done, a line at a time.
+
+    Returns:
+        Path of a `.weights.h5` file, or of the `.weights.npz` in this package.
+
+    Raises:
+        ConfigError: no preset has that name.
+        WeightsError: it has no weights, they cannot be fetched, their bytes are not the
+            expected ones, or the cache cannot be written.
+    """
+    source, target = weights_source(preset), weights_path(preset)
+    origin, *lines = source.describe()
+    for line in (f"{preset}: {origin}", *lines):
+        notify(line)
+    if source.file("weights") is not None or (target.is_file() and not force):
+        return target
+    require_writable(target.parent)
+    with tempfile.TemporaryDirectory(prefix="retinaface-tf-") as folder:
+        original, licence = source.fetch(Path(folder), notify)
+        notify(f"converting into {target}")
+        _convert(preset, original, licence, target)
+    return target
+
+
+def load_preset(
+    preset: str, *, notify: Callable[[str], None] = lambda line: None
+) -> RetinaFaceNetwork:
+    """A preset's network with its trained weights, pulled first if they are not here.
+
+    Raises:
+        WeightsError: as `pull`, or the file is damaged; the message says how to get it again.
+    """
+    path = weights_path(preset)
+    if not path.is_file():
+        pull(preset, notify=notify)
+    try:
+        return load_weights(path, get_preset(preset).config)
+    except WeightsError:
+        packaged = weights_source(preset).file("weights") is not None
+        remedy = (
+            "install retinaface-tf again"
+            if packaged
+            else f"run `retinaface-tf weights pull {preset} --force`"
+        )
+        raise WeightsError(
+            f"The weights {path} are damaged or of another version; {remedy}."
+        ) from None
+
+
+def _convert(preset: str, original: Path, licence: str, target: Path) -> None:
+    """Writes licence, original and converted weights, each whole; the last makes the pull count."""
+    from retinaface_tf.weights.convert.convert import convert_weights
+    from retinaface_tf.weights.hdf5 import save_weights
+
+    network = convert_weights(original, get_preset(preset).config)
+    head = get_preset(preset).dense_head
+    if head is not None:
+        from retinaface_tf.weights.dense_head import fill_head, packaged_head
+
+        fill_head(network, packaged_head(head), head)
+    stem = target.name.removesuffix(".weights.h5")
+    write_whole(target.with_name(f"{stem}.LICENSE.txt"), licence.encode())
+    write_whole(target.with_name(stem + original.suffix), original.read_bytes())
+    save_weights(network, target)
+
+
+def _compile(weights: Path, kind: str, target: Path, notify: Callable[[str], None]) -> None:
+    """Has `retinaface-tf export` make a .tflite or .onnx of a weights file.
+
+    TensorFlow converts in a process of its own, so that this one stays small and quick.
+    """
+    require_writable(target.parent)
+    notify(f"preparing {weights.name} as .{kind}, once (about 20 s)")
+    command = [sys.executable, "-m", "retinaface_tf", "export", kind, str(target)]
+    command += ["--model", str(weights.absolute())]
+    if kind == "tflite":
+        command += ["--size", "128x128"]  # small converts fast, and the runtime resizes it
+    environment = child_environment(KERAS_BACKEND="tensorflow", CUDA_VISIBLE_DEVICES="-1")
+    try:
+        subprocess.run(
+            command,
+            env=environment,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=True,
+            timeout=_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        raise WeightsError(
+            f"Converting {weights} to .{kind} took more than {_SECONDS} s; try --runtime keras."
+        ) from None
+    except subprocess.CalledProcessError as error:
+        last = (error.stderr.strip().splitlines() or ["no message"])[-1]
+        sentence = last.removeprefix("error: ")
+        if sentence == last:  # it crashed
+            sentence = f"{weights} cannot be converted to .{kind} ({last}); try --runtime keras."
+        raise WeightsError(sentence) from None
+
+
+def _unknown_runtime(name: str) -> ConfigError:
+    return ConfigError(f"There is no runtime {name!r}; choose one of {', '.join(RUNTIMES)}.")
