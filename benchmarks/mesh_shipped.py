@@ -92,9 +92,9 @@ def make(options) -> None:
 
 def train(options) -> None:
     from retinaface_tf.models import add_dense_branch
-    from retinaface_tf.training.dense_head import DenseHeadTraining, train_dense_head
+    from retinaface_tf.training.train_dense_head import DenseHeadTraining, train_dense_head
     from retinaface_tf.weights.choose_file import load_preset
-    from retinaface_tf.weights.dense_head import save_head
+    from retinaface_tf.weights.dense_head_file import save_head
     from retinaface_tf.weights.hdf5 import save_weights
 
     folders = sorted((options.out / "examples").iterdir())

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from retinaface_tf.cli.json_lines import JsonLines
+from retinaface_tf.cli.json_output import JsonLines
 from retinaface_tf.cli.output_names import OutputNames, own_stems
 from retinaface_tf.cli.summary import Summary
 from retinaface_tf.errors import ImageError, RetinaFaceError

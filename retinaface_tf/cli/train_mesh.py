@@ -54,13 +54,13 @@ def train_mesh(
         make_examples,
         read_examples,
     )
-    from retinaface_tf.training.dense_head import DenseHeadTraining, train_dense_head
+    from retinaface_tf.training.train_dense_head import DenseHeadTraining, train_dense_head
     from retinaface_tf.util.files import require_folder, require_free
     from retinaface_tf.util.options import apply_overrides, from_dict
     from retinaface_tf.util.process import to_stderr
     from retinaface_tf.util.progress import choose_track
     from retinaface_tf.weights.choose_file import load_preset
-    from retinaface_tf.weights.dense_head import save_head
+    from retinaface_tf.weights.dense_head_file import save_head
     from retinaface_tf.weights.hdf5 import save_weights
 
     values = apply_overrides({}, set_ or [])

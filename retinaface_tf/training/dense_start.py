@@ -15,7 +15,7 @@ from retinaface_tf.layers.dense_frames import (
 from retinaface_tf.losses.positives import choose_positives, rows_of_anchors
 from retinaface_tf.mesh.landmarks import five_of_vertices
 from retinaface_tf.models import RetinaFaceNetwork
-from retinaface_tf.training.dense_head import begin_at_principal_directions
+from retinaface_tf.training.train_dense_head import begin_at_principal_directions
 
 # Positives that are used, in all and of each image.
 _POSITIVES, _OF_IMAGE = 1000, 4

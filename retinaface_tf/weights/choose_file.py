@@ -99,7 +99,7 @@ def weights_path(preset: str) -> Path:
     name = f"{preset}-{source.digest[:12]}"
     head = get_preset(preset).dense_head
     if head is not None:
-        from retinaface_tf.weights.dense_head import head_digest
+        from retinaface_tf.weights.dense_head_file import head_digest
 
         name = f"{name}-{head_digest(head)}"
     return cache_folder() / f"{name}.weights.h5"
@@ -205,7 +205,7 @@ def _convert(preset: str, original: Path, licence: str, target: Path) -> None:
     network = convert_weights(original, get_preset(preset).config)
     head = get_preset(preset).dense_head
     if head is not None:
-        from retinaface_tf.weights.dense_head import fill_head, packaged_head
+        from retinaface_tf.weights.dense_head_file import fill_head, packaged_head
 
         fill_head(network, packaged_head(head), head)
     stem = target.name.removesuffix(".weights.h5")

@@ -10,7 +10,7 @@ from retinaface_tf.mesh.landmarks import five_of_vertices
 from retinaface_tf.mesh.topology import load_topology
 from retinaface_tf.models import build_retinaface
 from retinaface_tf.presets import get_preset
-from retinaface_tf.weights.dense_head import fill_head, head_digest, packaged_head, save_head
+from retinaface_tf.weights.dense_head_file import fill_head, head_digest, packaged_head, save_head
 
 NAME = get_preset("mobilenet0.25-mesh").dense_head
 
