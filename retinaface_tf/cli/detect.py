@@ -12,7 +12,7 @@ from retinaface_tf.cli.bulk import BulkOptions
 from retinaface_tf.cli.open_detector import DetectionOptions, ServerOptions
 from retinaface_tf.cli.options import MaxFaces, Preset, Threads
 from retinaface_tf.config import DetectionSettings
-from retinaface_tf.errors import ConfigError
+from retinaface_tf.errors import ConfigError, ServingError
 from retinaface_tf.presets import DEFAULT_PRESET
 from retinaface_tf.util.files import require_folder
 
@@ -143,9 +143,13 @@ def detect_and_write(
     if output.mesh is not None:
         _require_mesh(detector, search.augmentation is not None)
     run = DetectRun(detector, search.batch_size, output, sources)
-    with run:
-        run.search_images()
-        run.search_videos()
+    try:
+        with run:
+            run.search_images()
+            run.search_videos()
+    except ServingError:
+        run.print_left()
+        raise
     if output.json != "-":
         run.summary.print()
     run.print_notes()

@@ -272,6 +272,14 @@ class DetectRun:
         if self._lines:
             self._lines.write({"image": source.shown, "error": str(error)})
 
+    def print_left(self) -> None:
+        """Where a run that a server ended can go on, on standard error."""
+        if self._lines and self._lines.resumable:
+            print(
+                f"note: {self.output.json} has what was answered; --resume goes on.",
+                file=sys.stderr,
+            )
+
     def print_notes(self) -> None:
         """What the counts do not say, on standard error."""
         notes = [self.inputs.left_out] if self.inputs.left_out else []

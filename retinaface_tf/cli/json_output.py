@@ -83,6 +83,11 @@ class JsonLines:
                 self.kept.append(entry)
                 self._ends.append(file.tell())
 
+    @property
+    def resumable(self) -> bool:
+        """Whether a later run can go on with what was written."""
+        return self._path is not None and self._path.is_file()
+
     def keep(self, count: int) -> None:
         """Keeps the first `count` entries that were there; only before anything is written."""
         del self.kept[count:], self._ends[count:]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Protocol, runtime_checkable
 
 from retinaface_tf.config import DetectionSettings, RetinaFaceConfig
@@ -36,7 +37,7 @@ class DetectionBackend(Protocol):
 
     def detect(
         self, prepared: list, batch_size: int, settings: DetectionSettings
-    ) -> list[Faces | ImageError]:
+    ) -> Iterable[Faces | ImageError]:
         """The faces of prepared images, in order; an `ImageError` stays in its place."""
         ...
 

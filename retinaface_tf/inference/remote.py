@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from io import BytesIO
 from typing import NamedTuple
 
@@ -19,11 +20,12 @@ from retinaface_tf.images.read import (
     file_content,
     read_image,
 )
-from retinaface_tf.protocol.client import Client
+from retinaface_tf.inference.preprocess import read_and_prepare
+from retinaface_tf.protocol.client import Client, RefusedError
 
 # The server decodes these itself; everything else is decoded here and sent as PNG.
 _SERVER_FORMATS = ("JPEG", "PNG", "BMP", "GIF")
-_OUTPUTS = ("boxes", "scores", "landmarks", "num_faces", "status")
+_TOO_LARGE = 2  # the output `status` of an image with more pixels than the export takes
 
 
 class EncodedImage(NamedTuple):
@@ -33,11 +35,13 @@ class EncodedImage(NamedTuple):
         data: the file.
         image_size: (height, width), EXIF orientation applied.
         name: what messages call it.
+        scale: (x, y) factors from the image's pixels to those sent.
     """
 
     data: bytes
     image_size: tuple[int, int]
     name: str
+    scale: tuple[float, float] = (1.0, 1.0)
 
 
 class RemoteBackend:
@@ -77,43 +81,84 @@ class RemoteBackend:
 
     def detect(
         self, prepared: list, batch_size: int, settings: DetectionSettings
-    ) -> list[Faces | ImageError]:
-        """The faces of prepared images, in order.
+    ) -> Iterator[Faces | ImageError]:
+        """The faces of prepared images, in order, as the server gives them.
 
         Raises:
-            ServingError: the server is away or refuses.
+            ServingError: the server is away or its model is another.
         """
-        results = list(prepared)
-        waiting = [i for i, entry in enumerate(prepared) if not isinstance(entry, ImageError)]
-        while waiting:
-            batch, size = [], 0
-            while waiting and len(batch) < batch_size:
-                size += len(prepared[waiting[0]].data)
-                if batch and size > self._max_request_bytes:
-                    break
-                batch.append(waiting.pop(0))
-            for i, answer in zip(batch, self._ask([prepared[i] for i in batch], settings)):
-                results[i] = answer
-        return results
+        batch, size = [], 0
+        for entry in prepared:
+            held = 0 if isinstance(entry, ImageError) else len(entry.data)
+            if batch and (len(batch) == batch_size or size + held > self._max_request_bytes):
+                yield from self._answer(batch, settings)
+                batch, size = [], 0
+            batch.append(entry)
+            size += held
+        yield from self._answer(batch, settings)
+
+    def _answer(self, batch: list, settings: DetectionSettings) -> Iterator[Faces | ImageError]:
+        """Answers in order; `ImageError`s of the batch stay where they are."""
+        answers = self._ask([one for one in batch if not isinstance(one, ImageError)], settings)
+        for entry in batch:
+            yield entry if isinstance(entry, ImageError) else next(answers)
 
     def _ask(
         self, images: list[EncodedImage], settings: DetectionSettings
-    ) -> list[Faces | ImageError]:
-        answer = self.client.predict({"image_bytes": [p.data for p in images]})
-        missing = [name for name in _OUTPUTS if name not in answer]
-        if missing or any(len(answer[name]) != len(images) for name in _OUTPUTS):
-            raise ServingError(
-                "The server's model does not answer as a RetinaFace export does; serve what "
-                "`retinaface-tf export savedmodel` wrote."
-            )
-        return [_read(answer, i, image, settings) for i, image in enumerate(images)]
+    ) -> Iterator[Faces | ImageError]:
+        """Asks for all at once, and where the server refuses that for less, down to each image."""
+        if not images:
+            return
+        try:
+            answer = self.client.predict({"image_bytes": [image.data for image in images]})
+        except RefusedError as error:
+            if len(images) > 1:
+                middle = len(images) // 2
+                yield from self._ask(images[:middle], settings)
+                yield from self._ask(images[middle:], settings)
+            else:
+                yield self._ask_smaller(images[0], str(error), settings)
+            return
+        _check(answer, len(images))
+        for i, image in enumerate(images):
+            if answer["status"][i] == _TOO_LARGE:
+                reason = "It has more pixels than the server takes; make it smaller."
+                yield self._ask_smaller(image, reason, settings)
+            else:
+                yield _read(answer, i, image, settings)
+
+    def _ask_smaller(
+        self, image: EncodedImage, reason: str, settings: DetectionSettings
+    ) -> Faces | ImageError:
+        """Of an image that the server refuses by itself, a copy as `detect` searches it here."""
+        if image.scale == (1.0, 1.0):
+            shrunk = read_and_prepare(NamedBytes(image.data, image.name))
+            if isinstance(shrunk, ImageError):
+                return shrunk
+            if shrunk.scale != image.scale:
+                data = _to_png(shrunk.pixels, image.name)
+                return next(self._ask([image._replace(data=data, scale=shrunk.scale)], settings))
+        return ImageError(f"Cannot search {image.name}: {reason[0].lower()}{reason[1:]}")
+
+
+def _check(answer: dict[str, np.ndarray], count: int) -> None:
+    """ServingError unless this is the answer of an export for so many images."""
+    shapes = {"boxes": (4,), "scores": (), "landmarks": (5, 2)}
+    faces = np.shape(answer.get("scores"))[1:]
+    expected = {name: (count, *faces, *tail) for name, tail in shapes.items()}
+    expected |= dict.fromkeys(("num_faces", "status"), (count,))
+    if "vertices" in answer:
+        expected["vertices"] = (count, *faces, *np.shape(answer["vertices"])[2:])
+    if len(faces) != 1 or any(np.shape(answer.get(n)) != shape for n, shape in expected.items()):
+        raise ServingError(
+            f"The server's model does not answer {count} images as a RetinaFace export does; serve "
+            "what `retinaface-tf export savedmodel` wrote."
+        )
 
 
 def _read(
     answer: dict, i: int, image: EncodedImage, settings: DetectionSettings
 ) -> Faces | ImageError:
-    if answer["status"][i] == 2:
-        return ImageError(f"Cannot read {image.name}: it has more pixels than the server takes.")
     if answer["status"][i] != 0:
         return ImageError(
             f"Cannot read {image.name}: the server cannot decode it; it is damaged or a rare "
@@ -121,12 +166,18 @@ def _read(
         )
     scores = np.asarray(answer["scores"][i][: answer["num_faces"][i]], np.float32)
     kept = np.flatnonzero(scores >= settings.threshold)[: settings.max_faces]
+    boxes = np.asarray(answer["boxes"][i][kept], np.float32)
+    landmarks = np.asarray(answer["landmarks"][i][kept], np.float32)
+    scale = np.asarray(image.scale, np.float32)
+    vertices = answer["vertices"][i][kept] if "vertices" in answer else None
+    if vertices is not None:
+        vertices = vertices / np.append(scale, scale.mean())
     return Faces(
-        boxes=np.asarray(answer["boxes"][i][kept], np.float32),
+        boxes=boxes / np.tile(scale, 2),
         scores=scores[kept],
-        landmarks=np.asarray(answer["landmarks"][i][kept], np.float32),
+        landmarks=landmarks / scale,
         image_size=image.image_size,
-        vertices=answer["vertices"][i][kept] if "vertices" in answer else None,
+        vertices=vertices,
     )
 
 
@@ -149,13 +200,17 @@ def _upright_size(data: bytes) -> tuple[int, int] | None:
 
 
 def _as_png(source: ImageSource, name: str) -> EncodedImage:
+    image = read_image(source)
+    return EncodedImage(_to_png(image, name), image.shape[:2], name)
+
+
+def _to_png(pixels: np.ndarray, name: str) -> bytes:
     import cv2
 
-    image = read_image(source)
     # Light compression: most networks are faster than strong PNG compression.
     done, data = cv2.imencode(
-        ".png", np.ascontiguousarray(image[..., ::-1]), [cv2.IMWRITE_PNG_COMPRESSION, 1]
+        ".png", np.ascontiguousarray(pixels[..., ::-1]), [cv2.IMWRITE_PNG_COMPRESSION, 1]
     )
     if not done:
         raise ImageError(f"Cannot send {name}: it cannot be encoded as PNG.")
-    return EncodedImage(data.tobytes(), image.shape[:2], name)
+    return data.tobytes()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import http.client
 import json
 import random
 import threading
@@ -19,10 +20,13 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from retinaface_tf.errors import ConfigError, ServingError
+from retinaface_tf.protocol.listener import find_listener
 from retinaface_tf.util.per_process import PerProcess
 
 T = TypeVar("T")
 Inputs = Mapping[str, Any]  # name -> array, or list of bytes
+# A server that is there takes a connection, and answers a small question, within this many seconds.
+CONNECT_SECONDS = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +67,22 @@ class EndpointOptions:
             raise ConfigError("Give both client_certificate and client_key, or neither.")
 
 
+class RefusedError(ServingError):
+    """The server refuses this request; it may well answer others, or fewer images at once."""
+
+
 class _Retriable(ServingError):
     """The server did not take the request: another try is safe."""
+
+
+class _Away(_Retriable):
+    """The connection failed: nobody is there, or someone else; `details` are the library's words."""
+
+    def __init__(self, target: str, details: str):
+        super().__init__(
+            f"No server answers at {target} ({details}); start one, or check address, port and TLS."
+        )
+        self.details = details
 
 
 class Client(PerProcess):
@@ -110,14 +128,49 @@ class Client(PerProcess):
             except _Retriable as failure:
                 pause = options.backoff * 2**number * random.uniform(0.5, 1)
                 if number == options.retries or time.monotonic() + pause >= deadline:
-                    raise ServingError(str(failure)) from failure.__cause__
+                    message = self._explain(failure) if isinstance(failure, _Away) else str(failure)
+                    raise ServingError(message) from failure.__cause__
                 time.sleep(pause)
 
-    def _away(self, details: object) -> _Retriable:
-        return _Retriable(
-            f"No server answers at {self.target} ({details}); start one, or check address, port and "
-            "TLS."
-        )
+    def _explain(self, failure: _Away) -> str:
+        """One sentence on a connection that failed, by what is found at the address."""
+        host, port = self._address()
+        found = find_listener(host, port, min(2.0, self._options.timeout))
+        other = {"grpc": "rest", "rest": "grpc"}[self._options.protocol]
+        remedy = {
+            "rest": "give --rest (protocol='rest'), or the gRPC port, by default 8500",
+            "grpc": "leave out --rest (protocol='grpc'), or give the REST port, by default 8501",
+        }
+        if found is None:
+            return str(failure)
+        if found.kind == "silent":
+            return (
+                f"Something at {self.target} takes connections and answers nothing, so it is no "
+                "model server; check address and port."
+            )
+        if found.kind in ("http", "other"):
+            kind = "an HTTP server" if found.kind == "http" else "a server"
+            return f"At {self.target} is {kind} of another kind; check address and port."
+        if found.tls and not self._options.tls:
+            return f"The server {self.target} speaks TLS; give --tls or --tls-root (tls=True)."
+        if found.kind == other:
+            name = {"grpc": "gRPC", "rest": "REST"}[other]
+            return f"The server {self.target} speaks {name} there; {remedy[other]}."
+        if self._options.tls and not found.tls:
+            return f"The server {self.target} does not speak TLS; leave out --tls and --tls-root."
+        if "certificate" in failure.details.lower():
+            return (
+                f"The certificate of {self.target} is not trusted ({failure.details}); give the "
+                "PEM file of the authority that signed it as --tls-root (root_certificates)."
+            )
+        return str(failure)
+
+    def _address(self) -> tuple[str, int]:
+        host, _, port = self.target.rpartition(":")
+        return host.strip("[]"), int(port)
+
+    def _away(self, details: str) -> _Away:
+        return _Away(self.target, details)
 
     def _overloaded(self, details: str) -> _Retriable:
         return _Retriable(f"The server {self.target} is overloaded ({details}); send less.")
@@ -128,10 +181,13 @@ class Client(PerProcess):
             "fewer or smaller images at once, or raise the timeout."
         )
 
-    def _too_large(self, details: str) -> ServingError:
-        return ServingError(
-            f"A message between here and {self.target} is too large ({details}); send fewer images "
-            "at once, or raise max_message_bytes here and the server's limit."
+    def _refused(self, reason: object, details: str) -> RefusedError:
+        return RefusedError(f"The server {self.target} refused ({reason}): {details}.")
+
+    def _too_large(self, details: str) -> RefusedError:
+        return RefusedError(
+            f"A message between here and {self.target} is too large ({details}); send "
+            "smaller images or fewer at once, or raise max_message_bytes here and the server's limit."
         )
 
     def _not_found(self, details: str) -> ServingError:
@@ -197,6 +253,8 @@ class GrpcClient(Client):
             ("grpc.max_send_message_length", options.max_message_bytes),
             # Tries again are ours, with our own deadline.
             ("grpc.enable_retries", 0),
+            # In spite of its name also how long a connection may take; gRPC's own choice is 20 s.
+            ("grpc.min_reconnect_backoff_ms", int(1000 * CONNECT_SECONDS)),
         ]
         if options.tls:
             files = (options.root_certificates, options.client_key, options.client_certificate)
@@ -237,6 +295,7 @@ class GrpcClient(Client):
 
     def _translate(self, error) -> Exception:
         code, details = error.code(), (error.details() or "").strip().rstrip(".")
+        details = details.rpartition("last error: ")[2]
         codes = self._grpc.StatusCode
         # A server that is being stopped cancels the calls that it has not begun.
         if code in (codes.UNAVAILABLE, codes.CANCELLED):
@@ -251,17 +310,22 @@ class GrpcClient(Client):
         if code == codes.NOT_FOUND:
             return self._not_found(details)
         if code == codes.UNIMPLEMENTED:
-            return ServingError(f"{self.target} is a gRPC server, but not TF-Serving's.")
+            return ServingError(
+                f"{self.target} is a gRPC server, but not TF-Serving's; check address and port."
+            )
+        if code in (codes.INVALID_ARGUMENT, codes.INTERNAL, codes.OUT_OF_RANGE, codes.UNKNOWN):
+            return self._refused(code.name, details)
         return ServingError(f"The server {self.target} refused ({code.name}): {details}.")
 
 
 class RestClient(Client):
     """TF-Serving's REST interface; it always sends every output."""
 
-    _own = ("_opener", "_url")
+    _own = ("_opener", "_url", "_greeted")
 
     def _forget(self) -> None:
         self._opener = self._url = None
+        self._greeted = False
 
     def _open(self) -> None:
         if self._opener is not None:
@@ -270,7 +334,7 @@ class RestClient(Client):
         if self._label is not None:
             place = f"/labels/{_quote(self._label)}"
         scheme = "https" if self._options.tls else "http"
-        self._url = f"{scheme}://{self.target}/v1/models/{_quote(self.model)}{place}:predict"
+        self._url = f"{scheme}://{self.target}/v1/models/{_quote(self.model)}{place}"
         handlers: list = [urllib.request.ProxyHandler({})]
         if self._options.tls:
             handlers.append(urllib.request.HTTPSHandler(context=_ssl_context(self._options)))
@@ -290,28 +354,52 @@ class RestClient(Client):
             raise self._too_large(f"{len(body):,} bytes")
         headers = {"Content-Type": "application/json", **dict(self._options.metadata)}
 
-        def attempt(seconds: float) -> bytes:
-            request = urllib.request.Request(self._url, body, headers)
-            try:
-                with self._opener.open(request, timeout=seconds) as response:
-                    return self._read(response)
-            except urllib.error.HTTPError as error:
-                raise self._translate(error.code, _error_text(error)) from error
-            except OSError as error:  # URLError, which has a reason, and TimeoutError among them
-                reason = getattr(error, "reason", error)
-                late = isinstance(reason, TimeoutError)
-                raise (self._late() if late else self._away(reason)) from error
+        request = urllib.request.Request(f"{self._url}:predict", body, headers)
 
-        try:
-            answer = json.loads(self._try(attempt))["outputs"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise ServingError(f"{self.target} did not answer as TF-Serving does.") from error
+        def attempt(seconds: float) -> bytes:
+            if not self._greeted:
+                self._greet(headers, min(CONNECT_SECONDS, seconds))
+            try:
+                return self._send(request, seconds)
+            except urllib.error.HTTPError as error:
+                raise self._translate(error) from error
+            except TimeoutError as error:
+                raise self._late() from error
+
         kinds = {"num_faces": np.int32, "status": np.int32}
-        return {
-            name: np.asarray(values, kinds.get(name, np.float32))
-            for name, values in answer.items()
-            if not outputs or name in outputs
-        }
+        try:
+            return {
+                name: np.asarray(values, kinds.get(name, np.float32))
+                for name, values in json.loads(self._try(attempt))["outputs"].items()
+                if not outputs or name in outputs
+            }
+        except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
+            raise self._other_server("an answer that is not TF-Serving's") from error
+
+    def _greet(self, headers: dict[str, str], seconds: float) -> None:
+        """A small question, which shows within seconds whether a server is there at all."""
+        try:
+            self._send(urllib.request.Request(self._url, headers=headers), seconds)
+        except urllib.error.HTTPError:
+            pass  # a server all the same
+        except TimeoutError as error:
+            raise ServingError(self._explain(self._away("nothing comes"))) from error
+        self._greeted = True
+
+    def _send(self, request: urllib.request.Request, seconds: float) -> bytes:
+        """The answer's body; raises `_Away` where the connection fails, TimeoutError and HTTPError."""
+        try:
+            with self._opener.open(request, timeout=seconds) as response:
+                return self._read(response)
+        except (urllib.error.HTTPError, TimeoutError):
+            raise
+        except http.client.HTTPException as error:
+            raise self._away("no HTTP comes back") from error
+        except OSError as error:
+            reason = getattr(error, "reason", error)
+            if isinstance(reason, TimeoutError):
+                raise reason from None
+            raise self._away(str(reason)) from error
 
     def _read(self, response) -> bytes:
         limit = self._options.max_message_bytes
@@ -320,27 +408,38 @@ class RestClient(Client):
             raise self._too_large(f"the answer has over {limit:,} bytes")
         return data
 
-    def _translate(self, status: int, details: str) -> Exception:
+    def _translate(self, error: urllib.error.HTTPError) -> Exception:
         known = {404: self._not_found, 413: self._too_large, 429: self._overloaded}
         known |= {502: self._away, 503: self._away}
+        status, text = error.code, _error_text(error)
+        if text is None and status not in known.keys() - {404} | {504}:
+            return self._other_server(f"HTTP {status}")
+        details = text or error.reason
         if status in known:
             return known[status](details)
         if status == 504:
             return self._late()
+        if status in (400, 500):
+            return self._refused(f"HTTP {status}", details)
         return ServingError(f"The server {self.target} refused (HTTP {status}): {details}.")
+
+    def _other_server(self, answer: str) -> ServingError:
+        return ServingError(
+            f"At {self.target} is an HTTP server that is no model server ({answer}); check address "
+            "and port."
+        )
 
 
 def _quote(text: str) -> str:
     return urllib.parse.quote(text, safe="")
 
 
-def _error_text(error) -> str:
-    text = error.read(10_000).decode(errors="replace")
+def _error_text(error: urllib.error.HTTPError) -> str | None:
+    """What a model server says of an error; None where something else answered."""
     try:
-        text = str(json.loads(text)["error"])
-    except (ValueError, KeyError, TypeError):
-        text = text.strip() or error.reason
-    return text.strip().rstrip(".")[:500]
+        return str(json.loads(error.read(10_000))["error"]).strip().rstrip(".")[:500]
+    except (ValueError, LookupError, TypeError, OSError, http.client.HTTPException):
+        return None
 
 
 def _read_pem(path: str | Path | None) -> bytes | None:

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+from typer.testing import CliRunner
 
 grpc = pytest.importorskip("grpc")
 pytest.importorskip("grpc_health")
@@ -116,7 +118,7 @@ def test_errors_of_the_client_name_the_remedy(server, photos, kind):
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
-        with pytest.raises(ServingError, match=r"not answer within 0.3 s|No server answers"):
+        with pytest.raises(ServingError, match=r"not answer within 0.3 s|answers nothing"):
             ask(f"127.0.0.1:{silent.getsockname()[1]}", timeout=0.3)
 
 
@@ -397,3 +399,32 @@ def test_the_command_line_asks_a_server_without_tensorflow(server, photos, tmp_p
     assert "Cannot read bad.jpg" in bad["error"]
     run = detect("--server", server.grpc, "--size", "300")
     assert run.returncode == 1 and "fixed in the model" in run.stderr
+
+
+@pytest.mark.parametrize("kind", ["grpc", "rest"])
+def test_what_a_server_refuses_and_its_end_cost_the_run_no_more(
+    run_server, served_folder, photos, rng, tmp_path, monkeypatch, kind
+):
+    from retinaface_tf import cli
+
+    cli.with_commands()
+    noise = rng.integers(0, 256, (800, 800, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "0.png")
+    for number, photo in enumerate(photos, start=1):
+        (tmp_path / f"{number}.jpg").write_bytes(photo)
+    monkeypatch.chdir(tmp_path)
+
+    def detect(*words):
+        command = ["detect", *words, "--json", "o.jsonl", "--threshold", "0", "--server"]
+        command += [getattr(server, kind), *["--rest"] * (kind == "rest")]
+        end = CliRunner().invoke(cli.app, command)
+        return end, [json.loads(line) for line in Path("o.jsonl").read_text().splitlines()]
+
+    with run_server(served_folder, limits=Limits(request_bytes=1 << 20)) as server:
+        end, lines = detect("0.png", "1.jpg", "2.jpg")
+    assert end.exit_code == 1
+    assert [line["image"] for line in lines] == ["0.png", "1.jpg", "2.jpg"]
+    assert "too large" in lines[0]["error"] and lines[1]["faces"] and lines[2]["faces"]
+    end, lines = detect("0.png", "1.jpg", "2.jpg", "3.jpg", "--resume")
+    assert "No server answers" in str(end.exception) and "--resume goes on" in end.stderr
+    assert len(lines) == 3
