@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import typer
 
 from retinaface_tf.cli import run_script
+from retinaface_tf.cli.options import Overwrite
 from retinaface_tf.errors import DataError
 
 
@@ -24,16 +25,19 @@ def main(
     labels: Annotated[Path, typer.Option(help="labels of held-out photos, JSON lines")],
     images: Annotated[Path, typer.Option(metavar="DIR", help="the photos")],
     size: Annotated[int, typer.Option(help="short edge at which photos are searched")] = 480,
+    overwrite: Overwrite = False,
 ) -> None:
     """Find the score at which F1 is highest and make it 0.5."""
     from retinaface_tf.data.readers.json_labels import read_json_labels
     from retinaface_tf.training.datasets import ValidationSet
     from retinaface_tf.training.evaluation import Evaluator
     from retinaface_tf.training.score_shift import best_threshold, shift_scores
+    from retinaface_tf.util.files import require_free
     from retinaface_tf.util.progress import rich_progress
     from retinaface_tf.weights.hdf5 import save_weights
     from retinaface_tf.weights.load import load_weights, require_file
 
+    require_free(out, [weights, labels], overwrite=overwrite)
     network = load_weights(require_file(weights))
     photos = read_json_labels(labels, images)
     evaluator = Evaluator(network, ValidationSet(photos), size)

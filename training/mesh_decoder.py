@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import typer
 
 from retinaface_tf.cli import run_script
+from retinaface_tf.cli.options import Overwrite
 
 CONFIG = Path(__file__).resolve().parent / "mesh_decoder.toml"
 
@@ -27,6 +28,7 @@ def main(
     synthetic: Annotated[bool, typer.Option("--synthetic", help="synthetic faces only")] = False,
     steps: Annotated[int | None, typer.Option(help="instead of the configuration's")] = None,
     start: Annotated[Path | None, typer.Option(help="a decoder.npz to continue from")] = None,
+    overwrite: Overwrite = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress bar")] = False,
 ) -> None:
     """Pre-train the mesh decoder on labelled faces."""
@@ -35,8 +37,9 @@ def main(
     import keras
 
     from retinaface_tf.mesh.topology import load_topology
-    from retinaface_tf.reconstruction.decoder_results import read_labelled, write_results
+    from retinaface_tf.reconstruction.decoder_results import RESULTS, read_labelled, write_results
     from retinaface_tf.reconstruction.train_decoder import MeshDecoderTraining, pretrain
+    from retinaface_tf.util.files import require_free
     from retinaface_tf.util.options import from_dict, read_options
     from retinaface_tf.util.progress import choose_track
 
@@ -45,6 +48,8 @@ def main(
         settings = dataclasses.replace(settings, synthetic=1.0)
     if steps:
         settings = dataclasses.replace(settings, steps=steps)
+    for name in RESULTS:
+        require_free(out / name, filter(None, [start, config]), overwrite=overwrite)
     topology = load_topology()
     track = choose_track(quiet)
     faces = None if settings.synthetic == 1 else read_labelled(labels or [], topology, track)

@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import typer
 
 from retinaface_tf.cli import run_script
+from retinaface_tf.cli.options import Overwrite
 from retinaface_tf.errors import ConfigError
 
 
@@ -35,6 +36,7 @@ def main(
     figure: Annotated[
         list[str] | None, typer.Option(metavar="WHAT=VALUE", help="measured with these weights")
     ] = None,
+    overwrite: Overwrite = False,
     fact: Annotated[
         list[str] | None, typer.Option(metavar="WHAT=VALUE", help="data, command, hours, ...")
     ] = None,
@@ -42,22 +44,26 @@ def main(
     """Make a trained network's packaged files, check what they detect, then put them in place."""
     from retinaface_tf.export.release import release
     from retinaface_tf.images.listing import demo_photo
-    from retinaface_tf.sources.packaged import FOLDER
+    from retinaface_tf.sources.packaged import FOLDER, file_names
+    from retinaface_tf.util.files import require_free
     from retinaface_tf.util.process import to_stderr
 
+    figures, facts = _pairs("--figure", figure), _pairs("--fact", fact)
     out = FOLDER if out is None else out
-    facts = release(
+    for name in file_names(stem or preset).values():
+        require_free(out / name, filter(None, [weights, image]), overwrite=overwrite)
+    written = release(
         weights,
         preset,
         calibration,
         image or demo_photo(),
         stem=stem,
         out=out,
-        figures=_pairs("--figure", figure),
-        facts=_pairs("--fact", fact),
+        figures=figures,
+        facts=facts,
         notify=to_stderr,
     )
-    for name, file in facts["files"].items():
+    for name, file in written["files"].items():
         print(f"{out / name}: {file['bytes']:,} bytes, sha256 {file['sha256']}")
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 # What the outermost handler says of an exception that nothing below it expected.
-UNFORESEEN = "This was not foreseen"
+UNFORESEEN = ("This was not foreseen", "(the traceback: ")
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class Outcome:
             return f"hang: more than {self.seconds:.0f} s"
         if "Traceback (most recent call last)" in self.text:
             return "traceback: " + self.text.strip().splitlines()[-1][:200]
-        unforeseen = next((line for line in self.text.splitlines() if UNFORESEEN in line), None)
-        if unforeseen is not None:
-            return "unforeseen: " + unforeseen[:200]
+        for line in self.text.splitlines():
+            if any(words in line for words in UNFORESEEN):
+                return "unforeseen: " + line[-200:]
         if self.code < 0:
             return f"ended by signal {-self.code}"
         return None

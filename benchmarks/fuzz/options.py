@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import typer
 
-# Names that lie in the scratch folder, or do not; `{long}` is a name of 250 bytes.
+# Names that lie in the scratch folder, or do not, or cannot.
 NAMES = (
     *("photo.jpg", "turned.jpg", "photo.png", "clip.avi", "wider.txt", "coco.json", "lines.jsonl"),
     *("lite.tflite", "lite.weights.npz", "train.toml", "missing.jpg", "empty.txt", "folder"),
@@ -15,6 +15,7 @@ NAMES = (
     *("new.onnx", "new.weights.h5", "new.png", "[red]x.png", ":smile:.jpg", "a b.jpg", ".."),
     *(".", "", "-", "device", "pipe", "link.jpg", "~", "*.jpg", "**", "x\ny.jpg"),
     *("http://localhost/x.jpg", "webcam:99", "\udcff.jpg", "x" * 250 + ".jpg", "\u2028.jpg"),
+    *("x" * 300, "x" * 300 + ".mp4", "y" * 300 + ".tflite", "z/" * 3000 + ".jsonl"),
 )
 NUMBERS = ("0", "1", "-1", "2", "0.5", "1.5", "nan", "inf", "-inf", "1e308", "99999999999", "", "x")
 WORDS = (

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from retinaface_tf.cli.evaluation_run import show
+from retinaface_tf.cli.options import Overwrite
 from retinaface_tf.presets import DEFAULT_PRESET
 
 
@@ -38,6 +39,7 @@ def benchmark(
     ] = None,
     json: Annotated[Path | None, typer.Option(help="Write every time and figure here.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Write accuracy against latency, .png.")] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Compare models and runtimes in one run: latency, memory, size, load time, accuracy.
 
@@ -50,7 +52,7 @@ def benchmark(
     from retinaface_tf.evaluation.speed import Candidate, measure
     from retinaface_tf.images.listing import demo_photo
     from retinaface_tf.inference.preprocess import parse_width_height
-    from retinaface_tf.util.files import write_whole
+    from retinaface_tf.util.files import require_free, write_whole
     from retinaface_tf.util.process import to_stderr
 
     if (gt is None) != (images is None):
@@ -64,6 +66,8 @@ def benchmark(
         raise ConfigError(f"--threads {threads!r} must be numbers such as 1,2.")
     shapes = [parse_width_height(size) for size in sizes.split(",")]
     candidates = [Candidate(model, int(count), preset) for model in models for count in counts]
+    for out in filter(None, (json, plot)):
+        require_free(out, filter(None, (*models, photo, gt)), overwrite=overwrite)
     results = measure(
         candidates,
         photo or demo_photo(),

@@ -12,6 +12,7 @@ import typer
 from retinaface_tf.cli.options import Overwrite
 from retinaface_tf.cli.pseudo_label import pseudo_label
 from retinaface_tf.presets import DEFAULT_PRESET
+from retinaface_tf.util.files import is_folder
 
 if TYPE_CHECKING:
     from retinaface_tf.data.check import CheckResult
@@ -65,7 +66,7 @@ def check(
 
     found = read_labels(kind, labels, images, category)
     if json_ not in (None, "-"):
-        files = labels.iterdir() if labels.is_dir() else [labels]
+        files = labels.iterdir() if is_folder(labels) else [labels]
         read = [*files, *(image.path for image in found)]
         require_free(json_, read, overwrite=overwrite)
     result = _check(found, headers, quiet)

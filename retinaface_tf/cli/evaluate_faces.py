@@ -20,6 +20,7 @@ from retinaface_tf.cli.evaluation_run import (
 )
 from retinaface_tf.cli.options import grouped
 from retinaface_tf.errors import ConfigError
+from retinaface_tf.util.files import is_folder
 
 
 @grouped
@@ -50,7 +51,7 @@ def landmarks(
     from retinaface_tf.evaluation.results import landmarks_json, provenance
 
     truth = read_landmark_truth(gt)
-    root = gt if gt.is_dir() else gt.parent
+    root = gt if is_folder(gt) else gt.parent
     keys = [entry.path.relative_to(root).with_suffix("").as_posix() for entry in truth]
     files = {key: entry.path for key, entry in zip(keys, truth)}
     output.require("landmarks", [gt, pred, *files.values()])

@@ -14,7 +14,7 @@ import typer
 from retinaface_tf.cli.open_detector import DetectionOptions
 from retinaface_tf.cli.options import Overwrite, Threshold
 from retinaface_tf.errors import ConfigError
-from retinaface_tf.util.files import require_folder, require_free
+from retinaface_tf.util.files import is_file, is_folder, require_folder, require_free
 from retinaface_tf.util.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class DetectorOptions(DetectionOptions):
         scales = [self.settings.size] if augmentation is None else augmentation.scales
         return detector, {
             "weights": named,
-            "weights_sha256": sha256_of(path) if path.is_file() else None,
+            "weights_sha256": sha256_of(path) if is_file(path) else None,
             # Of the bytes a preset's weights were converted from: the same on every machine.
             "weights_source_sha256": source.digest if source is not None else None,
             "runtime": detector.backend.name,
@@ -144,7 +144,7 @@ def files_read(places: Iterable[Path | None]) -> list[Path]:
     """The files at these places; of a folder those below it that hold labels or detections."""
     files = []
     for place in places:
-        if place is not None and place.is_dir():
+        if place is not None and is_folder(place):
             files += [path for path in place.rglob("*") if path.suffix in _LABEL_SUFFIXES]
         elif place is not None:
             files.append(place)

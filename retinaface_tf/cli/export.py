@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from retinaface_tf.cli.options import Iou, Preset, Threshold
+from retinaface_tf.cli.options import Iou, Overwrite, Preset, Threshold
 from retinaface_tf.config import DetectionSettings
 from retinaface_tf.presets import DEFAULT_PRESET
 
@@ -65,7 +65,7 @@ def export_savedmodel(
     ] = None,
 ) -> None:
     """Write a SavedModel that TF-Serving runs as it is: image files in, faces out."""
-    from retinaface_tf.export.savedmodel import SavedModelOptions
+    from retinaface_tf.export.savedmodel import SavedModelOptions, free_version
     from retinaface_tf.export.savedmodel import export_savedmodel as write
     from retinaface_tf.inference.preprocess import parse_width_height
 
@@ -78,6 +78,7 @@ def export_savedmodel(
         precision="float32" if quantize == "none" else quantize,
         freeze=freeze,
     )
+    version = free_version(out, version)
     source = str(model) if model is not None else f"preset {preset}"
     path = write(
         load_source(preset, model), out, options, version=version, metadata={"source": source}
@@ -118,6 +119,7 @@ def export_tflite_file(
     report: Annotated[
         bool, typer.Option("--report", help="Print every operator, its time and who runs it.")
     ] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Write a TFLite/LiteRT file that describes itself."""
     from retinaface_tf.errors import ConfigError
@@ -130,7 +132,9 @@ def export_tflite_file(
         raise ConfigError(f"--quantize {quantize} must be none, float16, dynamic or int8.")
     if input_type not in (None, "float32", "uint8"):
         raise ConfigError(f"--input-type {input_type} must be float32 or uint8.")
-    require_suffix(out, ".tflite")
+    require_output(out, ".tflite", model, overwrite)
+    if report and out.exists() and not out.is_file():
+        raise ConfigError(f"--report reads what was written, which {out} does not keep.")
     shape = parse_width_height(size)
     suppression = suppression_of(with_nms, threshold, iou, max_faces)
     network = load_source(preset, model)
@@ -173,11 +177,12 @@ def export_onnx_file(
     with_nms: Annotated[
         bool, typer.Option("--with-nms", help="End in faces, by NonMaxSuppression.")
     ] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Write an ONNX file for any batch and any size of images."""
     from retinaface_tf.export.onnx import export_onnx
 
-    require_suffix(out, ".onnx")
+    require_output(out, ".onnx", model, overwrite)
     export_onnx(
         load_source(preset, model),
         out,
@@ -190,12 +195,14 @@ def export_onnx_file(
     print(f"{out}: {out.stat().st_size / 1e6:.2f} MB, opset {opset}")
 
 
-def require_suffix(out: Path, suffix: str) -> None:
-    """Raises ConfigError unless the file's name ends so: other commands go by it."""
+def require_output(out: Path, suffix: str, model: Path | None, overwrite: bool) -> None:
+    """Refuses a file in the way, see `require_free`, and a name with another ending: commands go by it."""
     from retinaface_tf.errors import ConfigError
+    from retinaface_tf.util.files import require_free
 
     if out.suffix.lower() != suffix:
         raise ConfigError(f"Cannot write {out}: give a name that ends in {suffix}.")
+    require_free(out, filter(None, [model]), overwrite=overwrite)
 
 
 def suppression_of(wanted: bool, threshold: float, iou: float, max_faces: int):

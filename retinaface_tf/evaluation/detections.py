@@ -18,7 +18,7 @@ from retinaface_tf.data.readers.face_lists import ListedImage, read_face_list
 from retinaface_tf.errors import DataError
 from retinaface_tf.faces.json_lines import read_face_lines
 from retinaface_tf.images.listing import IMAGE_SUFFIXES
-from retinaface_tf.util.files import write_whole
+from retinaface_tf.util.files import is_file, is_folder, write_whole
 
 
 @dataclass(frozen=True)
@@ -62,9 +62,9 @@ def read_detections(path: Path | str, known: Iterable[str]) -> dict[str, ImageDe
             right: the message names the file and the line.
     """
     path, known = Path(path), set(known)
-    if path.is_dir():
+    if is_folder(path):
         return read_text_folder(path, known)
-    if not path.is_file():
+    if not is_file(path):
         raise DataError(f"{path} does not exist; give a folder or a file of detections.")
     if path.suffix == ".txt":
         return read_text_list(path, known)

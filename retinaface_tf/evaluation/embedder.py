@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from retinaface_tf.errors import ConfigError, WeightsError, first_line
+from retinaface_tf.util.files import is_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +99,7 @@ def open_embedder(path: Path | str, input: EmbedderInput | None = None) -> Embed
     openers = {".onnx": _open_onnx, ".tflite": _open_tflite, ".keras": _open_keras}
     if path.suffix not in openers:
         raise WeightsError(f"{path}: an embedder is read from {', '.join(openers)}.")
-    if not path.is_file():
+    if not is_file(path):
         raise WeightsError(f"{path} does not exist; give an embedder's file.")
     input = input or EmbedderInput()
     try:

@@ -19,6 +19,7 @@ from retinaface_tf.faces.json_lines import read_face_lines
 from retinaface_tf.images.listing import IMAGE_SUFFIXES
 from retinaface_tf.images.read import read_image
 from retinaface_tf.mesh.landmarks import five_of_vertices
+from retinaface_tf.util.files import is_file, is_folder
 from retinaface_tf.util.text_lines import MALFORMED, TextLines, read_text
 
 
@@ -40,13 +41,13 @@ def read_landmark_truth(path: Path | str) -> list[AnnotatedImage]:
 
 
 def _read_truth(path: Path) -> list[AnnotatedImage]:
-    if path.is_dir():
+    if is_folder(path):
         for pattern, reader in (("*.mat", _read_mat), ("*.pts", _read_pts)):
             files = sorted(path.glob(pattern))
             if files:
                 return [reader(file) for file in files]
         raise DataError(f"{path} holds neither .mat nor .pts files of points.")
-    if not path.is_file():
+    if not is_file(path):
         raise DataError(f"{path} does not exist; give a file or folder of annotated points.")
     readers = {".txt": read_point_list, ".xml": read_dlib_xml, ".jsonl": read_points_json}
     if path.suffix not in readers:

@@ -20,6 +20,7 @@ import numpy as np
 from retinaface_tf.errors import RetinaFaceError
 from retinaface_tf.evaluation.average_precision import average_precision
 from retinaface_tf.presets import DEFAULT_PRESET
+from retinaface_tf.util.files import is_file, is_folder
 from retinaface_tf.util.process import child_environment, claim_stdout
 
 
@@ -215,12 +216,12 @@ class _Opened:
         if model in RUNTIMES:
             self._detect = RetinaFace.from_preset(preset, runtime=model, threads=threads).detect
             file, _ = runnable_file(preset_file(preset, model), model)
-        elif file.is_dir():
+        elif is_folder(file):
             self._detect = _open_saved_model(file, threads)
         else:
             self._detect = RetinaFace.from_file(file, threads=threads).detect
         load_seconds = time.perf_counter() - start
-        files = [f for f in file.rglob("*") if f.is_file()] if file.is_dir() else [file]
+        files = [f for f in file.rglob("*") if is_file(f)] if is_folder(file) else [file]
         size = sum(f.stat().st_size for f in files)
         self.figures = {"load_seconds": load_seconds, "file_bytes": size}
         self._photo = read_image(photo)

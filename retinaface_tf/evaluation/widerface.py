@@ -38,6 +38,7 @@ from retinaface_tf.evaluation.average_precision import (
 )
 from retinaface_tf.evaluation.detections import NOTHING, ImageDetections, image_key
 from retinaface_tf.evaluation.mat_files import read_mat
+from retinaface_tf.util.files import is_file
 from retinaface_tf.util.text_lines import MALFORMED
 
 SUBSETS = ("easy", "medium", "hard")
@@ -320,7 +321,7 @@ def _cells(table: dict, name: str) -> list[np.ndarray]:
 
 
 def _load_mat(file: Path) -> dict:
-    if not file.is_file():
+    if not is_file(file):
         raise DataError(
             f"{file} is missing; --gt takes the folder with WIDER FACE's four .mat files "
             "(wider_face_val, wider_easy_val, wider_medium_val, wider_hard_val)."

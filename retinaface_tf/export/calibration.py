@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from retinaface_tf.errors import ConfigError, ImageError
+from retinaface_tf.util.files import is_folder
 
 MAX_PHOTOS = 100
 MIN_PHOTOS = 8
@@ -38,7 +39,7 @@ class CalibrationPhotos:
         from retinaface_tf.images.listing import list_images
 
         folder = Path(folder)
-        if not folder.is_dir():
+        if not is_folder(folder):
             raise ConfigError(f"There is no folder of photos {folder}; check --calibration.")
         try:
             paths = [path for path, _ in list_images([str(folder)])]

@@ -14,6 +14,7 @@ from retinaface_tf.config import DetectionSettings, RetinaFaceConfig
 from retinaface_tf.errors import ConfigError, RetinaFaceError
 from retinaface_tf.modelfile.metadata import ModelMetadata
 from retinaface_tf.models import RetinaFaceNetwork
+from retinaface_tf.util.files import is_file, is_folder, require_free
 
 Precision = Literal["float32", "float16", "bfloat16"]
 
@@ -99,7 +100,7 @@ def export_savedmodel(
         )
     options = options or SavedModelOptions()
     folder = Path(folder)
-    target = folder / str(_choose_version(folder, version))
+    target = folder / str(free_version(folder, version))
     partial = folder / f".{target.name}.{uuid.uuid4().hex[:8]}.part"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -118,16 +119,23 @@ def export_savedmodel(
     return target
 
 
-def _choose_version(folder: Path, version: int | None) -> int:
-    if folder.is_file():
+def free_version(folder: Path, version: int | None) -> int:
+    """The number that `export_savedmodel` will write, before the work begins.
+
+    Raises:
+        ConfigError: that version exists, or no folder can be made there.
+    """
+    if is_file(folder):
         raise ConfigError(f"{folder} is a file; a SavedModel is written into a folder.")
-    present = [int(p.name) for p in folder.glob("*") if p.is_dir() and p.name.isdigit()]
+    inside = folder.glob("*") if is_folder(folder) else ()
+    present = [int(path.name) for path in inside if path.name.isdecimal()]
     if version is None:
-        return max(present, default=0) + 1
+        version = max(present, default=0) + 1
     if version < 1:
         raise ConfigError(f"version={version} must be a positive number.")
     if version in present:
         raise ConfigError(f"{folder / str(version)} exists; leave out the version for the next.")
+    require_free(folder / str(version))
     return version
 
 

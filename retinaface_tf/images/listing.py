@@ -12,6 +12,7 @@ from typing import NamedTuple
 from retinaface_tf.errors import ImageError, RetinaFaceError
 from retinaface_tf.images.decode import REMEDIES, readable_suffixes
 from retinaface_tf.images.save import mark_in
+from retinaface_tf.util.files import is_folder
 
 IMAGE_SUFFIXES = readable_suffixes()
 VIDEO_SUFFIXES = frozenset(
@@ -92,14 +93,14 @@ def list_inputs(
         if not os.fspath(given):
             raise ImageError("An input has an empty name; name a file, or . for this folder.")
         path = Path(given)
-        if path.is_dir():
+        if is_folder(path):
             listed += walk.images(path)
         elif glob.has_magic(str(path)) and not os.path.lexists(path):
             matches = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 - absolute ones too
             if not matches:
                 raise ImageError(f"Cannot read {path}: no file matches this pattern.")
             for match in map(Path, matches):
-                if not match.is_dir():
+                if not is_folder(match):
                     listed.append((match, Path(match.name)))
                 elif "**" not in path.parts:  # ** names the files of the folders by itself
                     listed += walk.images(match)

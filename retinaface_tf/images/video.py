@@ -14,7 +14,7 @@ import numpy as np
 from retinaface_tf.errors import ImageError
 from retinaface_tf.images.listing import VIDEO_SUFFIXES
 from retinaface_tf.images.save import append_mark
-from retinaface_tf.util.files import whole_file
+from retinaface_tf.util.files import is_folder, whole_file
 
 _WEBCAM = "webcam"
 _USUAL_FRAME_RATE = 25.0
@@ -37,7 +37,7 @@ class Frame(NamedTuple):
 def is_video(source: str | os.PathLike) -> bool:
     """Whether a name means a video file (by its suffix) or a webcam ("webcam", "webcam:1")."""
     return _camera_index(source) is not None or (
-        Path(source).suffix.lower() in VIDEO_SUFFIXES and not Path(source).is_dir()
+        Path(source).suffix.lower() in VIDEO_SUFFIXES and not is_folder(source)
     )
 
 
@@ -247,7 +247,7 @@ def _camera_index(source: str | int | os.PathLike) -> int | None:
 
 def _check_file(path: Path) -> None:
     try:
-        if path.is_dir():
+        if is_folder(path):
             raise ImageError(f"Cannot read {path}: it is a folder, not a video.")
         with path.open("rb") as file:
             if not file.read(1):

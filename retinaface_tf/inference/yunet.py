@@ -13,6 +13,7 @@ from retinaface_tf.faces.faces import Faces
 from retinaface_tf.geometry.boxes import clip_boxes
 from retinaface_tf.images.read import ImageSource
 from retinaface_tf.inference.preprocess import Prepared, read_and_prepare
+from retinaface_tf.util.files import is_file
 from retinaface_tf.util.per_process import PerProcess
 
 # Candidates that OpenCV keeps before suppression.
@@ -49,7 +50,7 @@ class YuNetBackend(PerProcess):
         if self._detector is None:
             import cv2
 
-            if not self.path.is_file():
+            if not is_file(self.path):
                 raise WeightsError(f"There is no YuNet file {self.path}; give its ONNX file.")
             try:
                 self._detector = cv2.FaceDetectorYN.create(str(self.path), "", (320, 320))

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 
 from retinaface_tf.errors import WeightsError
+from retinaface_tf.util.files import is_file
 
 POINTS = 468
 # Of the crop against the longer side of the face: what the model was trained with.
@@ -77,7 +78,7 @@ class FaceLandmarkModel:
         from ai_edge_litert.interpreter import Interpreter
 
         self.path, self._threads = Path(path), threads
-        if not self.path.is_file():
+        if not is_file(self.path):
             raise WeightsError(f"There is no face landmark model {path}; check the path.")
         try:
             first = Interpreter(model_path=str(path), num_threads=1)

@@ -21,6 +21,8 @@ from retinaface_tf.reconstruction.train_decoder import MeshDecoderTraining, Pret
 from retinaface_tf.util.files import whole_file, write_whole
 from retinaface_tf.util.progress import Track
 
+RESULTS = ("decoder.npz", "figures.json", "faces.png")
+
 
 def read_labelled(folders: Sequence[Path], topology: MeshTopology, track: Track) -> FaceMeshes:
     """The faces of folders of mesh labels, with the labels' own filters.
@@ -42,13 +44,14 @@ def read_labelled(folders: Sequence[Path], topology: MeshTopology, track: Track)
 def write_results(
     folder: Path, config: MeshDecoderTraining, topology: MeshTopology, result: Pretrained
 ) -> None:
-    """Writes `decoder.npz`, `figures.json` and `faces.png`."""
+    """Writes `RESULTS`."""
     from PIL import Image
 
-    save_mesh_decoder(result.decoder, folder / "decoder.npz")
+    decoder, figures_file, faces = (folder / name for name in RESULTS)
+    save_mesh_decoder(result.decoder, decoder)
     figures = {**dataclasses.asdict(result.figures), "config": dataclasses.asdict(config)}
-    write_whole(folder / "figures.json", json.dumps(figures, indent=2).encode())
-    with whole_file(folder / "faces.png", suffix=".png") as partial:
+    write_whole(figures_file, json.dumps(figures, indent=2).encode())
+    with whole_file(faces, suffix=".png") as partial:
         Image.fromarray(draw_pairs(result.examples, topology)).save(partial)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from retinaface_tf.protocol.messages import PredictionLog, SignatureDef, SignatureDefMap
 from retinaface_tf.protocol.tensors import to_array, type_name
 from retinaface_tf.serving.request_error import RequestError
+from retinaface_tf.util.files import is_file
 
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 MAX_WARMUP_REQUESTS = 1000
@@ -133,7 +134,7 @@ class LoadedModel:
         import tensorflow as tf
 
         path = self.folder / WARMUP_FILE
-        if not path.is_file():
+        if not is_file(path):
             return 0
         count = 0
         for record in tf.compat.v1.io.tf_record_iterator(str(path)):

@@ -15,6 +15,7 @@ from retinaface_tf.errors import ConfigError, first_line
 from retinaface_tf.protocol.messages import GetModelStatusResponse, ModelSpec
 from retinaface_tf.serving.loaded_model import LoadedModel
 from retinaface_tf.serving.request_error import RequestError
+from retinaface_tf.util.files import is_file, is_folder
 
 logger = logging.getLogger("retinaface_tf.serving")
 # A version is loaded at most this often: its files may still be arriving the first time.
@@ -73,7 +74,7 @@ class Repository:
             entries = [p for p in self.folder.iterdir() if p.name.isdigit()]
         except OSError:
             return []
-        return sorted(int(p.name) for p in entries if (p / "saved_model.pb").is_file())
+        return sorted(int(p.name) for p in entries if is_file(p / "saved_model.pb"))
 
     @property
     def available(self) -> list[int]:
@@ -226,9 +227,9 @@ class Repository:
 
 def check_folder(folder: Path) -> None:
     """Raises ConfigError unless a folder may hold versions."""
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise ConfigError(f"There is no model folder {folder}; `retinaface-tf export savedmodel`.")
-    if (folder / "saved_model.pb").is_file():
+    if is_file(folder / "saved_model.pb"):
         raise ConfigError(
             f"{folder} is a single version; give its parent folder {folder.resolve().parent}, "
             "whose entries are numbers."

@@ -10,6 +10,7 @@ from typing import Any
 from retinaface_tf.errors import ConfigError
 from retinaface_tf.training.config import TrainingConfig, read_config
 from retinaface_tf.training.run_folder import IMAGES, claim_folder, clear_folder
+from retinaface_tf.util.files import is_file
 from retinaface_tf.util.process import to_stderr
 
 CONFIGS = Path(__file__).resolve().parent / "configs"
@@ -41,10 +42,10 @@ def find_config(name: str) -> Path:
     Raises:
         ConfigError: there is none.
     """
-    if Path(name).is_file():
+    if is_file(name):
         return Path(name)
     path = CONFIGS / f"{name}.toml"
-    if path.is_file():
+    if is_file(path):
         return path
     known = sorted(
         p.relative_to(CONFIGS).with_suffix("").as_posix() for p in CONFIGS.rglob("*.toml")

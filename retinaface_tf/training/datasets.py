@@ -21,6 +21,7 @@ from retinaface_tf.data.synthetic.scene import draw_images
 from retinaface_tf.errors import ConfigError
 from retinaface_tf.training.config import DataConfig, TrainingConfig
 from retinaface_tf.training.dense_features import HELD_OUT, held_out_photos
+from retinaface_tf.util.files import is_file, is_folder
 from retinaface_tf.util.process import available_cores
 from retinaface_tf.util.progress import Track, no_progress
 
@@ -183,7 +184,7 @@ def _read_part(data: DataConfig, part: str, prefix: str = "") -> list[AnnotatedI
     usual = [folder for pattern in _IMAGES for folder in _matches(root, [pattern], part)]
     folders = [labels.parent, *usual, root]
     names = [image.path for image in images[:20]]
-    home = next((f for f in folders if any((f / name).is_file() for name in names)), root)
+    home = next((f for f in folders if any(is_file(f / name) for name in names)), root)
     return [dataclasses.replace(image, path=home / image.path) for image in images]
 
 
@@ -192,7 +193,7 @@ def _label_file(data: DataConfig, name: str, part: str) -> Path | None:
     if getattr(data, name) or not data.root:
         return _locate(data, name, (), part, optional=part == "val")
     root = Path(data.root)
-    if not root.is_dir():
+    if not is_folder(root):
         raise ConfigError(f"data.root={data.root} is not a folder.")
     of_parts, only = _LABELS[data.kind]
     found = _matches(root, of_parts, part)
@@ -239,7 +240,7 @@ def _locate(data: DataConfig, name: str, patterns, part: str, optional: bool = F
         if not path.exists():
             raise ConfigError(f"data.{name}={given} does not exist.")
         return path
-    if data.root and not Path(data.root).is_dir():
+    if data.root and not is_folder(data.root):
         raise ConfigError(f"data.root={data.root} is not a folder.")
     tried = [Path(data.root) / pattern.format(part=part) for pattern in patterns if data.root]
     for path in tried:

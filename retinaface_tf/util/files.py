@@ -61,6 +61,16 @@ def whole_file(
             partial.unlink()
 
 
+def is_folder(path: str | os.PathLike) -> bool:
+    """Whether a folder has this name; for one too long for any file `Path.is_dir` raises."""
+    return os.path.isdir(path)  # noqa: PTH112
+
+
+def is_file(path: str | os.PathLike) -> bool:
+    """Whether a file has this name; for one too long for any file `Path.is_file` raises."""
+    return os.path.isfile(path)  # noqa: PTH113
+
+
 def reason_of(failure: OSError | ValueError) -> str:
     """Why the system refused a file, as the end of a sentence."""
     code = getattr(failure, "errno", None)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retinaface_tf.errors import ConfigError, WeightsError
+from retinaface_tf.modelfile.metadata import read_checked
 from retinaface_tf.modelfile.revision import REVISION
 from retinaface_tf.presets import get_preset, list_presets
 from retinaface_tf.sources.source import PRECISIONS, WeightsSource
@@ -135,7 +136,9 @@ def runnable_file(
         return path, runtime
     weights = require_file(path)
     target = cache_folder() / "compiled" / f"{sha256_of(weights)[:16]}-{REVISION}.{kind}"
-    if not target.is_file():
+    try:
+        read_checked(target)
+    except WeightsError:  # not there, damaged, or of another version
         _compile(weights, kind, target, notify)
     return target, runtime
 
@@ -222,7 +225,7 @@ def _compile(weights: Path, kind: str, target: Path, notify: Callable[[str], Non
     require_writable(target.parent)
     notify(f"preparing {weights.name} as .{kind}, once (about 20 s)")
     command = [sys.executable, "-m", "retinaface_tf", "export", kind, str(target)]
-    command += ["--model", str(weights.absolute())]
+    command += ["--model", str(weights.absolute()), "--overwrite"]
     if kind == "tflite":
         command += ["--size", "128x128"]  # small converts fast, and the runtime resizes it
     environment = child_environment(KERAS_BACKEND="tensorflow", CUDA_VISIBLE_DEVICES="-1")

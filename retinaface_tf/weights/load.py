@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from retinaface_tf.config import RetinaFaceConfig
 from retinaface_tf.errors import WeightsError
+from retinaface_tf.util.files import is_file, is_folder
 from retinaface_tf.weights.arrays import NOTE, known_config, require_config
 from retinaface_tf.weights.hdf5 import SUFFIX, load_hdf5
 
@@ -76,9 +77,9 @@ def require_file(path: str | Path) -> Path:
         WeightsError: it does not.
     """
     path = Path(path)
-    if path.is_dir():
+    if is_folder(path):
         raise WeightsError(f"{path} is a folder; give a weights file.")
-    if not path.is_file():
+    if not is_file(path):
         raise WeightsError(f"There is no weights file {path}; check the path.")
     if not path.stat().st_size:
         raise WeightsError(f"The weights file {path} is empty; copy or download it again.")

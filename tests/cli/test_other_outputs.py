@@ -1,16 +1,18 @@
-"""No output of `data`, `evaluate`, `weights` and `train` replaces an input or a stranger's file.
+"""No output of `data`, `evaluate`, `export`, `weights`, `benchmark` and `training/` replaces an input or a stranger's file.
 
 `tests/cli/test_outputs.py` does the same for `detect`.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -122,6 +124,91 @@ def test_others_files_are_replaced_when_asked(run):
         Path("o.json").write_text("mine")
         assert run(*words, "o.json", "--overwrite").exit_code == 0
         assert Path("o.json").read_text() != "mine"
+
+
+@pytest.fixture
+def no_work(monkeypatch):
+    """Exports and benchmarks end where their work would begin."""
+
+    def work(*_, **__):
+        raise RetinaFaceError("the work began")
+
+    monkeypatch.setattr("retinaface_tf.cli.export.load_source", work)
+    monkeypatch.setattr("retinaface_tf.evaluation.speed.measure", work)
+
+
+@pytest.mark.parametrize(
+    "words, name",
+    [
+        (("export", "tflite"), "o.tflite"),
+        (("export", "onnx"), "o.onnx"),
+        (("benchmark", "litert", "--json"), "o.json"),
+        (("benchmark", "litert", "--gt", "wider.txt", "--images", "photos", "--plot"), "o.png"),
+    ],
+)
+def test_exports_and_benchmarks_replace_nothing(run, no_work, words, name):
+    Path(name).write_text("mine")
+    Path(f"folder-{name}").mkdir()
+    before = contents()
+    refused(run(*words, name), f"{name} is there already", "--overwrite")
+    refused(run(*words, f"folder-{name}"), "is a directory")
+    refused(run(*words, f"wider.txt/{name}"), "not a directory")
+    refused(run(*words, "x" * 300 + name), "file name too long")
+    refused(run(*words, name, "--overwrite"), "the work began")
+    refused(run(*words, f"new-{name}"), "the work began")
+    Path(f"link-{name}").symlink_to("lite.weights.h5")
+    refused(run(*words, f"link-{name}"), "is there already")
+    if words[0] == "export":
+        model = ("--model", "lite.weights.h5", "--overwrite")
+        refused(run(*words, f"link-{name}", *model), "one of the inputs")
+    Path(f"link-{name}").unlink()
+    assert contents() == before
+
+
+def test_a_version_of_a_savedmodel_is_never_written_twice(run, no_work):
+    words = ("export", "savedmodel")
+    refused(run(*words, "wider.txt"), "wider.txt is a file")
+    refused(run(*words, "wider.txt/x"), "not a directory")
+    refused(run(*words, "x" * 300), "file name too long")
+    Path("faces/1").mkdir(parents=True)
+    Path("faces/2").write_text("mine")
+    for version in (1, 2):
+        refused(run(*words, "faces", "--version", version), f"faces/{version} exists")
+    refused(run(*words, "faces"), "the work began")
+    refused(run(*words, "faces", "--version", 0), "must be a positive number")
+
+
+@pytest.mark.parametrize(
+    "script, words, written",
+    [
+        ("blend", ("old.json", "lite.weights.h5", "o.weights.h5"), "o.weights.h5"),
+        (
+            "center_scores",
+            ("old.json", "o.weights.h5", "--labels", "pred.jsonl", "--images", "photos"),
+            "o.weights.h5",
+        ),
+        ("mesh_decoder", ("--synthetic", "--out", "out"), "out/faces.png"),
+        (
+            "release",
+            ("a", "--preset", "lite", "--calibration", "b", "--out", "out"),
+            "out/lite.json",
+        ),
+    ],
+)
+def test_scripts_of_training_replace_nothing(run, script, words, written):
+    path = Path(__file__).resolve().parents[2] / "training" / f"{script}.py"
+    spec = importlib.util.spec_from_file_location(f"script_{script}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    app = typer.Typer()
+    app.command()(module.main)
+    Path("out").mkdir()
+    Path(written).write_text("mine")
+    refused(CliRunner().invoke(app, words), f"{written} is there already", "--overwrite")
+    if script in ("blend", "center_scores"):
+        inputs = [word.replace("o.weights.h5", "old.json") for word in words]
+        refused(CliRunner().invoke(app, [*inputs, "--overwrite"]), "one of the inputs")
+    assert Path(written).read_text() == "mine"
 
 
 def test_reports_keep_to_themselves(run):

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from retinaface_tf import RetinaFace, presets
 from retinaface_tf.config import PyramidLevel, RetinaFaceConfig
 from retinaface_tf.errors import ConfigError, WeightsError
+from retinaface_tf.modelfile.metadata import ModelMetadata, append_checksum
 from retinaface_tf.sources.source import Fetched
 from retinaface_tf.util.cache import CACHE_VARIABLE
 from retinaface_tf.weights import choose_file
@@ -175,8 +176,22 @@ def test_what_earlier_versions_cached_is_still_found(weights, cache, no_process,
     sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
     path = cache / "compiled" / f"{sha256[:16]}-1.{kind}"
     path.parent.mkdir(parents=True)
-    path.touch()
+    note = ModelMetadata(config=SMALL).to_json()
+    path.write_bytes(append_checksum(note.encode()))
     assert runnable_file(weights, runtime) == (path, runtime or "litert")
+
+
+def test_a_kept_conversion_that_cannot_be_read_is_made_anew(weights, cache, monkeypatch):
+    removed = ModelMetadata(config=SMALL).to_json().replace("mobilenet0.25", "yunet-slim")
+    sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
+    path = cache / "compiled" / f"{sha256[:16]}-1.tflite"
+    path.parent.mkdir(parents=True)
+    _answers(monkeypatch, f"error: {weights} describes a network this version does not know.\n")
+    for content in (append_checksum(removed.encode()), b"", b"cut"):
+        path.write_bytes(content)
+        # The sentence is about the file that was given, not about the one that was kept.
+        with pytest.raises(WeightsError, match=rf"^{weights} describes a network"):
+            runnable_file(weights)
 
 
 def _answers(monkeypatch, stderr: str):

@@ -9,6 +9,7 @@ import numpy as np
 from retinaface_tf.data.readers.annotation import AnnotatedImage, corners_from_xywh
 from retinaface_tf.data.readers.face_lists import read_face_list
 from retinaface_tf.errors import DataError
+from retinaface_tf.util.files import is_folder
 from retinaface_tf.util.text_lines import read_text
 
 
@@ -26,7 +27,7 @@ def read_ellipses(lists: Path | str) -> dict[str, np.ndarray]:
         DataError: there is no list, or a line is not what should stand there.
     """
     lists = Path(lists)
-    files = sorted(lists.glob("*ellipseList.txt")) if lists.is_dir() else [lists]
+    files = sorted(lists.glob("*ellipseList.txt")) if is_folder(lists) else [lists]
     if not files:
         raise DataError(f"{lists} holds no FDDB-fold-XX-ellipseList.txt.")
     return {image.name: image.columns(0, 5) for file in files for image in read_face_list(file, 5)}
