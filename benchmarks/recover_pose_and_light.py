@@ -46,7 +46,7 @@ def scene(faces: int, rng):
     """Meshes, albedos and the true and first raw parameters [faces, 16]."""
     from retinaface_tf.mesh.topology import load_topology
     from retinaface_tf.reconstruction.head import FACE_CENTER
-    from retinaface_tf.reconstruction.synthetic_meshes import random_albedos, random_shapes
+    from training.decoder.synthetic_meshes import random_albedos, random_shapes
 
     topology = load_topology()
     shapes = random_shapes(topology, faces, rng) - np.float32(FACE_CENTER)

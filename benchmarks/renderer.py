@@ -106,7 +106,7 @@ def scene(faces: int):
 
     from retinaface_tf.mesh.topology import load_topology
     from retinaface_tf.reconstruction.head import FACE_CENTER
-    from retinaface_tf.reconstruction.synthetic_meshes import random_albedos, random_shapes
+    from training.decoder.synthetic_meshes import random_albedos, random_shapes
 
     rng, topology = np.random.default_rng(0), load_topology()
     numbers = rng.normal(0, 0.5, (faces, 16)).astype(np.float32)

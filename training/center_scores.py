@@ -4,11 +4,18 @@
         --labels HELD_OUT.jsonl --images PHOTOS
 
 The labels are lines as `detect --json` and `data pseudo-label` write them, of photos that were not trained on.
+
+0.5 is the default threshold of `RetinaFace`. All scores move alike (as logits), so their order, and with it
+every average precision, stays as it is. Networks whose scores are not probabilities of a face need it: that
+of YuNet, converted, is the mean of two logits, and a teacher's scores also say how well a box fits.
 """
 
+from __future__ import annotations
+
+import math
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -17,6 +24,40 @@ import typer
 from retinaface_tf.cli import run_script
 from retinaface_tf.cli.options import Overwrite
 from retinaface_tf.errors import DataError
+
+if TYPE_CHECKING:
+    from retinaface_tf.evaluation.average_precision import Curve
+    from retinaface_tf.models import RetinaFaceNetwork
+
+
+def best_threshold(curve: Curve) -> tuple[float, float]:
+    """The score at which F1, the harmonic mean of precision and recall, is highest; and that F1.
+
+    Args:
+        curve: of at least one face and one detection.
+    """
+    import numpy as np
+
+    f1 = 2 * curve.true_positives / (curve.counted + curve.num_faces)
+    best = int(np.argmax(f1))
+    return float(curve.thresholds[best]), float(f1[best])
+
+
+def shift_scores(network: RetinaFaceNetwork, threshold: float) -> None:
+    """Moves all scores so that what was `threshold`, within 0..1, is 0.5.
+
+    Args:
+        network: changed in place: the biases of its class heads.
+        threshold: a score of the network as it is.
+    """
+    shift = math.log((1 - threshold) / threshold)
+    for layer in network.layers:
+        name = layer.name.removesuffix("_spread")
+        last = layer.name.endswith("_spread") or not network.config.separable
+        if last and name.endswith("_class"):
+            *kernels, bias = layer.get_weights()
+            bias[1::2] += shift  # background, face, background, ...
+            layer.set_weights([*kernels, bias])
 
 
 def main(
@@ -31,7 +72,6 @@ def main(
     from retinaface_tf.data.readers.json_labels import read_json_labels
     from retinaface_tf.training.datasets import ValidationSet
     from retinaface_tf.training.evaluation import Evaluator
-    from retinaface_tf.training.score_shift import best_threshold, shift_scores
     from retinaface_tf.util.files import require_free
     from retinaface_tf.util.progress import rich_progress
     from retinaface_tf.weights.hdf5 import save_weights

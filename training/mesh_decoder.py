@@ -37,11 +37,11 @@ def main(
     import keras
 
     from retinaface_tf.mesh.topology import load_topology
-    from retinaface_tf.reconstruction.decoder_results import RESULTS, read_labelled, write_results
-    from retinaface_tf.reconstruction.train_decoder import MeshDecoderTraining, pretrain
     from retinaface_tf.util.files import require_free
     from retinaface_tf.util.options import from_dict, read_options
     from retinaface_tf.util.progress import choose_track
+    from training.decoder.results import RESULTS, read_labelled, write_results
+    from training.decoder.train_decoder import MeshDecoderTraining, pretrain
 
     settings = from_dict(MeshDecoderTraining, read_options(config))
     if synthetic:

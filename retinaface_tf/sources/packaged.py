@@ -5,7 +5,7 @@ For each there are, with a common beginning STEM of their names:
     STEM.weights.npz   float16 weights, for training, exports and the Keras runtime
     STEM.tflite        float32, what the LiteRT runtime runs, at any size of images
     STEM-int8.tflite   the same with int8 weights and maps
-    STEM.json          what they are, their checksums, and figures; see `export.release`
+    STEM.json          what they are, their checksums, and figures
 
 `training/release.py` makes them of a trained network. All hold the same numbers: those of the float16
 weights.

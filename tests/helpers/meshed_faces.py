@@ -12,8 +12,8 @@ from retinaface_tf.data.readers.annotation import AnnotatedImage
 from retinaface_tf.data.synthetic.scene import encode_jpeg
 from retinaface_tf.mesh.landmarks import five_of_vertices
 from retinaface_tf.mesh.topology import load_topology
-from retinaface_tf.reconstruction.synthetic_meshes import random_shapes
 from tests.helpers.shapes import rotation_of_angles
+from training.decoder.synthetic_meshes import random_shapes
 
 
 def meshed_image(number: int, side: int = 96) -> tuple[bytes, AnnotatedImage]:

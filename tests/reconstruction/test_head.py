@@ -18,7 +18,7 @@ from retinaface_tf.reconstruction.head import (
     gather_cells,
     interpret,
 )
-from retinaface_tf.reconstruction.synthetic_meshes import random_albedos
+from training.decoder.synthetic_meshes import random_albedos
 
 SIZE = 32
 

@@ -13,7 +13,7 @@ import json
 import numpy as np
 import keras
 from keras import ops
-from retinaface_tf.reconstruction.synthetic_meshes import random_albedos
+from training.decoder.synthetic_meshes import random_albedos
 from retinaface_tf.reconstruction.renderer import MeshRenderer
 from retinaface_tf.mesh.topology import load_topology
 from retinaface_tf.reconstruction.head import FACE_CENTER, interpret

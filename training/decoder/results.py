@@ -14,12 +14,12 @@ from retinaface_tf.data.readers.mesh_labels import MeshLabelConfig, read_mesh_la
 from retinaface_tf.errors import ConfigError
 from retinaface_tf.mesh.topology import MeshTopology
 from retinaface_tf.reconstruction.decoder import save_mesh_decoder
-from retinaface_tf.reconstruction.face_meshes import FaceMeshes, read_face_meshes
 from retinaface_tf.reconstruction.head import FACE_CENTER, interpret
 from retinaface_tf.reconstruction.renderer import MeshRenderer
-from retinaface_tf.reconstruction.train_decoder import MeshDecoderTraining, Pretrained
 from retinaface_tf.util.files import whole_file, write_whole
 from retinaface_tf.util.progress import Track
+from training.decoder.face_meshes import FaceMeshes, read_face_meshes
+from training.decoder.train_decoder import MeshDecoderTraining, Pretrained
 
 RESULTS = ("decoder.npz", "figures.json", "faces.png")
 

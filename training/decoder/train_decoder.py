@@ -26,10 +26,10 @@ from retinaface_tf.reconstruction.decoder import (
     build_mesh_decoder,
     load_mesh_decoder,
 )
-from retinaface_tf.reconstruction.face_meshes import FaceMeshes, unposed
-from retinaface_tf.reconstruction.linear_faces import LinearFaces
-from retinaface_tf.reconstruction.synthetic_meshes import random_albedos, random_shapes
 from retinaface_tf.util.options import check_range
+from training.decoder.face_meshes import FaceMeshes, unposed
+from training.decoder.linear_faces import LinearFaces
+from training.decoder.synthetic_meshes import random_albedos, random_shapes
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,6 @@
 """From trained weights to packaged files."""
 
-import importlib.util
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,11 +8,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from retinaface_tf.errors import ConfigError, WeightsError
-from retinaface_tf.export.release import compare_faces, release
 from retinaface_tf.faces.faces import Faces
 from retinaface_tf.sources.packaged import file_names
-
-REPOSITORY = Path(__file__).resolve().parents[2]
+from training.release import compare_faces, main, release
 
 
 def _faces(*boxes, score=0.9):
@@ -81,13 +77,8 @@ def photos(tmp_path_factory):
 def test_the_command_makes_files_that_describe_themselves(public_weights, photos, tmp_path):
     import typer
 
-    path = REPOSITORY / "training" / "release.py"
-    module = importlib.util.module_from_spec(
-        spec := importlib.util.spec_from_file_location("release_command", path)
-    )
-    spec.loader.exec_module(module)
     app = typer.Typer()
-    app.command()(module.main)
+    app.command()(main)
     out = tmp_path / "files"
     options = ["--preset", "mobilenet0.25", "--calibration", photos, "--stem", "pub", "--out", out]
     told = ["--figure", "AP, x = 0.5", "--fact", "hours=9 = a night"]

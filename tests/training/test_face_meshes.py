@@ -8,10 +8,10 @@ from retinaface_tf.data.readers.mesh_labels import MeshLabels
 from retinaface_tf.errors import DataError
 from retinaface_tf.mesh.topology import load_topology
 from retinaface_tf.reconstruction.camera import Camera, posed, project
-from retinaface_tf.reconstruction.face_meshes import FaceMeshes, read_face_meshes
 from retinaface_tf.reconstruction.lighting import Lighting
 from retinaface_tf.reconstruction.renderer import MeshRenderer
-from retinaface_tf.reconstruction.synthetic_meshes import random_albedos, random_shapes
+from training.decoder.face_meshes import FaceMeshes, read_face_meshes
+from training.decoder.synthetic_meshes import random_albedos, random_shapes
 
 TOPOLOGY = load_topology()
 SIZE = 160

@@ -15,11 +15,11 @@ from retinaface_tf.reconstruction.decoder import (
     load_mesh_decoder,
     save_mesh_decoder,
 )
-from retinaface_tf.reconstruction.face_meshes import FaceMeshes, sample_colors, unposed
-from retinaface_tf.reconstruction.linear_faces import LinearFaces
-from retinaface_tf.reconstruction.synthetic_meshes import random_albedos, random_shapes
-from retinaface_tf.reconstruction.train_decoder import MeshDecoderTraining, pretrain
 from retinaface_tf.util.options import from_dict, read_options
+from training.decoder.face_meshes import FaceMeshes, sample_colors, unposed
+from training.decoder.linear_faces import LinearFaces
+from training.decoder.synthetic_meshes import random_albedos, random_shapes
+from training.decoder.train_decoder import MeshDecoderTraining, pretrain
 
 TOPOLOGY = load_topology()
 CONFIG = Path(__file__).parents[2] / "training" / "mesh_decoder.toml"

@@ -6,7 +6,7 @@ import pytest
 
 from retinaface_tf import build_retinaface
 from retinaface_tf.errors import WeightsError
-from retinaface_tf.training.blending import blend
+from training.blend import blend
 
 
 def made(seed, rng):

@@ -12,8 +12,8 @@ import pytest
 
 from retinaface_tf import build_retinaface
 from retinaface_tf.evaluation.average_precision import Curve
-from retinaface_tf.training.score_shift import best_threshold, shift_scores
 from retinaface_tf.weights.hdf5 import save_weights
+from training.center_scores import best_threshold, shift_scores
 
 ROOT = Path(__file__).resolve().parents[2]
 
