@@ -64,3 +64,34 @@ def rich_progress(what: str, total: int) -> Iterator[Callable[..., object]]:
             bar.update(task, advance=done, **({"status": status} if status else {}))
 
         yield advance
+
+
+@contextmanager
+def byte_progress(what: str, total: int | None, done: int = 0) -> Iterator[Callable[[int], None]]:
+    """A bar of bytes with the speed and the time left; the function takes the number of new bytes.
+
+    Args:
+        what: is transferred.
+        total: bytes; None where that is not known.
+        done: bytes that were there before.
+    """
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    with Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    ) as bar:
+        task = bar.add_task(what, total=total, completed=done)
+        yield lambda new: bar.update(task, advance=new)
