@@ -147,7 +147,7 @@ def export_models(folder: Path) -> None:
         photos = None
         if precision == "int8":
             photos = [
-                stack_padded([prepare(image, frame=size).pixels], size, mean)[0]
+                stack_padded([prepare(image, fixed_shape=size).pixels], size, mean)[0]
                 for image in _calibration_images()
             ]
         export_tflite(
@@ -213,7 +213,7 @@ def write_photos(out: Path, pictures: dict[str, np.ndarray]) -> int:
     for model, (size, _) in MODELS.items():
         runtime = LiteRTRuntime(out / "models" / model, threads=1)
         for picture, image in pictures.items():
-            runs = [("", prepare(image, frame=size), size, 0.5)]
+            runs = [("", prepare(image, fixed_shape=size), size, 0.5)]
             if picture in ("astronaut", "crowd"):
                 runs.append(("-low", *runs[0][1:3], 0.02))
             if size == SMALL:  # the same file at another size, as far as it may be resized

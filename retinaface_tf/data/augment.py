@@ -12,13 +12,13 @@ import tensorflow as tf
 
 from retinaface_tf.config import IMAGENET_MEAN_RGB
 from retinaface_tf.data.options import AugmentConfig
-from retinaface_tf.faces.faces import MIRRORED_POINTS
-from retinaface_tf.images.upright_in_graph import (
+from retinaface_tf.data.upright_in_graph import (
     exif_orientation,
     stored_rectangle,
     turn_upright,
     upright_shape,
 )
+from retinaface_tf.faces.faces import MIRRORED_POINTS
 
 # Crops tried until one holds a face's centre.
 CROP_TRIALS = 32

@@ -45,13 +45,11 @@ def encode_targets(
         "labels" int32 [A], "box_deltas" float32 [A, 4], "landmark_deltas" [A, 10] and
         "landmark_mask" [A, 5]; zeros where an anchor is not positive or a point is unlabelled.
         "faces" int32 [A], which face a positive anchor is for; -1 for others. With scores also
-        "soft_targets" float32 [A], the probability that an anchor shows a face:
-
-        - of a positive anchor the score of its face, 1 where unknown; with dynamic matching times
-          the IoU, so that the best placed box ranks first (Li et al. 2020, "Generalized focal loss");
-        - of an ignored anchor that would be positive for an uncertain face (ignored, with a score)
-          alone, that face's score;
-        - of others 0.
+        "soft_targets" float32 [A], the probability that an anchor shows a face. Of a positive anchor it
+        is the score of its face, 1 where unknown; with dynamic matching times the IoU, so that the best
+        placed box ranks first (Li et al. 2020, "Generalized focal loss"). Of an ignored anchor that
+        would be positive for an uncertain face (ignored, with a score) alone, it is that face's score.
+        Of others it is 0.
     """
     if config.cascade and refined is not None:
         negative_threshold, positive_threshold = match.refined_thresholds

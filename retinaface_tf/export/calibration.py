@@ -64,7 +64,7 @@ class CalibrationPhotos:
 
         for path in self.paths:
             try:
-                pixels = prepare(read_image(path), frame=self.size).pixels
+                pixels = prepare(read_image(path), fixed_shape=self.size).pixels
             except ImageError:
                 continue
             yield stack_padded([pixels], self.size, self.fill)[0]

@@ -12,7 +12,7 @@ import functools
 import numpy as np
 import tensorflow as tf
 
-from retinaface_tf.images.upright_in_graph import exif_orientation, turn_upright
+from retinaface_tf.data.upright_in_graph import exif_orientation, turn_upright
 
 # Values of the output `status`.
 GOOD, UNDECODABLE, TOO_LARGE = 0, 1, 2

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from retinaface_tf.images.save import encode_jpeg
+
 # (height, width) of the images asked for where the model takes each at its own size.
 _COMMON_SIZES = ((480, 640), (640, 480), (768, 1024))
 _BATCHES = (1, 2, 8)
@@ -21,14 +23,10 @@ def write_warmup_requests(path: Path, size: tuple[int, int] | None) -> int:
     Returns:
         How many requests there are; TF-Serving takes at most 1,000.
     """
-    import cv2
     import tensorflow as tf
 
-    def jpeg(shape):
-        return cv2.imencode(".jpg", _gradient(*shape))[1].tobytes()
-
     requests = [
-        _prediction_log("serving_default", "image_bytes", [jpeg(shape)] * batch)
+        _prediction_log("serving_default", "image_bytes", [encode_jpeg(_gradient(*shape))] * batch)
         for shape in ([size] if size else _COMMON_SIZES)
         for batch in _BATCHES
     ]

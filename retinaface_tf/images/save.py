@@ -89,3 +89,11 @@ def append_mark(path: Path, mark: str) -> None:
         if path.suffix.lower() in (".mp4", ".avif"):
             file.write((8 + len(text)).to_bytes(4, "big") + b"free")
         file.write(text)
+
+
+def encode_jpeg(pixels: np.ndarray, quality: int = 92) -> bytes:
+    """uint8 RGB [H, W, 3] -> JPEG."""
+    import cv2
+
+    _, content = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return content.tobytes()

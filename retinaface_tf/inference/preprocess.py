@@ -103,11 +103,11 @@ def target_size(height: int, width: int, size: Size = None) -> tuple[int, int]:
 
 
 def read_and_prepare(
-    source: ImageSource, size: Size = None, frame: tuple[int, int] | None = None
+    source: ImageSource, size: Size = None, fixed_shape: tuple[int, int] | None = None
 ) -> Prepared | ImageError:
     """An image read at the size searched, see `prepare`; or what is wrong with it."""
 
-    wanted = naming(source, lambda height, width: network_size(height, width, size, frame))
+    wanted = naming(source, lambda height, width: network_size(height, width, size, fixed_shape))
     try:
         pixels, original = read_shrunk(source, wanted)
         return _scaled(pixels, wanted(*original), original)
@@ -128,26 +128,28 @@ def naming(source: ImageSource, target: WantedSize) -> WantedSize:
     return wanted
 
 
-def prepare(image: np.ndarray, size: Size = None, frame: tuple[int, int] | None = None) -> Prepared:
+def prepare(
+    image: np.ndarray, size: Size = None, fixed_shape: tuple[int, int] | None = None
+) -> Prepared:
     """Scales an image (uint8 RGB [H, W, 3]) to `network_size`; area averaging when it shrinks."""
     height, width = image.shape[:2]
-    return _scaled(image, network_size(height, width, size, frame), (height, width))
+    return _scaled(image, network_size(height, width, size, fixed_shape), (height, width))
 
 
 def network_size(
-    height: int, width: int, size: Size = None, frame: tuple[int, int] | None = None
+    height: int, width: int, size: Size = None, fixed_shape: tuple[int, int] | None = None
 ) -> tuple[int, int]:
-    """`target_size`, within the `frame`: (height, width) of a network that takes no other.
+    """`target_size`, within `fixed_shape`: (height, width) of a network that takes no other.
 
-    What is larger than the frame is shrunk to fit into it.
+    What is larger is shrunk to fit into it.
     """
     height, width = target_size(height, width, size)
-    if frame is None:
+    if fixed_shape is None:
         return height, width
-    scale = min(1.0, frame[0] / height, frame[1] / width)
+    scale = min(1.0, fixed_shape[0] / height, fixed_shape[1] / width)
     return (
-        min(frame[0], max(1, round(height * scale))),
-        min(frame[1], max(1, round(width * scale))),
+        min(fixed_shape[0], max(1, round(height * scale))),
+        min(fixed_shape[1], max(1, round(width * scale))),
     )
 
 

@@ -10,7 +10,7 @@ from retinaface_tf.data.check import check_images
 from retinaface_tf.data.readers.annotation import AnnotatedImage
 from retinaface_tf.data.records import RecordSource, pack_images, read_record_images
 from retinaface_tf.data.sources import EpochSlice, LabelledSource
-from retinaface_tf.data.synthetic.scene import encode_jpeg
+from retinaface_tf.images.save import encode_jpeg
 
 
 @pytest.fixture

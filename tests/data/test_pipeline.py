@@ -9,11 +9,12 @@ from retinaface_tf.data.pipeline import TrainingPipeline
 from retinaface_tf.data.readers.annotation import AnnotatedImage
 from retinaface_tf.data.records import RecordSource, pack_images, verify_shards
 from retinaface_tf.data.sources import LabelledSource
-from retinaface_tf.data.synthetic.scene import draw_images, encode_jpeg
+from retinaface_tf.data.synthetic.scene import draw_images
 from retinaface_tf.data.targets import encode_targets
 from retinaface_tf.errors import ConfigError, DataError
 from retinaface_tf.geometry.anchors import generate_anchors
 from retinaface_tf.geometry.box_coding import decode_boxes, decode_points
+from retinaface_tf.images.save import encode_jpeg
 
 NETWORK = RetinaFaceConfig()
 SYNTHETIC = SyntheticConfig(size=96, max_faces=3, min_face=20, seed=3)

@@ -14,10 +14,10 @@ from retinaface_tf.data.readers.annotation import AnnotatedImage
 from retinaface_tf.data.readers.json_labels import read_json_labels
 from retinaface_tf.data.records import RecordSource, pack_images
 from retinaface_tf.data.sources import EpochSlice, LabelledSource
-from retinaface_tf.data.synthetic.scene import encode_jpeg
 from retinaface_tf.data.targets import encode_targets
 from retinaface_tf.errors import DataError
 from retinaface_tf.geometry.anchors import generate_anchors
+from retinaface_tf.images.save import encode_jpeg
 from retinaface_tf.losses.config import LossConfig
 from retinaface_tf.models import build_retinaface
 from retinaface_tf.training.config import OptimizerConfig

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from retinaface_tf.data.readers.annotation import AnnotatedImage
-from retinaface_tf.data.synthetic.scene import encode_jpeg
+from retinaface_tf.images.save import encode_jpeg
 from retinaface_tf.mesh.landmarks import five_of_vertices
 from retinaface_tf.mesh.topology import load_topology
 from tests.helpers.shapes import rotation_of_angles

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from retinaface_tf.data.readers.annotation import AnnotatedImage
-from retinaface_tf.data.synthetic.scene import encode_jpeg
+from retinaface_tf.images.save import encode_jpeg
 from retinaface_tf.training.datasets import ValidationSet
 from retinaface_tf.training.evaluation import Evaluator
 from retinaface_tf.weights.choose_file import load_preset

@@ -175,7 +175,7 @@ def sample_photos(mean: tuple[float, float, float]) -> list:
     images = [portrait, portrait[:220, 110:330], portrait[40:200, 150:300]]
     images += [data.coffee(), data.chelsea(), data.rocket()]
     images += [image[:, ::-1] for image in images]
-    return [stack_padded([prepare(p, frame=SIZE).pixels], SIZE, mean)[0] for p in images]
+    return [stack_padded([prepare(p, fixed_shape=SIZE).pixels], SIZE, mean)[0] for p in images]
 
 
 class Handler(SimpleHTTPRequestHandler):

@@ -16,6 +16,7 @@ from retinaface_tf.data.readers.annotation import AnnotatedImage
 from retinaface_tf.data.synthetic.backdrop import degrade, draw_backdrop
 from retinaface_tf.data.synthetic.head_mesh import GRID_SIDES, draw_person, draw_view, rotation
 from retinaface_tf.geometry.boxes import share_inside
+from retinaface_tf.images.save import encode_jpeg
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,14 +165,6 @@ def _paste(canvas: np.ndarray, image: np.ndarray, alpha: np.ndarray, corner: np.
     area = canvas[top:bottom, left:right]
     area *= 1 - alpha[part][..., None]
     area += image[part]
-
-
-def encode_jpeg(pixels: np.ndarray, quality: int = 92) -> bytes:
-    """uint8 RGB [H, W, 3] -> JPEG."""
-    import cv2
-
-    _, content = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return content.tobytes()
 
 
 def _draw_encoded(config: SyntheticConfig, index: int):
