@@ -14,6 +14,10 @@ class ConfigError(RetinaFaceError):
     """A configuration or an option has a value that cannot work."""
 
 
+class MissingPackage(RetinaFaceError, ImportError):
+    """What was asked for needs a package that is not installed."""
+
+
 class ImageError(RetinaFaceError):
     """An image cannot be read or used."""
 

@@ -64,7 +64,7 @@ def main(
     ] = None,
 ) -> None:
     """Make a trained network's packaged files, check what they detect, then put them in place."""
-    from retinaface_tf.images.listing import demo_photo
+    from retinaface_tf.sources.demo_photo import demo_photo
     from retinaface_tf.util.process import to_stderr
 
     figures, facts = _pairs("--figure", figure), _pairs("--fact", fact)

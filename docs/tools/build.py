@@ -3,7 +3,7 @@
     python docs/tools/build.py              # everything
     python docs/tools/build.py --reuse      # run only those tutorials whose file has changed
 
-Needs the extras [docs], [demo] and [serving] of this package. The pages can be opened as files.
+Needs the extra [docs] of this package. The pages can be opened as files.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 #
 # A detector that other programs ask over the network: one command writes a SavedModel that TF-Serving
 # runs as it is, files in and faces out. Here a local server stands in for TF-Serving, with the same
-# interfaces, and a client asks it; all on this machine. `pip install -e ".[serving,demo]"` has what it
+# interfaces, and a client asks it; all on this machine. `pip install -e ".[export,serving,demo]"` has what it
 # needs.
 
 # %% language="bash"

@@ -51,7 +51,7 @@ def run_on_ray(
         The report of each shard, in the order in which they end.
 
     Raises:
-        RetinaFaceError: Ray is not installed, or a worker gave a reason to stop.
+        RetinaFaceError: a worker gave a reason to stop.
         WorkerError: the cluster does not answer, or has no place for a worker.
     """
     ray = _import_ray()
@@ -73,14 +73,9 @@ def _import_ray():
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Ray's core warns of what Ray Data does; errors come as exceptions too.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    try:
-        import ray.data
-        import ray.util.client
-    except ImportError:
-        raise RetinaFaceError(
-            "The engine 'ray' needs Ray Data, which is not installed: "
-            "pip install 'retinaface-tf[ray]'."
-        ) from None
+    import ray.data
+    import ray.util.client
+
     return ray
 
 

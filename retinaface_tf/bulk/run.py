@@ -22,6 +22,7 @@ from retinaface_tf.config import DEFAULT_SETTINGS, DetectionSettings
 from retinaface_tf.errors import ConfigError
 from retinaface_tf.inference.test_time_augmentation import Augmentation
 from retinaface_tf.presets import DEFAULT_PRESET
+from retinaface_tf.util.extras import require
 from retinaface_tf.util.process import available_cores, to_stderr
 from retinaface_tf.util.progress import progress_bar
 
@@ -95,6 +96,7 @@ def detect_bulk(
 
     Raises:
         ConfigError: an option is out of range, or `out` is another run's.
+        MissingPackage: pyarrow or Ray is not installed.
         ImageError: an input is missing, or holds no image.
         WeightsError: the network cannot be read or fetched.
         DataError: results cannot be written.
@@ -176,6 +178,7 @@ def _check(
         raise ConfigError(
             f"A Ray address and GPUs a worker are for the engine 'ray', not {engine!r}."
         )
+    require("ray" if engine == "ray" else "bulk", for_=f"The engine {engine!r}")
 
 
 def _require_outside(inputs: list[str | os.PathLike], out: Path) -> None:

@@ -6,9 +6,11 @@ import functools
 import os
 import sys
 from collections.abc import Callable
+from typing import Annotated
 
 import typer
 
+from retinaface_tf import __version__
 from retinaface_tf.cli.options import grouped
 from retinaface_tf.cli.terminal import DEBUG, sentences, set_up_streams
 
@@ -20,12 +22,24 @@ os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 app = typer.Typer(
     name="retinaface-tf",
-    help="Find faces in photos: detect, train, evaluate, export.",
     epilog="--debug with any command shows tracebacks and the frameworks' own notes.",
     no_args_is_help=True,
+    invoke_without_command=True,
     add_completion=True,
     pretty_exceptions_enable=False,
 )
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Find faces in photos: detect, train, evaluate, export."""
+    if version:
+        print(f"retinaface-tf {__version__}")
+        raise typer.Exit
 
 
 def main() -> None:

@@ -50,8 +50,9 @@ def benchmark(
 
     from retinaface_tf.errors import ConfigError
     from retinaface_tf.evaluation.speed import Candidate, measure
-    from retinaface_tf.images.listing import demo_photo
     from retinaface_tf.inference.preprocess import parse_width_height
+    from retinaface_tf.sources.demo_photo import demo_photo
+    from retinaface_tf.util.extras import require
     from retinaface_tf.util.files import require_free, write_whole
     from retinaface_tf.util.process import to_stderr
 
@@ -61,6 +62,8 @@ def benchmark(
         raise ConfigError("--plot shows accuracy: give --gt and --images.")
     if rounds < 1 or (limit is not None and limit < 1):
         raise ConfigError("--rounds and --limit must be at least 1.")
+    if plot:
+        require("evaluate", "matplotlib", for_="--plot")
     counts = threads.split(",")
     if not all(count.isdigit() and int(count) > 0 for count in counts):
         raise ConfigError(f"--threads {threads!r} must be numbers such as 1,2.")
@@ -70,7 +73,7 @@ def benchmark(
         require_free(out, filter(None, (*models, photo, gt)), overwrite=overwrite)
     results = measure(
         candidates,
-        photo or demo_photo(),
+        photo or demo_photo(to_stderr),
         shapes,
         rounds=rounds,
         labelled=_labelled(gt, images, limit),

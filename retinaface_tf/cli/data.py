@@ -38,8 +38,11 @@ Category = Annotated[
 
 def _check(found: list[AnnotatedImage], headers: bool, quiet: bool) -> CheckResult:
     from retinaface_tf.data.check import check_images
+    from retinaface_tf.util.extras import require
     from retinaface_tf.util.progress import choose_track
 
+    if not headers:
+        require("train", "tensorflow", for_="Decoding images as training does (without --headers)")
     with choose_track(quiet)("checking", len(found)) as advance:
         return check_images(found, decode=not headers, progress=advance)
 

@@ -168,9 +168,10 @@ def demo(
     preset: Preset = DEFAULT_PRESET,
 ) -> None:
     """Find the faces of a photo, print them and write the image with the faces drawn."""
-    from retinaface_tf.images.listing import demo_photo
+    from retinaface_tf.sources.demo_photo import demo_photo
+    from retinaface_tf.util.process import to_stderr
 
-    sources = [str(path) for path in images or [demo_photo()]]
+    sources = [str(path) for path in images or [demo_photo(to_stderr)]]
     search, output = DetectOptions(preset=preset), OutputOptions(draw=out)
     for path in detect_and_write(sources, search, output, ServerOptions()):
         print(f"wrote {path}")

@@ -23,6 +23,7 @@ from retinaface_tf.cli.evaluation_run import (
 )
 from retinaface_tf.cli.options import grouped
 from retinaface_tf.errors import ConfigError
+from retinaface_tf.util.extras import require
 from retinaface_tf.util.files import require_folder, require_free
 
 _MISSES = "Hard subset: faces not found (red), largest first, then those found with least score."
@@ -124,6 +125,7 @@ def fddb(
     save: Save = None,
 ) -> None:
     """ROC on FDDB, discrete and continuous score, boxes against the annotated ellipses."""
+    require("evaluate", "scipy", for_="FDDB's protocol")
     from retinaface_tf.data.readers.fddb import read_ellipses
     from retinaface_tf.evaluation.detections import NOTHING
     from retinaface_tf.evaluation.fddb import evaluate_fddb, read_image_list

@@ -14,6 +14,7 @@ import typer
 from retinaface_tf.cli.open_detector import DetectionOptions
 from retinaface_tf.cli.options import Overwrite, Threshold
 from retinaface_tf.errors import ConfigError
+from retinaface_tf.util.extras import require
 from retinaface_tf.util.files import is_file, is_folder, require_folder, require_free
 from retinaface_tf.util.progress import progress_bar
 
@@ -155,6 +156,7 @@ def require_report(folder: Path, inputs: Iterable[Path], overwrite: bool) -> Non
     """Makes the folder of a report, and refuses files in the way, see `require_free`."""
     from retinaface_tf.evaluation.report import report_files
 
+    require("evaluate", "matplotlib", "jinja2", for_="A report")
     require_folder(folder)
     for path in report_files(folder):
         require_free(path, inputs, overwrite=overwrite)

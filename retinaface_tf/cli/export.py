@@ -10,6 +10,7 @@ import typer
 from retinaface_tf.cli.options import Iou, Overwrite, Preset, Threshold
 from retinaface_tf.config import DetectionSettings
 from retinaface_tf.presets import DEFAULT_PRESET
+from retinaface_tf.util.extras import KERAS, require
 
 if TYPE_CHECKING:
     from retinaface_tf.models import RetinaFaceNetwork
@@ -65,6 +66,7 @@ def export_savedmodel(
     ] = None,
 ) -> None:
     """Write a SavedModel that TF-Serving runs as it is: image files in, faces out."""
+    require("export", *KERAS, for_="An export")
     from retinaface_tf.export.savedmodel import SavedModelOptions, free_version
     from retinaface_tf.export.savedmodel import export_savedmodel as write
     from retinaface_tf.inference.preprocess import parse_width_height
@@ -122,6 +124,7 @@ def export_tflite_file(
     overwrite: Overwrite = False,
 ) -> None:
     """Write a TFLite/LiteRT file that describes itself."""
+    require("export", *KERAS, for_="An export")
     from retinaface_tf.errors import ConfigError
     from retinaface_tf.export.calibration import CalibrationPhotos
     from retinaface_tf.export.tflite import PRECISIONS, export_tflite
@@ -180,6 +183,7 @@ def export_onnx_file(
     overwrite: Overwrite = False,
 ) -> None:
     """Write an ONNX file for any batch and any size of images."""
+    require("export", for_="Writing ONNX")
     from retinaface_tf.export.onnx import export_onnx
 
     require_output(out, ".onnx", model, overwrite)

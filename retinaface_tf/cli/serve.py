@@ -55,21 +55,18 @@ def serve(
     import logging
     import sys
 
-    from retinaface_tf.errors import ConfigError, RetinaFaceError
+    from retinaface_tf.errors import ConfigError
+    from retinaface_tf.util.extras import require
 
     if (tls_certificate is None) != (tls_key is None):
         raise ConfigError("Give both --tls-certificate and --tls-key, or neither.")
     if versions not in ("latest", "all"):
         raise ConfigError(f"--versions is {versions!r}; choose latest or all.")
-    try:
-        from retinaface_tf.serving.batching import BatchingParameters, read_batching_file
-        from retinaface_tf.serving.core import Limits
-        from retinaface_tf.serving.server import ServerOptions
-        from retinaface_tf.serving.server import serve as run
-    except ImportError as error:
-        raise RetinaFaceError(
-            f"The server needs {error.name}: pip install 'retinaface-tf[serving]'."
-        ) from error
+    require("serving", for_="The server")
+    from retinaface_tf.serving.batching import BatchingParameters, read_batching_file
+    from retinaface_tf.serving.core import Limits
+    from retinaface_tf.serving.server import ServerOptions
+    from retinaface_tf.serving.server import serve as run
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     options = ServerOptions(

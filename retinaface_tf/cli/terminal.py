@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 
 from retinaface_tf.errors import RetinaFaceError
+from retinaface_tf.util.extras import missing_extra
 
 STOPPED = 130  # the exit code of a program that Ctrl-C ended: 128 + SIGINT
 DEBUG = "--debug"
@@ -56,6 +57,10 @@ def sentences(debug: bool) -> Iterator[None]:
             raise
         print("stopped; what was finished is kept.", file=sys.stderr)
         sys.exit(STOPPED)
+    except ModuleNotFoundError as error:
+        if debug:
+            raise
+        _leave(str(missing_extra(error) or _unforeseen(error)))
     except BrokenPipeError:
         # Whoever read our output has left; Python would complain of it once more at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -40,6 +40,9 @@ def train_mesh(
     """
     import dataclasses
 
+    from retinaface_tf.util.extras import require
+
+    require("train", for_="Training")
     import numpy as np
 
     from retinaface_tf.config import DenseConfig

@@ -74,10 +74,12 @@ def convert_weights_file(
     """Convert another program's weights of a preset's network into our own format."""
     from retinaface_tf.errors import WeightsError
     from retinaface_tf.presets import get_preset
+    from retinaface_tf.util.extras import require
     from retinaface_tf.util.files import require_free
     from retinaface_tf.weights.hdf5 import SUFFIX
     from retinaface_tf.weights.load import require_file
 
+    require("export", for_="Converting weights")
     config = get_preset(preset).config
     require_file(source)
     # Known before the seconds that converting takes.

@@ -23,6 +23,7 @@ import numpy as np
 from retinaface_tf.data.readers.annotation import AnnotatedImage, common_vertices
 from retinaface_tf.data.sources import EpochSlice, shuffled_order
 from retinaface_tf.errors import ConfigError, DataError
+from retinaface_tf.util.extras import require
 from retinaface_tf.util.files import require_folder, sha256_of, whole_file, write_whole
 from retinaface_tf.util.text_lines import MALFORMED, read_text
 
@@ -111,8 +112,10 @@ def require_pack_folder(folder: Path, overwrite: bool = False) -> list[dict]:
     """Makes the folder of shards before the work begins; returns the shards that its manifest names.
 
     Raises:
+        MissingPackage: TensorFlow, which writes them, is not installed.
         ConfigError: the folder cannot be written, or has another program's manifest.
     """
+    require("train", "tensorflow", for_="Writing TFRecord shards")
     require_folder(folder)
     if overwrite or not (folder / MANIFEST).exists():
         return []

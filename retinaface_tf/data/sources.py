@@ -7,13 +7,15 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import tensorflow as tf
 
 from retinaface_tf.data.readers.annotation import AnnotatedImage, common_vertices
 from retinaface_tf.errors import DataError
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +129,8 @@ class LabelledSource:
         return digest.hexdigest()[:12]
 
     def examples(self, part: EpochSlice) -> tf.data.Dataset:
+        import tensorflow as tf
+
         positions = part.positions()
         order = shuffled_order(self.count, part.seed, part.epoch)
         # The CPU holds the tables also where a GPU is the default device.

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from retinaface_tf.errors import ConfigError, WeightsError, first_line
+from retinaface_tf.errors import ConfigError, RetinaFaceError, WeightsError, first_line
+from retinaface_tf.util.extras import require
 from retinaface_tf.util.files import is_file
 
 
@@ -104,9 +105,7 @@ def open_embedder(path: Path | str, input: EmbedderInput | None = None) -> Embed
     input = input or EmbedderInput()
     try:
         shape, run = openers[path.suffix](path)
-    except ImportError as error:
-        raise WeightsError(f"{path} needs a package that is not installed: {error}.") from None
-    except WeightsError:
+    except RetinaFaceError:
         raise
     except Exception as error:
         raise WeightsError(f"{path} cannot be read as an embedder: {error}.") from None
@@ -121,6 +120,7 @@ def open_embedder(path: Path | str, input: EmbedderInput | None = None) -> Embed
 
 
 def _open_onnx(path: Path):
+    require("onnx", for_=f"The embedder {path}")
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
@@ -166,6 +166,7 @@ def _open_tflite(path: Path):
 
 
 def _open_keras(path: Path):
+    require("train", "keras", for_=f"The embedder {path}")
     import keras
 
     model = keras.models.load_model(path, compile=False)

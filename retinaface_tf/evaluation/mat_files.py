@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from retinaface_tf.errors import DataError, first_line
+from retinaface_tf.util.extras import require
 
 
 def read_mat(file: Path) -> dict:
@@ -13,6 +14,7 @@ def read_mat(file: Path) -> dict:
     Raises:
         DataError: it cannot be read.
     """
+    require("evaluate", "scipy", for_=f"Reading {file}")
     from scipy.io import loadmat
 
     try:

@@ -14,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 import retinaface_tf
@@ -34,9 +35,10 @@ FALSE_POSITIVES = (0, 10, 100, 500, 1000, 2000)
 def provenance(settings: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """How figures came about: the exact command, the date, versions, and the settings given."""
     versions = {"python": sys.version.split()[0], "retinaface-tf": retinaface_tf.__version__}
-    for package in ("numpy", "scipy", "opencv-python", "keras", "tensorflow"):
+    for package in ("numpy", "scipy", "keras", "tensorflow"):
         with contextlib.suppress(metadata.PackageNotFoundError):
             versions[package] = metadata.version(package)
+    versions["opencv"] = cv2.__version__  # by whichever package it came
     name = Path(sys.argv[0]).name
     command = ["retinaface-tf" if name in ("-c", "__main__.py") else name, *sys.argv[1:]]
     return {

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retinaface_tf.config import DetectionSettings
-from retinaface_tf.errors import ConfigError, RetinaFaceError
+from retinaface_tf.errors import ConfigError
 from retinaface_tf.export.onnx_rewrite import rename_tensor, rewrite
 from retinaface_tf.modelfile.dense_block import ENTRY as DENSE_ENTRY
 from retinaface_tf.modelfile.dense_block import pack_dense_weights
 from retinaface_tf.modelfile.metadata import ENTRY, ModelMetadata, Suppression, append_checksum
+from retinaface_tf.util.extras import require
 from retinaface_tf.util.files import write_whole
 
 if TYPE_CHECKING:
@@ -51,11 +52,12 @@ def export_onnx(
 
     Raises:
         ConfigError: an option cannot be.
-        RetinaFaceError: tf2onnx is not installed.
+        MissingPackage: tf2onnx is not installed.
         WeightsError: the file cannot be written.
     """
     if opset not in OPSETS:
         raise ConfigError(f"Opset {opset} must be one of {', '.join(map(str, OPSETS))}.")
+    require("export", "onnx", "tf2onnx", for_="Writing ONNX")
     metadata = ModelMetadata(
         config=network.config,
         suppression=suppression,
@@ -81,6 +83,7 @@ def export_onnx(
 def _convert(network: RetinaFaceNetwork, metadata: ModelMetadata, opset: int):
     """Raw heads, or with suppression decoded boxes, as an onnx.ModelProto."""
     import tensorflow as tf
+    import tf2onnx
 
     from retinaface_tf.export import onnx_deformable
     from retinaface_tf.export.archive import saved_graph
@@ -89,12 +92,6 @@ def _convert(network: RetinaFaceNetwork, metadata: ModelMetadata, opset: int):
     from retinaface_tf.inference.postprocess_in_graph import decode_in_graph
     from retinaface_tf.models.read_heads import raw_heads
 
-    try:
-        import tf2onnx
-    except ImportError:
-        raise RetinaFaceError(
-            "Writing ONNX needs tf2onnx, which is not installed: pip install 'retinaface-tf[onnx]'."
-        ) from None
     config = network.config
     heads, maps = ("scores", "box_deltas", "landmark_deltas"), config.dense_outputs
 

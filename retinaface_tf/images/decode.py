@@ -31,6 +31,7 @@ from PIL import (
 )
 
 from retinaface_tf.errors import RetinaFaceError
+from retinaface_tf.util.extras import remedy
 
 HEADER_BYTES = 512
 # Images with more pixels are refused by their header. Either limit means about 0.8 GB while one image
@@ -74,7 +75,7 @@ WantedSize = Callable[[int, int], tuple[int, int]]
 # What is missing where a format cannot be read.
 REMEDIES = {
     "AVIF": "pip install --upgrade pillow",
-    "HEIC": "pip install 'retinaface-tf[heif]'",
+    "HEIC": remedy("heif"),
 }
 _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 _ORIENTATION_TAG = 0x0112

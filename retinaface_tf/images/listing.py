@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from retinaface_tf.errors import ImageError, RetinaFaceError
+from retinaface_tf.errors import ImageError
 from retinaface_tf.images.decode import REMEDIES, readable_suffixes
 from retinaface_tf.images.save import mark_in
 from retinaface_tf.util.files import is_folder
@@ -177,19 +177,3 @@ def _unique_names(listed: list[tuple[Path, Path]]) -> list[tuple[Path, Path]]:
         taken.add(free)
         unique.append((path, free))
     return unique
-
-
-def demo_photo() -> Path:
-    """A portrait by NASA with one face, 512x512 pixels, public domain.
-
-    Raises:
-        RetinaFaceError: scikit-image, which it comes with, is not installed.
-    """
-    try:
-        import skimage
-    except ImportError:
-        raise RetinaFaceError(
-            "The photo by NASA comes with scikit-image, which is not installed: give a photo of "
-            "yours, or pip install 'retinaface-tf[demo]'."
-        ) from None
-    return Path(skimage.__file__).parent / "data" / "astronaut.png"

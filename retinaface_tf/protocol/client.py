@@ -21,6 +21,7 @@ import numpy as np
 
 from retinaface_tf.errors import ConfigError, ServingError
 from retinaface_tf.protocol.listener import find_listener
+from retinaface_tf.util.extras import require
 from retinaface_tf.util.per_process import PerProcess
 
 T = TypeVar("T")
@@ -234,14 +235,11 @@ class GrpcClient(Client):
                 self._connect()
 
     def _connect(self) -> None:
-        try:
-            import grpc
+        require("client", for_="Talking to a server")
+        import grpc
 
-            from retinaface_tf.protocol import messages as protocol
-        except ImportError as error:
-            raise ServingError(
-                f"Talking to a server needs {error.name}: pip install 'retinaface-tf[serving]'."
-            ) from error
+        from retinaface_tf.protocol import messages as protocol
+
         self._grpc, self._protocol, options = grpc, protocol, self._options
         self._spec = protocol.ModelSpec(name=self.model)
         if self._version is not None:

@@ -10,6 +10,7 @@ from typing import Any
 from retinaface_tf.errors import ConfigError
 from retinaface_tf.training.config import TrainingConfig, read_config
 from retinaface_tf.training.run_folder import IMAGES, claim_folder, clear_folder
+from retinaface_tf.util.extras import require
 from retinaface_tf.util.files import is_file
 from retinaface_tf.util.process import to_stderr
 
@@ -59,8 +60,10 @@ def run(config: TrainingConfig, out: Path, *, restart: bool, quiet: bool) -> Non
     """Trains, with notes of what happens on standard error and the results on standard output.
 
     Raises:
+        MissingPackage: one that trains is not installed.
         RetinaFaceError: see `trainer.train`.
     """
+    require("train", for_="Training")
     from retinaface_tf.training.trainer import train
     from retinaface_tf.util.progress import choose_track
 

@@ -15,6 +15,7 @@ from retinaface_tf.modelfile.revision import REVISION
 from retinaface_tf.presets import get_preset, list_presets
 from retinaface_tf.sources.source import PRECISIONS, WeightsSource
 from retinaface_tf.util.cache import cache_folder, require_writable
+from retinaface_tf.util.extras import KERAS, require
 from retinaface_tf.util.files import sha256_of, write_whole
 from retinaface_tf.util.process import child_environment
 from retinaface_tf.weights.load import load_weights, require_file
@@ -122,6 +123,7 @@ def runnable_file(
 
     Raises:
         ConfigError: no runtime has that name, or it does not run such files.
+        MissingPackage: what converts them is not installed.
         WeightsError: weights are missing or damaged, or the cache cannot be written.
     """
     path = Path(path)
@@ -163,6 +165,7 @@ def pull(
 
     Raises:
         ConfigError: no preset has that name.
+        MissingPackage: what converts them is not installed.
         WeightsError: it has no weights, they cannot be fetched, their bytes are not the
             expected ones, or the cache cannot be written.
     """
@@ -175,6 +178,7 @@ def pull(
         raise ConfigError(f"The weights of {preset!r} are in this package; leave out {given}.")
     if packaged or (target.is_file() and not force):
         return target
+    require("export", for_=f"Converting the weights of preset {preset!r}, once,")
     require_writable(target.parent)
     with tempfile.TemporaryDirectory(prefix="retinaface-tf-") as folder:
         original, licence = source.fetch(Path(folder), notify, given)
@@ -230,6 +234,8 @@ def _compile(weights: Path, kind: str, target: Path, notify: Callable[[str], Non
 
     TensorFlow converts in a process of its own, so that this one stays small and quick.
     """
+    packages = () if kind == "onnx" else KERAS
+    require("export", *packages, for_=f"Converting {weights} to .{kind}")
     require_writable(target.parent)
     notify(f"preparing {weights.name} as .{kind}, once (about 20 s)")
     command = [sys.executable, "-m", "retinaface_tf", "export", kind, str(target)]

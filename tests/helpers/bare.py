@@ -1,20 +1,52 @@
-"""For tests in processes of their own: no TensorFlow, no Keras, no network, no other programs, no cache."""
+"""For tests in processes of their own: the core's packages alone, no network, no other programs, no cache."""
 
 from __future__ import annotations
 
 import sys
+import tomllib
+from importlib.machinery import PathFinder
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
-FORBIDDEN = ("tensorflow", "keras", "h5py", "onnx", "onnxruntime", "jax", "tf2onnx")
+from packaging.requirements import Requirement
+
+REPOSITORY = Path(__file__).resolve().parents[2]
 EVENTS = ("socket.connect", "socket.getaddrinfo", "socket.bind", "subprocess.Popen", "os.system")
 
 
-class _Nowhere:
-    """An import finder for which some modules are not installed."""
+def core_modules() -> set[str]:
+    """Top-level modules of what `pip install` brings without extras, and of what that needs."""
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))
+    left = [
+        *project["tool"]["retinaface-tf"]["dependencies"],
+        *("opencv-python", "opencv-python-headless", "opencv-contrib-python"),
+    ]
+    seen, modules = set(), set()
+    while left:
+        needed = Requirement(left.pop())
+        if needed.name in seen or (needed.marker and not needed.marker.evaluate({"extra": ""})):
+            continue
+        seen.add(needed.name)
+        try:
+            found = distribution(needed.name)
+        except PackageNotFoundError:  # another of the packages that OpenCV comes in
+            continue
+        left += found.requires or []
+        modules |= {file.parts[0].partition(".")[0] for file in found.files or []}
+    return modules
 
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in FORBIDDEN:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+class _Core(PathFinder):
+    """An import finder for which only some modules are installed."""
+
+    known = core_modules() | set(sys.stdlib_module_names) | {"retinaface_tf", "tests"}
+
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        top = name.partition(".")[0]
+        if top in cls.known or top.startswith("_sysconfigdata"):
+            return super().find_spec(name, path, target)
+        return None
 
 
 def forbid(folder: str | None = None, stem: str | None = None, preset: str | None = None) -> None:
@@ -29,7 +61,7 @@ def forbid(folder: str | None = None, stem: str | None = None, preset: str | Non
         if event in EVENTS:
             raise RuntimeError(f"{event} {arguments}")
 
-    sys.meta_path.insert(0, _Nowhere())
+    sys.meta_path[:] = [_Core if finder is PathFinder else finder for finder in sys.meta_path]
     sys.addaudithook(refuse)
     if folder is not None:
         add_preset(Path(folder), stem, preset)

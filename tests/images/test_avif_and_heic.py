@@ -113,7 +113,7 @@ def test_without_their_decoders_the_remedy_is_named(tmp_path, monkeypatch, photo
     monkeypatch.setattr(decode, "READS_HEIC", False)
     monkeypatch.delitem(decode._PILLOW_READERS, "AVIF", raising=False)
     heic, avif = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", b"\0\0\0\x18ftypavif\0\0\0\0mif1"
-    with pytest.raises(ImageError, match=r"is HEIC, .* pip install 'retinaface-tf\[heif\]'\.$"):
+    with pytest.raises(ImageError, match=r"is HEIC, .* pip install \"retinaface-tf\[heif\]\"\.$"):
         read_image(heic)
     with pytest.raises(ImageError, match=r"is AVIF, .* pip install --upgrade pillow\.$"):
         read_image(avif)
@@ -123,7 +123,7 @@ def test_without_their_decoders_the_remedy_is_named(tmp_path, monkeypatch, photo
         (tmp_path / name).touch()
     left_out = said_left_out(list_inputs([tmp_path], kept).left_out)
     assert left_out.startswith("3 files left out: ")
-    assert "1 HEIC (pip install 'retinaface-tf[heif]')" in left_out
+    assert '1 HEIC (pip install "retinaface-tf[heif]")' in left_out
     assert "1 AVIF (pip install --upgrade pillow)" in left_out
 
 

@@ -126,7 +126,9 @@ def test_the_command_line_finds_faces_in_a_bare_process(bare, packaged, photos, 
 
     table = bare(code, "detect", photos / "portrait.png", *chosen, "--precision", "int8")
     assert "1 face in 1 image" in table
-    assert "1 face in 1 image" in bare(code, "demo", "--out", tmp_path / "demo", *chosen)
+    assert "1 face in 1 image" in bare(
+        code, "demo", photos / "portrait.png", "--out", tmp_path / "demo", *chosen
+    )
 
 
 def test_as_installed_a_portrait_needs_no_option_network_conversion_or_tensorflow(

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from retinaface_tf.errors import RetinaFaceError, WeightsError
+from retinaface_tf.errors import WeightsError
 from retinaface_tf.inference.runtimes.runtime import (
     RawOutputs,
     Runtime,
     join_outputs,
     read_network_file,
 )
+from retinaface_tf.util.extras import require
 from retinaface_tf.util.per_process import PerProcess
 
 
@@ -33,7 +34,7 @@ class OnnxRuntime(PerProcess, Runtime):
         metadata: what the file says about itself.
 
     Raises:
-        RetinaFaceError: onnxruntime is not installed.
+        MissingPackage: onnxruntime is not installed.
         WeightsError: the file is missing, damaged, another program's, or ends in faces instead
             of raw heads.
     """
@@ -69,13 +70,9 @@ class OnnxRuntime(PerProcess, Runtime):
 
 
 def _open_session(content: bytes, path: Path, threads: int | None):
-    try:
-        import onnxruntime
-    except ImportError:
-        raise RetinaFaceError(
-            "The runtime 'onnx' needs onnxruntime, which is not installed: "
-            "pip install 'retinaface-tf[onnx]'."
-        ) from None
+    require("onnx", for_="The runtime 'onnx'")
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     if threads:

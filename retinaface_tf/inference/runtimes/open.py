@@ -7,6 +7,7 @@ from pathlib import Path
 
 from retinaface_tf.errors import ConfigError
 from retinaface_tf.inference.runtimes.runtime import Runtime
+from retinaface_tf.util.extras import require
 from retinaface_tf.weights.choose_file import runnable_file
 
 
@@ -28,12 +29,14 @@ def open_runtime(
 
     Raises:
         ConfigError: no runtime has that name, or it does not run such files.
+        MissingPackage: the runtime, or the conversion for it, is not installed.
         WeightsError: the file is missing, damaged or of another kind.
     """
     if threads is not None and threads < 1:
         raise ConfigError(f"threads={threads} must be at least 1.")
     path, name = runnable_file(path, name, notify=notify)
     if name == "keras":
+        require("train", "keras", "h5py", for_="The runtime 'keras'")
         from retinaface_tf.inference.runtimes.keras import KerasRuntime
         from retinaface_tf.weights.load import load_weights
 
