@@ -129,6 +129,7 @@ def export_tflite_file(
     from retinaface_tf.export.calibration import CalibrationPhotos
     from retinaface_tf.export.tflite import PRECISIONS, export_tflite
     from retinaface_tf.inference.preprocess import parse_width_height
+    from retinaface_tf.util.files import is_special
 
     precision = "float32" if quantize == "none" else quantize
     if precision not in PRECISIONS:
@@ -136,7 +137,7 @@ def export_tflite_file(
     if input_type not in (None, "float32", "uint8"):
         raise ConfigError(f"--input-type {input_type} must be float32 or uint8.")
     require_output(out, ".tflite", model, overwrite)
-    if report and out.exists() and not out.is_file():
+    if report and is_special(out):
         raise ConfigError(f"--report reads what was written, which {out} does not keep.")
     shape = parse_width_height(size)
     suppression = suppression_of(with_nms, threshold, iou, max_faces)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from retinaface_tf.errors import ImageError
 from retinaface_tf.images.decode import REMEDIES, readable_suffixes
 from retinaface_tf.images.save import mark_in
-from retinaface_tf.util.files import is_folder
+from retinaface_tf.util.files import is_folder, is_special
 
 IMAGE_SUFFIXES = readable_suffixes()
 VIDEO_SUFFIXES = frozenset(
@@ -43,6 +43,7 @@ _ALSO_PICTURES = frozenset(
 _HINTS = {
     **dict.fromkeys(("HEIC", "HEIF", "HIF"), f" ({REMEDIES['HEIC']})"),
     "AVIF": f" ({REMEDIES['AVIF']})",
+    "linked folder": " (give it by its name)",
     **{suffix[1:].upper(): " (videos are named one by one)" for suffix in VIDEO_SUFFIXES},
 }
 
@@ -100,6 +101,8 @@ def list_inputs(
             if not matches:
                 raise ImageError(f"Cannot read {path}: no file matches this pattern.")
             for match in map(Path, matches):
+                if "**" in path.parts and _behind_link(match, path.parts.index("**")):
+                    continue
                 if not is_folder(match):
                     listed.append((match, Path(match.name)))
                 elif "**" not in path.parts:  # ** names the files of the folders by itself
@@ -109,6 +112,11 @@ def list_inputs(
         else:
             listed.append((path, Path(path.name)))
     return Listed(_unique_names(listed), left_out)
+
+
+def _behind_link(match: Path, place: int) -> bool:
+    """Whether a linked folder is among the parts from a place on: `**` would follow its loops."""
+    return any(Path(*match.parts[:end]).is_symlink() for end in range(place + 1, len(match.parts)))
 
 
 class _Walk:
@@ -136,9 +144,13 @@ class _Walk:
         return [(path, path.relative_to(folder)) for path in sorted(found)]
 
     def _enters(self, parent: str, name: str) -> bool:
-        return not name.startswith(".") and (
-            not self._skipped or os.path.realpath(os.path.join(parent, name)) not in self._skipped  # noqa: PTH118
-        )
+        path = Path(parent, name)
+        if name.startswith(".") or (self._skipped and os.path.realpath(path) in self._skipped):
+            return False
+        if path.is_symlink():  # perhaps a loop; `os.walk` does not follow it
+            self._left_out["linked folder"] += 1
+            return False
+        return True
 
     def _takes(self, path: Path) -> bool:
         if path.name.startswith("."):
@@ -146,6 +158,9 @@ class _Walk:
         if not path.name.lower().endswith(self._endings):
             if path.suffix.lower() in _ALSO_PICTURES:
                 self._left_out[path.suffix[1:].upper()] += 1
+            return False
+        if is_special(path):
+            self._left_out["pipe or device"] += 1
             return False
         if mark_in(path) is not None:
             self._left_out["own output"] += 1

@@ -11,7 +11,7 @@ import numpy as np
 
 from retinaface_tf.errors import RetinaFaceError
 from retinaface_tf.images.decode import HEIC_SUFFIXES
-from retinaface_tf.util.files import whole_file
+from retinaface_tf.util.files import is_file, whole_file
 
 _MARK = "retinaface-tf output "
 _PATTERN = re.compile(_MARK.encode() + rb"([0-9a-f]{16})")
@@ -27,6 +27,8 @@ def mark_of(source: str | os.PathLike) -> str:
 
 def mark_in(path: str | os.PathLike) -> str | None:
     """The mark of a file that this package wrote; None for any other file."""
+    if not is_file(path):  # opening a pipe would wait for its other end
+        return None
     try:
         with Path(path).open("rb") as file:
             found = _PATTERN.search(file.read(_REACH))

@@ -40,7 +40,7 @@ def whole_file(
         target = path.resolve() if path.is_symlink() else path
         if target.is_dir():
             raise IsADirectoryError(errno.EISDIR, "")
-        special = target.exists() and not target.is_file()
+        special = is_special(target)
         folder = Path(tempfile.gettempdir()) if special else target.parent
         # Only a part of the name: with more added, a long one would pass the system's limit.
         partial = folder / f".{target.name[:40]}.{uuid.uuid4().hex[:8]}{suffix}"
@@ -69,6 +69,11 @@ def is_folder(path: str | os.PathLike) -> bool:
 def is_file(path: str | os.PathLike) -> bool:
     """Whether a file has this name; for one too long for any file `Path.is_file` raises."""
     return os.path.isfile(path)  # noqa: PTH113
+
+
+def is_special(path: str | os.PathLike) -> bool:
+    """Whether a pipe, device or socket has this name: neither a file nor a folder."""
+    return os.path.exists(path) and not is_file(path) and not is_folder(path)  # noqa: PTH110
 
 
 def reason_of(failure: OSError | ValueError) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -320,6 +321,32 @@ def test_a_coco_category_is_chosen(run):
     packed = run("data", "pack", "coco", "coco.json", "photos", "out", "--category", "head")
     assert "1 images with 1 faces" in packed.stdout
     refused(run(*CHECK, "--category", "head"), "goes with coco")
+
+
+class NoFace:
+    """A landmark model that is sure of no face."""
+
+    def __init__(self, path):
+        pass
+
+    def __call__(self, image, rois):
+        return np.zeros((len(rois), 468, 3), np.float32), np.zeros(len(rois), np.float32)
+
+
+def test_mesh_labels_keep_to_their_folder(run, monkeypatch):
+    monkeypatch.setattr("retinaface_tf.mesh.landmark_model.FaceLandmarkModel", NoFace)
+    words = ("data", "label-mesh", "photos", "--model", "x", "--threshold", 0.05, "--min-side", 1)
+    sheet = ("--quiet", "--sheet", "sheet.png", "--out", "lab")
+    for _ in range(2):  # the second goes on, and draws its sheet anew
+        result = run(*words, *sheet)
+        assert result.exit_code == 0, result.output
+    assert "2 photos, 4 faces, 0 labelled" in result.stdout
+    refused(run(*words, *sheet[:-1], "other"), "sheet.png is there already", "--overwrite")
+    os.mkfifo("pipe")
+    reader = threading.Thread(target=Path("pipe").read_bytes, daemon=True)
+    reader.start()
+    assert run(*words, "--quiet", "--sheet", "pipe", "--out", "lab").exit_code == 0
+    refused(run(*words, *sheet, "--min-side", 2), "holds labels of other images or settings")
 
 
 def test_pseudo_labels_keep_to_their_folder(run):

@@ -138,6 +138,27 @@ def test_what_a_folder_has_besides_is_said(run):
     assert "TXT" not in said
 
 
+def test_pipes_and_linked_folders_in_a_folder_are_passed_over(run):
+    """A pipe would be waited for without end, a link may lead back."""
+    photo("p/a.png")
+    os.mkfifo("p/pipe.jpg")
+    Path("p/loop").symlink_to(".")
+    Path("p/c.png").symlink_to("a.png")
+    result = run("p", "--draw", "p/pipe.jpg/x")
+    assert "file has this name" in str(result.exception) or "cannot be made" in str(
+        result.exception
+    )
+    result = run("p", "--json", "o.jsonl")
+    assert [entry["image"] for entry in lines()] == ["p/a.png", "p/c.png"]
+    assert "1 linked folder (give it by its name), 1 pipe or device." in result.stderr
+    Path("p/pipe.jpg").unlink()
+    assert run("p/**/*.png", "--json", "q.jsonl").exit_code == 0
+    assert [entry["image"] for entry in lines("q.jsonl")] == ["p/a.png", "p/c.png"]
+    photo("far/b.png")
+    Path("p/far").symlink_to("../far")
+    assert run("p/*/b.png", "--json", "r.jsonl").exit_code == 0  # no **: a link is followed
+
+
 def test_pipes_devices_and_links_are_written_into(run, tmp_path):
     photo("a.png")
     os.mkfifo("pipe")
