@@ -53,6 +53,7 @@ def train_mesh(
     from retinaface_tf.presets import SHIPPED_DENSE
     from retinaface_tf.training.dense_features import (
         DenseFeaturesConfig,
+        examples_name,
         join_examples,
         make_examples,
         read_examples,
@@ -86,7 +87,7 @@ def train_mesh(
         left_out = [any(text in name for text in exclude or []) for name in faces.images]
         faces = faces.keep(~np.array(left_out, bool)[faces.image])
         config = DenseFeaturesConfig(versions=versions, seed=number)
-        place = out / "examples" / f"{number:02d}"
+        place = out / "examples" / examples_name(faces, config, dense, preset)
         with track(f"features of {source.name}", len(faces)) as advance:
             make_examples(faces, place, runtime, topology, config, advance)
         parts.append(read_examples(place))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -108,6 +109,16 @@ def held_out_photos(names: list[str], share: float) -> np.ndarray:
     """bool [N]: the held-out photos; a photo's own name decides, whatever else there is."""
     values = [int(hashlib.sha256(Path(n).name.encode()).hexdigest()[:8], 16) for n in names]
     return np.array(values, np.float64) < share * 2.0**32
+
+
+def examples_name(labels: MeshLabels, *settings: object) -> str:
+    """Of a folder of examples: another for other labels or settings, so that a run goes on with its own."""
+    digest = hashlib.sha256(repr(settings).encode())
+    for text in labels.images:
+        digest.update(os.fsencode(text) + b"\n")
+    for values in (labels.image, labels.boxes, labels.vertices):
+        digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()[:16]
 
 
 def make_examples(

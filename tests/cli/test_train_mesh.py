@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from retinaface_tf import cli
+from retinaface_tf.data.readers.mesh_labels import MeshLabels
 from retinaface_tf.errors import ConfigError
+from retinaface_tf.training.dense_features import DenseFeaturesConfig, examples_name
 
 cli.with_commands()
 
@@ -38,3 +42,24 @@ def test_what_cannot_be_is_one_sentence(tmp_path, monkeypatch, words, said):
     Path("file").touch()
     result = CliRunner().invoke(cli.app, ["train-mesh", "labels", *words])
     assert isinstance(result.exception, ConfigError) and said in str(result.exception)
+
+
+def test_a_stopped_run_goes_on_with_examples_of_its_own_labels_and_settings_alone():
+    faces, points = np.zeros((2, 4), np.float32), np.zeros((2, 5, 3), np.float32)
+    none = np.zeros(2, np.float32)
+    labels = MeshLabels(
+        ["a.jpg"], none.astype(np.int32), faces, points[..., :2], points, none, none
+    )
+    config = DenseFeaturesConfig()
+    others = [
+        (dataclasses.replace(labels, images=["\udcff.jpg"]), config),
+        (dataclasses.replace(labels, boxes=faces + 1), config),
+        (dataclasses.replace(labels, vertices=points + 1), config),
+        (labels.keep(np.array([0])), config),
+        (labels, DenseFeaturesConfig(versions=4)),
+    ]
+    names = {examples_name(*other) for other in others}
+    assert len(names) == 5 and examples_name(labels, config) not in names
+    assert examples_name(labels.keep(np.array([0, 1])), DenseFeaturesConfig()) == examples_name(
+        labels, config
+    )
