@@ -124,7 +124,7 @@ class DetectRun:
         self.inputs = inputs
         self.summary, self.drawn = Summary(output.every), []
         self._names = OutputNames(inputs.files, overwrite=output.overwrite)
-        self._shrunk = False
+        self._shrunk, self._truncated = False, 0
         self._stack = ExitStack()
         self._lines = None
         self._done: dict[str, int] = {}
@@ -263,6 +263,7 @@ class DetectRun:
 
     def _report(self, source: Source, faces: Faces, extra: dict, entry: dict) -> None:
         self.summary.add(source.shown, faces, **extra)
+        self._truncated += faces.truncated
         if self._lines:
             self._lines.write({"image": source.shown, **extra, **entry})
 
@@ -274,7 +275,7 @@ class DetectRun:
 
     def print_left(self) -> None:
         """Where a run that a server ended can go on, on standard error."""
-        if self._lines and self._lines.resumable:
+        if self._lines and self._lines.resumable and self.summary.images:
             print(
                 f"note: {self.output.json} has what was answered; --resume goes on.",
                 file=sys.stderr,
@@ -289,6 +290,11 @@ class DetectRun:
             notes.append(
                 f"larger images were searched at {DEFAULT_MAX_SIDE} pixels; --size original finds "
                 "smaller faces"
+            )
+        if self._truncated:
+            notes.append(
+                f"{self._truncated} images or frames have more faces than the server's model gives; "
+                "export it with a larger --max-faces, or without"
             )
         for note in notes:
             print(f"note: {note}.", file=sys.stderr)

@@ -20,7 +20,9 @@ app = typer.Typer(
 )
 
 Model = Annotated[Path | None, typer.Option(help="A network of your own: .weights.h5 or .keras.")]
-MaxFaces = Annotated[int, typer.Option(help="Most faces of an image.")]
+MaxFaces = Annotated[
+    int | None, typer.Option(help="Most faces of an image, the best; without it all.")
+]
 
 
 def load_source(preset: str, model: Path | None) -> RetinaFaceNetwork:
@@ -51,7 +53,7 @@ def export_savedmodel(
     ] = None,
     threshold: Threshold = DetectionSettings.threshold,
     iou: Iou = DetectionSettings.iou,
-    max_faces: MaxFaces = 100,
+    max_faces: MaxFaces = None,
     max_pixels: Annotated[
         int, typer.Option(help="Images with more pixels are refused by their header.")
     ] = 100_000_000,
@@ -105,7 +107,7 @@ def export_tflite_file(
     ] = "640x480",
     threshold: Threshold = DetectionSettings.threshold,
     iou: Iou = DetectionSettings.iou,
-    max_faces: MaxFaces = 100,
+    max_faces: Annotated[int, typer.Option(help="Most faces of an image, the best.")] = 100,
     quantize: Annotated[
         str, typer.Option(help="none, float16, dynamic (int8 weights) or int8 (weights and maps).")
     ] = "none",
@@ -171,7 +173,7 @@ def export_onnx_file(
     model: Model = None,
     threshold: Threshold = DetectionSettings.threshold,
     iou: Iou = DetectionSettings.iou,
-    max_faces: MaxFaces = 100,
+    max_faces: MaxFaces = None,
     opset: Annotated[
         int,
         typer.Option(
@@ -210,7 +212,7 @@ def require_output(out: Path, suffix: str, model: Path | None, overwrite: bool) 
     require_free(out, filter(None, [model]), overwrite=overwrite)
 
 
-def suppression_of(wanted: bool, threshold: float, iou: float, max_faces: int):
+def suppression_of(wanted: bool, threshold: float, iou: float, max_faces: int | None):
     """The checked settings of post-processing in the graph; None where it is not wanted."""
     from retinaface_tf.modelfile.metadata import Suppression
 

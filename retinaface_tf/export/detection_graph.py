@@ -17,7 +17,7 @@ from retinaface_tf.config import RetinaFaceConfig
 from retinaface_tf.export.image_decoding import GOOD, UNDECODABLE, decode_or_fail, decode_upright
 from retinaface_tf.geometry.anchors import generate_anchors, generate_anchors_in_graph
 from retinaface_tf.geometry.boxes import clip_boxes
-from retinaface_tf.inference.postprocess_in_graph import FaceTensors, read_faces_in_graph
+from retinaface_tf.inference.postprocess_in_graph import read_faces_in_graph
 from retinaface_tf.inference.preprocess import DEFAULT_MAX_SIDE
 from retinaface_tf.layers.dense_frames import vertices_of_faces
 from retinaface_tf.modelfile.metadata import Suppression
@@ -71,8 +71,9 @@ class DetectionGraph:
 
         Returns:
             boxes float32 [B, K, 4], scores [B, K], landmarks [B, K, 5, 2], num_faces int32 [B],
-            status int32 [B] (see `image_decoding`), and vertices [B, K, V, 3] of a network with a
-            dense branch; zeros behind the last face.
+            status int32 [B] (see `image_decoding`), truncated int32 [B], 1 where `max_faces` left
+            faces out, and vertices [B, K, V, 3] of a network with a dense branch; zeros behind the
+            last face. K is `max_faces`, or without it the largest number of faces of an image.
         """
         size = self.options.size
 
@@ -100,23 +101,25 @@ class DetectionGraph:
         return self._in_chunks(detect, images, step)
 
     def _in_chunks(self, detect, inputs, step) -> dict[str, tf.Tensor]:
-        """`detect` of `step` entries at a time, the answers joined: memory stays bounded."""
+        """`detect` of `step` entries at a time, the answers joined: memory stays bounded.
+
+        `detect` gives the faces of all its entries one after the other; they become a table here.
+        """
         count = tf.shape(inputs)[0]
-        faces = self.options.max_faces
-        tails = {
-            "boxes": ([faces, 4], tf.float32),
-            "scores": ([faces], tf.float32),
-            "landmarks": ([faces, 5, 2], tf.float32),
-            "num_faces": ([], tf.int32),
-            "status": ([], tf.int32),
-        }
+        tails = {"boxes": [4], "scores": [], "landmarks": [5, 2]}
         if self.config.dense:
-            tails["vertices"] = ([faces, self.config.dense.vertices, 3], tf.float32)
+            tails["vertices"] = [self.config.dense.vertices, 3]
+        kinds = dict.fromkeys(tails, tf.float32)
+        kinds |= dict.fromkeys(("num_faces", "status", "truncated"), tf.int32)
         arrays = {
             name: tf.TensorArray(
-                kind, size=0, dynamic_size=True, element_shape=[None, *tail], infer_shape=False
+                kind,
+                size=0,
+                dynamic_size=True,
+                element_shape=[None, *tails.get(name, [])],
+                infer_shape=False,
             )
-            for name, (tail, kind) in tails.items()
+            for name, kind in kinds.items()
         }
 
         def body(number, arrays):
@@ -132,7 +135,14 @@ class DetectionGraph:
             (tf.constant(0), arrays),
             parallel_iterations=1,
         )
-        return {name: array.concat() for name, array in arrays.items()}
+        answers = {name: array.concat() for name, array in arrays.items()}
+        for name, tail in tails.items():
+            rows = tf.RaggedTensor.from_row_lengths(
+                answers[name], answers["num_faces"], validate=False
+            )
+            shape = [None, self.options.max_faces, *tail]
+            answers[name] = tf.ensure_shape(rows.to_tensor(shape=shape), shape)
+        return answers
 
     def _load_padded(self, data) -> Scaled:
         """Decodes, scales and pads images to a fixed size.
@@ -173,48 +183,49 @@ class DetectionGraph:
         good = (scaled.status == GOOD)[:, None]
         outputs["scores"] = tf.where(good, outputs["scores"], 0.0)
         candidates = tf.cast(outputs["scores"] >= options.threshold, tf.int32)
+        # Work follows the number of detections, not of anchors.
+        top_k = tf.clip_by_value(tf.reduce_max(tf.reduce_sum(candidates, axis=1)), 1, TOP_K)
         inner, outer = tf.cast(scaled.sizes, tf.float32), tf.cast(scaled.originals, tf.float32)
         faces = read_faces_in_graph(
             outputs,
             anchors,
             inner,
             config,
-            Suppression(threshold=options.threshold, iou=options.iou, max_faces=options.max_faces),
-            # Work follows the number of detections, not of anchors.
-            top_k=tf.clip_by_value(tf.reduce_max(tf.reduce_sum(candidates, axis=1)), 1, TOP_K),
+            Suppression(threshold=options.threshold, iou=options.iou, max_faces=None),
+            top_k=top_k,
             suppress=_suppress,
         )
-        scale = (inner / outer)[:, None, ::-1]  # x, y
-        boxes = faces.boxes / tf.tile(scale, [1, 1, 2])
+        count = faces.count
+        if options.max_faces is not None:
+            count = tf.minimum(count, options.max_faces)
+        places = tf.cast(tf.where(tf.sequence_mask(count, top_k)), tf.int32)
+        entries = places[:, 0]
+        boxes, landmarks = (tf.gather_nd(v, places) for v in (faces.boxes, faces.landmarks))
+        scale = tf.gather(inner / outer, entries)[:, ::-1]  # x, y
+        height, width = tf.unstack(tf.gather(outer, entries)[..., None], axis=1)
         answers = {
-            "boxes": clip_boxes(boxes, outer[:, None, None, 0], outer[:, None, None, 1]),
-            "scores": faces.scores,
-            "landmarks": faces.landmarks / scale[:, None],
-            "num_faces": faces.count,
+            "boxes": clip_boxes(boxes / tf.tile(scale, [1, 2]), height, width),
+            "scores": tf.gather_nd(faces.scores, places),
+            "landmarks": landmarks / scale[:, None],
+            "num_faces": count,
             "status": scaled.status,
+            "truncated": tf.cast(count < faces.count, tf.int32),
         }
         if config.dense:
+            vertices = vertices_of_faces(
+                [outputs[name] for name in config.dense_outputs],
+                entries,
+                tf.gather_nd(faces.anchors, places),
+                anchors,
+                boxes,
+                landmarks,
+                shape,
+                self.dense_weights,
+                config,
+            )
             depth = tf.reduce_mean(scale, axis=-1, keepdims=True)
-            vertices = self._vertices(faces, outputs, anchors, shape)
             answers["vertices"] = vertices / tf.concat([scale, depth], axis=-1)[:, None]
         return answers
-
-    def _vertices(self, faces: FaceTensors, outputs, anchors, shape) -> tf.Tensor:
-        """[B, K, V, 3] in pixels of the network's input; the head runs for found faces only."""
-        places = tf.cast(tf.where(faces.scores > 0), tf.int32)
-        vertices = vertices_of_faces(
-            [outputs[name] for name in self.config.dense_outputs],
-            places[:, 0],
-            tf.gather_nd(faces.anchors, places),
-            anchors,
-            tf.gather_nd(faces.boxes, places),
-            tf.gather_nd(faces.landmarks, places),
-            shape,
-            self.dense_weights,
-            self.config,
-        )
-        table = [*tf.unstack(tf.shape(faces.scores)), self.config.dense.vertices, 3]
-        return tf.scatter_nd(places, vertices, table)
 
     def _target_size(self, height, width):
         """As `inference.preprocess.target_size`; float64, like Python's own numbers."""
@@ -259,7 +270,7 @@ class DetectionGraph:
         )
 
 
-def _suppress(boxes, scores, iou: float, max_outputs: int):
+def _suppress(boxes, scores, iou: float, max_outputs: tf.Tensor):
     """`non_max_suppression_in_graph` by TensorFlow's own operator, many times as fast on a CPU."""
 
     def one(entry):
@@ -273,7 +284,7 @@ def _suppress(boxes, scores, iou: float, max_outputs: int):
         )
         return tuple(kept)
 
-    signature = tf.TensorSpec([max_outputs], tf.int32), tf.TensorSpec([], tf.int32)
+    signature = tf.TensorSpec([None], tf.int32), tf.TensorSpec([], tf.int32)
     indices, counts = tf.map_fn(one, (boxes, scores), fn_output_signature=signature)
     return indices, tf.sequence_mask(counts, max_outputs)
 

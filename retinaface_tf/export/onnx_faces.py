@@ -68,7 +68,7 @@ def append_suppression(
 
     Args:
         model: changed in place; outputs `DETECTIONS`, and the feature maps of a dense branch.
-        metadata: threshold, IoU and number of faces.
+        metadata: threshold, IoU and number of faces, as many as are found where it is None.
         network: whose dense head is added, where it has one.
         opset: of the model.
     """
@@ -82,7 +82,7 @@ def append_suppression(
         "NonMaxSuppression",
         "anchor_boxes",
         n.add("Unsqueeze", "anchor_scores", n.ints(1)),
-        n.ints(settings.max_faces),
+        n.ints(settings.max_faces or 2**31 - 1),
         n.constant([settings.iou], np.float32),
         n.constant([threshold], np.float32),
     )
@@ -95,6 +95,10 @@ def append_suppression(
     images = n.add("Unsqueeze", n.count_up_to(batch), n.ints(1))
     same = n.add("Equal", n.add("Unsqueeze", image_of, n.ints(0)), images)
     counts = n.add("ReduceSum", n.add("Cast", same, to=TensorProto.INT64), n.ints(1), keepdims=0)
+    if settings.max_faces is None:
+        rows_of_table = n.add("Unsqueeze", n.add("ReduceMax", counts, keepdims=0), n.ints(0))
+    else:
+        rows_of_table = n.ints(settings.max_faces)
     starts = n.add("CumSum", counts, n.constant(0, np.int64), exclusive=1)
     position = n.add("Sub", n.count_up_to(n.length(image_of)), n.add("Gather", starts, image_of))
     rows = n.pairs(image_of, position)
@@ -115,10 +119,11 @@ def append_suppression(
         shape = n.add(
             "Concat",
             n.add("Unsqueeze", batch, n.ints(0)),
-            n.ints(settings.max_faces, *tail),
+            rows_of_table,
+            *([n.ints(*tail)] if tail else []),
             axis=0,
         )
         blank = n.add("Expand", n.constant(np.zeros((1,) * (2 + len(tail))), np.float32), shape)
         n.add("ScatterND", blank, rows, values, output=name)
-        shape = ("batch", settings.max_faces, *tail)
+        shape = ("batch", settings.max_faces or "faces", *tail)
         graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))

@@ -29,7 +29,7 @@ class SavedModelOptions:
             larger ones shrunk to a longest side of 2048, as `RetinaFace.detect` does.
         threshold: least score of a face, 0..1.
         iou: overlap above which the worse of two detections is dropped, 0..1.
-        max_faces: K, most faces of an image; the best are kept.
+        max_faces: most faces of an image, the best ones; None for all, as `RetinaFace` gives.
         max_pixels: encoded images with more are refused by their header (status 2).
         precision: number type of weights and network. Half the size on disk and, on GPUs, faster;
             on most CPUs slower. Boxes are decoded in float32 always.
@@ -40,17 +40,15 @@ class SavedModelOptions:
     size: tuple[int, int] | None = None
     threshold: float = DetectionSettings.threshold
     iou: float = DetectionSettings.iou
-    max_faces: int = 100
+    max_faces: int | None = None
     max_pixels: int = 100_000_000
     precision: Precision = "float32"
     freeze: bool = True
 
     def __post_init__(self):
-        DetectionSettings(threshold=self.threshold, iou=self.iou)
-        for name in ("max_faces", "max_pixels"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or not 1 <= value < 2**31:
-                raise ConfigError(f"{name}={value!r} must be a whole number, at least 1.")
+        DetectionSettings(threshold=self.threshold, iou=self.iou, max_faces=self.max_faces)
+        if not isinstance(self.max_pixels, int) or not 1 <= self.max_pixels < 2**31:
+            raise ConfigError(f"max_pixels={self.max_pixels!r} must be a whole number, at least 1.")
         if self.size is not None and not all(32 <= side <= 8192 for side in self.size):
             raise ConfigError(
                 f"size={self.size!r} must be a height and a width from 32 to 8192 pixels, or None."
@@ -73,9 +71,11 @@ def export_savedmodel(
     renamed. Two signatures: `serving_default` takes `image_bytes`, string [B] (JPEG, PNG,
     BMP, first frame of GIF); `image_tensor` takes `images`, uint8 RGB [B, H, W, 3]. Both give
     `boxes` [B, K, 4] x1, y1, x2, y2 in pixels of the original image, `scores` [B, K]
-    descending, `landmarks` [B, K, 5, 2], `num_faces` int32 [B] and `status` int32 [B]: 0 good, 1
-    undecodable, 2 more pixels than `max_pixels`; of a network with a dense branch also `vertices`
-    [B, K, V, 3]. Entries behind the last face are zero.
+    descending, `landmarks` [B, K, 5, 2], `num_faces` int32 [B], `status` int32 [B] (0 good, 1
+    undecodable, 2 more pixels than `max_pixels`) and `truncated` int32 [B] (1 where `max_faces`
+    left faces out); of a network with a dense branch also `vertices` [B, K, V, 3]. K is
+    `max_faces`, without it the largest number of faces of an image of the request. Entries behind
+    the last face are zero.
 
     Args:
         model: the network.
@@ -215,6 +215,7 @@ def _write_metadata(
             "left mouth corner, right mouth corner",
             "num_faces": "int32 [B]",
             "status": "int32 [B] 0 good, 1 undecodable, 2 too many pixels",
+            "truncated": "int32 [B] 1 where max_faces left faces out",
             **({"vertices": "float32 [B, K, V, 3] pixels, z away"} if config.dense else {}),
         },
         **(more or {}),

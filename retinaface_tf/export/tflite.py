@@ -57,7 +57,8 @@ def export_tflite(
             deltas at the end, in float.
         calibration: for int8: images like those it will see, uint8 RGB [H, W, 3] of that size.
         input_dtype: "float32", or "uint8" (the default of int8).
-        suppression: end the graph in faces instead: decoded, suppressed, a fixed number.
+        suppression: end the graph in faces instead: decoded, suppressed, the best `max_faces`;
+            `num_faces` equal to that says that there may have been more.
         preset, threshold, iou: noted in the file.
 
     Raises:
@@ -75,6 +76,10 @@ def export_tflite(
         )
     if precision == "int8" and suppression:
         raise ConfigError("An int8 file ends in raw heads: suppression in the graph needs floats.")
+    if suppression and suppression.max_faces is None:
+        raise ConfigError(
+            "A .tflite that ends in faces has a fixed number of them: give max_faces."
+        )
     multiple = network.config.max_stride
     metadata = ModelMetadata(
         config=network.config,

@@ -92,6 +92,8 @@ class Faces:
         image_size: (height, width) of the image.
         vertices: float32 [N, V, 3] in image pixels, z away from the viewer with the nose tip near
             0, or None where the model has no dense branch.
+        truncated: the model found more faces than it may answer (`max_faces` of its export) and
+            these are the best.
     """
 
     boxes: np.ndarray
@@ -99,6 +101,7 @@ class Faces:
     landmarks: np.ndarray
     image_size: tuple[int, int]
     vertices: np.ndarray | None = None
+    truncated: bool = False
 
     def __repr__(self) -> str:
         height, width = self.image_size
@@ -126,7 +129,12 @@ class Faces:
         if isinstance(key, int | np.integer):
             return Face(self.boxes[key], float(self.scores[key]), self.landmarks[key], vertices)
         return Faces(
-            self.boxes[key], self.scores[key], self.landmarks[key], self.image_size, vertices
+            self.boxes[key],
+            self.scores[key],
+            self.landmarks[key],
+            self.image_size,
+            vertices,
+            self.truncated,
         )
 
     @classmethod
@@ -146,9 +154,13 @@ class Faces:
         return None if self.vertices is None else _head_pose(self.vertices)
 
     def to_dict(self) -> dict[str, Any]:
-        """{"width": W, "height": H, "faces": [...]}: a line of `detect --json`, less the name."""
+        """{"width": W, "height": H, "faces": [...]}: a line of `detect --json`, less the name.
+
+        With "truncated": true behind it where that holds.
+        """
         height, width = self.image_size
-        return {"width": width, "height": height, "faces": [face.to_dict() for face in self]}
+        entry = {"width": width, "height": height, "faces": [face.to_dict() for face in self]}
+        return entry | {"truncated": True} if self.truncated else entry
 
     def draw(self, image: ImageSource) -> np.ndarray:
         """A copy of the image with boxes, scores, points and meshes drawn on it.

@@ -51,35 +51,36 @@ def read_faces_in_graph(
         anchors: float32 [N, 4] of `generate_anchors` or `generate_anchors_in_graph`.
         sizes: float32 [B, 2] (height, width) of each image within the network's input.
         config: variances.
-        settings: threshold, IoU, and K faces.
+        settings: threshold, IoU, and K faces; where those are None K is `top_k`.
         top_k: candidates of an image: a number, or an int32 scalar tensor from 1 to N.
         suppress: as `geometry.nms.non_max_suppression_in_graph`, which works on every backend and
             compares all pairs.
     """
     from keras import ops
 
-    scores = outputs["scores"]
+    scores, faces = outputs["scores"], settings.max_faces
     batch = ops.shape(scores)[0]
     if isinstance(top_k, int):
-        top_k = max(top_k, settings.max_faces)
+        top_k = max(top_k, faces or 1)
         # Filling, so that small images have top_k candidates too; its score is never above zero.
         scores = ops.concatenate([scores, ops.zeros((batch, top_k), scores.dtype)], axis=1)
     scores = ops.where(scores >= settings.threshold, scores, ops.zeros_like(scores))
+    faces = top_k if faces is None else faces
     best, picked = ops.top_k(scores, k=top_k, sorted=True)
     picked = ops.where(best > 0, picked, ops.zeros_like(picked))
     anchors = ops.convert_to_tensor(anchors)
     deltas, own = _entries(outputs["box_deltas"], picked), ops.take(anchors, picked, axis=0)
     best, boxes = decode_in_graph(best, deltas, own, sizes, config)
-    kept, valid = suppress(boxes, best, settings.iou, settings.max_faces)
+    kept, valid = suppress(boxes, best, settings.iou, faces)
 
     def found(values):
-        shape = (batch, settings.max_faces) + (1,) * (len(values.shape) - 2)
+        shape = (batch, faces) + (1,) * (len(values.shape) - 2)
         return ops.where(ops.reshape(valid, shape), values, ops.zeros_like(values))
 
     numbers = found(_entries(picked, kept))
     deltas = _entries(outputs["landmark_deltas"], numbers)
     landmarks = decode_points(
-        ops.reshape(deltas, (batch, settings.max_faces, 5, 2)),
+        ops.reshape(deltas, (batch, faces, 5, 2)),
         ops.take(anchors, numbers, axis=0),
         config.center_variance,
     )

@@ -164,7 +164,12 @@ def _read(
             f"Cannot read {image.name}: the server cannot decode it; it is damaged or a rare "
             "kind, save it again as PNG or JPEG."
         )
-    scores = np.asarray(answer["scores"][i][: answer["num_faces"][i]], np.float32)
+    count = int(answer["num_faces"][i])
+    scores = np.asarray(answer["scores"][i][:count], np.float32)
+    # Exports of before have no such output, and rows for `max_faces` always.
+    truncated = (
+        answer["truncated"][i] if "truncated" in answer else count == len(answer["scores"][i])
+    )
     kept = np.flatnonzero(scores >= settings.threshold)[: settings.max_faces]
     boxes = np.asarray(answer["boxes"][i][kept], np.float32)
     landmarks = np.asarray(answer["landmarks"][i][kept], np.float32)
@@ -178,6 +183,8 @@ def _read(
         landmarks=landmarks / scale,
         image_size=image.image_size,
         vertices=vertices,
+        # A threshold or number of faces that was asked for left out the missing ones anyway.
+        truncated=bool(truncated) and len(kept) == count and count != settings.max_faces,
     )
 
 

@@ -32,7 +32,7 @@ class Suppression:
     Attributes:
         threshold: least score of a face.
         iou: overlap above which the worse detection is dropped.
-        max_faces: rows of the outputs, most faces of an image.
+        max_faces: rows of the outputs, most faces of an image; None for as many as are found.
 
     Raises:
         ConfigError: a value is out of range.
@@ -40,7 +40,7 @@ class Suppression:
 
     threshold: float
     iou: float
-    max_faces: int
+    max_faces: int | None
 
     def __post_init__(self):
         DetectionSettings(threshold=self.threshold, iou=self.iou, max_faces=self.max_faces)

@@ -364,7 +364,7 @@ class RestClient(Client):
             except TimeoutError as error:
                 raise self._late() from error
 
-        kinds = {"num_faces": np.int32, "status": np.int32}
+        kinds = dict.fromkeys(("num_faces", "status", "truncated"), np.int32)
         try:
             return {
                 name: np.asarray(values, kinds.get(name, np.float32))

@@ -150,6 +150,12 @@ def test_a_size_that_is_no_multiple_is_fixed_and_images_are_fitted(network, tmp_
         runtime(astronaut[None])
 
 
+def test_a_graph_with_suppression_needs_a_number_of_faces(network, tmp_path):
+    settings = Suppression(threshold=0.6, iou=0.4, max_faces=None)
+    with pytest.raises(ConfigError, match="max_faces"):
+        export_tflite(network, tmp_path / "x.tflite", size=(96, 160), suppression=settings)
+
+
 @pytest.mark.slow
 def test_a_graph_with_suppression_gives_the_same_faces(network, tmp_path, images):
     settings = Suppression(threshold=0.6, iou=0.4, max_faces=20)

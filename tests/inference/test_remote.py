@@ -95,6 +95,35 @@ def test_what_was_answered_before_a_server_went_away_is_given(rng):
     assert len(found) == 4
 
 
+def test_a_crowd_that_the_model_cut_says_so(rng):
+    (image,) = files(rng, (20, 20))
+    cut = Server(change=lambda answer: answer | {"truncated": np.array([1], np.int32)})
+    detector = RetinaFace(RemoteBackend(cut))
+    faces = detector.detect(image)
+    assert faces.truncated and faces[:1].truncated and faces.to_dict()["truncated"]
+    # What the caller asked for is no loss.
+    assert not detector.detect(image, max_faces=1).truncated
+    assert not detector.detect(image, threshold=0.95).truncated
+    whole = Server(change=lambda answer: answer | {"truncated": np.array([0], np.int32)})
+    faces = RetinaFace(RemoteBackend(whole)).detect(image)
+    assert not faces.truncated and "truncated" not in faces.to_dict()
+
+
+def test_models_exported_before_tell_it_by_their_rows(rng):
+    (image,) = files(rng, (20, 20))
+    assert RetinaFace(RemoteBackend(Server())).detect(image).truncated
+
+    def with_free_row(answer):
+        wider = {
+            n: np.pad(v, [(0, 0), (0, 1)] + [(0, 0)] * (v.ndim - 2))
+            for n, v in answer.items()
+            if v.ndim > 1
+        }
+        return answer | wider
+
+    assert not RetinaFace(RemoteBackend(Server(change=with_free_row))).detect(image).truncated
+
+
 @pytest.mark.parametrize(
     "change",
     [

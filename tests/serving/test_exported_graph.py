@@ -24,7 +24,7 @@ HERE = Path(__file__).parent
 
 @pytest.fixture(scope="module")
 def detector(network, threshold):
-    return RetinaFace(KerasRuntime(network), threshold=threshold, max_faces=100)
+    return RetinaFace(KerasRuntime(network), threshold=threshold)
 
 
 @pytest.fixture(scope="module")
@@ -86,12 +86,14 @@ def test_signatures_are_those_of_the_contract(foreign):
     assert foreign["inputs"]["serving_default"] == ["image_bytes"]
     assert foreign["inputs"]["image_tensor"] == ["images"]
     assert foreign["method"] == "tensorflow/serving/predict"
+    rows = max(foreign["outputs"]["num_faces"])
     assert {n: np.shape(v)[1:] for n, v in foreign["outputs"].items()} == {
-        "boxes": (100, 4),
-        "scores": (100,),
-        "landmarks": (100, 5, 2),
+        "boxes": (rows, 4),
+        "scores": (rows,),
+        "landmarks": (rows, 5, 2),
         "num_faces": (),
         "status": (),
+        "truncated": (),
     }
 
 
@@ -120,8 +122,8 @@ def test_large_images_are_shrunk_as_the_library_shrinks_them(loaded, detector, p
     wide = cv2.resize(read_image(photos[0]), (2300, 1100))
     data = cv2.imencode(".png", wide[..., ::-1])[1].tobytes()
     answer = loaded.signature("serving_default").run(encoded(data))
-    # Both stop at a hundred; which of two nearly equal ones is the hundredth may differ.
-    overlaps = pairwise_iou(detector.detect(wide).boxes[:80], answer["boxes"][0])
+    # Of two nearly equal scores at the threshold only one may reach it.
+    overlaps = pairwise_iou(detector.detect(wide).boxes[:-5], answer["boxes"][0])
     assert overlaps.max(1).min() >= 0.999
 
 
@@ -134,7 +136,7 @@ def test_pixels_give_the_same_faces_as_files(loaded, detector, photos):
 
 def test_an_empty_batch_has_empty_answers(loaded):
     answer = loaded.signature("serving_default").run(encoded())
-    assert answer["boxes"].shape == (0, 100, 4) and answer["status"].shape == (0,)
+    assert answer["boxes"].shape == (0, 0, 4) and answer["status"].shape == (0,)
 
 
 def test_warmup_requests_run_and_fit_the_signatures(model_folder, loaded):
@@ -150,7 +152,7 @@ def test_warmup_requests_run_and_fit_the_signatures(model_folder, loaded):
 def test_the_model_describes_itself(loaded, network):
     note = loaded.describe()
     assert note["network"] == network.config.to_dict()
-    assert note["options"]["max_faces"] == 100 and "boxes" in note["outputs"]
+    assert note["options"]["max_faces"] is None and "boxes" in note["outputs"]
 
 
 @pytest.fixture(scope="module")
@@ -164,6 +166,14 @@ def fixed(network, threshold, tmp_path_factory):
     model = LoadedModel(path)
     yield model
     model.close()
+
+
+def test_a_limit_of_faces_is_kept_and_said(fixed, loaded, photos):
+    answer = loaded.signature("serving_default").run(encoded(photos[0]))
+    assert answer["num_faces"][0] > 20 and answer["truncated"].tolist() == [0]
+    answer = fixed.signature("serving_default").run(encoded(photos[0], b""))
+    assert answer["boxes"].shape == (2, 20, 4) and answer["num_faces"].tolist() == [20, 0]
+    assert answer["truncated"].tolist() == [1, 0]
 
 
 def test_a_fixed_size_is_a_letterbox(fixed, detector, photos, network):

@@ -42,7 +42,7 @@ def trained(public_weights):
 
 @pytest.fixture(scope="module")
 def expected(trained, fifty):
-    return RetinaFace(KerasRuntime(trained), max_faces=100).detect(fifty)
+    return RetinaFace(KerasRuntime(trained)).detect(fifty)
 
 
 @pytest.fixture(scope="module")

@@ -60,7 +60,7 @@ def b64(data):
 
 @pytest.mark.parametrize("kind", ["grpc", "rest"])
 def test_the_client_gives_the_librarys_faces(server, network, threshold, photos, kind):
-    expected = RetinaFace(KerasRuntime(network), threshold=threshold, max_faces=100)
+    expected = RetinaFace(KerasRuntime(network), threshold=threshold)
     remote = RetinaFace.from_endpoint(
         getattr(server, kind), protocol=kind, threshold=0.0, metadata=(("x-test", "1"),)
     )

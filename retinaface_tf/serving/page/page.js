@@ -45,7 +45,7 @@ async function search(file) {
     faces.push({ box: found.boxes[i], score: found.scores[i], points: found.landmarks[i],
       vertices: found.vertices ? found.vertices[i] : null });
   }
-  shown = { image, faces, timings: { "read and pack here": packed - begun, "server and way": answered - packed } };
+  shown = { image, faces, truncated: found.truncated === 1, timings: { "read and pack here": packed - begun, "server and way": answered - packed } };
   draw();
   shown.timings["decode and draw here"] = performance.now() - answered;
   report();
@@ -105,7 +105,8 @@ function draw() {
   element("result").hidden = false;
   element("mesh-label").hidden = !faces.some((face) => face.vertices);
   element("summary").textContent =
-    `${visible.length} face${visible.length === 1 ? "" : "s"} in ${image.width} x ${image.height} pixels`;
+    `${visible.length} face${visible.length === 1 ? "" : "s"} in ${image.width} x ${image.height} pixels` +
+    (shown.truncated && visible.length === faces.length ? "; the model found more than it may answer" : "");
 }
 
 function report() {
