@@ -29,6 +29,18 @@ def astronaut() -> np.ndarray:
     return skimage_data.astronaut()
 
 
+@pytest.fixture(scope="session")
+def ops():
+    """`keras.ops`; tests of the core alone run without Keras."""
+    return pytest.importorskip("keras.ops", reason="needs Keras")
+
+
+@pytest.fixture(scope="session")
+def tf():
+    """TensorFlow; tests of the core alone run without it."""
+    return pytest.importorskip("tensorflow", reason="needs TensorFlow")
+
+
 @pytest.fixture
 def rng() -> np.random.Generator:
     """Seeded random numbers, the same in every run."""

@@ -97,13 +97,12 @@ def test_mean_faces_meet_what_they_are_given(faces):
 
 
 def test_rotations_fit_against_scipy(rng):
-    from scipy.spatial.transform import Rotation
-
+    transform = pytest.importorskip("scipy.spatial.transform", reason="needs SciPy")
     points = rng.normal(size=(20, 3))
-    turn = Rotation.from_euler("xyz", [0.3, -0.8, 1.1]).as_matrix()
+    turn = transform.Rotation.from_euler("xyz", [0.3, -0.8, 1.1]).as_matrix()
     target = (3 * points @ turn.T + [1, 2, 3])[None]
     np.testing.assert_allclose(fit_rotation(points, target)[0], turn, atol=1e-9)
-    expected, _ = Rotation.align_vectors(
+    expected, _ = transform.Rotation.align_vectors(
         target[0] - target[0].mean(axis=0), points - points.mean(axis=0)
     )
     np.testing.assert_allclose(fit_rotation(points, target)[0], expected.as_matrix(), atol=1e-9)

@@ -2,7 +2,9 @@
 
 import cv2
 import numpy as np
+import pytest
 
+pytest.importorskip("keras", reason="needs Keras")
 from retinaface_tf.geometry.crops import crop_squares
 
 

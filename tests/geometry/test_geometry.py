@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from keras import ops
 
 from retinaface_tf.config import PUBLIC_LEVELS
 from retinaface_tf.geometry import anchors, boxes
@@ -67,7 +66,7 @@ def test_box_and_point_deltas_invert(rng):
         (lambda b, a: coding.decode_boxes(b / 640, boxes.corners_to_center(a)), 2),
     ],
 )
-def test_numpy_equals_the_keras_backend(rng, function, arguments):
+def test_numpy_equals_the_keras_backend(rng, ops, function, arguments):
     values = [random_boxes(rng, 200) for _ in range(arguments)]
     expected = function(*values)
     tensors = [ops.convert_to_tensor(value) for value in values]
@@ -76,7 +75,7 @@ def test_numpy_equals_the_keras_backend(rng, function, arguments):
 
 
 @pytest.mark.parametrize("function", [coding.encode_points, coding.decode_points])
-def test_point_deltas_in_numpy_equal_the_keras_backend(rng, function):
+def test_point_deltas_in_numpy_equal_the_keras_backend(rng, ops, function):
     points = rng.uniform(-50, 200, (3, 200, 5, 2)).astype(np.float32)
     table = boxes.corners_to_center(random_boxes(rng, 200))
     actual = function(ops.convert_to_tensor(points), ops.convert_to_tensor(table))
@@ -85,7 +84,7 @@ def test_point_deltas_in_numpy_equal_the_keras_backend(rng, function):
 
 
 @pytest.mark.parametrize("height, width", [(640, 640), (480, 640), (97, 33), (1, 1)])
-def test_anchor_table_counts_and_graph_version(height, width):
+def test_anchor_table_counts_and_graph_version(ops, height, width):
     table = anchors.generate_anchors(PUBLIC_LEVELS, height, width)
     assert len(table) == anchors.count_anchors(PUBLIC_LEVELS, height, width)
     in_graph = anchors.generate_anchors_in_graph(
@@ -120,7 +119,7 @@ def brute_force_suppression(corners, scores, threshold):
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 50, 400])
-def test_suppression_equals_the_definition_and_the_graph(rng, count):
+def test_suppression_equals_the_definition_and_the_graph(rng, ops, count):
     corners = random_boxes(rng, count)
     scores = rng.permutation(count).astype(np.float32) / max(count, 1) * 0.9 + 0.05
     expected = brute_force_suppression(corners, scores, 0.4)
@@ -134,7 +133,7 @@ def test_suppression_equals_the_definition_and_the_graph(rng, count):
         np.testing.assert_array_equal(found, expected)
 
 
-def test_graph_suppression_ignores_padding(rng):
+def test_graph_suppression_ignores_padding(rng, ops):
     corners, scores = random_boxes(rng, 2, 30), rng.uniform(0.1, 1, (2, 30)).astype(np.float32)
     scores[1] = 0
     _, valid = non_max_suppression_in_graph(corners, scores, 0.4, 10)

@@ -86,9 +86,7 @@ def test_labels_equal_the_brute_force(levels, anchors, faces, thresholds, rng):
 
 
 @pytest.mark.parametrize("faces", [0, 1, 60])
-def test_tensors_and_arrays_agree(faces, rng):
-    from keras import ops
-
+def test_tensors_and_arrays_agree(faces, rng, ops):
     table = generate_anchors(PUBLIC_LEVELS, 320, 320)
     boxes, ignored = random_scene(rng, faces, 320)
     expected = match_anchors(table, boxes, ignored)

@@ -1,12 +1,13 @@
 """Small meshes for tests: a sphere and an open, face-like bowl, both symmetric in x; and their turns."""
 
 import numpy as np
-from scipy.spatial.transform import Rotation
+import pytest
 
 
 def rotation_of_angles(yaw: float, pitch: float, roll: float) -> np.ndarray:
     """[3, 3] of a head's angles in radians, by scipy: what `mesh.pose.euler_angles` reads."""
-    return Rotation.from_euler("XYZ", (-pitch, yaw, roll)).as_matrix()
+    transform = pytest.importorskip("scipy.spatial.transform", reason="needs SciPy")
+    return transform.Rotation.from_euler("XYZ", (-pitch, yaw, roll)).as_matrix()
 
 
 def icosphere(subdivisions: int):

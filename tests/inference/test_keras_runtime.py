@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+
+pytest.importorskip("tensorflow", reason="needs TensorFlow")
 import tensorflow as tf
 
 from retinaface_tf import build_retinaface

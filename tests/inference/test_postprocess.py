@@ -2,14 +2,12 @@
 
 import numpy as np
 import pytest
-from keras import ops
 
 from retinaface_tf.config import DEFAULT_SETTINGS, DetectionSettings, RetinaFaceConfig
 from retinaface_tf.errors import WeightsError
 from retinaface_tf.geometry.anchors import generate_anchors
 from retinaface_tf.geometry.box_coding import encode_boxes, encode_points
 from retinaface_tf.inference.postprocess import read_faces
-from retinaface_tf.inference.postprocess_in_graph import read_faces_in_graph
 from retinaface_tf.inference.preprocess import Prepared
 from retinaface_tf.inference.runtimes.runtime import RawOutputs
 from retinaface_tf.modelfile.metadata import Suppression
@@ -74,7 +72,9 @@ def test_scores_that_are_not_numbers_are_an_error():
 
 
 @pytest.mark.parametrize("size", [(32, 32), (128, 160)])
-def test_the_graph_equals_numpy(rng, size):
+def test_the_graph_equals_numpy(rng, ops, size):
+    from retinaface_tf.inference.postprocess_in_graph import read_faces_in_graph
+
     anchors = generate_anchors(CONFIG.levels, *size)
     count, batch = len(anchors), 3
     outputs = RawOutputs(
