@@ -1,29 +1,23 @@
-"""The distributions: built from this checkout, and used where the checkout is not at hand."""
+"""The distributions: built from this checkout, and used in an empty environment, far from the checkout."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
-import site
 import subprocess
 import sys
 import tarfile
 import zipfile
+from email.parser import Parser
 from pathlib import Path, PurePosixPath
 
+import cv2
 import pytest
+from PIL import Image
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.slow
-
-BUILD = """
-import sys
-from setuptools import build_meta
-out = sys.argv[1]  # a build replaces sys.argv
-build_meta.build_sdist(out)
-build_meta.build_wheel(out)
-"""
 
 
 def run(*command: str | Path, cwd: Path, **environment: str) -> str:
@@ -35,9 +29,9 @@ def run(*command: str | Path, cwd: Path, **environment: str) -> str:
         env={**own, **environment},
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=900,
     )
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
     return done.stdout
 
 
@@ -52,49 +46,67 @@ def package_files() -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory) -> Path:
-    """The bin folder of a fresh environment that sees the dependencies of the running one."""
+def python(tmp_path_factory) -> Path:
+    """The interpreter of an empty environment."""
     folder = tmp_path_factory.mktemp("wheel") / "environment"
     run(sys.executable, "-m", "venv", folder, cwd=folder.parent)
     python = folder / "bin" / "python"
-    install = [python, "-m", "pip", "install", "--quiet", "setuptools>=77"]
-    done = subprocess.run(install, capture_output=True, text=True, timeout=300)
+    asked = [python, "-m", "pip", "download", "--quiet", "--no-deps", "setuptools>=77"]
+    done = subprocess.run(asked, cwd=folder, capture_output=True, text=True, timeout=300)
     if done.returncode:
-        pytest.skip(f"needs setuptools>=77: {done.stderr.strip()[-300:]}")
-    (packages,) = folder.glob("lib/python*/site-packages")
-    # Folders named in a .pth are searched last, and their own .pth files, such as that of an editable
-    # installation of the checkout, are not read.
-    (packages / "dependencies.pth").write_text("\n".join(site.getsitepackages()) + "\n")
-    return folder / "bin"
+        pytest.skip(f"needs a package index: {done.stderr.strip()[-300:]}")
+    return python
 
 
 @pytest.fixture(scope="module")
-def distributions(environment, package_files, tmp_path_factory) -> Path:
-    """A folder with the wheel and the source distribution."""
-    checkout, out = tmp_path_factory.mktemp("checkout"), tmp_path_factory.mktemp("distributions")
+def checkout(package_files, tmp_path_factory) -> Path:
+    """A copy of what is built."""
+    folder = tmp_path_factory.mktemp("checkout")
     for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE", "NOTICE", *package_files):
-        (checkout / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(REPOSITORY / name, checkout / name)
-    run(environment / "python", "-c", BUILD, out, cwd=checkout)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(REPOSITORY / name, folder / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def distributions(python, checkout, tmp_path_factory) -> Path:
+    """A folder with the source distribution, and the wheel that is built of it."""
+    pytest.importorskip("build")
+    out = tmp_path_factory.mktemp("distributions")
+    run(sys.executable, "-m", "build", "--outdir", out, checkout, cwd=out)
     return out
 
 
 @pytest.fixture(scope="module")
-def installed(environment, distributions):
-    """Runs a program of an environment in which the wheel is installed, in a given folder."""
+def wheel(distributions) -> Path:
     (wheel,) = distributions.glob("*.whl")
-    pip = [environment / "python", "-m", "pip", "install", "--quiet", "--no-deps"]
-    run(*pip, wheel, cwd=distributions)
+    return wheel
+
+
+def pip_install(python: Path, *packages: str, cwd: Path) -> None:
+    run(python, "-m", "pip", "install", "--quiet", *packages, cwd=cwd)
+
+
+@pytest.fixture(scope="module")
+def core(python, wheel):
+    """Runs a program of an environment in which nothing but the wheel was asked for."""
+    pip_install(python, str(wheel), cwd=wheel.parent)
 
     def call(program: str, *arguments: str | Path, cwd: Path) -> str:
         cache = str(cwd / "cache")
-        return run(environment / program, *arguments, cwd=cwd, RETINAFACE_TF_CACHE=cache)
+        return run(python.with_name(program), *arguments, cwd=cwd, RETINAFACE_TF_CACHE=cache)
 
     return call
 
 
-def test_both_distributions_have_every_file_of_the_package(distributions, package_files):
-    (wheel,) = distributions.glob("*.whl")
+@pytest.fixture(scope="module")
+def with_keras(core, python, wheel):
+    """The same environment, with what training and exports need."""
+    pip_install(python, f"{wheel}[train,export]", cwd=wheel.parent)
+    return core
+
+
+def test_both_distributions_have_every_file_of_the_package(distributions, wheel, package_files):
     (source,) = distributions.glob("*.tar.gz")
     with zipfile.ZipFile(wheel) as archive:
         assert package_files - set(archive.namelist()) == set()
@@ -103,29 +115,66 @@ def test_both_distributions_have_every_file_of_the_package(distributions, packag
     assert package_files - names == set()
 
 
-def test_the_package_is_not_the_checkouts(installed, tmp_path):
-    file = installed("python", "-c", "import retinaface_tf as r; print(r.__file__)", cwd=tmp_path)
+def test_an_index_takes_them(distributions):
+    pytest.importorskip("twine")
+    files = sorted(distributions.iterdir())
+    run(sys.executable, "-m", "twine", "check", "--strict", *files, cwd=distributions)
+
+
+def test_a_wheel_requires_the_opencv_without_windows(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
+        said = Parser().parsestr(archive.read(name).decode())
+    required = [line for line in said.get_all("Requires-Dist") if "extra ==" not in line]
+    assert [line for line in required if "opencv" in line] == ["opencv-python-headless<6,>=4.11"]
+    assert not any(name in " ".join(required) for name in ("tensorflow", "keras", "pyarrow"))
+
+
+@pytest.mark.parametrize("name", ["opencv-python", "opencv-contrib-python"])
+def test_from_source_the_opencv_that_is_there_is_required(python, checkout, tmp_path, name):
+    run(sys.executable, "-m", "venv", tmp_path / "other", cwd=tmp_path)
+    (packages,) = (tmp_path / "other").glob("lib/python*/site-packages")
+    there = packages / f"{name.replace('-', '_')}-4.13.0.dist-info"
+    there.mkdir()
+    (there / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 4.13.0\n")
+    install = [tmp_path / "other" / "bin" / "python", "-m", "pip", "install", "--quiet"]
+    said = run(*install, "--dry-run", "--no-deps", "--report=-", checkout, cwd=tmp_path)
+    (package,) = json.loads(said)["install"]
+    required = [line for line in package["metadata"]["requires_dist"] if "opencv" in line]
+    assert required == [f"{name}<6,>=4.11"]
+
+
+def test_the_core_finds_faces(core, python, wheel, tmp_path, astronaut):
+    file = core("python", "-c", "import retinaface_tf as r; print(r.__file__)", cwd=tmp_path)
     assert "site-packages" in file and not Path(file.strip()).is_relative_to(REPOSITORY)
-
-
-def test_the_installed_command_detects(installed, tmp_path):
-    data = pytest.importorskip("skimage.data")
-    from PIL import Image
-
-    assert "lite" in installed("retinaface-tf", "presets", cwd=tmp_path)
-    installed("retinaface-tf", "demo", "--out", "faces", cwd=tmp_path)
-    assert list((tmp_path / "faces").iterdir())
-    Image.fromarray(data.astronaut()).save(tmp_path / "astronaut.png")
-    answer = json.loads(
-        installed("retinaface-tf", "detect", "astronaut.png", "--json", "-", cwd=tmp_path)
+    listed = json.loads(run(python, "-m", "pip", "list", "--format=json", cwd=tmp_path))
+    names = {package["name"].lower() for package in listed}
+    assert not names & {"tensorflow", "keras", "scipy", "matplotlib", "pyarrow", "onnx"}
+    version = core("retinaface-tf", "--version", cwd=tmp_path).split()[-1]
+    assert wheel.name.startswith(f"retinaface_tf-{version}-")
+    assert "lite" in core("retinaface-tf", "presets", cwd=tmp_path)
+    core("retinaface-tf", "demo", "--out", "faces", cwd=tmp_path)
+    assert (tmp_path / "faces" / "astronaut.png").is_file()
+    Image.fromarray(astronaut).save(tmp_path / "portrait.png")
+    clip = cv2.VideoWriter(
+        str(tmp_path / "clip.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, (512, 512)
     )
-    (face,) = answer["faces"]
-    x1, y1, x2, y2 = face["box"]
-    # Around the nose, and not much larger than the head.
-    assert x1 < 220 < x2 and y1 < 130 < y2 and x2 - x1 < 140 and y2 - y1 < 170
+    for _ in range(3):
+        clip.write(astronaut[..., ::-1])
+    clip.release()
+    outputs = ("--json", "faces.jsonl", "--draw", "drawn", "--crops", "crops")
+    core("retinaface-tf", "detect", "portrait.png", "clip.avi", *outputs, cwd=tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "faces.jsonl").read_text().splitlines()]
+    assert len(lines) == 4  # the photo, three frames
+    for line in lines:
+        (face,) = line["faces"]
+        x1, y1, x2, y2 = face["box"]
+        # Around the nose, and not much larger than the head.
+        assert x1 < 220 < x2 and y1 < 130 < y2 and x2 - x1 < 140 and y2 - y1 < 170
+    assert list((tmp_path / "crops").iterdir()) and len(list((tmp_path / "drawn").iterdir())) == 2
 
 
-def test_the_installed_command_trains(installed, tmp_path):
+def test_with_its_extra_it_trains(with_keras, tmp_path):
     settings = {
         "epochs": 1,
         "synthetic.train": 8,
@@ -136,15 +185,29 @@ def test_the_installed_command_trains(installed, tmp_path):
         "data.batch": 4,
     }
     options = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
-    installed("retinaface-tf", "train", "--out", "run", *options, cwd=tmp_path)
+    with_keras("retinaface-tf", "train", "--out", "run", *options, cwd=tmp_path)
     assert (tmp_path / "run" / "last.weights.h5").is_file()
 
 
-def test_installed_meshes_open(installed, tmp_path):
+def test_with_its_extra_it_exports(with_keras, tmp_path):
+    with_keras("retinaface-tf", "export", "tflite", "lite.tflite", cwd=tmp_path)
+    with_keras("retinaface-tf", "export", "onnx", "lite.onnx", "--with-nms", cwd=tmp_path)
+    with_keras("retinaface-tf", "export", "savedmodel", "model", cwd=tmp_path)
+    assert (tmp_path / "lite.onnx").is_file()
+    assert (tmp_path / "model" / "1" / "saved_model.pb").is_file()
+    with_keras("retinaface-tf", "demo", "--out", "faces", cwd=tmp_path)
+    photo = tmp_path / "faces" / "astronaut.png"
+    found = with_keras(
+        *("retinaface-tf", "detect", photo, "--model", "lite.tflite", "--json", "-"), cwd=tmp_path
+    )
+    assert len(json.loads(found)["faces"]) == 1
+
+
+def test_installed_meshes_open(with_keras, tmp_path):
     code = (
         "from retinaface_tf.mesh.topology import load_topology\n"
         "from retinaface_tf.reconstruction.decoder import load_mesh_decoder\n"
         "load_mesh_decoder()\n"
         "print(load_topology().num_vertices)"
     )
-    assert installed("python", "-c", code, cwd=tmp_path).strip() == "1103"
+    assert with_keras("python", "-c", code, cwd=tmp_path).strip() == "1103"
