@@ -14,8 +14,6 @@ import numpy as np
 
 from retinaface_tf.geometry.boxes import pairwise_iou
 
-MAP_THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
-
 TRUE_POSITIVE, FALSE_POSITIVE, IGNORED = 1, 0, -1
 
 # Of an image: boxes [N, 4] x1, y1, x2, y2 in pixels, scores [N].
@@ -50,11 +48,6 @@ class Matches:
     def num_faces(self) -> int:
         """Faces of all images together, ignored ones too."""
         return int(self.faces_per_image.sum())
-
-    @property
-    def num_images(self) -> int:
-        """Images, those without faces or detections too."""
-        return len(self.faces_per_image)
 
 
 @dataclass(frozen=True)
@@ -99,13 +92,10 @@ def match_detections(
     """Find for each detection the face it overlaps most.
 
     Args:
-        detections: of each image.
+        detections: of each image, in any order.
         faces: boxes [M, 4] x1, y1, x2, y2 of each image's faces, ignored ones included.
         inclusive: count boxes in whole pixels from x1 to x2 with both ends, as WIDER FACE does:
             sides are x2 - x1 + 1.
-
-    Returns:
-        Matches of all images; memory is that of one image's IoU table beside the result.
 
     Raises:
         ValueError: the two lists differ in length, or boxes and scores of an image do.
@@ -150,7 +140,6 @@ def outcomes(matches: Matches, ignored: np.ndarray, iou_threshold: float = 0.5) 
     """int8 [D]: `TRUE_POSITIVE`, `FALSE_POSITIVE` or `IGNORED` (on an ignored face).
 
     Args:
-        matches: of `match_detections`.
         ignored: bool [F] over the faces of all images in order.
         iou_threshold: least IoU, itself included, of a detection with its face.
     """
@@ -211,28 +200,11 @@ def average_precision(
     Returns:
         0..1, or NaN when no face is left to find.
     """
-    matches, ignored = _match(detections, ground_truth)
-    return precision_recall_curve(matches, ignored, iou_threshold).average_precision
-
-
-def mean_average_precision(
-    detections: Sequence[Detections],
-    ground_truth: Sequence[tuple[np.ndarray, np.ndarray | None]],
-    iou_thresholds: Sequence[float] = MAP_THRESHOLDS,
-) -> float:
-    """Mean of `average_precision` over IoU thresholds, 0.5:0.05:0.95 by default."""
-    matches, ignored = _match(detections, ground_truth)
-    return float(
-        np.mean(
-            [precision_recall_curve(matches, ignored, t).average_precision for t in iou_thresholds]
-        )
-    )
-
-
-def _match(detections, ground_truth) -> tuple[Matches, np.ndarray]:
     faces = [np.asarray(boxes, np.float64).reshape(-1, 4) for boxes, _ in ground_truth]
     ignored = [
         np.zeros(len(boxes), bool) if mask is None else np.asarray(mask, bool)
         for boxes, (_, mask) in zip(faces, ground_truth)
     ]
-    return match_detections(detections, faces), np.concatenate([np.zeros(0, bool), *ignored])
+    ignored = np.concatenate([np.zeros(0, bool), *ignored])
+    matches = match_detections(detections, faces)
+    return precision_recall_curve(matches, ignored, iou_threshold).average_precision

@@ -25,14 +25,7 @@ CHUNK = 100
 
 @dataclass(frozen=True)
 class Difference:
-    """One figure of two runs.
-
-    Attributes:
-        figure: its name.
-        a, b: of each run.
-        difference: b - a.
-        low, high: the 95 % interval of the difference.
-    """
+    """One figure of two runs a and b; `difference` is b - a, `low` to `high` its 95 % interval."""
 
     figure: str
     a: float
@@ -50,12 +43,7 @@ class Difference:
 def compare(
     a: dict[str, Any], b: dict[str, Any], rounds: int = 1000, seed: int = 0
 ) -> list[Difference]:
-    """Differences of two results of the same kind on the same images.
-
-    Args:
-        a, b: as `results.read_json` gives them.
-        rounds: of resampling.
-        seed: of the random numbers.
+    """Differences of two results of the same kind on the same images, as `results.read_json` gives.
 
     Raises:
         ConfigError: the kinds or the images differ.

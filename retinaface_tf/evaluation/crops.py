@@ -17,7 +17,7 @@ from retinaface_tf.geometry.similarity import square_around
 from retinaface_tf.images.read import read_image
 
 MISS_COLOR, WRONG_COLOR, TRUTH_COLOR = (255, 60, 60), (255, 170, 0), (80, 220, 80)
-SIDE = 168
+SIDE, COUNT = 168, 24
 
 
 @dataclass(frozen=True)
@@ -33,22 +33,18 @@ class Crop:
     caption: str
 
 
-def worst_misses(
-    result: WiderFaceResult, files: Mapping[str, Path], subset: str = "hard", count: int = 24
-) -> list[Crop]:
-    """Faces the subset asks for that were not found, largest first, then those with least score.
+def worst_misses(result: WiderFaceResult, files: Mapping[str, Path]) -> list[Crop]:
+    """Faces of the hard subset that were not found, largest first, then those with least score.
 
     Args:
         result: of `evaluate_widerface`.
         files: image key -> file; faces of images without a readable one are left out.
-        subset: of `SUBSETS`.
-        count: at most this many.
     """
-    matches, wanted = result.matches, result.wanted(subset)
+    matches, wanted = result.matches, result.wanted("hard")
     found = outcomes(matches, ~wanted) == TRUE_POSITIVE
     score = np.full(matches.num_faces, -1.0)
     score[matches.face[found]] = matches.scores[found]
-    image_of = np.repeat(np.arange(matches.num_images), matches.faces_per_image)
+    image_of = np.repeat(np.arange(len(matches.faces_per_image)), matches.faces_per_image)
     boxes = np.concatenate([np.zeros((0, 4)), *result.truth.boxes])
     chosen = np.flatnonzero(wanted)
     chosen = chosen[np.lexsort((-area(boxes[chosen]), score[chosen]))]
@@ -59,19 +55,17 @@ def worst_misses(
         return f"{width:.0f}×{height:.0f} px, {state}"
 
     candidates = ((image_of[face], boxes[face], describe(face)) for face in chosen)
-    return _crops(result, files, candidates, MISS_COLOR, count)
+    return _crops(result, files, candidates, MISS_COLOR)
 
 
 def worst_false_positives(
     result: WiderFaceResult,
     detections: Mapping[str, ImageDetections],
     files: Mapping[str, Path],
-    subset: str = "hard",
-    count: int = 24,
 ) -> list[Crop]:
     """False positives of highest score, with annotated faces near them; arguments as `worst_misses`."""
     matches = result.matches
-    wrong = np.flatnonzero(outcomes(matches, ~result.wanted(subset)) == FALSE_POSITIVE)
+    wrong = np.flatnonzero(outcomes(matches, ~result.wanted("hard")) == FALSE_POSITIVE)
     wrong = wrong[np.argsort(-matches.scores[wrong], kind="stable")]
 
     def describe(index, score):
@@ -89,11 +83,11 @@ def worst_false_positives(
             place = matches.order[index]
             yield image, found.boxes[place], describe(index, found.scores[place])
 
-    return _crops(result, files, candidates(), WRONG_COLOR, count, with_truth=True)
+    return _crops(result, files, candidates(), WRONG_COLOR, with_truth=True)
 
 
-def _crops(result, files, candidates, color, count: int, with_truth: bool = False) -> list[Crop]:
-    """The first `count` of (image number, box, text) whose image can be read."""
+def _crops(result, files, candidates, color, with_truth: bool = False) -> list[Crop]:
+    """The first `COUNT` of (image number, box, text) whose image can be read."""
     crops: list[Crop] = []
     for image, box, text in candidates:
         key = result.truth.images[image]
@@ -105,7 +99,7 @@ def _crops(result, files, candidates, color, count: int, with_truth: bool = Fals
             continue
         others = result.truth.boxes[image] if with_truth else ()
         crops.append(Crop(cut_out(pixels, box, color, others), f"{Path(key).name}: {text}"))
-        if len(crops) == count:
+        if len(crops) == COUNT:
             break
     return crops
 
@@ -121,7 +115,6 @@ def cut_out(
     Args:
         image: uint8 RGB [H, W, 3].
         box: [4] x1, y1, x2, y2.
-        color: of the box, RGB.
         others: boxes [4] drawn in green.
 
     Returns:

@@ -133,22 +133,15 @@ def text_files(folder: Path | str, keys: Iterable[str]) -> list[Path]:
     return [Path(folder) / f"{key}.txt" for key in keys]
 
 
-def write_text_folder(
-    folder: Path | str, detections: Mapping[str, ImageDetections], extension: str = ".jpg"
-) -> None:
+def write_text_folder(folder: Path | str, detections: Mapping[str, ImageDetections]) -> None:
     """Write WIDER FACE's submission format: one `EVENT/IMAGE.txt` a key, sorted by score.
-
-    Args:
-        folder: made if need be; files in it are replaced one by one, each at once.
-        detections: by image key.
-        extension: put behind the image's name in the first line.
 
     Raises:
         DataError: a file cannot be written.
     """
     for key, found in detections.items():
         order = np.argsort(-found.scores, kind="stable")
-        rows = [Path(key).name + extension, str(len(order))]
+        rows = [Path(key).name + ".jpg", str(len(order))]
         for (x1, y1, x2, y2), score in zip(found.boxes[order], found.scores[order]):
             rows.append(f"{x1:.3f} {y1:.3f} {x2 - x1:.3f} {y2 - y1:.3f} {score:.8f}")
         (path,) = text_files(folder, [key])

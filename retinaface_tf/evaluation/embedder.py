@@ -62,7 +62,6 @@ class Embedder:
         Args:
             crops: uint8 RGB [N, H, W, 3], scaled to `size` if they are not.
             flip: add the embedding of the mirrored crop, as LFW figures usually do.
-            batch_size: crops at a time.
 
         Returns:
             float32 [N, D].
@@ -114,9 +113,9 @@ def open_embedder(path: Path | str, input: EmbedderInput | None = None) -> Embed
     channels_first = shape[3] != 3
     sides = shape[2:4] if channels_first else shape[1:3]
     size = tuple(s if isinstance(s, int) and s > 0 else input.size for s in sides)
-    if not channels_first:
-        return Embedder(size, run, input)
-    return Embedder(size, lambda x: run(np.ascontiguousarray(x.transpose(0, 3, 1, 2))), input)
+    if channels_first:
+        return Embedder(size, lambda x: run(np.ascontiguousarray(x.transpose(0, 3, 1, 2))), input)
+    return Embedder(size, run, input)
 
 
 def _open_onnx(path: Path):

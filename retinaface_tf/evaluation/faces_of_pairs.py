@@ -52,12 +52,10 @@ def face_crops(
     """The face of each image.
 
     Args:
-        detector: a `RetinaFace`; not used when `alignment` is "none".
         paths: of the images.
         alignment: "points" turns and scales the five points onto the ArcFace template, "box" cuts
             out the detected box, "none" takes the whole image.
         size: side of the crops.
-        batch_size: images at a time.
 
     Yields:
         uint8 RGB [size, size, 3], and whether a face was found; without one, the whole image's

@@ -113,9 +113,6 @@ def evaluate_fddb(
         detections: image key -> detections, best first; an image that is missing has none.
         images: keys to evaluate; None takes all annotated.
 
-    Returns:
-        the curve over every distinct score.
-
     Raises:
         DataError: detections for an image without annotation, or an ellipse or box that is none.
     """

@@ -26,10 +26,6 @@ from retinaface_tf.util.text_lines import MALFORMED, TextLines, read_text
 def read_landmark_truth(path: Path | str) -> list[AnnotatedImage]:
     """Read annotated points, whichever known kind `path` is.
 
-    Args:
-        path: a `.txt` list, dlib's `.xml`, a `.jsonl`, or a folder of `.mat` or `.pts` files with
-            their images.
-
     Raises:
         DataError: nothing of a known kind, with the file and, where there are lines, the line; or no
             face.

@@ -86,10 +86,7 @@ def landmark_errors(predicted: np.ndarray, truth: np.ndarray, sizes: np.ndarray)
 
 
 def match_landmarks(
-    truth_boxes: np.ndarray,
-    boxes: np.ndarray,
-    landmarks: np.ndarray,
-    least_iou: float = MATCH_IOU,
+    truth_boxes: np.ndarray, boxes: np.ndarray, landmarks: np.ndarray
 ) -> np.ndarray:
     """The landmarks detected for each annotated face of an image.
 
@@ -97,7 +94,6 @@ def match_landmarks(
         truth_boxes: [M, 4] x1, y1, x2, y2.
         boxes: [N, 4] detections, best first.
         landmarks: [N, 5, 2].
-        least_iou: below it a detection is none of the face's.
 
     Returns:
         float64 [M, 5, 2]; NaN where no detection is left for a face. Pairs are one to one, the best
@@ -105,7 +101,7 @@ def match_landmarks(
     """
     result = np.full((len(truth_boxes), 5, 2), np.nan)
     truth_boxes, boxes = (np.asarray(b, float).reshape(-1, 4) for b in (truth_boxes, boxes))
-    found, chosen = match_pairs(pairwise_iou(truth_boxes, boxes), least_iou)
+    found, chosen = match_pairs(pairwise_iou(truth_boxes, boxes), MATCH_IOU)
     result[found] = landmarks[chosen]
     return result
 

@@ -56,18 +56,6 @@ class Gallery:
     note: str = ""
 
 
-@dataclass(frozen=True)
-class Page:
-    """What a report shows, in this order: tables, images, folded tables, galleries, provenance."""
-
-    title: str
-    summary: str
-    tables: Sequence[Table]
-    images: Sequence[ReportImage]
-    galleries: Sequence[Gallery]
-    runs: Sequence[dict[str, Any]]
-
-
 def report_files(folder: Path) -> list[Path]:
     """The files that `write_report` may write into a folder, whatever kind of results it shows."""
     galleries = [path for name in GALLERIES for path in sorted(folder.glob(f"{name}/[0-9]*.png"))]
@@ -84,9 +72,6 @@ def write_report(
         runs: results of one kind; the first is the report's own, the others are drawn beside it.
         galleries: crops of the first run.
 
-    Returns:
-        the page's path.
-
     Raises:
         ConfigError: the runs are of several kinds.
     """
@@ -96,20 +81,28 @@ def write_report(
     first = runs[0]
     title, build = _KINDS[first["kind"]]
     more = f" and {len(runs) - 1} more" if len(runs) > 1 else ""
-    shown = [gallery for gallery in galleries if gallery.crops]
-    page = Page(f"{title}: {first['name']}{more}", *build(first, runs), shown, runs)
+    summary, tables, images = build(first, runs)
+    galleries = [gallery for gallery in galleries if gallery.crops]
     folder = Path(folder)
-    for image in page.images:
+    for image in images:
         write_whole(folder / f"{image.name}.png", image.png, error=DataError)
-    for gallery in page.galleries:
+    for gallery in galleries:
         for number, crop in enumerate(gallery.crops):
             png = encode_png(crop.pixels)
             write_whole(folder / gallery.name / f"{number:02d}.png", png, error=DataError)
-    write_json(folder / "results.json", runs[0])
-    return write_whole(folder / "report.html", render(page), error=DataError)
+    write_json(folder / "results.json", first)
+    html = _render(
+        title=f"{title}: {first['name']}{more}",
+        summary=summary,
+        tables=tables,
+        images=images,
+        galleries=galleries,
+        runs=runs,
+    )
+    return write_whole(folder / "report.html", html, error=DataError)
 
 
-def render(page: Page) -> str:
+def _render(**page) -> str:
     """The page as HTML with every image inside it."""
     import jinja2
 

@@ -60,12 +60,9 @@ def run_detector(
     report: Callable[[str], None] = lambda message: None,
 ) -> dict[str, ImageDetections]:
     """Detections in every image.
-
     Args:
-        detector: with its settings made.
-        images: image key -> file.
         settings: what the detections depend on; kept beside `save`, and compared when a run is resumed.
-        batch_size: images at a time.
+        images: image key -> file.
         save: JSON lines, one an image, written as they come. If the file exists, images in it
             are not searched again.
         advance: called with the number of images done.

@@ -50,8 +50,6 @@ class Measurement:
     """What was found for a candidate.
 
     Attributes:
-        name: the candidate's.
-        model, threads: the candidate's.
         file_bytes: of the file that is run, or of the folder.
         start_seconds: from starting Python to the first answer, imports included.
         load_seconds: of that, opening the model.
@@ -95,12 +93,10 @@ def measure(
     """Measures all candidates in one run.
 
     Args:
-        candidates: what to measure.
         photo: image that is fitted into every size for timing.
         sizes: (height, width) of the timed images.
         rounds: timed answers of each candidate at each size, after three to warm up.
         labelled: `data.annotation.AnnotatedImage`s for average precision.
-        notify: called with a line for each step.
 
     Raises:
         RetinaFaceError: a candidate cannot be opened or fails.

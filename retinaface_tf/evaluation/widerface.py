@@ -29,7 +29,6 @@ from retinaface_tf.errors import DataError
 from retinaface_tf.evaluation.average_precision import (
     FALSE_POSITIVE,
     IGNORED,
-    MAP_THRESHOLDS,
     TRUE_POSITIVE,
     Curve,
     Matches,
@@ -185,15 +184,6 @@ class WiderFaceResult:
         """bool [F] over all faces: those the subset asks for."""
         return np.concatenate([np.zeros(0, bool), *self.truth.subsets[subset]])
 
-    def attribute(self, name: str) -> np.ndarray:
-        """int64 [F] over all faces."""
-        return np.concatenate([np.zeros(0, np.int64), *self.truth.attributes[name]])
-
-    def face_heights(self) -> np.ndarray:
-        """float64 [F] in pixels."""
-        boxes = np.concatenate([np.zeros((0, 4)), *self.truth.boxes])
-        return boxes[:, 3] - boxes[:, 1]
-
     def curve(
         self,
         wanted: np.ndarray,
@@ -222,14 +212,16 @@ class WiderFaceResult:
 
     def mean_average_precision(self, subset: str) -> float:
         """Over IoU 0.5:0.05:0.95, as the first RetinaFace paper gives it for hard."""
-        return float(np.mean([self.average_precision(subset, t) for t in MAP_THRESHOLDS]))
+        thresholds = [round(0.5 + 0.05 * step, 2) for step in range(10)]
+        return float(np.mean([self.average_precision(subset, t) for t in thresholds]))
 
     def by_height(self, subset: str = "hard") -> dict[str, tuple[int, float]]:
         """Height range in pixels -> (faces, AP).
 
         As in COCO's size ranges, a false positive counts in the range of its own height.
         """
-        faces, wanted = self.face_heights(), self.wanted(subset)
+        boxes = np.concatenate([np.zeros((0, 4)), *self.truth.boxes])
+        faces, wanted = boxes[:, 3] - boxes[:, 1], self.wanted(subset)
         table = {}
         for low, high in zip(HEIGHTS, HEIGHTS[1:]):
             chosen = wanted & (faces >= low) & (faces < high)
@@ -244,7 +236,7 @@ class WiderFaceResult:
         wanted = self.wanted(subset)
         table: dict[str, dict[str, tuple[int, float]]] = {}
         for name, values in ATTRIBUTES.items():
-            labels = self.attribute(name)
+            labels = np.concatenate([np.zeros(0, np.int64), *self.truth.attributes[name]])
             curves = {v: self.curve(wanted & (labels == i)) for i, v in enumerate(values)}
             table[name] = {v: (c.num_faces, c.average_precision) for v, c in curves.items()}
         return table
@@ -268,7 +260,6 @@ def evaluate_widerface(
     """Match a detector's answers to the truth.
 
     Args:
-        truth: of `read_ground_truth`, perhaps restricted.
         detections: image key -> detections (boxes x1, y1, x2, y2; x2 = x + w); an image that is
             missing has none, so its faces are missed.
 
@@ -280,30 +271,22 @@ def evaluate_widerface(
         raise DataError(
             f"Detections for {min(unknown)!r}, which is not an image of the ground truth."
         )
-    per_image, heights = [], []
-    low, high = score_range(detections.values())
+    scores = np.concatenate([np.zeros(0), *(found.scores for found in detections.values())])
+    low, high = (scores.min(), scores.max()) if len(scores) else (0.0, 1.0)
     span = high - low
+    per_image, heights = [], [np.zeros(0)]
     for key, faces in zip(truth.images, truth.boxes):
         boxes, scores = detections.get(key, NOTHING) if len(faces) else NOTHING
         # A set with one score for all has no order to lose: everything counts from the start.
         scores = (scores - low) / span if span > 0 else np.ones(len(scores))
         per_image.append((boxes, scores))
-        heights.append(boxes[np.argsort(-scores, kind="stable")][:, [1, 3]])
-    edges = np.concatenate([np.zeros((0, 2)), *heights])
+        heights.append((boxes[:, 3] - boxes[:, 1])[np.argsort(-scores, kind="stable")])
     return WiderFaceResult(
         truth=truth,
         matches=match_detections(per_image, truth.boxes, inclusive=True),
-        heights=edges[:, 1] - edges[:, 0],
+        heights=np.concatenate(heights),
         missing=sum(key not in detections for key in truth.images),
     )
-
-
-def score_range(detections: Iterable[ImageDetections]) -> tuple[float, float]:
-    """Least and greatest score of a whole result set; (0, 1) when it is empty."""
-    ends = [(d.scores.min(), d.scores.max()) for d in detections if len(d.scores)]
-    if not ends:
-        return 0.0, 1.0
-    return float(min(e[0] for e in ends)), float(max(e[1] for e in ends))
 
 
 @functools.cache

@@ -7,7 +7,6 @@ from retinaface_tf.evaluation.average_precision import (
     average_precision,
     best_overlap,
     match_detections,
-    mean_average_precision,
     outcomes,
 )
 
@@ -57,14 +56,6 @@ def test_images_without_faces_give_false_positives_and_images_without_detections
 def test_nothing_to_find_is_not_a_number_and_nothing_found_is_zero():
     assert np.isnan(average_precision([detections([*BOX, 0.9])], [([BOX], [True])]))
     assert average_precision([detections()], [([BOX], None)]) == 0.0
-
-
-def test_mean_over_thresholds_counts_how_tight_the_box_is():
-    # IoU 0.8: right at 0.5..0.8, seven of ten thresholds.
-    loose = [0.0, 0.0, 10.0, 8.0]
-    assert mean_average_precision([detections([*loose, 0.9])], [([BOX], None)]) == pytest.approx(
-        0.7
-    )
 
 
 def test_inclusive_boxes_are_one_pixel_wider_and_higher():

@@ -45,6 +45,13 @@ def ap(truth, found):
     return evaluate_widerface(truth, found).average_precision("easy")
 
 
+def test_mean_over_thresholds_counts_how_tight_the_box_is():
+    # In whole pixels with both ends IoU 11 * 9 / 11 * 11 = 0.82: right at seven of ten thresholds.
+    truth, found = truth_of([(0, 0, 10, 10)]), found_in([((0, 0, 10, 8), 0.9)])
+    mean = evaluate_widerface(truth, found).mean_average_precision("easy")
+    assert mean == pytest.approx(0.7)
+
+
 def test_all_found_is_one_and_nothing_found_is_zero():
     assert ap(truth_of([A, B]), found_in([(A, 0.9), (B, 0.2)])) == 1.0
     assert ap(truth_of([A, B]), found_in([])) == 0.0
