@@ -27,8 +27,6 @@ class Preset:
 
     Attributes:
         name: as given to `RetinaFace.from_preset` and `--preset`.
-        summary: one line for a list.
-        config: the architecture.
         source: of trained weights; None for an architecture alone.
         dense_head: file in `retinaface_tf.sources` with the dense branch's weights, trained here with
             the rest as `source` has it.

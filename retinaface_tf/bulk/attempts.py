@@ -23,8 +23,6 @@ class Attempts:
     and note each before they begin it; an image at which two workers crashed is left out.
 
     Args:
-        out: folder of the run.
-        shard: number of the shard.
         run: id of this run. Attempts of an earlier run, which the user may have killed, do not
             count.
         retries: crashes allowed besides those that an image explains.

@@ -37,10 +37,6 @@ def describe_run(network: NetworkSpec, shards: list[Shard], version: str) -> dic
 def begin_or_resume(out: Path, run: dict[str, Any]) -> None:
     """Writes the manifest of a new run, or compares this run with the one that was begun here.
 
-    Args:
-        out: folder of the run.
-        run: of `describe_run`.
-
     Raises:
         ConfigError: the folder is another run's, or holds something else; the message says what
             differs.

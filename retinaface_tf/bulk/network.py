@@ -24,8 +24,6 @@ class NetworkSpec:
         path: of the file that the runtime reads.
         runtime: "litert", "keras" or "onnx".
         sha256: of the weights that were asked for, before any conversion for the runtime.
-        settings: of the detector.
-        augmentation: test-time augmentation, or None.
         threads: cores each worker uses; None for all.
     """
 
@@ -71,8 +69,6 @@ def describe_network(
         model: a file of weights, or None.
         runtime, threads: as in `RetinaFace.from_file`.
         precision: of a preset, as in `RetinaFace.from_preset`.
-        settings: of the detector.
-        augmentation: test-time augmentation, or None.
         notify: called with a line of text before fetching and conversion.
 
     Raises:

@@ -29,11 +29,6 @@ _STARTS = 3
 def run_in_processes(job: Job, shards: list[Shard], *, workers: int) -> Iterator[ShardReport]:
     """Detects the faces of shards in processes of this machine.
 
-    Args:
-        job: of the run.
-        shards: to do.
-        workers: number of processes.
-
     Yields:
         The report of each shard, in the order in which they end.
 

@@ -41,7 +41,6 @@ def run_on_ray(
 
     Args:
         job: of the run; its folder and the images must have the same paths on all machines.
-        shards: to do.
         workers: number of actors; None for one a processor (or one for each share of a GPU).
         address: "ray://host:10001", "host:6379", "auto", or "local"; None takes $RAY_ADDRESS, and
             without that "local". If the caller is connected already, that connection is used.

@@ -28,9 +28,7 @@ class ShardReport:
     """What became of a shard.
 
     Attributes:
-        number: of the shard.
         images: how many it has, readable or not.
-        faces: found in them all.
         errors: images that failed.
         worker: machine or Ray node, and process.
     """
@@ -50,7 +48,6 @@ class Result:
         index: number of the image in the run, from 0.
         source: path of the tar or table it is in, or None.
         image: path, member's name, or row's name.
-        answer: its faces, or why there are none.
     """
 
     index: int
@@ -103,7 +100,6 @@ def encode_results(
     Args:
         rows: the images in order, each with its faces or what is wrong with it.
         first: number of the shard's first image in the run.
-        report: kept in the file, see `read_report`.
         num_vertices: of each face; None where the network gives none.
     """
     import pyarrow as pa
@@ -151,9 +147,6 @@ def read_report(path: str | os.PathLike) -> ShardReport | None:
 
 def read_results(out: str | os.PathLike) -> Iterator[Result]:
     """The results of a bulk run, in the order of its images, a shard in memory at a time.
-
-    Args:
-        out: folder of the run.
 
     Raises:
         DataError: there are none, or a file is damaged.

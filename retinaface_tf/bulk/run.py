@@ -80,14 +80,11 @@ def detect_bulk(
         out: folder of the results; new, empty, or that of the run to resume.
         engine: "processes" on this machine; "ray", here or on a cluster; "loop", in this process.
         preset, model, runtime, precision: the network, as in `RetinaFace.from_preset` and `from_file`.
-        settings: of the detector.
-        augmentation: test-time augmentation, or None.
         shard_size: images in a shard.
         image_column, name_column: of Parquet tables; None for the only column of bytes, and for the
             number of the row.
         workers: processes or actors; None for one a processor (with ray, of the cluster).
         threads: cores each worker uses; None for one, and for all in a loop.
-        batch_size: images given to the network at once.
         retries: how often a shard's workers may crash before the run stops; see `Attempts`.
         ray_address, gpus_per_worker: see `run_on_ray`.
         progress: show a bar on stderr; None: only if that is a terminal.

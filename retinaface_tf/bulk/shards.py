@@ -21,11 +21,7 @@ from retinaface_tf.images.listing import IMAGE_SUFFIXES, list_images
 
 @dataclass(frozen=True)
 class FilesPart:
-    """Images that are files of their own.
-
-    Attributes:
-        names: their paths.
-    """
+    """Images that are files of their own."""
 
     kind: ClassVar[str] = "files"
     names: tuple[str, ...]
@@ -42,12 +38,7 @@ class FilesPart:
 
 @dataclass(frozen=True)
 class DamagedPart:
-    """A tar or table, or its end, that cannot be read: one row of results that says so.
-
-    Attributes:
-        path: of the tar or table.
-        problem: a sentence.
-    """
+    """A tar or table, or its end, that cannot be read: one row of results that says so."""
 
     kind: ClassVar[str] = "damaged"
     path: str
@@ -68,9 +59,7 @@ class Shard:
     """A piece of a bulk run: done completely, or again.
 
     Attributes:
-        number: of the shard, from 0.
         first: number, in the whole run, of its first image.
-        part: its images.
     """
 
     number: int

@@ -23,9 +23,6 @@ class TablePart:
     """Rows of one Parquet table that follow each other.
 
     Attributes:
-        path: of the table.
-        first: number of the first row.
-        rows: how many.
         image_column: binary, or a struct with a binary field "bytes".
         name_column: names the images; None numbers them by row.
     """
@@ -105,7 +102,6 @@ def list_table(
     """The rows of a Parquet table in parts of at most `rows`.
 
     Args:
-        path: of the table.
         rows: at most, in a part.
         image_column: holds the encoded images; None where only one column can.
         name_column: names the images; None numbers them by row.

@@ -24,7 +24,6 @@ class TarPart:
     """Images of one tar that follow each other.
 
     Attributes:
-        path: of the tar.
         names: of the members, as stored.
         extents: (first byte, bytes) of each member in a plain tar; () in a compressed one, which is
             read from its start and always whole.

@@ -32,11 +32,7 @@ class Job:
 
     Attributes:
         network: the detector that each worker opens.
-        out: folder of the results.
-        batch_size: images given to the network at once.
-        retries: see `Attempts`.
         run: id of this run, new each time.
-        version: of this package where the run was started.
     """
 
     network: NetworkSpec
@@ -61,7 +57,6 @@ class Worker:
     """Opens the detector with its first shard and keeps it.
 
     Args:
-        job: of the run.
         name: of the worker in the reports; None for machine and process.
     """
 
@@ -126,10 +121,6 @@ def detect_shard(
     """Detects the faces of a shard's images and writes the results.
 
     Args:
-        detector: a `Detector`.
-        shard: the images.
-        out: folder of the results.
-        batch_size: images given to the network at once.
         attempts: begun; None where a crash ends the run.
         worker: name in the report; None for machine and process.
 

@@ -92,7 +92,6 @@ def load_and_augment(
         boxes, landmarks, ignored: of the image's faces, see `Scene`.
         seed: int32 or int64 [2].
         size: side of the result in pixels.
-        config: what is done.
         vertices: meshes of the faces, see `Scene`; None for none.
         mirror: int [V], each vertex's place in a mirrored face (`mesh.topology`).
         scores: of the faces, see `Scene`; None for none. Faces that become too small lose theirs:

@@ -36,9 +36,7 @@ class Problem:
 
     Attributes:
         kind: one of `IMAGE_PROBLEMS`, `FACE_PROBLEMS`, `LANDMARK_PROBLEMS`.
-        path: of the image, as text.
         face: index of the face in its image, None for the image.
-        detail: numbers or message.
     """
 
     kind: str
@@ -59,7 +57,6 @@ class CheckResult:
     Attributes:
         images: the images that can be used, without their unusable faces and landmarks.
         problems: everything found, in the images' order.
-        checked: number of images looked at.
         turned: paths of the images that their EXIF orientation turns; no problem where labels are of
             the upright image.
     """
@@ -158,11 +155,8 @@ def check_images(
     """Looks at every label and, with TensorFlow's own decoder, at every image.
 
     Args:
-        images: what a reader returned.
         decode: decode each image as training does; False reads only the size in its header and
             so misses damage further on.
-        threads: images looked at side by side.
-        progress: called with 1 after each image.
     """
     images = list(images)
 

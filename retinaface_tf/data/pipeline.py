@@ -21,12 +21,9 @@ class TrainingPipeline:
     on from its step, and two runs with one seed see the same pixels on any number of devices.
 
     Args:
-        source: images and labels.
         network: whose anchors and variances the targets have.
         size: side of the square input in pixels.
         batch: images in a global batch.
-        augment, match: see there.
-        seed: of everything random.
         topology: of the faces' meshes, which the batches then carry; None leaves them out.
         score_targets: batches carry what `loss.score_targets` needs of the faces' scores.
         enlarged: factor by which images are larger than `size`, which labels and targets are for.
@@ -75,7 +72,6 @@ class TrainingPipeline:
         """The batches of one epoch, or one worker's share of each.
 
         Args:
-            epoch: number, from 0.
             first_step: steps before this one are left out, without reading their images.
             worker, workers: which equal share of every global batch, of how many.
             batch: images in each element; the worker's share unless given. It has to divide

@@ -39,9 +39,7 @@ class PackResult:
     """What `pack_images` did.
 
     Attributes:
-        shards: number of shards in the folder.
         written, reused: how many were written now, and how many were there and good.
-        images, faces: in all shards together.
     """
 
     shards: int
@@ -68,11 +66,8 @@ def pack_images(
     Args:
         images: usable images, see `data.check`.
         folder: to write into; made when needed.
-        per_shard: images in a shard.
-        threads: shards written side by side.
         overwrite: replace files in the way that are of other images or labels, or not of this
             package.
-        progress: called with the number of images done since.
 
     Raises:
         ConfigError: such files are in the way.

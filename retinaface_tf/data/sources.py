@@ -51,7 +51,6 @@ class ImageSource(Protocol):
     """A set of images with labels.
 
     Attributes:
-        count: of images.
         vertices: of each face's mesh; 0 where no face has one.
     """
 

@@ -34,7 +34,6 @@ def encode_targets(
         ignored: bool [F].
         anchors: float32 [A, 4] cx, cy, w, h.
         config: whose variances the deltas have.
-        match: thresholds.
         refined: float32 [A, 4] cx, cy, w, h, what the network, or a cascade's first stage, made of
             the anchors: these are then matched, a cascade's with the second stage's thresholds;
             deltas are for the anchors.

@@ -28,7 +28,6 @@ def saved_graph(
     Args:
         network: whose weights the function uses.
         forward: of one tensor.
-        signature: of that tensor.
         deformable: see `layers.deformable_conv.for_exporters`.
     """
     import keras

@@ -53,8 +53,6 @@ class DetectionGraph:
 
     Attributes:
         network: uint8 [B, h, w, 3] -> the outputs of `models.read_heads.raw_heads`.
-        config: the network's.
-        options: size, threshold, IoU, number of faces and pixels.
         dense_weights: of the dense head, where the network has one.
     """
 

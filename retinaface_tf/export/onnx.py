@@ -43,8 +43,6 @@ def export_onnx(
     threshold as double, as this package does.
 
     Args:
-        network: what to write.
-        path: of the file.
         opset: of ONNX, 13 to 17 or 19 to 22. From 19 on deformable convolutions are the operator
             DeformConv, below they are gathers and products of matrices, which older runtimes know.
         suppression: end the graph in faces.

@@ -70,7 +70,6 @@ def append_suppression(
         model: changed in place; outputs `DETECTIONS`, and the feature maps of a dense branch.
         metadata: threshold, IoU and number of faces, as many as are found where it is None.
         network: whose dense head is added, where it has one.
-        opset: of the model.
     """
     from onnx import TensorProto, helper
 

@@ -25,7 +25,6 @@ def append_tail(
         image: name of the int64 [M] tensor with each face's image.
         numbers: of the int64 [M] anchors' numbers.
         boxes: of the decoded [M, 4], in pixels.
-        opset: of the model.
 
     Returns:
         Names of the float32 [M, 5, 2] landmarks and, of a dense head, [M, V, 3] vertices.

@@ -39,7 +39,6 @@ class OperatorReport:
     """All operators in order.
 
     Attributes:
-        operators: see `OperatorTime`.
         total_seconds: least time of the whole graph on one thread.
         partitions: pieces the graph is cut into by XNNPACK; 1 is the whole graph at once.
         left_out: operators that XNNPACK leaves to slower code when the graph runs as a whole.

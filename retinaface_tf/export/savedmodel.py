@@ -78,14 +78,9 @@ def export_savedmodel(
     the last face are zero.
 
     Args:
-        model: the network.
         folder: the model's; its name is what clients call the model by default.
-        options: settings fixed in the graph.
         version: a positive number; None takes the one above the highest there is, first 1.
         metadata: more to record beside the model, plain values.
-
-    Returns:
-        Path of the version's folder.
 
     Raises:
         ConfigError: the version exists, or Keras runs on another backend than TensorFlow.

@@ -48,8 +48,6 @@ def export_tflite(
     input to any other such size before it allocates.
 
     Args:
-        network: what to write.
-        path: of the file.
         size: (height, width) of the input in pixels.
         precision: "float32"; "float16" weights (computed in float32 on a CPU); "dynamic", int8
             weights and float activations; "int8", int8 weights (one scale a channel) and

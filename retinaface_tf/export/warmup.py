@@ -17,7 +17,6 @@ def write_warmup_requests(path: Path, size: tuple[int, int] | None) -> int:
     """Writes `assets.extra/tf_serving_warmup_requests`, a TFRecord file of PredictionLog messages.
 
     Args:
-        path: of the file.
         size: (height, width) of the network's input, None if it is the image's own.
 
     Returns:

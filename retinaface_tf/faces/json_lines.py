@@ -39,7 +39,6 @@ class FaceLine:
     """One line.
 
     Attributes:
-        image: its name, as written.
         size: (height, width) in pixels, None where the line does not say.
         boxes: float64 [N, 4] corners x1, y1, x2, y2 in pixels.
         scores: float64 [N], NaN for a face without one.
@@ -110,10 +109,8 @@ def face_entry(
 
     Args:
         box: [4] corners in pixels.
-        score: 0..1.
         landmarks: [5, 2] pixels.
         ignored: whether the face is marked so.
-        digits: decimal places.
     """
     entry: dict[str, Any] = {"box": [round(float(v), digits.pixels) for v in box]}
     if np.isfinite(score):
@@ -137,10 +134,8 @@ def face_line(
     """One line, without its end.
 
     Args:
-        image: its name.
         size: (height, width).
         boxes, scores, landmarks, ignored: [N, 4], [N], [N, 5, 2], bool [N]; NaN where unknown.
-        digits: decimal places.
 
     Raises:
         DataError: a box is not finite.

@@ -21,7 +21,6 @@ class LabelAgreement:
     """Counts over all photos both have; real faces that are themselves ignored are in none of them.
 
     Attributes:
-        photos: compared.
         heights: of `HEIGHTS`, the rows of the next three.
         found: int [H], real faces with a label.
         ignored: int [H], real faces without a label, but with a face to be ignored on them.

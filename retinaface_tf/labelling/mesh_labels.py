@@ -50,10 +50,6 @@ def label_images(
 
     Args:
         paths: the images; unreadable ones have no faces.
-        folder: of the parts.
-        detector, model, topology: what labels.
-        config: which faces are labelled.
-        progress: called with the number of images done since.
         overwrite: replace and remove parts of other images or settings.
 
     Raises:

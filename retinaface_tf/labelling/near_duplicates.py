@@ -95,9 +95,7 @@ def find_duplicates(
     """Photos that are also in another set, such as one kept for evaluation.
 
     Args:
-        photos, others: files.
         limit: at most this many bits differ.
-        advance: called with the number of files done.
     """
     if not len(photos) or not len(others):
         return []

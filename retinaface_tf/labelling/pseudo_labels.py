@@ -84,7 +84,6 @@ def agree(
 
     Args:
         predictions: the detections of each member, perhaps none; the best first.
-        config: thresholds.
     """
     member = np.concatenate([np.full(len(p.scores), m) for m, p in enumerate(predictions)])
     boxes = np.concatenate([p.boxes for p in predictions])
@@ -116,8 +115,6 @@ class Member:
     """One detector of the teacher.
 
     Attributes:
-        name: of its folder.
-        detector: searches its views of photos.
         settings: what its detections depend on, as JSON; a folder begun with others is refused.
     """
 
@@ -132,9 +129,6 @@ class LabelledFolder:
 
     Attributes:
         photos: labelled, those without a face too.
-        faces, ignored: in all of them.
-        with_points: faces with five points.
-        errors: photos that could not be read.
     """
 
     photos: int
@@ -162,10 +156,6 @@ def label_photos(
 
     Args:
         photos: name relative to the folder of photos, with `/`, to file.
-        out: the folder of labels.
-        members: the detectors.
-        config: when they agree.
-        batch_size: photos at a time.
         excluded: names left out, and why.
         overwrite: replace files in the way that no earlier run wrote.
         advance: called with the number of (photo, member) pairs done.

@@ -35,9 +35,6 @@ def draw_label_sheet(
 
     Args:
         images: photos and labels; those with more faces are chosen more often.
-        path: of the PNG.
-        columns, rows: of photos.
-        seed: which photos are chosen.
         mark: of `images.save.mark_of`, which the file then carries.
 
     Raises:
@@ -65,11 +62,7 @@ def draw_mesh_sheet(
     """Writes a PNG with `rows` rows of kept faces (green net) and one of refused ones (red).
 
     Args:
-        labels: faces.
         good: bool [N], which are kept.
-        path: of the PNG.
-        columns, rows: of faces.
-        seed: which faces are chosen.
         mark: of `images.save.mark_of`, which the file then carries.
     """
     rng = np.random.default_rng(seed)

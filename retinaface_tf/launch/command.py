@@ -23,7 +23,6 @@ class WorkerEnvironment:
 
     Attributes:
         python: interpreter there; the launcher's own on this machine unless named.
-        folder: working folder there.
         variables: environment variables of the workers, besides TF_CONFIG.
         ssh: command that, given a host and one line for its shell, runs the line there.
     """

@@ -65,7 +65,6 @@ def read_hosts(path: Path | str, port: int = DEFAULT_PORT) -> list[Worker]:
     A host that is listed twice has two workers.
 
     Args:
-        path: the file.
         port: of the first worker on a host without a port; later ones there count up.
 
     Raises:

@@ -45,9 +45,7 @@ def launch(
     """Runs the command once for every worker until all of them have ended well.
 
     Args:
-        workers: who takes part.
         command: program and arguments, the same everywhere; `TF_CONFIG` has a worker's rank.
-        environment: of the workers.
         restarts: how often all are started again after one failed.
         write: called with each line; lines of workers begin with their rank.
 

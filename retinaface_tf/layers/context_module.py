@@ -23,7 +23,6 @@ def context_module(
         x: [B, H, W, C].
         channels: output width, a multiple of 4.
         negative_slope: of the inner activations; the output's is ReLU.
-        name: prefix of the layers' names.
         deformable: all its convolutions are (1905.00641, section 3.3).
 
     Returns:

@@ -50,7 +50,6 @@ def conv_bn(
         strides: the output has ceil(H / strides) rows.
         negative_slope: see `activate`.
         deformable: a `DeformableConv2D` instead of a `Conv2D`.
-        name: prefix of the layers' names.
 
     Returns:
         [B, ceil(H / strides), ceil(W / strides), filters].
@@ -95,7 +94,6 @@ def separable_bn(
         x: [B, H, W, C].
         filters: output channels.
         negative_slope: see `activate`.
-        name: prefix of the layers' names.
 
     Returns:
         [B, H, W, filters].

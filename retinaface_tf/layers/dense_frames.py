@@ -182,10 +182,7 @@ def sample_features(features, image, frames: CoordinateFrames, slots, table: Sam
     Args:
         features: [B * cells, C], each image's levels one behind the other, row by row.
         image: int [K] which image a face is in.
-        frames: of the faces.
         slots: int [K], see `slots_of_anchors`.
-        table: of the input's size.
-        config: the network's `DenseConfig`.
 
     Returns:
         [K, grid * grid, C]; beyond the image's edge the nearest cell's.
@@ -272,8 +269,6 @@ def regress(samples, points, slots, weights: dict, config, variance: float):
         samples: [K, grid * grid, C].
         points: [K, 10] for the coordinate frame "face", else None.
         slots: int [K].
-        weights: see `layers.dense_head.DenseHead`.
-        config: `DenseConfig`.
         variance: the network's centre variance, by which the deltas are scaled as landmarks' are.
 
     Returns:
@@ -313,8 +308,6 @@ def vertices_in_frames(
         anchors: [N, 4] of `geometry.anchors.generate_anchors`.
         boxes, landmarks: [K, 4] and [K, 5, 2], decoded.
         shape: (height, width) of the network's input in pixels, numbers or graph tensors.
-        weights: of the head.
-        config: of the network.
 
     Returns:
         [K, V, 3] in sizes of the coordinate frames, and these.

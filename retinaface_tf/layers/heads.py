@@ -39,7 +39,6 @@ def prediction_heads(
         shared: the same weights on every level (layers `head_box`, ...) or one set a level
             (`p3_box`, ...).
         heads: which of `HEAD_WIDTHS` to make.
-        prefix: of the layers' names.
         separable: a 3x3 depthwise convolution follows each (layers `p3_box_spread`, ...; YuNet).
 
     Returns:

@@ -58,7 +58,6 @@ class Distillation:
     Args:
         teacher: trained, with the anchors and variances of the student.
         size: side of the student's input in pixels.
-        config: views and weights.
     """
 
     def __init__(self, teacher: RetinaFaceNetwork, size: int, config: DistillationConfig):

@@ -22,10 +22,7 @@ class MeshTerm:
     those are constants: the mesh does not teach them through its frame.
 
     Args:
-        network: with a dense branch.
         anchors: float32 [A, 4] of the input's size.
-        config: `edge_weight` and `mesh_positives`.
-        topology: whose triangles have the edges.
 
     Attributes:
         branch: None, as the head is the network's own.
@@ -49,7 +46,6 @@ class MeshTerm:
         Args:
             batch: "image" [B, H, W, 3], "meshes" int32 [B, F], each face's row of "vertices"
                 [B, M, V, 3] in pixels, or -1.
-            outputs: of the network.
             targets: "faces" int32 [B, A] (`data.targets`).
         """
         config = self.network.config

@@ -45,7 +45,6 @@ def multitask_sums(
             `config.score_targets` also "soft_targets" [B, A], the probability of a face for positive
             anchors and for those of uncertain faces, 0 for others.
         anchors: [A, 4] cx, cy, w, h; used by the IoU losses only.
-        config: which losses.
         variances: (center, size), as in `RetinaFaceConfig`.
     """
     labels = targets["labels"]

@@ -50,9 +50,6 @@ class Objective:
         network: whose variances and cascade count.
         anchors: float32 [A, 4] cx, cy, w, h of the input's size.
         config: weights of the terms; those of the dense terms apply where these are given.
-        mesh, pixel: the dense terms, None for none.
-        distillation: the teacher, None for none.
-        weight_decay: L2 factor of kernels.
 
     Attributes:
         terms: by name, in the order of logs. A cascade's first stage is divided by its own positives,
@@ -108,9 +105,7 @@ class Objective:
         """Every term of a batch, and the counts the terms were divided by.
 
         Args:
-            outputs: of the network.
             targets: of its last stage, see `multitask_sums`.
-            batch: what the dense terms need.
             first_targets: of a cascade's first stage.
             teacher_targets: of `Distillation.targets`.
             kernels: variables that decay.

@@ -14,7 +14,6 @@ class Positives(NamedTuple):
         image: int32 [K], in rising order.
         anchor: int32 [K].
         weight: float32 [K], how many of its image's each stands for.
-        images: number of images in the batch.
     """
 
     image: object

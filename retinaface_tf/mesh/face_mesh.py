@@ -19,7 +19,6 @@ def write_face_mesh(path: Path, vertices: np.ndarray, image: np.ndarray, comment
         path: ends in .obj or .ply.
         vertices: [V, 3] in image pixels, z away from the viewer.
         image: uint8 RGB [H, W, 3], the image that was searched.
-        comment: a line for the header.
 
     Raises:
         DataError: the file cannot be written.

@@ -75,11 +75,9 @@ def write_obj(
     """Writes a mesh in image axes (x right, y down, z away) as an OBJ with y up and z to the viewer.
 
     Args:
-        path: ends in .obj.
         vertices: [V, 3].
         triangles: int [F, 3], counted from 0.
         uv: [V, 2], v down.
-        comment: a line for the header.
     """
     points = vertices * np.array([1, -1, -1])
     lines = [f"# {comment}"] if comment else []
@@ -102,11 +100,9 @@ def write_ply(
     """Writes a mesh in image axes as a binary PLY with y up and z to the viewer.
 
     Args:
-        path: ends in .ply.
         vertices: [V, 3].
         triangles: int [F, 3].
         colors: RGB uint8 [V, 3] or None.
-        comment: a line for the header.
     """
     points = (vertices * np.array([1, -1, -1])).astype("<f4")
     header = ["ply", "format binary_little_endian 1.0"]

@@ -37,7 +37,6 @@ class MeshTopology:
         source_points, source_weights: int32 and float32 [V, 3], each vertex as a mixture of three
             of MediaPipe's 468 points; None for a mesh from elsewhere.
         nose_tip: the vertex whose depth is 0.
-        provenance: what it was made from.
     """
 
     name: str

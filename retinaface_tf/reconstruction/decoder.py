@@ -57,7 +57,6 @@ class MeshDecoder(keras.Model):
     the template in grey for every code.
 
     Args:
-        config: the architecture.
         template: [V, 3] mean face.
         triangles: int [T, 3].
         mirror: int [V] or None; coarse meshes are then symmetric too.

@@ -119,7 +119,6 @@ def gather_cells(outputs: dict, config: RetinaFaceConfig, image, anchors, anchor
 
     Args:
         outputs: of a network with `config.dense`, for its feature maps "features_8", ...
-        config: of the network.
         image: int32 [N], which image of the batch.
         anchors: [N, 4] cx, cy, w, h.
         anchor_numbers: int32 [N], in the order of `geometry.generate_anchors`.

@@ -35,9 +35,7 @@ class PixelTerm:
     The shipped mesh decoder is frozen; the head is trained, and through it the network.
 
     Args:
-        network: what the feature maps are of.
         anchors: float32 [A, 4] of the input's size.
-        config: the members `pixel_...`.
 
     Attributes:
         branch: the head, a `ReconstructionHead`.

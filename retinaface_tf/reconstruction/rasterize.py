@@ -81,7 +81,6 @@ def find_visible(
     Args:
         screen: [B, V, 3] x, y in pixels and 1 / z (`camera.project`). No gradient passes.
         triangles: int [T, 3].
-        edges: of the same triangles.
         size: S, side of the crops.
         piece: samples computed together; bounds the memory.
     """

@@ -121,7 +121,6 @@ class Batcher:
     Args:
         run: called in a thread with a key and the joined inputs; returns outputs whose first
             dimension is that of the inputs.
-        parameters: see `BatchingParameters`.
         executor: with at least `num_batch_threads` threads.
         on_batch: called after each batch: rows, seconds its first task waited, seconds it ran.
     """

@@ -36,14 +36,7 @@ class Limits:
 
 
 class Core:
-    """Answers requests with the versions of one model.
-
-    Args:
-        repository: the versions.
-        batching: how requests are joined.
-        limits: see `Limits`.
-        metrics: where requests and batches are counted.
-    """
+    """Answers requests with the versions of one model."""
 
     def __init__(
         self,

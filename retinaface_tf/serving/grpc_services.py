@@ -19,7 +19,6 @@ def build_grpc_server(core: Core, credentials: grpc.ServerCredentials | None, ad
     """A `grpc.aio` server with all services, bound to an address; not yet started.
 
     Args:
-        core: what answers.
         credentials: TLS; None for plain text.
         address: "host:port"; port 0 takes a free one.
 

@@ -86,10 +86,6 @@ class LoadedModel:
     Args:
         folder: of the version, with `saved_model.pb`.
         threads: cores TensorFlow may use; 0 for all.
-
-    Attributes:
-        version: its number.
-        signatures: by name.
     """
 
     def __init__(self, folder: Path, threads: int = 0):

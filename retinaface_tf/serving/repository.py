@@ -42,7 +42,6 @@ class Repository:
 
     Args:
         folder: holds version folders with numbers for names.
-        name: of the model.
         policy: "latest" serves the highest version, "all" every one.
         labels: names of versions for clients, such as {"canary": 2}.
         threads: cores TensorFlow may use; 0 for all.

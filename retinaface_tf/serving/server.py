@@ -34,8 +34,6 @@ class ServerOptions:
         name: that clients call the model by; None takes the folder's.
         host: address to listen on; the default is reached from this machine alone.
         port, rest_port: of gRPC and HTTP; 0 takes free ones, a negative REST port opens none.
-        batching: how requests are joined.
-        limits: see `core.Limits`.
         policy: serve the "latest" version or "all".
         labels: names for versions.
         poll_seconds: between searches for new versions; 0 searches once.
@@ -64,7 +62,6 @@ class Server:
     """A server in the running event loop.
 
     Attributes:
-        name: of the model.
         port, rest_port: those listened on, once started; `rest_port` is None without REST.
     """
 

@@ -29,7 +29,6 @@ def check_agreement(devices: Devices, facts: Mapping[str, str], remedy: str) -> 
     """Compares facts over all workers; every worker has to call it. One worker needs no check.
 
     Args:
-        devices: of the run.
         facts: values by their name in a message.
         remedy: what to do where one differs, the end of a sentence.
 

@@ -39,13 +39,7 @@ class Checkpoints:
         return sorted(found, key=lambda path: path.name, reverse=True)
 
     def save(self, step: int, variables: dict[str, np.ndarray], state: dict[str, Any]) -> Path:
-        """Writes one checkpoint and removes the oldest.
-
-        Args:
-            step: number of steps done.
-            variables: arrays by name.
-            state: plain values that belong to it.
-        """
+        """Writes one checkpoint and removes the oldest."""
         path = self.folder / f"step-{step:09d}.npz"
         write_npz(path, variables, state, key=_STATE, compressed=False, error=DataError)
         for old in self.paths()[self.keep :]:
@@ -79,8 +73,6 @@ def read_variables(parts, optimizer, average=None) -> dict[str, np.ndarray]:
     """Values of all variables of the parts that learn, of the optimiser and the average, by name.
 
     Args:
-        parts: the network and what learns beside it.
-        optimizer: of Keras.
         average: the `MovingAverage` of the network, if one is kept.
     """
     return {name: v.numpy() for name, v in _named(parts, optimizer, average)}

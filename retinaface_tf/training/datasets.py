@@ -75,10 +75,6 @@ class DataSets:
 def open_data_sets(config: TrainingConfig, track: Track = no_progress) -> DataSets:
     """The training and validation sets of a run; bad labels and images are left out.
 
-    Args:
-        config: of the run.
-        track: shows progress.
-
     Raises:
         ConfigError: something needed is not set or not found.
         DataError: labels cannot be read, or nothing usable is left.

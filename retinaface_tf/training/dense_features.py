@@ -134,11 +134,8 @@ def make_examples(
 
     Args:
         labels: faces with vertices.
-        folder: of the parts.
         runtime: the detector with a dense branch; its head is not used.
         topology: whose mirror permutation flips faces.
-        config: how.
-        progress: called with the number of faces done since.
         limit_seconds: no part begins later than this.
 
     Returns:

@@ -26,10 +26,6 @@ def begin_dense_head(network: RetinaFaceNetwork, pipeline: TrainingPipeline) -> 
 
     A function of the run's seed alone, so it is the same in every process. Where an epoch shows no
     face with a mesh the head stays as it is.
-
-    Args:
-        network: with a dense head, changed in place.
-        pipeline: with a topology.
     """
     targets, points = [], []
     for batch in pipeline.epoch(0):

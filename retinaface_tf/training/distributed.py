@@ -21,7 +21,6 @@ class Devices:
     """The devices of a run as this process sees them.
 
     Attributes:
-        strategy: of tf.distribute.
         worker, workers: this process' number and how many there are.
     """
 

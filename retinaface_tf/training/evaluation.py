@@ -59,7 +59,6 @@ class Evaluation:
 
     Attributes:
         average_precision: at IoU 0.5 over all faces that are not ignored; NaN without faces.
-        curve: precision and recall.
         faces: the detections of each image, score 0.02 and above.
     """
 
@@ -72,8 +71,6 @@ class Evaluator:
     """Finds the faces of a validation set with a network that is being trained.
 
     Args:
-        network: which.
-        validation: images and labels.
         size: short edge at which they are searched, None for their own size.
     """
 

@@ -27,9 +27,6 @@ def fill_imagenet_backbone(network: RetinaFaceNetwork) -> str:
     Args:
         network: changed in place.
 
-    Returns:
-        One line that says what was copied.
-
     Raises:
         ConfigError: keras.applications has no such backbone.
         WeightsError: the weights cannot be downloaded.

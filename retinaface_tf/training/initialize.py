@@ -28,8 +28,6 @@ def initial_network(
     """A network as `init` says, and one line that says where its weights came from.
 
     Args:
-        config: of the network.
-        init: what to start from.
         batches: gives images [B, H, W, 3] in 0..255 such as it will be trained on.
 
     Raises:
@@ -60,7 +58,6 @@ def open_source(config: RetinaFaceConfig, source: str) -> RetinaFaceNetwork:
 
     Args:
         config: of files that do not contain their own.
-        source: name or path.
 
     Raises:
         ConfigError: the preset has no weights.

@@ -31,7 +31,6 @@ class RunLog:
     Row 0 is the start. After a restart the rows of epochs that are done again are dropped.
 
     Args:
-        folder: of the run.
         epochs_done: rows of later epochs are dropped.
     """
 

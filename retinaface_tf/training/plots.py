@@ -24,12 +24,6 @@ def detection_sheet(
 ) -> np.ndarray:
     """Held-out images with labelled faces in white and detections in colour.
 
-    Args:
-        evaluator, evaluation: what was evaluated and found.
-        count: number of images, evenly picked.
-        side: of each image in the sheet, in pixels.
-        threshold: least score of the detections that are drawn.
-
     Returns:
         uint8 RGB [rows * side, columns * side, 3].
     """

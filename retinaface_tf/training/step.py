@@ -52,8 +52,6 @@ class DetectorTraining(keras.Model):
     Args:
         network: what learns; a dense head that no term teaches is frozen.
         anchors: float32 [A, 4] cx, cy, w, h of the input's size.
-        loss: terms and weights.
-        optimizer_config: weight decay and clipping.
         match: thresholds of the cascade's second stage, or of dynamic matching.
         distillation: the teacher, if there is one; images then come enlarged.
 

@@ -57,7 +57,6 @@ def begin_at_principal_directions(
         head: changed in place.
         targets: [N, V, 3] vertices in their frames.
         points: [N, 10] five points in the frames, for a head that sees them; else None.
-        topology: of the vertices.
     """
     rest = targets.astype(np.float32)
     if head.config.frame == "face":
@@ -105,8 +104,6 @@ def train_dense_head(
     Args:
         network: with a dense branch.
         examples: the head learns from those that are not held out.
-        topology: of the vertices.
-        config: how.
         progress: called after each epoch with its number and its figures.
 
     Returns:

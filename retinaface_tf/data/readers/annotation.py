@@ -16,7 +16,6 @@ class AnnotatedImage:
     """One image and its labelled faces, as the label file has them: nothing is repaired.
 
     Attributes:
-        path: the image's file.
         boxes: float32 [N, 4] corners x1, y1, x2, y2 in pixels, perhaps beyond the image.
         landmarks: float32 [N, 5, 2], the image's left eye, right eye, nose, left and right mouth
             corner in pixels; NaN where unlabelled. None means no face has any.

@@ -22,7 +22,6 @@ def read_coco(
     with other keypoints have none. Crowds ("iscrowd") are `ignored`.
 
     Args:
-        labels: the JSON file.
         images: folder the file names are relative to.
         category: name or id of the category that is faces. None: the only one, or the one named
             "face".

@@ -15,7 +15,6 @@ class ListedImage(NamedTuple):
     """One image of a list.
 
     Attributes:
-        name: as the list has it.
         rows: one list of numbers a face.
         lines: int [1 + N], the number of the name's line and of each face's.
     """
@@ -36,7 +35,6 @@ def read_face_list(path: Path | str, least: int) -> Iterator[ListedImage]:
     is read as no face.
 
     Args:
-        path: of the list.
         least: numbers that each face has at least.
 
     Raises:

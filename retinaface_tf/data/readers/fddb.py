@@ -55,7 +55,6 @@ def read_fddb_boxes(labels: Path | str, images: Path | str) -> list[AnnotatedIma
     """Images of a list with the same layout and `x y w h` for each face.
 
     Args:
-        labels: the list, names with their ending.
         images: folder the names are relative to.
 
     Raises:

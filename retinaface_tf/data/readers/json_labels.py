@@ -15,7 +15,6 @@ def read_json_labels(labels: Path | str, images: Path | str) -> list[AnnotatedIm
     The faces' scores are what `loss.score_targets` learns from.
 
     Args:
-        labels: the file.
         images: folder the names in it are relative to.
 
     Raises:

@@ -56,7 +56,6 @@ class MeshLabels:
     """Labelled faces of many images.
 
     Attributes:
-        images: the images' paths.
         image: int32 [N] which image a face is in.
         boxes: float32 [N, 4] the detector's.
         landmarks: float32 [N, 5, 2] the detector's.
@@ -126,10 +125,6 @@ def join_meshes(images: Sequence[AnnotatedImage], labels: MeshLabels) -> list[An
     A face is the same in both when the boxes overlap most among an image's and by at least
     `SAME_FACE` in IoU; a mesh goes to one face only. Images are the same by their resolved path.
 
-    Args:
-        images: with labels of their own.
-        labels: of some of these images' faces.
-
     Raises:
         DataError: no image is the same.
     """
@@ -173,7 +168,6 @@ def read_mesh_labels(folder: Path, config: MeshLabelConfig | None = None) -> Mes
     """What `data label-mesh` wrote.
 
     Args:
-        folder: of the parts.
         config: its filters are applied; None keeps every face.
 
     Raises:

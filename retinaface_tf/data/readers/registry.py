@@ -55,7 +55,6 @@ def read_labels(
 
     Args:
         format: a name in `READERS`.
-        labels: the file.
         images: folder the names in it are relative to.
         category: see `label_reader`.
 

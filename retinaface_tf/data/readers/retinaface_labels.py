@@ -18,7 +18,6 @@ def read_retinaface_labels(labels: Path | str, images: Path | str) -> list[Annot
     labels. A point of -1 or with flag -1 is unlabelled, hence NaN.
 
     Args:
-        labels: the list.
         images: folder the names in the list are relative to.
 
     Raises:

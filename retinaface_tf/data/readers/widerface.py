@@ -15,7 +15,6 @@ def read_widerface(labels: Path | str, images: Path | str) -> list[AnnotatedImag
     """Images of a WIDER FACE list in its order; faces marked invalid are `ignored`.
 
     Args:
-        labels: the list.
         images: folder the names in the list are relative to.
 
     Raises:

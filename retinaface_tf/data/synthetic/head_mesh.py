@@ -92,7 +92,6 @@ def draw_person(rng: np.random.Generator, side: int = GRID_SIDES[-1]) -> Head:
     """A head with random proportions, skin, hair, features and things worn.
 
     Args:
-        rng: what the head is drawn from.
         side: of the square it will be drawn into, in pixels; decides the mesh's fineness.
     """
     grid = next((g for g, limit in zip(GRIDS, GRID_SIDES) if side <= limit), GRIDS[-1])
@@ -315,7 +314,6 @@ def draw_view(
     """Draws a head into a square of `side` pixels, seen from a little way off.
 
     Args:
-        head: what is drawn.
         turn: [3, 3] of `rotation`.
         light: [3] direction the light comes from.
         ambient: share of the light that comes from everywhere, 0..1.

@@ -189,10 +189,8 @@ def draw_images(
     """Images `first` to `first + count` as JPEG bytes and labels, in order.
 
     Args:
-        config: what is drawn.
         first, count: which numbers of the sequence.
         processes: that draw side by side; the result does not depend on it.
-        progress: called with 1 after each image.
 
     Yields:
         Bytes and labels; the label's path is "synthetic-NUMBER.jpg".

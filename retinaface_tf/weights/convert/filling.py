@@ -55,7 +55,6 @@ def misfit(
     """The error for a file of another network.
 
     Args:
-        source: the file.
         backbone: that was wanted.
         problems: names by what is wrong: {"tensors are missing": ["stem_conv/kernel"]}.
         stem: filters and kernel size of the file's first convolution, which tell its backbone.
@@ -92,7 +91,6 @@ def fill_network(
         network: is changed only when everything fits.
         values: in our layout (kernels [height, width, in, out], depthwise [.., channels, 1]); the
             stem's input channels are reversed here, since our networks take RGB.
-        source: the file, for messages.
         names: what the file calls the values; ours where it is left out.
         unknown: names in the file that have no place here.
         stem: see `misfit`.
