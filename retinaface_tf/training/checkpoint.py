@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 from retinaface_tf.errors import DataError
 from retinaface_tf.util.npz import read_npz, write_npz
 
-_NAME = re.compile(r"step-(\d{9})\.npz$")
+_KEPT = 2
 _STATE = "state"
 _AVERAGE = "average/"
 
@@ -23,26 +22,21 @@ class Checkpoints:
     dies at any moment leaves the earlier ones whole.
 
     Args:
-        folder: where they lie; made when needed.
-        keep: number of newest files kept.
+        folder: where they lie; made when needed. The newest two are kept.
     """
 
-    def __init__(self, folder: Path | str, keep: int = 2):
+    def __init__(self, folder: Path | str):
         self.folder = Path(folder)
-        self.keep = keep
 
     def paths(self) -> list[Path]:
         """All checkpoints, newest first."""
-        if not self.folder.is_dir():
-            return []
-        found = [path for path in self.folder.iterdir() if _NAME.match(path.name)]
-        return sorted(found, key=lambda path: path.name, reverse=True)
+        return sorted(self.folder.glob(f"step-{'[0-9]' * 9}.npz"), reverse=True)
 
     def save(self, step: int, variables: dict[str, np.ndarray], state: dict[str, Any]) -> Path:
         """Writes one checkpoint and removes the oldest."""
         path = self.folder / f"step-{step:09d}.npz"
         write_npz(path, variables, state, key=_STATE, compressed=False, error=DataError)
-        for old in self.paths()[self.keep :]:
+        for old in self.paths()[_KEPT:]:
             old.unlink(missing_ok=True)
         return path
 

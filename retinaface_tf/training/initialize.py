@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+import keras
 import numpy as np
+import tensorflow as tf
+from keras import ops
 
 from retinaface_tf.config import RetinaFaceConfig
 from retinaface_tf.errors import ConfigError
 from retinaface_tf.models import RetinaFaceNetwork, build_retinaface
+from retinaface_tf.models.batch_norm import batch_norms, restate
 from retinaface_tf.models.parts import PARTS, layers_of, part_of
 from retinaface_tf.presets import list_presets
-from retinaface_tf.training.batch_statistics import measure_statistics
 from retinaface_tf.training.config import InitConfig
 
 # Batches of images that statistics are measured on.
@@ -94,3 +97,35 @@ def copy_parts(source: RetinaFaceNetwork, target: RetinaFaceNetwork, parts) -> i
         layer.set_weights(other.get_weights())
         copied += 1
     return copied
+
+
+def measure_statistics(network: RetinaFaceNetwork, batches: Iterable[np.ndarray]) -> None:
+    """Gives every batch norm the mean and variance of its input, and keeps what it computes.
+
+    Weights whose batch norm was folded into the convolutions have statistics of the identity. Training
+    normalises by the batch's own, which is another function: a network that starts so would first have
+    to recover. Measured statistics, and scale and offset changed to match, make both nearly the same;
+    fixed ones (`layers.batch_norm`) make them the same, whatever the few crops of a batch are like.
+
+    Args:
+        network: changed in place.
+        batches: RGB images [B, H, W, 3] in 0..255, all of one size.
+    """
+    norms = batch_norms(network)
+    inputs = keras.Model(network.input, {norm.name: norm.input for norm in norms})
+
+    @tf.function
+    def moments(images):
+        found = inputs(images, training=False)
+        return {name: ops.moments(x, axes=(0, 1, 2)) for name, x in found.items()}
+
+    sums: dict[str, np.ndarray] = {}
+    count = 0
+    for images in batches:
+        for name, (mean, variance) in moments(ops.cast(images, "float32")).items():
+            mean, variance = np.asarray(mean, np.float64), np.asarray(variance, np.float64)
+            sums[name] = sums.get(name, 0) + np.stack([mean, variance + mean**2])
+        count += 1
+    for norm in norms:
+        mean, square = sums[norm.name] / count
+        restate(norm, mean, np.maximum(square - mean**2, 0))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 
 from retinaface_tf.config import DetectionSettings
@@ -14,23 +12,16 @@ from retinaface_tf.training.evaluation import Evaluation, Evaluator
 TRUTH_COLOR = (255, 255, 255)
 
 
-def detection_sheet(
-    evaluator: Evaluator,
-    evaluation: Evaluation,
-    *,
-    count: int = 16,
-    side: int = 256,
-    threshold: float = DetectionSettings.threshold,
-) -> np.ndarray:
-    """Held-out images with labelled faces in white and detections in colour.
+def detection_sheet(evaluator: Evaluator, evaluation: Evaluation) -> np.ndarray:
+    """Up to 16 held-out images with labelled faces in white and detections in colour.
 
     Returns:
-        uint8 RGB [rows * side, columns * side, 3].
+        uint8 RGB [rows * 256, columns * 256, 3].
     """
     import cv2
 
     images = evaluator.validation.images
-    count = min(count, len(images))
+    count, side = min(16, len(images)), 256
     columns = int(np.ceil(np.sqrt(count)))
     rows = -(-count // columns)
     grid = np.zeros((rows * side, columns * side, 3), np.uint8)
@@ -41,7 +32,7 @@ def detection_sheet(
         for box in images[index].boxes:
             corners = [round(float(v)) for v in box]
             cv2.rectangle(image, corners[:2], corners[2:], TRUTH_COLOR, 1, cv2.LINE_AA)
-        image = draw_faces(image, faces[faces.scores >= threshold])
+        image = draw_faces(image, faces[faces.scores >= DetectionSettings.threshold])
         scale = side / max(image.shape[:2])
         width, height = (max(1, round(v * scale)) for v in image.shape[1::-1])
         method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
@@ -61,11 +52,7 @@ def precision_recall_plot(evaluation: Evaluation) -> np.ndarray:
 
 
 def learning_plot(rows: list[dict]) -> np.ndarray:
-    """Loss and average precision over the epochs, uint8 RGB.
-
-    Args:
-        rows: of the run's CSV file.
-    """
+    """Loss and average precision over the epochs (rows of the run's CSV file), uint8 RGB."""
     figure, axes = _figure()
     trained = [row for row in rows if row.get("loss") is not None]
     for term in ("loss", *TERMS, *DENSE_TERMS, *DISTILLATION_TERMS):
@@ -96,9 +83,5 @@ def _figure():
 
 
 def _pixels(figure) -> np.ndarray:
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    buffer.seek(0)
-    return np.asarray(Image.open(buffer).convert("RGB"))
+    figure.canvas.draw()
+    return np.array(figure.canvas.buffer_rgba())[..., :3]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -10,7 +12,7 @@ import tensorflow as tf
 
 from retinaface_tf.data.options import MatchConfig
 from retinaface_tf.data.targets import encode_targets
-from retinaface_tf.errors import ConfigError
+from retinaface_tf.errors import ConfigError, TrainingDiverged
 from retinaface_tf.geometry.box_coding import decode_boxes
 from retinaface_tf.geometry.boxes import corners_to_center
 from retinaface_tf.losses.config import LossConfig
@@ -228,3 +230,31 @@ def _dense_terms(network: RetinaFaceNetwork, anchors, loss: LossConfig) -> dict[
     if loss.pixel_weight:
         terms["pixel"] = PixelTerm(network.config, anchors, loss)
     return terms
+
+
+def require_finite(
+    logs: Mapping[str, Any],
+    terms: Sequence[str],
+    name_of: Callable[[int], str],
+    step: int,
+    advice: str,
+) -> None:
+    """Raises `TrainingDiverged` where the loss of a step is not a finite number.
+
+    Args:
+        logs, terms: see `DetectorTraining`.
+        name_of: image id -> name.
+        advice: what to do, as the end of the sentence that names step, terms and images.
+    """
+    if np.isfinite(float(logs["loss"])):
+        return
+    bad = np.asarray(logs["bad_images"]).ravel().astype(np.int64)
+    bad = bad[bad >= 0]
+    bits = int(np.bitwise_or.reduce(bad)) if len(bad) else 0
+    found = [term for number, term in enumerate(terms) if bits >> number & 1] or ["total"]
+    names = list(dict.fromkeys(name_of(int(code) >> len(terms)) for code in bad))
+    shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    raise TrainingDiverged(
+        f"The {' and '.join(found)} loss is not a finite number at step {step}, "
+        f"for {shown or 'no single image'}; {advice}"
+    )

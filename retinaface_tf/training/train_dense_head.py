@@ -1,4 +1,4 @@
-"""Training the dense head on cached features (`training.dense_features`)."""
+"""The dense head: where it begins, and its training on cached features (`training.dense_features`)."""
 
 from __future__ import annotations
 
@@ -7,15 +7,27 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from retinaface_tf.data.pipeline import TrainingPipeline
 from retinaface_tf.errors import DataError, TrainingDiverged
-from retinaface_tf.layers.dense_frames import posed_shape
+from retinaface_tf.geometry.box_coding import decode_boxes
+from retinaface_tf.layers.dense_frames import (
+    CoordinateFrames,
+    anchor_frames,
+    face_frames,
+    posed_shape,
+    to_frames,
+)
 from retinaface_tf.layers.dense_head import DenseHead
 from retinaface_tf.losses.mesh import edge_loss, vertex_loss
+from retinaface_tf.losses.positives import choose_positives, rows_of_anchors
 from retinaface_tf.mesh.landmarks import five_of_vertices
 from retinaface_tf.mesh.topology import MeshTopology
 from retinaface_tf.models import RetinaFaceNetwork
 from retinaface_tf.training.dense_features import DenseExamples
 from retinaface_tf.util.options import MAX_SEED, check_range
+
+# Positives that `begin_dense_head` uses, in all and of each image.
+_POSITIVES, _OF_IMAGE = 1000, 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +58,44 @@ class DenseHeadTraining:
         check_range(self, "", "epochs batch", 1)
         check_range(self, "", "learning_rate weight_decay edge_weight noise point_noise", 0)
         check_range(self, "", "seed", 0, MAX_SEED)
+
+
+def begin_dense_head(network: RetinaFaceNetwork, pipeline: TrainingPipeline) -> None:
+    """Starts the head at the mean of its targets, and at the directions in which they vary.
+
+    A function of the run's seed alone, so it is the same in every process. Where an epoch shows no
+    face with a mesh the head stays as it is.
+    """
+    targets, points = [], []
+    for batch in pipeline.epoch(0):
+        frames, vertices = _faces(batch, network, pipeline.anchors)
+        if frames.points is not None:
+            points.append(frames.points)
+        targets.append(to_frames(vertices, frames))
+        if sum(map(len, targets)) >= _POSITIVES:
+            break
+    if not sum(map(len, targets)):
+        return
+    begin_at_principal_directions(
+        network.dense_head,
+        np.concatenate(targets),
+        np.concatenate(points) if points else None,
+        pipeline.topology,
+    )
+
+
+def _faces(batch, network: RetinaFaceNetwork, anchors) -> tuple[CoordinateFrames, np.ndarray]:
+    """The frames a perfect detector would give some positives, and their vertices in pixels."""
+    config = network.config
+    rows = rows_of_anchors(batch["faces"], batch["meshes"])
+    chosen = choose_positives(rows >= 0, _OF_IMAGE)
+    vertices = chosen.take(batch["vertices"], chosen.take(rows)).numpy()
+    own = anchors[chosen.anchor.numpy()]
+    if config.dense.frame == "anchor":
+        return anchor_frames(own), vertices
+    deltas = chosen.take(batch["box_deltas"]).numpy()
+    boxes = decode_boxes(deltas, own, config.center_variance, config.size_variance)
+    return face_frames(boxes, five_of_vertices(vertices)[..., :2]), vertices
 
 
 def begin_at_principal_directions(

@@ -37,16 +37,15 @@ from retinaface_tf.training.averaging import MovingAverage
 from retinaface_tf.training.checkpoint import Checkpoints, read_variables, write_variables
 from retinaface_tf.training.config import TrainingConfig
 from retinaface_tf.training.datasets import DataSets, open_data_sets
-from retinaface_tf.training.dense_start import begin_dense_head
 from retinaface_tf.training.distributed import Devices, choose_devices
-from retinaface_tf.training.divergence import require_finite
 from retinaface_tf.training.evaluation import Evaluation, Evaluator
 from retinaface_tf.training.initialize import initial_network, open_source
 from retinaface_tf.training.log import RunLog, renamed_terms
 from retinaface_tf.training.plots import detection_sheet, learning_plot, precision_recall_plot
 from retinaface_tf.training.run_folder import claim_folder
 from retinaface_tf.training.schedule import DetectorSchedule
-from retinaface_tf.training.step import DetectorTraining, make_optimizer
+from retinaface_tf.training.step import DetectorTraining, make_optimizer, require_finite
+from retinaface_tf.training.train_dense_head import begin_dense_head
 from retinaface_tf.util.progress import Track, no_progress
 from retinaface_tf.weights.hdf5 import save_weights
 

@@ -23,8 +23,8 @@ from retinaface_tf.losses.positives import choose_positives
 from retinaface_tf.mesh.topology import load_topology
 from retinaface_tf.reconstruction.head import gather_cells, interpret
 from retinaface_tf.training.config import OptimizerConfig
-from retinaface_tf.training.dense_start import begin_dense_head
 from retinaface_tf.training.step import DetectorTraining
+from retinaface_tf.training.train_dense_head import begin_dense_head
 from tests.helpers.meshed_faces import meshed_image
 
 SIDE = 96
