@@ -40,7 +40,7 @@ def main() -> None:
 def find_face(photo: Path | None, size: int):
     """The best face's square crop [1, S, S, 3] 0..1 and its points [1, 5, 2] in parts of the side."""
     from retinaface_tf import RetinaFace
-    from retinaface_tf.geometry.crops import crop_squares
+    from retinaface_tf.geometry.bilinear import crop_squares
     from retinaface_tf.images.read import read_image
 
     if photo is None:

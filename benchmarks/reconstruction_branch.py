@@ -50,8 +50,8 @@ def gather(folder: Path, count: int):
     from retinaface_tf import RetinaFace
     from retinaface_tf.config import DenseConfig
     from retinaface_tf.geometry.anchors import generate_anchors
+    from retinaface_tf.geometry.bilinear import crop_squares
     from retinaface_tf.geometry.box_coding import decode_boxes, decode_points
-    from retinaface_tf.geometry.crops import crop_squares
     from retinaface_tf.images.read import read_image
     from retinaface_tf.models.retinaface import add_dense_branch
     from retinaface_tf.reconstruction.head import gather_cells

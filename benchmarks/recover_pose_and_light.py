@@ -64,8 +64,7 @@ def recover(faces: int, size: int, steps: int, seed: int) -> dict:
     import keras
     import tensorflow as tf
 
-    from retinaface_tf.reconstruction.head import interpret
-    from retinaface_tf.reconstruction.photometric import pixel_loss
+    from retinaface_tf.reconstruction.head import interpret, pixel_loss
     from retinaface_tf.reconstruction.renderer import MeshRenderer
 
     rng = np.random.default_rng(seed)

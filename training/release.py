@@ -28,8 +28,7 @@ from retinaface_tf.cli.options import Overwrite
 from retinaface_tf.config import DetectionSettings
 from retinaface_tf.errors import ConfigError, WeightsError
 from retinaface_tf.faces.faces import Faces
-from retinaface_tf.geometry.boxes import pairwise_iou
-from retinaface_tf.geometry.pairs import match_pairs
+from retinaface_tf.geometry.boxes import match_pairs, pairwise_iou
 from retinaface_tf.sources.packaged import FOLDER, file_names
 from retinaface_tf.util.files import cannot_write, require_free, sha256_of
 

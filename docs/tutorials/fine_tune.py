@@ -29,7 +29,7 @@ import numpy as np
 from PIL import Image
 
 from retinaface_tf import Faces
-from retinaface_tf.data.readers.retinaface_labels import read_retinaface_labels
+from retinaface_tf.data.readers.widerface import read_retinaface_labels
 
 labelled = read_retinaface_labels(Path("train/label.txt"), Path("train/images"))
 

@@ -18,7 +18,7 @@ from retinaface_tf.evaluation.mat_files import read_mat
 from retinaface_tf.faces.json_lines import read_face_lines
 from retinaface_tf.images.listing import IMAGE_SUFFIXES
 from retinaface_tf.images.read import read_image
-from retinaface_tf.mesh.landmarks import five_of_vertices
+from retinaface_tf.mesh.topology import five_of_vertices
 from retinaface_tf.util.files import is_file, is_folder
 from retinaface_tf.util.text_lines import MALFORMED, TextLines, read_text
 

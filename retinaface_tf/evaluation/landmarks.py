@@ -11,8 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from retinaface_tf.geometry.boxes import pairwise_iou
-from retinaface_tf.geometry.pairs import match_pairs
+from retinaface_tf.geometry.boxes import match_pairs, pairwise_iou
 
 FAILURE_ERROR = 0.1
 # Least IoU of a detection with the face whose points it is compared with. Truth boxes are often those

@@ -20,14 +20,13 @@ from retinaface_tf.geometry.boxes import pairwise_iou
 from retinaface_tf.images.read import read_image
 from retinaface_tf.inference.detector import RetinaFace
 from retinaface_tf.mesh.landmark_model import FaceLandmarkModel, roi_of_face
-from retinaface_tf.mesh.landmarks import five_of_vertices
 from retinaface_tf.mesh.pose import (
     head_pose,
     mean_face_by_pose,
     mean_face_by_similarity,
     mean_face_in_box,
 )
-from retinaface_tf.mesh.topology import IBUG_POINTS, MeshTopology
+from retinaface_tf.mesh.topology import IBUG_POINTS, MeshTopology, five_of_vertices
 from retinaface_tf.util.text_lines import MALFORMED
 
 MEAN_IN_BOX = "mean face in the box"

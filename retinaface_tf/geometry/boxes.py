@@ -5,6 +5,8 @@ Coordinates are continuous: a box from x1 to x2 is x2 - x1 wide, with no inclusi
 
 from __future__ import annotations
 
+import numpy as np
+
 from retinaface_tf.geometry.namespace import array_namespace
 
 
@@ -81,3 +83,26 @@ def clip_boxes(boxes, height, width):
     x = xp.clip(boxes[..., 0::2], 0, width)
     y = xp.clip(boxes[..., 1::2], 0, height)
     return xp.stack([x[..., 0], y[..., 0], x[..., 1], y[..., 1]], axis=-1)
+
+
+def match_pairs(iou: np.ndarray, least: float) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs rows with columns in falling order of overlap; each is in one pair at most.
+
+    Args:
+        iou: [N, M], such as `boxes.pairwise_iou`.
+        least: pairs below it are none.
+
+    Returns:
+        rows, columns: int64 [K] each, the best pair first; of equal ones the lower row, then the
+        lower column.
+    """
+    rows, columns = np.nonzero(iou >= least)
+    pairs, used_rows, used_columns = [], set(), set()
+    for place in np.argsort(-iou[rows, columns], kind="stable"):
+        row, column = int(rows[place]), int(columns[place])
+        if row not in used_rows and column not in used_columns:
+            pairs.append((row, column))
+            used_rows.add(row)
+            used_columns.add(column)
+    rows, columns = np.array(pairs, np.int64).reshape(-1, 2).T
+    return rows, columns

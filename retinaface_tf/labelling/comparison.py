@@ -9,8 +9,7 @@ import numpy as np
 
 from retinaface_tf.data.readers.annotation import AnnotatedImage
 from retinaface_tf.errors import DataError
-from retinaface_tf.geometry.boxes import pairwise_iou
-from retinaface_tf.geometry.pairs import match_pairs
+from retinaface_tf.geometry.boxes import match_pairs, pairwise_iou
 
 # Heights of real faces in pixels of the photo, from and to.
 HEIGHTS = ((0, 12), (12, 24), (24, 48), (48, np.inf))

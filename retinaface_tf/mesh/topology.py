@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from retinaface_tf.errors import DataError
+from retinaface_tf.geometry.namespace import array_namespace
 from retinaface_tf.util.npz import read_npz
 
 # The nose tip among the 68 iBUG points, which come first in our own topology.
@@ -171,3 +172,20 @@ def _check(topology: MeshTopology, path: Path | str) -> None:
         raise DataError(f"{path} has no triangles; give a triangle mesh.")
     if triangles.min() < 0 or triangles.max() >= count or not np.isfinite(topology.mean).all():
         raise DataError(f"{path} names vertices it does not have, or has no numbers for some.")
+
+
+def five_of_vertices(vertices):
+    """Eye centres, nose tip and mouth corners of points whose first 68 are iBUG's.
+
+    iBUG numbers from the image's left: eyes are the means of points 37-42 and 43-48 (from 1), the
+    nose tip is 31, the mouth corners 49 and 55.
+
+    Args:
+        vertices: [..., V, D], V at least 68; numpy, or tensors of the Keras backend.
+
+    Returns:
+        [..., 5, D].
+    """
+    xp = array_namespace(vertices)
+    eyes = [xp.mean(vertices[..., first : first + 6, :], axis=-2) for first in (36, 42)]
+    return xp.stack([*eyes, *(vertices[..., i, :] for i in (30, 48, 54))], axis=-2)

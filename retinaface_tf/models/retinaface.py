@@ -14,9 +14,8 @@ from retinaface_tf.geometry.box_coding import compose_box_deltas, compose_point_
 from retinaface_tf.layers.context_module import context_module
 from retinaface_tf.layers.convolution import separable_bn
 from retinaface_tf.layers.dense_head import DenseHead
-from retinaface_tf.layers.feature_pyramid import feature_pyramid
+from retinaface_tf.layers.feature_pyramid import feature_pyramid, separable_pyramid
 from retinaface_tf.layers.heads import prediction_heads
-from retinaface_tf.layers.separable_pyramid import separable_pyramid
 from retinaface_tf.models.backbones import build_backbone
 
 

@@ -18,7 +18,7 @@ from keras import layers
 from retinaface_tf.errors import ConfigError, DataError
 from retinaface_tf.reconstruction.graph_conv import ChebyshevConvolution, MeshResampling
 from retinaface_tf.reconstruction.hierarchy import build_hierarchy
-from retinaface_tf.reconstruction.laplacian import rescaled_laplacian
+from retinaface_tf.reconstruction.sparse_rows import rescaled_laplacian
 from retinaface_tf.util.npz import read_npz, to_float16, write_npz
 
 # How far vertices (in face sizes) and colours (0..1) of faces are from the mean face's, roughly.

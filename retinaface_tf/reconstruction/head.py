@@ -22,11 +22,10 @@ from retinaface_tf.layers.dense_frames import (
     slots_of_anchors,
     stacked_cells,
 )
-from retinaface_tf.mesh.landmarks import five_of_vertices
+from retinaface_tf.mesh.topology import five_of_vertices
 from retinaface_tf.reconstruction.camera import Camera, posed, project, split_camera
 from retinaface_tf.reconstruction.decoder import MeshDecoder
 from retinaface_tf.reconstruction.lighting import Lighting, split_lighting
-from retinaface_tf.reconstruction.photometric import pixel_loss
 from retinaface_tf.reconstruction.renderer import MeshRenderer, Rendering
 
 CAMERA_NUMBERS, LIGHTING_NUMBERS = 7, 9
@@ -182,3 +181,26 @@ class FaceReconstruction:
         """
         rendering = self.render(parameters, crops, mesh)
         return pixel_loss(rendering.image, crops, rendering.coverage)
+
+
+def pixel_loss(rendered, crop, coverage=None):
+    """Mean absolute difference of pixels, for each face.
+
+    The paper's mean is over all W x H pixels of the anchor's crop. A mesh of a face leaves part of
+    a crop empty, and what an empty pixel is compared with decides whether faces want to grow or to
+    shrink. With `coverage` the mean is over what the mesh covers, so neither pays.
+
+    Args:
+        rendered: [B, S, S, 3] RGB, 1 is white; over the crop itself where `coverage` is given.
+        crop: [B, S, S, 3] the photo.
+        coverage: [B, S, S, 1] of `MeshRenderer`, or None for the plain mean.
+
+    Returns:
+        [B].
+    """
+    difference = ops.mean(ops.abs(rendered - crop), axis=-1)
+    if coverage is None:
+        return ops.mean(difference, axis=(1, 2))
+    covered = ops.sum(coverage[..., 0], axis=(1, 2))
+    # A face outside its crop covers no pixel; its difference is 0.
+    return ops.sum(difference, axis=(1, 2)) / ops.maximum(covered, 1)

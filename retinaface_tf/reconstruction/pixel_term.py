@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from retinaface_tf.config import DenseConfig, RetinaFaceConfig
-from retinaface_tf.geometry.crops import crop_squares
+from retinaface_tf.geometry.bilinear import crop_squares
 from retinaface_tf.losses.config import LossConfig
 from retinaface_tf.losses.positives import Positives, choose_positives
 from retinaface_tf.reconstruction.decoder import load_mesh_decoder

@@ -25,8 +25,13 @@ from retinaface_tf.reconstruction.lighting import (
     shade,
     vertex_normals,
 )
-from retinaface_tf.reconstruction.rasterize import MeshEdges, Visibility, find_visible, neighbours
-from retinaface_tf.reconstruction.tiles import PIECE
+from retinaface_tf.reconstruction.rasterize import (
+    PIECE,
+    MeshEdges,
+    Visibility,
+    find_visible,
+    neighbours,
+)
 
 
 class Rendering(NamedTuple):

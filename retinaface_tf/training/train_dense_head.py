@@ -18,10 +18,9 @@ from retinaface_tf.layers.dense_frames import (
     to_frames,
 )
 from retinaface_tf.layers.dense_head import DenseHead
-from retinaface_tf.losses.mesh import edge_loss, vertex_loss
+from retinaface_tf.losses.mesh_term import edge_loss, vertex_loss
 from retinaface_tf.losses.positives import choose_positives, rows_of_anchors
-from retinaface_tf.mesh.landmarks import five_of_vertices
-from retinaface_tf.mesh.topology import MeshTopology
+from retinaface_tf.mesh.topology import MeshTopology, five_of_vertices
 from retinaface_tf.models import RetinaFaceNetwork
 from retinaface_tf.training.dense_features import DenseExamples
 from retinaface_tf.util.options import MAX_SEED, check_range

@@ -15,8 +15,7 @@ from retinaface_tf.data.readers.mesh_labels import MeshLabelConfig, join_meshes,
 from retinaface_tf.data.records import RecordSource, pack_images
 from retinaface_tf.data.sources import EpochSlice, LabelledSource
 from retinaface_tf.errors import DataError
-from retinaface_tf.mesh.landmarks import five_of_vertices
-from retinaface_tf.mesh.topology import load_topology
+from retinaface_tf.mesh.topology import five_of_vertices, load_topology
 from tests.helpers.meshed_faces import meshed_image, write_mesh_labels
 
 EVERYTHING = AugmentConfig(crop_scale=(0.6, 1.6), flip=0.5, rotate=0.5)

@@ -18,8 +18,7 @@ from retinaface_tf.evaluation.mesh import (
     read_aflw2000,
 )
 from retinaface_tf.faces.faces import Faces
-from retinaface_tf.mesh.landmarks import five_of_vertices
-from retinaface_tf.mesh.topology import load_topology
+from retinaface_tf.mesh.topology import five_of_vertices, load_topology
 from tests.helpers.shapes import rotation_of_angles
 
 ANGLES = np.array([25.0, -10.0, 5.0])

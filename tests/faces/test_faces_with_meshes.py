@@ -10,14 +10,13 @@ import pytest
 from retinaface_tf.faces.faces import Faces
 from retinaface_tf.mesh.face_mesh import write_face_mesh
 from retinaface_tf.mesh.files import read_obj
-from retinaface_tf.mesh.landmarks import five_of_vertices
 from retinaface_tf.mesh.pose import (
     fit_rotation,
     mean_face_by_pose,
     mean_face_by_similarity,
     mean_face_in_box,
 )
-from retinaface_tf.mesh.topology import load_topology
+from retinaface_tf.mesh.topology import five_of_vertices, load_topology
 from tests.helpers.shapes import rotation_of_angles
 
 

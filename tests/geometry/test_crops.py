@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("keras", reason="needs Keras")
-from retinaface_tf.geometry.crops import crop_squares
+from retinaface_tf.geometry.bilinear import crop_squares
 
 
 def test_whole_pixels_are_copied(rng):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from retinaface_tf.geometry.pairs import match_pairs
+from retinaface_tf.geometry.boxes import match_pairs
 
 
 def take_the_best(iou, least):

@@ -10,8 +10,7 @@ import numpy as np
 
 from retinaface_tf.data.readers.annotation import AnnotatedImage
 from retinaface_tf.images.save import encode_jpeg
-from retinaface_tf.mesh.landmarks import five_of_vertices
-from retinaface_tf.mesh.topology import load_topology
+from retinaface_tf.mesh.topology import five_of_vertices, load_topology
 from tests.helpers.shapes import rotation_of_angles
 from training.decoder.synthetic_meshes import random_shapes
 

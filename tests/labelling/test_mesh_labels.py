@@ -14,8 +14,7 @@ from retinaface_tf.errors import ConfigError, DataError, WeightsError
 from retinaface_tf.faces.faces import Faces
 from retinaface_tf.labelling.mesh_labels import label_images
 from retinaface_tf.mesh.landmark_model import FaceLandmarkModel, roi_of_face, roi_of_points
-from retinaface_tf.mesh.landmarks import five_of_vertices
-from retinaface_tf.mesh.topology import load_topology
+from retinaface_tf.mesh.topology import five_of_vertices, load_topology
 from retinaface_tf.training.dense_features import held_out_photos
 
 SIDE = 100

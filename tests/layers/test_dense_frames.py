@@ -21,9 +21,8 @@ from retinaface_tf.layers.dense_frames import (
     to_frames,
     vertices_of_faces,
 )
-from retinaface_tf.mesh.landmarks import five_of_vertices
 from retinaface_tf.mesh.pose import head_pose
-from retinaface_tf.mesh.topology import load_topology
+from retinaface_tf.mesh.topology import five_of_vertices, load_topology
 from tests.helpers.shapes import rotation_of_angles
 
 PAPER = RetinaFaceConfig(dense=DenseConfig(vertices=7, reduced=16, rank=5))

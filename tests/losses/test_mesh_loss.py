@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from retinaface_tf.losses.mesh import edge_lengths, edge_loss, mesh_loss, vertex_loss
+from retinaface_tf.losses.mesh_term import edge_lengths, edge_loss, mesh_loss, vertex_loss
 from retinaface_tf.mesh.topology import load_topology
 
 TRIANGLES = np.array([[0, 1, 2], [1, 3, 2], [2, 3, 4]])

@@ -3,7 +3,7 @@
 import numpy as np
 from keras import ops
 
-from retinaface_tf.mesh.landmarks import five_of_vertices
+from retinaface_tf.mesh.topology import five_of_vertices
 
 
 def test_they_are_eye_centres_nose_tip_and_mouth_corners(rng):

@@ -12,8 +12,12 @@ from retinaface_tf.reconstruction.graph_conv import (
     MeshResampling,
     chebyshev_terms,
 )
-from retinaface_tf.reconstruction.laplacian import mesh_laplacian, rescaled_laplacian
-from retinaface_tf.reconstruction.sparse_rows import SparseRows, multiply_rows
+from retinaface_tf.reconstruction.sparse_rows import (
+    SparseRows,
+    mesh_laplacian,
+    multiply_rows,
+    rescaled_laplacian,
+)
 from tests.helpers.shapes import icosphere, open_bowl
 
 

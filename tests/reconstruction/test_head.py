@@ -7,8 +7,8 @@ import tensorflow as tf
 
 from retinaface_tf.config import DenseConfig
 from retinaface_tf.geometry.anchors import generate_anchors
+from retinaface_tf.geometry.bilinear import crop_squares
 from retinaface_tf.geometry.boxes import corners_to_center, pairwise_iou
-from retinaface_tf.geometry.crops import crop_squares
 from retinaface_tf.mesh.topology import load_topology
 from retinaface_tf.models.retinaface import add_dense_branch, build_retinaface
 from retinaface_tf.reconstruction.decoder import MeshDecoderConfig, build_mesh_decoder

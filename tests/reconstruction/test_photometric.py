@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from retinaface_tf.reconstruction.photometric import pixel_loss
+from retinaface_tf.reconstruction.head import pixel_loss
 
 
 def test_against_a_loop(rng):

@@ -16,7 +16,7 @@ from retinaface_tf.data.options import AugmentConfig
 from retinaface_tf.data.pipeline import TrainingPipeline
 from retinaface_tf.data.sources import LabelledSource
 from retinaface_tf.errors import ConfigError
-from retinaface_tf.geometry.crops import crop_squares
+from retinaface_tf.geometry.bilinear import crop_squares
 from retinaface_tf.losses.config import LossConfig
 from retinaface_tf.losses.mesh_term import MeshTerm
 from retinaface_tf.losses.positives import choose_positives

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from retinaface_tf.errors import WeightsError
-from retinaface_tf.mesh.landmarks import five_of_vertices
-from retinaface_tf.mesh.topology import load_topology
+from retinaface_tf.mesh.topology import five_of_vertices, load_topology
 from retinaface_tf.models import build_retinaface
 from retinaface_tf.presets import get_preset
 from retinaface_tf.weights.dense_head_file import fill_head, head_digest, packaged_head, save_head

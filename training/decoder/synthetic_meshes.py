@@ -12,7 +12,7 @@ import functools
 import numpy as np
 
 from retinaface_tf.mesh.topology import MeshTopology
-from retinaface_tf.reconstruction.laplacian import mesh_laplacian
+from retinaface_tf.reconstruction.sparse_rows import mesh_laplacian
 
 # How far the smoothest vibration moves vertices, in face sizes; and the number of vibrations.
 _AMPLITUDE = 0.02

@@ -13,9 +13,8 @@ import numpy as np
 
 from retinaface_tf.data.readers.annotation import AnnotatedImage
 from retinaface_tf.errors import DataError
-from retinaface_tf.geometry.boxes import pairwise_iou
-from retinaface_tf.geometry.pairs import match_pairs
-from retinaface_tf.mesh.landmarks import five_of_vertices
+from retinaface_tf.geometry.boxes import match_pairs, pairwise_iou
+from retinaface_tf.mesh.topology import five_of_vertices
 from retinaface_tf.util.npz import read_npz, write_npz
 from retinaface_tf.util.options import check_range
 

@@ -10,8 +10,7 @@ from retinaface_tf.data.readers.annotation import AnnotatedImage
 from retinaface_tf.data.readers.coco import read_coco
 from retinaface_tf.data.readers.fddb import read_fddb_boxes, read_fddb_ellipses
 from retinaface_tf.data.readers.json_labels import read_json_labels
-from retinaface_tf.data.readers.retinaface_labels import read_retinaface_labels
-from retinaface_tf.data.readers.widerface import read_widerface
+from retinaface_tf.data.readers.widerface import read_retinaface_labels, read_widerface
 from retinaface_tf.errors import ConfigError
 
 # A reader takes the label file and the folder its image names are relative to.

@@ -13,8 +13,7 @@ from retinaface_tf.data.readers.fddb import (
     read_fold_names,
 )
 from retinaface_tf.data.readers.registry import read_labels
-from retinaface_tf.data.readers.retinaface_labels import read_retinaface_labels
-from retinaface_tf.data.readers.widerface import read_widerface
+from retinaface_tf.data.readers.widerface import read_retinaface_labels, read_widerface
 from retinaface_tf.errors import ConfigError, DataError
 
 
