@@ -17,7 +17,22 @@ NAMES = (
     *("http://localhost/x.jpg", "webcam:99", "\udcff.jpg", "x" * 250 + ".jpg", "\u2028.jpg"),
     *("x" * 300, "x" * 300 + ".mp4", "y" * 300 + ".tflite", "z/" * 3000 + ".jsonl"),
 )
-NUMBERS = ("0", "1", "-1", "2", "0.5", "1.5", "nan", "inf", "-inf", "1e308", "99999999999", "", "x")
+NUMBERS = (
+    "0",
+    "1",
+    "-1",
+    "2",
+    "0.5",
+    "1.5",
+    "nan",
+    "inf",
+    "-inf",
+    "1e308",
+    "99999999999",
+    "9" * 20,
+    "",
+    "x",
+)
 WORDS = (
     *("litert", "keras", "onnx", "float32", "int8", "none", "dynamic", "lite", "mobilenet0.25"),
     *("resnet50", "obj", "ply", "640x480", "480x640", "0x0", "640", "1x1", "original", "500,800"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import sys
 from collections.abc import Callable
 from typing import Annotated
@@ -13,12 +14,15 @@ import typer
 from retinaface_tf import __version__
 from retinaface_tf.cli.options import grouped
 from retinaface_tf.cli.terminal import DEBUG, sentences, set_up_streams
+from retinaface_tf.errors import ConfigError
 
 # Start-up and decoder notes of TensorFlow and OpenCV are for their developers; set before anything
 # can import them.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+
+_EMPTY = re.compile(r"--[\w-]+=")
 
 app = typer.Typer(
     name="retinaface-tf",
@@ -66,6 +70,8 @@ def _run(commands: Callable[[], typer.Typer]) -> None:
     sys.argv = [word for word in sys.argv if word != DEBUG]
     set_up_streams(debug)
     with sentences(debug):
+        if "" in sys.argv[1:] or any(_EMPTY.fullmatch(word) for word in sys.argv):
+            raise ConfigError("One of the arguments is empty, such as a variable without a value.")
         commands()()
 
 

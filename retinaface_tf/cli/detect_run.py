@@ -211,7 +211,7 @@ class DetectRun:
                 stack.callback(self._finish_video, writer)
             total = min(filter(None, (video.frame_count, limit)), default=None)
             task = self.progress.add_task(source.name.name, total=total)
-            for count, frame in enumerate(islice(video, limit)):
+            for count, frame in enumerate(islice(video, limit and min(limit, sys.maxsize))):
                 self.progress.advance(task)
                 if count < done:
                     continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import stat
 import sys
@@ -11,6 +12,7 @@ from typing import TextIO
 
 from retinaface_tf.errors import ConfigError, RetinaFaceError
 from retinaface_tf.util.files import cannot_write
+from retinaface_tf.util.text_lines import MALFORMED
 
 
 class JsonLines:
@@ -74,8 +76,8 @@ class JsonLines:
                     break  # a stopped run leaves at most a piece of its last line
                 try:
                     entry = json.loads(line)
-                    entry["image"]
-                except (ValueError, LookupError, TypeError):
+                    _ = entry["image"], "error" in entry or len(entry["faces"])
+                except MALFORMED:
                     raise ConfigError(
                         f"{path} line {number} is not one of `detect --json`; give --json another "
                         "name."
@@ -104,9 +106,16 @@ class JsonLines:
             text.encode()
         except UnicodeEncodeError:  # a file's name that is no UTF-8
             text = json.dumps(entry)
-        self._stream.write(text + "\n")
-        self._stream.flush()
+        try:
+            self._stream.write(text + "\n")
+            self._stream.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as failure:
+            place = self._path or "standard output"
+            raise RetinaFaceError(cannot_write(place, failure)) from None
 
     def __exit__(self, *_) -> None:
         if self._path is not None:
-            self._stream.close()
+            with contextlib.suppress(OSError):  # a line that could not be written, and was said
+                self._stream.close()

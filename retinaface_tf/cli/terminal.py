@@ -21,18 +21,19 @@ def set_up_streams(debug: bool) -> None:
 
     Names that the terminal's encoding has no letters for are escaped. TensorFlow, LiteRT and FFmpeg
     write notes from C++ to the process's standard error; unless `debug`, they lead nowhere, while
-    Python's own standard error stays where it was.
+    Python's own standard error stays where it was. A stream that is closed leads nowhere: the next file
+    opened would else take its place.
     """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, os.fdopen(nowhere, "w" if number else "r", encoding="utf-8"))
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     if debug:
         return
-    try:
-        own = os.dup(2)
-    except OSError:  # there is no standard error
-        return
-    sys.stderr = os.fdopen(own, "w", 1, sys.stderr.encoding, "backslashreplace")
+    sys.stderr = os.fdopen(os.dup(2), "w", 1, sys.stderr.encoding, "backslashreplace")
     # A crash in C++ still says where it was.
     faulthandler.enable(sys.stderr)
     nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -77,11 +78,14 @@ def _unforeseen(error: Exception) -> str:
             "There is not enough memory; give fewer or smaller images, a smaller --size or "
             "--batch-size."
         )
+    said = " ".join(str(error).split())
+    full = os.strerror(errno.ENOSPC)
+    if full in said and not isinstance(error, OSError):  # as TensorFlow says it
+        return f"{full} for {said.partition('; ' + full)[0].rpartition(' ')[2]}; free some space."
     if isinstance(error, OSError) and error.errno is not None:
         place = f"{error.filename}: " if error.filename else ""
         hint = "; free some space" if error.errno == errno.ENOSPC else ""
         return f"{place}{os.strerror(error.errno)}{hint} (the traceback: {DEBUG})."
-    said = " ".join(str(error).split())
     return (
         f"{type(error).__name__}{f': {said}' if said else ''}. This was not foreseen: run the "
         f"command with {DEBUG} and report what it prints."

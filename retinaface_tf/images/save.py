@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 
 from retinaface_tf.errors import RetinaFaceError
 from retinaface_tf.images.decode import HEIC_SUFFIXES
-from retinaface_tf.util.files import is_file, whole_file
+from retinaface_tf.util.files import is_file, write_whole
 
 _MARK = "retinaface-tf output "
 _PATTERN = re.compile(_MARK.encode() + rb"([0-9a-f]{16})")
@@ -70,27 +71,25 @@ def save_image(
         options["pnginfo"].add_text("Software", mark)
     elif mark and kind in ("JPEG", "GIF"):
         options["comment"] = mark.encode()
-    with whole_file(path, error=RetinaFaceError) as partial:
-        try:
-            Image.fromarray(image).save(partial, kind, **options)
-        except (ValueError, SyntaxError, OverflowError) as error:
-            raise OSError(
-                f"{kind} cannot hold {image.shape[1]} x {image.shape[0]} pixels"
-            ) from error
-        if mark and kind not in ("PNG", "JPEG", "GIF"):
-            append_mark(partial, mark)
+    content = BytesIO()  # Pillow does not notice that a file on a full disk is cut
+    try:
+        Image.fromarray(image).save(content, kind, **options)
+    except (OSError, ValueError, SyntaxError, OverflowError) as error:
+        size = f"{image.shape[1]} x {image.shape[0]}"
+        raise RetinaFaceError(f"Cannot write {path}: {kind} cannot hold {size} pixels.") from error
+    if mark and kind not in ("PNG", "JPEG", "GIF"):
+        content.write(end_mark(path, mark))
+    write_whole(path, content.getbuffer(), error=RetinaFaceError)
 
 
-def append_mark(path: Path, mark: str) -> None:
-    """Puts a mark behind a file's content, which readers of images and MP4 leave alone.
+def end_mark(path: Path, mark: str) -> bytes:
+    """What stands behind a file's content, where readers of images and MP4 leave it alone.
 
     In MP4 and AVIF it is a box of the kind "free", which readers skip.
     """
     text = mark.encode()
-    with path.open("ab") as file:
-        if path.suffix.lower() in (".mp4", ".avif"):
-            file.write((8 + len(text)).to_bytes(4, "big") + b"free")
-        file.write(text)
+    box = (8 + len(text)).to_bytes(4, "big") + b"free"
+    return box + text if path.suffix.lower() in (".mp4", ".avif") else text
 
 
 def encode_jpeg(pixels: np.ndarray, quality: int = 92) -> bytes:

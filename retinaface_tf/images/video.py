@@ -13,8 +13,8 @@ import numpy as np
 
 from retinaface_tf.errors import ImageError
 from retinaface_tf.images.listing import VIDEO_SUFFIXES
-from retinaface_tf.images.save import append_mark
-from retinaface_tf.util.files import is_folder, whole_file
+from retinaface_tf.images.save import end_mark
+from retinaface_tf.util.files import is_folder, is_special, whole_file
 
 _WEBCAM = "webcam"
 _USUAL_FRAME_RATE = 25.0
@@ -164,7 +164,7 @@ class VideoWriter:
     Args:
         path: file to write; ends in .mp4.
         frame_rate: frames a second.
-        mark: see `save.append_mark`.
+        mark: see `save.end_mark`.
 
     Raises:
         ImageError: the file cannot be written, or a frame has another size or type.
@@ -205,11 +205,13 @@ class VideoWriter:
         return self
 
     def __exit__(self, *failure) -> None:
-        if self._writer is not None:
-            self._writer.release()
-            if self._mark:
-                append_mark(self._partial, self._mark)
         self._file.__exit__(*failure)
+
+    def _finish(self, partial: Path) -> None:
+        self._writer.release()
+        if self._mark:  # which also fails where the disk is full: OpenCV does not say so
+            with partial.open("ab") as file:
+                file.write(end_mark(partial, self._mark))
 
     def close(self) -> bool:
         """Finishes the file; without any frame nothing is written. Whether there is a file now."""
@@ -227,8 +229,9 @@ class VideoWriter:
                     f"Cannot write {self.path}: this OpenCV cannot encode MP4 video of "
                     f"{width} x {height} pixels at {self.frame_rate} frames a second."
                 )
-            self._writer, self._partial = writer, partial
-            self._size, self._file = (width, height), stack.pop_all()
+            self._writer, self._size = writer, (width, height)
+            stack.callback(self._finish, partial)
+            self._file = stack.pop_all()
 
 
 def _camera_index(source: str | int | os.PathLike) -> int | None:
@@ -249,6 +252,10 @@ def _check_file(path: Path) -> None:
     try:
         if is_folder(path):
             raise ImageError(f"Cannot read {path}: it is a folder, not a video.")
+        if is_special(path):
+            raise ImageError(
+                f"Cannot read {path}: it is a pipe or device; write it to a file first."
+            )
         with path.open("rb") as file:
             if not file.read(1):
                 raise ImageError(f"Cannot read {path}: it is empty.")

@@ -166,7 +166,10 @@ def require_folder(folder: str | Path) -> Path:
 
 
 def write_whole(
-    path: str | Path, content: bytes | str, *, error: type[RetinaFaceError] = WeightsError
+    path: str | Path,
+    content: bytes | memoryview | str,
+    *,
+    error: type[RetinaFaceError] = WeightsError,
 ) -> Path:
     """Writes bytes, or text as UTF-8 with names' other bytes as they are, as `whole_file` does.
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import shutil
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,8 +38,12 @@ def save_weights(network: RetinaFaceNetwork, path: str | Path) -> Path:
     path = Path(path)
     if not path.name.endswith(SUFFIX):
         raise WeightsError(f"Cannot write {path}: give a name that ends in {SUFFIX}.")
-    note = network_note(network, named_arrays(network))
+    arrays = named_arrays(network)
+    note = network_note(network, arrays)
+    size = sum(array.nbytes + 4096 for array in arrays.values())
     with whole_file(path, suffix=SUFFIX) as partial:
+        if shutil.disk_usage(partial.parent).free < size:  # HDF5 would crash
+            raise OSError(errno.ENOSPC, "")
         network.save_weights(partial)
         with h5py.File(partial, "r+") as file:
             file.attrs[NOTE] = json.dumps(note)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import stat
 import threading
 from pathlib import Path
@@ -16,11 +17,14 @@ from typer.testing import CliRunner
 
 from retinaface_tf import cli
 from retinaface_tf.cli.output_names import OutputNames, own_stems
+from retinaface_tf.errors import RetinaFaceError
+from retinaface_tf.faces.faces import Faces
 from retinaface_tf.images.save import mark_in, mark_of, save_image
 from retinaface_tf.inference import detector
 from tests.helpers.bright_pixel import BrightPixelRuntime, black_image
 
 cli.with_commands()
+NOISE = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
 
 
 @pytest.fixture
@@ -191,8 +195,39 @@ def test_json_lines_that_are_there_are_kept(run):
     Path("notes.txt").write_text("my notes\n")
     assert "line 1 is not one of" in str(run("a.png", "--json", "notes.txt", "--resume").exception)
     assert Path("notes.txt").read_text() == "my notes\n"
+    for line in ('{"image": "x", "faces": 7}', '{"image": "x", "faces": null}', "[" * 9999, "[]"):
+        Path("odd.jsonl").write_text(line + "\n")
+        refused = run("a.png", "--json", "odd.jsonl", "--resume")
+        assert "odd.jsonl line 1 is not one of" in str(refused.exception)
     assert run("b.png", "--json", "o.jsonl", "--overwrite").exit_code == 0
     assert [entry["image"] for entry in lines()] == ["b.png"]
+
+
+@pytest.fixture
+def small_files():
+    """Files are cut at 12 KiB, as on a disk that becomes full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (12288, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif", "bmp", "gif"])
+def test_an_image_that_the_disk_cannot_take_is_not_there_at_all(tmp_path, small_files, suffix):
+    with pytest.raises(RetinaFaceError, match=rf"Cannot write .*a\.{suffix}: file too large"):
+        save_image(tmp_path / f"a.{suffix}", NOISE, mark=mark_of("a"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_video_that_the_disk_cannot_take_costs_only_itself(run, small_files):
+    Path("d").mkdir()
+    video("v.avi", 2)
+    photo("a.png")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Faces, "draw", lambda *_: NOISE)
+        result = run("a.png", "v.avi", "w.avi", "--draw", "d")
+    assert result.exit_code == 1 and "Cannot write d/v.mp4: file too large" in result.stderr
+    assert "w.avi: there is no such file" in result.stderr and not Path("d/v.mp4").exists()
 
 
 @pytest.mark.parametrize("options", [(), ("--draw", "d", "--crops", "c")])
@@ -250,6 +285,17 @@ def test_what_cannot_be_is_one_sentence(run, words, said):
     Path("p").mkdir()
     result = run(*words)
     assert result.exit_code == 1 and said in str(result.exception)
+
+
+def test_any_number_of_frames_is_the_whole_video(run):
+    video("v.avi", 3)
+    assert run("v.avi", "--json", "o.jsonl", "--frames", 10**20).exit_code == 0
+    assert len(lines()) == 3
+
+
+def test_a_pipe_is_no_video(run):
+    os.mkfifo("v.avi")
+    assert "it is a pipe or device; write it to a file first" in run("v.avi").stderr
 
 
 def test_standard_input_is_an_image(run):

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -46,6 +47,10 @@ cli.main()
             "KeyError: 'x'. This was not foreseen: run the command with --debug",
         ),
         ("raise MemoryError", "There is not enough memory"),
+        (
+            "raise ValueError('{op} /tmp/x/part-0; No space left on device [Op:Save]')",
+            "No space left on device for /tmp/x/part-0; free some space.",
+        ),
         ("open('/nowhere/x')", "/nowhere/x: No such file or directory"),
         ("import errno; raise OSError(errno.ENOSPC, 'x', 'full.png')", "full.png: No space left"),
     ],
@@ -92,6 +97,41 @@ def test_a_reader_that_leaves_ends_the_command_quietly():
     assert process.stderr.read() == b""
     process.stderr.close()
     assert process.wait(60) == 1
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_closed_stream_leads_nowhere(number):
+    """As cron and daemons start programs."""
+    code = BROKEN.format(body="print('out'); print(sys.stdin.read() + 'err', file=sys.stderr)")
+    done = run("presets", code=f"import sys\n{code}", preexec_fn=lambda: os.close(number), input="")
+    assert done.returncode == 0
+    assert (done.stdout, done.stderr) == ("out\n" * (number != 1), "err\n" * (number != 2))
+
+
+@pytest.mark.parametrize("words", [("",), ("--draw=",), ("--draw", "")])
+def test_an_empty_argument_is_not_the_current_folder(words, tmp_path):
+    done = run("detect", "a.jpg", *words, cwd=tmp_path)
+    assert done.returncode == 1 and "One of the arguments is empty" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_one_sentence():
+    if not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full")
+    for target, name in (("/dev/full", "/dev/full"), ("-", "standard output")):
+        with Path("/dev/full").open("w") as full:
+            code = (
+                "import sys; from retinaface_tf.cli.json_output import JsonLines\n"
+                "from retinaface_tf.cli.terminal import sentences\n"
+                f"with sentences(False), JsonLines({target!r}) as lines: lines.write({{}})"
+            )
+            done = subprocess.run(
+                [sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True
+            )
+        assert (done.returncode, done.stderr) == (
+            1,
+            f"error: Cannot write {name}: no space left on device.\n",
+        )
 
 
 def test_ctrl_c_is_one_sentence():

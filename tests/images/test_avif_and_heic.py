@@ -14,7 +14,7 @@ from retinaface_tf.errors import ImageError
 from retinaface_tf.images import decode
 from retinaface_tf.images.listing import IMAGE_SUFFIXES, list_images, list_inputs, said_left_out
 from retinaface_tf.images.read import read_image
-from retinaface_tf.images.save import append_mark, drawing_name, mark_in
+from retinaface_tf.images.save import drawing_name, end_mark, mark_in
 
 KINDS = ["AVIF", "HEIF"]
 
@@ -131,8 +131,8 @@ def test_a_marked_avif_is_still_an_image(tmp_path, photo):
     if not features.check("avif"):
         pytest.skip("needs a Pillow with AVIF")
     path = Path(tmp_path / "a.avif")
-    path.write_bytes(encoded(Image.fromarray(photo), "AVIF"))
-    append_mark(path, "retinaface-tf output 0123456789abcdef")
+    mark = end_mark(path, "retinaface-tf output 0123456789abcdef")
+    path.write_bytes(encoded(Image.fromarray(photo), "AVIF") + mark)
     assert read_image(path).shape == photo.shape
     assert mark_in(path) == "retinaface-tf output 0123456789abcdef"
     content = path.read_bytes()

@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import shutil
 import zipfile
+from types import SimpleNamespace
 
 import h5py
 import keras
@@ -37,6 +39,13 @@ def _same(one, other):
 def test_a_file_says_which_network_it_is(network, saved):
     _same(load_weights(saved), network)
     assert [path.name for path in saved.parent.iterdir()] == [saved.name]
+
+
+def test_a_full_disk_is_a_sentence_before_hdf5_crashes_on_it(network, tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=100_000))
+    with pytest.raises(WeightsError, match=r"Cannot write .*net\.weights\.h5: no space left"):
+        save_weights(network, tmp_path / "net.weights.h5")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_keras_file_loads_too(network, tmp_path):
