@@ -1,7 +1,5 @@
 """Named presets: an architecture, where its weights come from, their licence, what was measured."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from retinaface_tf.config import (

@@ -1,7 +1,5 @@
 """Which attempts at a shard ended in a crash of the worker, and at which image."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from pathlib import Path

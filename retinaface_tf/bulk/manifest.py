@@ -1,7 +1,5 @@
 """The manifest of a run: what it was begun with, so that it is only resumed with the same."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from pathlib import Path

@@ -5,8 +5,6 @@ The first line is the `Job`, each further one a `Shard`. Each is answered with a
 once when its input ends, which also happens when its parent is killed.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import queue

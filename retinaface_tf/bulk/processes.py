@@ -4,8 +4,6 @@ They are new Python programs, not forked or spawned, so that the caller's script
 again: this works from notebooks and from scripts without an `if __name__ == "__main__"`.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

@@ -1,7 +1,5 @@
 """A bulk run: shards in, one file of results each, by one of the engines."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import sys

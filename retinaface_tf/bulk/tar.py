@@ -1,7 +1,5 @@
 """The images of a tar file, plain or compressed, as WebDataset and others keep them."""
 
-from __future__ import annotations
-
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass

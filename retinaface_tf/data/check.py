@@ -1,7 +1,5 @@
 """Finds bad labels and images before training meets them."""
 
-from __future__ import annotations
-
 import dataclasses
 import os
 from collections import Counter

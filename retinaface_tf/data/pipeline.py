@@ -1,7 +1,5 @@
 """The training pipeline: decode, augment and encode anchor targets, all inside the tf.data graph."""
 
-from __future__ import annotations
-
 import tensorflow as tf
 
 from retinaface_tf.config import RetinaFaceConfig

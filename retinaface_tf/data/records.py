@@ -8,8 +8,6 @@ its sha256, and a `manifest.json` once all are there. Each record is a tf.train.
 vertex, x y z) with their number a face, "num_vertices".
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -1,7 +1,5 @@
 """From the faces of an image to what every anchor shall predict, in the graph."""
 
-from __future__ import annotations
-
 import numpy as np
 import tensorflow as tf
 

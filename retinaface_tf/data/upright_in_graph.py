@@ -3,8 +3,6 @@
 Labels and detections are in the upright image's pixels, TensorFlow's decoders give the stored ones.
 """
 
-from __future__ import annotations
-
 import tensorflow as tf
 
 # EXIF stands near the start of a JPEG file; its segments are at most 64 KiB each.

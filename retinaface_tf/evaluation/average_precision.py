@@ -5,8 +5,6 @@ face it overlaps most; the first one at or above the IoU threshold is a true pos
 the same face a false positive, and one on an ignored face does not count.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

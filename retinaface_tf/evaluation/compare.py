@@ -5,8 +5,6 @@ same for both runs, and every figure is computed anew. The interval holds the mi
 differences.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Where a detector went wrong, cut out of the images: the worst misses and false positives."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

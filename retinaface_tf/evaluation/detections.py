@@ -5,8 +5,6 @@ the data set, with `/` and without extension: `0--Parade/0_Parade_marchingband_1
 the file and the line.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path

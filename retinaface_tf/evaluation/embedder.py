@@ -1,7 +1,5 @@
 """Face embedders from a file: ONNX, TFLite or Keras, all called as crops -> vectors."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """From images to embeddings: the face of each image found, cut out or aligned, and embedded."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path

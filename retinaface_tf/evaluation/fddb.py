@@ -9,8 +9,6 @@ match are the false positives of both curves.
 The public code counts drawn pixels; here overlaps are computed from the exact shapes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

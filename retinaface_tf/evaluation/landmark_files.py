@@ -4,8 +4,6 @@ Known: lists of "image five-x five-y" (Sun et al.'s facial point set), dlib's XM
 AFLW2000-3D's `.mat`, `.pts` files beside their images, and this project's JSON lines.
 """
 
-from __future__ import annotations
-
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 

@@ -4,8 +4,6 @@ Source: RetinaFace (arXiv 1905.00641, section 4.3): the error of a face is the m
 points over sqrt(W * H) of its box; above 10 % it is a failure.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """MATLAB's `.mat` files, in which several data sets keep their annotations."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from retinaface_tf.errors import DataError, first_line

@@ -4,8 +4,6 @@ Two kinds of truth: dense labels of held-out photos (`data label-mesh`), and AFL
 points with depth and head pose, which nothing here was made from.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Reports: one HTML page that needs nothing else, the same images as PNG files, the JSON."""
 
-from __future__ import annotations
-
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Results as JSON: figures, curves, how they were made, and one record an image for resampling."""
 
-from __future__ import annotations
-
 import base64
 import contextlib
 import json

@@ -4,8 +4,6 @@ Each candidate lives in a process of its own, so that memory and load time are i
 processes search one image each in turn, so that a change of the machine's speed meets all.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import subprocess

@@ -5,8 +5,6 @@ other nine) and IJB-C's (Maze et al. 2018: true accept rate at fixed false accep
 templates). Scores are cosine similarities of embeddings, higher is more alike.
 """
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Photos on which an int8 export measures the range of every activation."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

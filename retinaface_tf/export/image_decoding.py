@@ -5,8 +5,6 @@ TensorFlow's decoders end the whole step when bytes are damaged, and a graph has
 a stand-in behind it for the case that nothing came out. These are plain built-in operators.
 """
 
-from __future__ import annotations
-
 import functools
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Suppression by the operator NonMaxSuppression at the end of an ONNX graph of decoded boxes."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING
 
 import numpy as np

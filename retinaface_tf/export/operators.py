@@ -1,7 +1,5 @@
 """What a .tflite is made of: every operator, its share of time, and which delegate takes it."""
 
-from __future__ import annotations
-
 import time
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A SavedModel that TF-Serving runs as it is: image files in, faces out, all in the graph."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import shutil

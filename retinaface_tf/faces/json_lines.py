@@ -7,8 +7,6 @@ Pixels are those of the upright image. Only "image", "faces" and "box" are neede
 image that could not be read has "error" in place of the faces.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The anchor table: square boxes tiled over the cells of each pyramid level (papers, section 3)."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """Bilinear interpolation in maps whose cells lie as rows of one table."""
 
-from __future__ import annotations
-
 from retinaface_tf.geometry.namespace import array_namespace, cast
 
 

@@ -5,8 +5,6 @@ of the size ratio over `size_variance`. Landmark deltas are offsets from the anc
 anchor sizes over `center_variance`.
 """
 
-from __future__ import annotations
-
 from retinaface_tf.geometry.boxes import center_to_corners, corners_to_center
 from retinaface_tf.geometry.namespace import array_namespace
 

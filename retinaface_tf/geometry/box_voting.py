@@ -1,7 +1,5 @@
 """Box voting: detections that overlap become one (Gidaris and Komodakis 2015)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from itertools import islice
 

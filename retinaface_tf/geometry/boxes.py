@@ -3,8 +3,6 @@
 Coordinates are continuous: a box from x1 to x2 is x2 - x1 wide, with no inclusive pixel added.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from retinaface_tf.geometry.namespace import array_namespace

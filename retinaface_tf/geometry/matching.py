@@ -4,8 +4,6 @@ The overlap of every anchor with every face would be 102,300 x 500 numbers for o
 so anchors are taken in chunks: memory is bounded by `chunk` x faces, whatever the table's length.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Which array library a geometry function computes with: that of its arguments."""
 
-from __future__ import annotations
-
 import numpy as np
 
 

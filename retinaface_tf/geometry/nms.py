@@ -1,7 +1,5 @@
 """Greedy non-maximum suppression, once in numpy and once as a graph of fixed size."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from retinaface_tf.geometry.boxes import area, pairwise_iou

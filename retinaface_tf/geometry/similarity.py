@@ -1,7 +1,5 @@
 """Rotations, and similarity transforms between point sets (Umeyama 1991): rotate, scale, move."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from retinaface_tf.geometry.namespace import array_namespace

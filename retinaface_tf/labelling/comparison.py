@@ -1,7 +1,5 @@
 """How well labels that a teacher made agree with real ones."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

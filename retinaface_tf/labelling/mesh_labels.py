@@ -5,8 +5,6 @@ only good fits are kept: the landmark model is sure that there is a face, and it
 the detector's five, which it does not see.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections.abc import Callable, Sequence

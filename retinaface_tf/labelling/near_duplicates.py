@@ -5,8 +5,6 @@ each pixel is brighter than its neighbour to the right, and below. What is compa
 bits that differ, out of 512; unrelated photos differ in about half of them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """Pages of labelled photos or faces for people to check the labels by eye."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

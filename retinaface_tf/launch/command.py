@@ -1,7 +1,5 @@
 """The command that starts one worker, here or on its host."""
 
-from __future__ import annotations
-
 import os
 import shlex
 import sys

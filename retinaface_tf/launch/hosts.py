@@ -1,7 +1,5 @@
 """The list of hosts of a run, and `TF_CONFIG`, which gives it to TensorFlow."""
 
-from __future__ import annotations
-
 import ipaddress
 import json
 import re

@@ -1,7 +1,5 @@
 """Starts all workers of a run, shows their output, and stops all when one ends early."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import queue

@@ -6,8 +6,6 @@ The launcher, or sshd for it, holds the other end. When the launcher ends in any
 breaks, the input ends too and the command is stopped with all its processes. ssh passes no signals on.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -4,8 +4,6 @@ A network built inside `training_batch_norm` has the variants; what it computes 
 variables and the names in its files are those of Keras' layer.
 """
 
-from __future__ import annotations
-
 import contextlib
 import contextvars
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Context module: receptive fields of 3, 5 and 7 cells side by side (SSH, Najibi et al. 2017)."""
 
-from __future__ import annotations
-
 import functools
 
 import keras

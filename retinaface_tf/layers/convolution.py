@@ -1,7 +1,5 @@
 """Convolution, batch normalisation and activation: the unit every part of the network is made of."""
 
-from __future__ import annotations
-
 import keras
 from keras import layers
 

@@ -4,8 +4,6 @@ A kernel's tap reads the map between its cells, at its regular place plus an off
 convolution predicts for every output cell. `deformable_sampling` computes it.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

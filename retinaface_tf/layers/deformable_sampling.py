@@ -12,8 +12,6 @@ output cell. The cost is memory traffic: four cells for every sampled point. The
 `sampling_grid` says where a tap reads; `im2col_windows` reads.
 """
 
-from __future__ import annotations
-
 import keras
 from keras import ops
 

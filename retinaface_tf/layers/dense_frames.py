@@ -4,8 +4,6 @@ Written once for numpy and `keras.ops`: inference runs it in numpy, training and
 the backend's operators. A face's vertices are regressed in a coordinate frame of that face.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The dense regression head: its weights, and the vertices of gathered faces."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import keras

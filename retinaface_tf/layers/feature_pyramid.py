@@ -1,7 +1,5 @@
 """Feature pyramid: lateral 1x1, top-down nearest up-sampling, 3x3 merge (Lin et al. 2017)."""
 
-from __future__ import annotations
-
 import keras
 from keras import layers, ops
 

@@ -1,7 +1,5 @@
 """Prediction heads: a 1x1 convolution for each quantity, on every level of the pyramid."""
 
-from __future__ import annotations
-
 import keras
 from keras import layers
 

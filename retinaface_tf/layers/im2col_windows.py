@@ -6,8 +6,6 @@ sample, then weights and sums them (im2col); it runs on every backend and in eve
 the four vectors without copying them, in about a quarter of the time on a CPU.
 """
 
-from __future__ import annotations
-
 from typing import Literal, Protocol, get_args
 
 import keras

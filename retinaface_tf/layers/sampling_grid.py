@@ -1,7 +1,5 @@
 """Where the taps of a deformable kernel read a map: the regular grid plus offsets, as rows and weights."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import keras

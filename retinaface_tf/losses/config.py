@@ -1,7 +1,5 @@
 """Options of the losses and the names of their terms. Importing them loads neither Keras nor TensorFlow."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from retinaface_tf.errors import ConfigError

@@ -12,8 +12,6 @@ the mean vote of the views. A view's vote for a cell is the score of a face ther
 face's box fits the cell's: a high score with a poor box is a false alarm.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """L_mesh as training computes it (CVPR 2020, section 3.3): vertices of positives, never of all anchors."""
 
-from __future__ import annotations
-
 import numpy as np
 from keras import backend, ops
 

@@ -4,8 +4,6 @@ Everything here is a sum for each image; `losses.objective` divides by the posit
 global batch, so that the loss does not depend on how a batch is spread over devices.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

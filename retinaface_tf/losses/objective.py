@@ -3,8 +3,6 @@
 1905.00641, equation 1, with L_mesh of CVPR 2020, section 3.3, and distillation.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 

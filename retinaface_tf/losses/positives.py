@@ -1,7 +1,5 @@
 """Which positive anchors a dense branch is computed on: a few of each image, gathered."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from keras import ops

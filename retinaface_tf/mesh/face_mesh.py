@@ -1,7 +1,5 @@
 """The mesh of one found face as a file for modelling programs."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Mesh files other programs open: Wavefront OBJ and PLY."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -5,8 +5,6 @@ GPUs"; Apache-2.0) takes a square crop with level eyes and gives x, y, z in the 
 away from the viewer, and the logit that there is a face.
 """
 
-from __future__ import annotations
-
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Head pose from vertices; a mean face placed by a box or by five points."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from retinaface_tf.geometry.similarity import estimate_similarity, fit_similarity, rotation_matrix

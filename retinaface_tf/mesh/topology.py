@@ -1,7 +1,5 @@
 """The triangle mesh of a dense face."""
 
-from __future__ import annotations
-
 import functools
 from dataclasses import dataclass, field
 from importlib import resources

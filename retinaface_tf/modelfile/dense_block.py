@@ -5,8 +5,6 @@ carries the head's weights as one block of bytes for whoever decodes: a name, th
 `.npz` of float32 arrays, in base64.
 """
 
-from __future__ import annotations
-
 import base64
 from pathlib import Path
 

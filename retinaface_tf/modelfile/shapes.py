@@ -5,8 +5,6 @@ made at 640x640, whatever it is resized to. The shapes stand in the file as plai
 are replaced in place; the operators, the weights and so the answers stay what they are.
 """
 
-from __future__ import annotations
-
 import struct
 
 # Places of fields in the tables of the format's schema (`schema.fbs` of LiteRT).

@@ -1,7 +1,5 @@
 """Clients of a model server over gRPC or REST, without TensorFlow."""
 
-from __future__ import annotations
-
 import base64
 import http.client
 import json

@@ -1,7 +1,5 @@
 """What listens at an address: asked when a model server does not answer as it should."""
 
-from __future__ import annotations
-
 import re
 import socket
 import ssl

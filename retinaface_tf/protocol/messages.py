@@ -6,8 +6,6 @@ left out here. The messages live in a descriptor pool of their own, so that Tens
 the same process do not collide.
 """
 
-from __future__ import annotations
-
 from google.protobuf import (
     any_pb2,
     descriptor_pb2,

@@ -1,7 +1,5 @@
 """Arrays to and from TensorFlow's TensorProto messages, without TensorFlow."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

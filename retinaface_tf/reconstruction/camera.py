@@ -9,8 +9,6 @@ Axes: x to the image's right, y down, z away from the viewer, for the mesh as fo
 crop is the square [-1, 1] x [-1, 1]: u = focal x_c / z_c, v = focal y_c / z_c.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from keras import ops

@@ -4,8 +4,6 @@ Graph convolutions (Chebyshev polynomials) and mesh up-sampling, from a mesh of 
 whole one, joint for shape and texture as in Zhou et al. 2019: six numbers a vertex.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from dataclasses import dataclass
 from importlib import resources

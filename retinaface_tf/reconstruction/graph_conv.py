@@ -5,8 +5,6 @@ y = sum over k < K of T_k(L~) x theta_k, with T_0 x = x, T_1 x = L~ x and
 T_k x = 2 L~ T_{k-1} x - T_{k-2} x. A vertex thus sees K - 1 rings of neighbours.
 """
 
-from __future__ import annotations
-
 import keras
 import numpy as np
 from keras import layers, ops

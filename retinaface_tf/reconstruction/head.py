@@ -6,8 +6,6 @@ compares with the anchor's crop. The branch reads the detector's features and gi
 detector without it detects the same.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from typing import NamedTuple
 

@@ -3,8 +3,6 @@
 Built once with numpy, deterministic; the mesh decoder holds the result as constants.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -4,8 +4,6 @@
 light is placed in the camera's coordinates (`camera`), so turning a head does not turn its light.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

@@ -1,7 +1,5 @@
 """L_pixel as training computes it (1905.00641, section 3.2): positives reconstructed, drawn, compared."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import keras

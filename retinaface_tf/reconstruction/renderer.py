@@ -11,8 +11,6 @@ the gradient says which way.
 Memory is a few dozen numbers a pixel and never pixels x triangles.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

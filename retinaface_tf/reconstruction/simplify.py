@@ -5,8 +5,6 @@ one (as in Ranjan et al. 2018, CoMA), and a symmetric mesh stays symmetric: an e
 image are collapsed together.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from retinaface_tf.errors import DataError

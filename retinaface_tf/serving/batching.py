@@ -4,8 +4,6 @@ Parameters carry TF-Serving's names and are read from TF-Serving's file format, 
 both servers.
 """
 
-from __future__ import annotations
-
 import asyncio
 import re
 import time

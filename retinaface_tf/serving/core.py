@@ -1,7 +1,5 @@
 """What gRPC and REST share: limits, checks, the queue, the run itself, the metrics."""
 
-from __future__ import annotations
-
 import asyncio
 import math
 import time

@@ -1,7 +1,5 @@
 """TF-Serving's gRPC services: PredictionService, ModelService, health and reflection."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 

@@ -1,7 +1,5 @@
 """One version of a SavedModel in memory, loaded as the C++ server does: by tag and tensor names."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from dataclasses import dataclass

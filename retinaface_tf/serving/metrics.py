@@ -1,7 +1,5 @@
 """Counts for Prometheus under the names TF-Serving uses, so that one dashboard reads both."""
 
-from __future__ import annotations
-
 import bisect
 from collections import defaultdict
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The versions of a model on disk: a new one is loaded while the old one answers, then takes over."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from collections import Counter

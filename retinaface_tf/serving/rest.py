@@ -1,7 +1,5 @@
 """TF-Serving's REST interface, the counts for Prometheus, and the page for people."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import binascii

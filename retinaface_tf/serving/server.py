@@ -3,8 +3,6 @@
 Production runs `tensorflow/serving`, the C++ server; see the `serving/` folder of the checkout.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import logging

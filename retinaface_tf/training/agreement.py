@@ -3,8 +3,6 @@
 Workers that differ would not fail: they would train something that none of them describes.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import subprocess

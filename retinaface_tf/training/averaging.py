@@ -1,7 +1,5 @@
 """The moving average of a network while it learns, which is what gets evaluated and saved."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator, Sequence
 

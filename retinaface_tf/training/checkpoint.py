@@ -1,7 +1,5 @@
 """Checkpoints: all variables of network and optimiser and the place in the data, in one file."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

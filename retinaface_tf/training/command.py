@@ -1,7 +1,5 @@
 """What `retinaface-tf train` and `training/train.py` do with their options."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Opens the data sets a configuration names: what is trained on, and what is evaluated."""
 
-from __future__ import annotations
-
 import dataclasses
 import re
 from collections.abc import Sequence

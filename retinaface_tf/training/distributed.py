@@ -1,7 +1,5 @@
 """Which devices a run uses, and what it may ask of TensorFlow before it starts."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

@@ -1,7 +1,5 @@
 """What a network finds in held-out images while it is trained."""
 
-from __future__ import annotations
-
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path

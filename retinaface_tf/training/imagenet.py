@@ -7,8 +7,6 @@ activations differ (ReLU6 there, LeakyReLU here), and in "resnet50" the stride o
 another convolution, so there this is a start to train from, not a classifier.
 """
 
-from __future__ import annotations
-
 import keras
 import numpy as np
 

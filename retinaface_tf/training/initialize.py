@@ -1,7 +1,5 @@
 """Where a network's weights start."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path

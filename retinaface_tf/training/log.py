@@ -1,7 +1,5 @@
 """A run's numbers: a CSV row an epoch, and the same as TensorBoard events."""
 
-from __future__ import annotations
-
 import csv
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """What a run shows of itself: a sheet of detections, the precision-recall plot, the learning plot."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from retinaface_tf.config import DetectionSettings

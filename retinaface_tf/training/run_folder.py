@@ -1,7 +1,5 @@
 """The folder of a training run: no file in it that the run did not write is replaced or removed."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The learning rate: a linear rise, then steps or half a cosine."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import keras

@@ -1,7 +1,5 @@
 """One training step, the same under Keras `fit` and in the loop over several workers."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

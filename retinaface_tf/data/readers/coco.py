@@ -1,7 +1,5 @@
 """COCO's JSON with boxes and, where given, five keypoints a face."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The layout that WIDER FACE's and FDDB's lists share: a name, a count, a line of numbers a face."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple

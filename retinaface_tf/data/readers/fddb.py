@@ -1,7 +1,5 @@
 """FDDB's labels (Jain and Learned-Miller 2010): ellipses, or boxes drawn around them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

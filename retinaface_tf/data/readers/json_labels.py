@@ -1,7 +1,5 @@
 """Labels as JSON lines (`faces.json_lines`): what `detect --json` and `data pseudo-label` write."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from retinaface_tf.data.readers.annotation import AnnotatedImage

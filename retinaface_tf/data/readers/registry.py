@@ -1,7 +1,5 @@
 """The label formats by name: a new format is one function and one entry of `READERS`."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 from pathlib import Path

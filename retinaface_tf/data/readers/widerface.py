@@ -1,7 +1,5 @@
 """WIDER FACE's own lists (Yang et al. 2016), and RetinaFace's with five landmarks (Deng et al. 2019)."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

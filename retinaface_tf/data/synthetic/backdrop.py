@@ -1,7 +1,5 @@
 """What lies behind drawn faces, and what a camera does to the image."""
 
-from __future__ import annotations
-
 import numpy as np
 
 

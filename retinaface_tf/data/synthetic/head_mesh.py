@@ -4,8 +4,6 @@ Axes: x to the image's right, y down, z towards the viewer; about one unit is ha
 All shapes and colours are drawn at random for each head; nothing comes from a photo or a scan.
 """
 
-from __future__ import annotations
-
 import functools
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Images with drawn faces: a training set that needs no data, with exact boxes and landmarks."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass

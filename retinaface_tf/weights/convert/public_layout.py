@@ -4,8 +4,6 @@ The names are those of biubug6/Pytorch_Retinaface (MIT) and the many trainings t
 it; under `body.`, ResNet-50 has torchvision's names.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 

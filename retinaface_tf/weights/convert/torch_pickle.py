@@ -6,8 +6,6 @@ needs and refuses every other one. Two containers are known: the stream of PyTor
 (five pickles, then raw storages) and the zip archive since.
 """
 
-from __future__ import annotations
-
 import collections
 import io
 import pickle
