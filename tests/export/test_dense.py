@@ -48,7 +48,7 @@ def assert_same(vertices, expected, tolerance=0.02):
     np.testing.assert_allclose(vertices, expected.vertices, atol=tolerance)
 
 
-@pytest.mark.parametrize("suffix", [".tflite", ".onnx"])
+@pytest.mark.parametrize("suffix", [".tflite", pytest.param(".onnx", marks=pytest.mark.slow)])
 def test_raw_heads_with_the_head_in_the_file(dense_network, suffix, image, expected, tmp_path):
     path = tmp_path / f"dense{suffix}"
     if suffix == ".onnx":
@@ -108,7 +108,7 @@ def test_onnx_that_ends_in_faces(dense_network, image, expected, tmp_path):
     assert not empty[0, count[0] :].any()
 
 
-@pytest.mark.parametrize("size", [None, SIZE])
+@pytest.mark.parametrize("size", [None, pytest.param(SIZE, marks=pytest.mark.slow)])
 def test_savedmodel(dense_network, image, expected, tmp_path, size):
     import tensorflow as tf
 

@@ -43,6 +43,7 @@ def test_tflite_at_any_size(lite, images, tmp_path, rng):
     check_equal(runtime, lite, rng.integers(0, 256, (1, 192, 64, 3)).astype(np.uint8))
 
 
+@pytest.mark.slow
 def test_int8_stays_near(lite, images, tmp_path):
     from retinaface_tf.export.tflite import export_tflite
     from retinaface_tf.inference.runtimes.litert import LiteRTRuntime

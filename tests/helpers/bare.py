@@ -49,13 +49,8 @@ class _Core(PathFinder):
         return None
 
 
-def forbid(folder: str | None = None, stem: str | None = None, preset: str | None = None) -> None:
-    """From here on only what a bare installation has.
-
-    Args:
-        folder, stem, preset: packaged files of a stand-in, and the preset they become; None for the
-            package's own.
-    """
+def forbid() -> None:
+    """From here on only what a bare installation has."""
 
     def refuse(event, arguments):
         if event in EVENTS:
@@ -63,8 +58,6 @@ def forbid(folder: str | None = None, stem: str | None = None, preset: str | Non
 
     sys.meta_path[:] = [_Core if finder is PathFinder else finder for finder in sys.meta_path]
     sys.addaudithook(refuse)
-    if folder is not None:
-        add_preset(Path(folder), stem, preset)
 
 
 def packaged_presets() -> list[str]:
@@ -77,14 +70,3 @@ def packaged_presets() -> list[str]:
         for name in presets.list_presets()
         if isinstance(presets.get_preset(name).source, Packaged)
     ]
-
-
-def add_preset(folder: Path, stem: str, preset: str) -> None:
-    """Makes files in a folder a preset's."""
-    from retinaface_tf import presets
-    from retinaface_tf.sources import packaged
-
-    source = packaged.Packaged(stem=stem, licence="MIT (a test)", folder=folder)
-    presets._PRESETS[preset] = presets.Preset(
-        name=preset, summary="a stand-in", config=presets.RetinaFaceConfig(), source=source
-    )

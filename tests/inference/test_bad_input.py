@@ -72,7 +72,7 @@ def test_a_corrupt_weights_file_and_a_wrong_one(tmp_path):
     foreign.write_text("no weights")
     for broken in (cut, foreign, tmp_path / "missing.weights.h5"):
         with pytest.raises(WeightsError, match=broken.name):
-            RetinaFace.from_file(broken)
+            RetinaFace.from_file(broken, runtime="keras")
 
 
 def test_no_network_and_no_cache(tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from retinaface_tf.cli.train import train
 from retinaface_tf.errors import ConfigError
 from retinaface_tf.launch.command import (
     WorkerEnvironment,
@@ -133,18 +134,12 @@ def test_restart_is_not_for_several_workers():
         training_command("python", ["--out", "x", "--restart"])
 
 
-def test_restart_is_not_for_workers_started_by_hand(tmp_path):
+def test_restart_is_not_for_workers_started_by_hand(tmp_path, monkeypatch):
     """It would remove the folder under the others' hands."""
     workers = hosts(tmp_path, "alpha\nbeta\n")
-    done = subprocess.run(
-        [sys.executable, "-m", "retinaface_tf", "train", "--restart", "--out", str(tmp_path)],
-        env={**os.environ, "TF_CONFIG": tf_config(workers, 0)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 1
-    assert "error: --restart cannot be used with several workers (TF_CONFIG)" in done.stderr
+    monkeypatch.setenv("TF_CONFIG", tf_config(workers, 0))
+    with pytest.raises(ConfigError, match=r"--restart cannot be used .* workers \(TF_CONFIG\)"):
+        train(out=tmp_path, restart=True)
     assert (tmp_path / "hosts.txt").exists()
 
 

@@ -157,7 +157,15 @@ def test_both_together_are_both_whatever_the_order(rng, monkeypatch):
         assert calls == [False] * 47
 
 
-@pytest.mark.parametrize("variant", [{}, {"fixed": True}, {"fixed": True, "fused": False}], ids=str)
+@pytest.mark.parametrize(
+    "variant",
+    [
+        {},
+        pytest.param({"fixed": True}, marks=pytest.mark.slow),
+        pytest.param({"fixed": True, "fused": False}, marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
 def test_files_are_those_of_plain_batch_norm(variant, tmp_path):
     """The same names inside, and Keras alone reads the network of a `.keras` file."""
 
@@ -180,6 +188,7 @@ def test_files_are_those_of_plain_batch_norm(variant, tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_jax_computes_with_the_variants_too():
     program = """
 import keras, numpy as np

@@ -164,6 +164,7 @@ def test_only_kernels_that_learn_decay():
         np.testing.assert_array_equal(kernel, variable)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.environ.get("KERAS_BACKEND") == "jax", reason="is that run")
 def test_the_objective_runs_on_jax():
     pytest.importorskip("jax")

@@ -12,12 +12,12 @@ from retinaface_tf.models.parts import PARTS, freeze, layers_of, part_of
 from retinaface_tf.presets import get_preset, list_presets
 
 
-@pytest.mark.parametrize("name", list_presets())
+# One network of a kind is enough: a deeper ResNet, or a wider MobileNet, has the same names.
+@pytest.mark.parametrize(
+    "name", sorted({*list_presets()} - {"resnet152-paper", "mobilenet0.5", "mobilenet1.0", "yunet"})
+)
 def test_every_layer_with_weights_of_every_preset_has_a_part(name):
-    """One network of a kind is enough: a deeper ResNet has the same names."""
     config = get_preset(name).config
-    if config.backbone.startswith(("resnet101", "resnet152")):
-        config = get_preset("resnet50-p2p6").config
     network = build_retinaface(config)
     parts = {layer.name: part_of(layer.name) for layer in layers_of(network) if layer.weights}
     assert set(parts.values()) == {*PARTS} - ({"dense"} if config.dense is None else set())

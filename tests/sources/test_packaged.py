@@ -1,6 +1,5 @@
 """Networks in the package: at work without TensorFlow, network and cache, and what they are."""
 
-import dataclasses
 import hashlib
 import json
 import os
@@ -40,15 +39,12 @@ def photos(astronaut, tmp_path) -> Path:
 
 
 @pytest.fixture
-def bare(packaged, tmp_path):
+def bare(tmp_path):
     """Runs code in a process that has nothing but what detection needs; its standard output."""
-    return _bare(packaged.arguments, tmp_path)
 
-
-def _bare(arguments_of_forbid, tmp_path):
     def run(code: str, *arguments: str) -> str:
         (tmp_path / "in the way").write_text("a file, where the cache would be a folder")
-        start = f"from tests.helpers.bare import forbid; forbid(*{arguments_of_forbid!r})\n"
+        start = "from tests.helpers.bare import forbid; forbid()\n"
         environment = {
             **os.environ,
             "COLUMNS": "200",  # for tables
@@ -132,19 +128,18 @@ def test_the_command_line_finds_faces_in_a_bare_process(bare, packaged, photos, 
 
 
 def test_as_installed_a_portrait_needs_no_option_network_conversion_or_tensorflow(
-    astronaut, tmp_path
+    bare, astronaut, tmp_path
 ):
     """The package's own default network, whatever is cached or pulled here."""
     photo = tmp_path / "portrait.png"
     Image.fromarray(astronaut).save(photo)
     code = "import sys; from retinaface_tf.cli import main; main()"
-    run = _bare((), tmp_path)
-    assert "1 face in 1 image" in run(code, "detect", photo)
-    (face,) = json.loads(run(code, "detect", photo, "--json", "-"))["faces"]
+    assert "1 face in 1 image" in bare(code, "detect", photo)
+    (face,) = json.loads(bare(code, "detect", photo, "--json", "-"))["faces"]
     expected = RetinaFace.from_preset(runtime="keras").detect(astronaut)
     assert_is_the_face(face, expected, 0.98)
     code = "from retinaface_tf import RetinaFace; print(len(RetinaFace.from_preset().detect('{}')))"
-    assert run(code.format(photo)).split()[-1] == "1"
+    assert bare(code.format(photo)).split()[-1] == "1"
 
 
 def test_the_lists_name_it_without_tensorflow(bare, packaged):
@@ -160,7 +155,6 @@ def test_all_its_files_find_the_same_face(packaged, astronaut):
     keras = RetinaFace.from_preset(packaged.name, runtime="keras").detect(astronaut)
     litert = RetinaFace.from_preset(packaged.name).detect(astronaut)
     assert len(keras) == len(litert) == 1
-    # Kernels of the stand-in's .tflite were not rounded to float16.
     np.testing.assert_allclose(keras.boxes, litert.boxes, atol=1)
     np.testing.assert_allclose(keras.scores, litert.scores, atol=0.01)
     config = RetinaFace.from_preset(packaged.name).config
@@ -215,17 +209,16 @@ def test_precisions_that_are_not_there(stand_in):
     assert result.exit_code == 1
 
 
-def test_missing_and_damaged_files_say_what_to_do(stand_in, stand_in_files, tmp_path, monkeypatch):
-    source = dataclasses.replace(stand_in.source, folder=tmp_path)
-    preset = dataclasses.replace(presets.get_preset("stand-in"), source=source)
-    monkeypatch.setitem(presets._PRESETS, "stand-in", preset)
+def test_missing_and_damaged_files_say_what_to_do(stand_in):
+    files = {path: bytearray(path.read_bytes()) for path in stand_in.source.folder.iterdir()}
+    for path in files:
+        path.unlink()
     for open_it in (RetinaFace.from_preset, choose_file.pull, choose_file.load_preset):
         with pytest.raises(WeightsError, match="missing from this installation"):
             open_it("stand-in")
-    for path in stand_in_files.iterdir():
-        content = bytearray(path.read_bytes())
+    for path, content in files.items():
         content[len(content) // 2] ^= 1
-        (tmp_path / path.name).write_bytes(content)
+        path.write_bytes(content)
     with pytest.raises(WeightsError, match=r"standin\.tflite is truncated or damaged"):
         RetinaFace.from_preset("stand-in")
     with pytest.raises(WeightsError, match="install retinaface-tf again"):
