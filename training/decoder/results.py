@@ -12,11 +12,12 @@ import numpy as np
 
 from retinaface_tf.data.readers.mesh_labels import MeshLabelConfig, read_mesh_labels
 from retinaface_tf.errors import ConfigError
+from retinaface_tf.images.save import save_image
 from retinaface_tf.mesh.topology import MeshTopology
 from retinaface_tf.reconstruction.decoder import save_mesh_decoder
 from retinaface_tf.reconstruction.head import FACE_CENTER, interpret
 from retinaface_tf.reconstruction.renderer import MeshRenderer
-from retinaface_tf.util.files import whole_file, write_whole
+from retinaface_tf.util.files import write_whole
 from retinaface_tf.util.progress import Track
 from training.decoder.face_meshes import FaceMeshes, read_face_meshes
 from training.decoder.train_decoder import MeshDecoderTraining, Pretrained
@@ -45,14 +46,11 @@ def write_results(
     folder: Path, config: MeshDecoderTraining, topology: MeshTopology, result: Pretrained
 ) -> None:
     """Writes `RESULTS`."""
-    from PIL import Image
-
     decoder, figures_file, faces = (folder / name for name in RESULTS)
     save_mesh_decoder(result.decoder, decoder)
     figures = {**dataclasses.asdict(result.figures), "config": dataclasses.asdict(config)}
     write_whole(figures_file, json.dumps(figures, indent=2).encode())
-    with whole_file(faces, suffix=".png") as partial:
-        Image.fromarray(draw_pairs(result.examples, topology)).save(partial)
+    save_image(faces, draw_pairs(result.examples, topology))
 
 
 def draw_pairs(pairs: np.ndarray, topology: MeshTopology, size: int = 112) -> np.ndarray:
