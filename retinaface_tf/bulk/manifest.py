@@ -9,7 +9,7 @@ from retinaface_tf.bulk.network import NetworkSpec
 from retinaface_tf.bulk.results import read_report, shard_name
 from retinaface_tf.bulk.shards import Shard, digest_shards
 from retinaface_tf.errors import ConfigError
-from retinaface_tf.util.files import write_whole
+from retinaface_tf.util.files import is_file, require_folder, write_whole
 
 # The underscore keeps readers of Parquet folders (Arrow, Spark) away.
 MANIFEST = "_manifest.json"
@@ -40,7 +40,8 @@ def begin_or_resume(out: Path, run: dict[str, Any]) -> None:
             differs.
     """
     path = out / MANIFEST
-    if path.exists() and any(out.glob("faces-*.parquet")):
+    require_folder(out)
+    if is_file(path) and any(out.glob("faces-*.parquet")):
         try:
             begun = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -53,7 +54,7 @@ def begin_or_resume(out: Path, run: dict[str, Any]) -> None:
             if begun.get(name) != run[name]:
                 raise ConfigError(_difference(out, name, begun.get(name), run))
         return
-    if not path.exists() and out.is_dir() and any(out.iterdir()):
+    if not is_file(path) and any(out.iterdir()):
         raise ConfigError(
             f"{out} holds files of something else; give --out a new folder, or that of the run to "
             "resume."

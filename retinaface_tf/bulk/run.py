@@ -21,6 +21,7 @@ from retinaface_tf.errors import ConfigError
 from retinaface_tf.inference.test_time_augmentation import Augmentation
 from retinaface_tf.presets import DEFAULT_PRESET
 from retinaface_tf.util.extras import require
+from retinaface_tf.util.files import is_folder
 from retinaface_tf.util.process import available_cores, to_stderr
 from retinaface_tf.util.progress import progress_bar
 
@@ -179,7 +180,7 @@ def _check(
 def _require_outside(inputs: list[str | os.PathLike], out: Path) -> None:
     for given in inputs:
         folder = Path(os.path.abspath(given))  # noqa: PTH100 - as for out
-        if folder.is_dir() and out.is_relative_to(folder):
+        if is_folder(folder) and out.is_relative_to(folder):
             raise ConfigError(
                 f"The results would be in {out}, among the inputs in {given}; choose an --out "
                 "outside of it."

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from retinaface_tf.bulk.bulk_image import BulkImage
 from retinaface_tf.errors import ConfigError, ImageError
+from retinaface_tf.util.files import is_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -116,7 +116,7 @@ def list_table(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    if not Path(path).exists():
+    if not is_file(path):
         raise ImageError(f"Cannot read {path}: there is no such file.")
     try:
         with pq.ParquetFile(path) as file:

@@ -49,6 +49,7 @@ def launch(
     """
     import os
 
+    from retinaface_tf.errors import ConfigError
     from retinaface_tf.launch.command import (
         WorkerEnvironment,
         parse_environment,
@@ -56,6 +57,7 @@ def launch(
     )
     from retinaface_tf.launch.hosts import read_hosts
     from retinaface_tf.launch.launcher import launch as run
+    from retinaface_tf.util.files import reason_of
     from retinaface_tf.util.process import to_stderr
 
     workers = read_hosts(hosts, port)
@@ -71,8 +73,12 @@ def launch(
         return
     if rank is not None:
         variables = environment.local_variables(workers, rank)
-        os.chdir(environment.folder)
-        os.execvpe(command[0], command, variables)
+        try:
+            os.chdir(environment.folder)
+            os.execvpe(command[0], command, variables)
+        except OSError as failure:
+            place = f"{command[0]} in the folder {environment.folder}"
+            raise ConfigError(f"Cannot start {place}: {reason_of(failure)}.") from None
 
     def interrupt(*_):
         raise KeyboardInterrupt

@@ -225,7 +225,9 @@ class Repository:
 def check_folder(folder: Path) -> None:
     """Raises ConfigError unless a folder may hold versions."""
     if not is_folder(folder):
-        raise ConfigError(f"There is no model folder {folder}; `retinaface-tf export savedmodel`.")
+        raise ConfigError(
+            f"There is no model folder {folder}; `retinaface-tf export savedmodel` writes one."
+        )
     if is_file(folder / "saved_model.pb"):
         raise ConfigError(
             f"{folder} is a single version; give its parent folder {folder.resolve().parent}, "

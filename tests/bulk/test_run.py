@@ -11,7 +11,7 @@ from retinaface_tf.bulk import detect_bulk, read_results
 from retinaface_tf.bulk import run as module
 from retinaface_tf.bulk.network import NetworkSpec
 from retinaface_tf.bulk.results import shard_name
-from retinaface_tf.errors import ConfigError, DataError, MissingPackage, WorkerError
+from retinaface_tf.errors import ConfigError, ImageError, MissingPackage, WorkerError
 from retinaface_tf.inference.test_time_augmentation import Augmentation
 from tests.helpers.bright_pixel import BrightPixelRuntime
 from tests.helpers.bulk_inputs import encoded, write_tar
@@ -173,8 +173,14 @@ def test_a_folder_of_something_else_is_left_alone(folder, tmp_path):
     (tmp_path / "new" / "_manifest.json").write_text("{")
     with pytest.raises(ConfigError, match="damaged"):
         run(folder, tmp_path / "new")
-    with pytest.raises((ConfigError, DataError), match="Cannot write"):
+    with pytest.raises(ConfigError, match="cannot be made"):
         run(folder, tmp_path / "out" / "diary.txt" / "below")
+    long = tmp_path / ("x" * 300)
+    with pytest.raises(ConfigError, match="file name too long"):
+        run(folder, long)
+    assert run(long, tmp_path / "b").errors == 1
+    with pytest.raises(ImageError, match="there is no such file"):
+        run(long.with_suffix(".parquet"), tmp_path / "c")
 
 
 @pytest.mark.parametrize(

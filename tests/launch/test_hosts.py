@@ -176,3 +176,6 @@ def test_rank_becomes_that_worker(tmp_path):
     assert arguments == ["-m", "retinaface_tf", "train", "--out", "a b"]
     done = run_command(*hosts_file, "--rank", 7)
     assert done.returncode == 1 and done.stderr.startswith("error: Rank 7 is not in the hosts list")
+    for words in (("--folder", tmp_path / "none"), ("--python", "no-such-python")):
+        done = run_command(*hosts_file, *words, "--rank", 1)
+        assert done.returncode == 1 and done.stderr.startswith("error: Cannot start ")
