@@ -10,6 +10,7 @@ training crops are square.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import subprocess
@@ -70,7 +71,7 @@ def measure_network(name: str, size: int, batch: int, source, steps: int) -> dic
     schedule = DetectorSchedule(ScheduleConfig(peak=1e-4, warmup_epochs=0), 100, 1)
 
     def make_step(fused: bool):
-        with training_batch_norm(fused=fused):
+        with training_batch_norm() if fused else contextlib.nullcontext():
             network = build_retinaface(config)
         model = DetectorTraining(network, pipeline.anchors, LossConfig(), options)
         model.compile(optimizer=make_optimizer(options, schedule, 1), jit_compile=False)

@@ -182,6 +182,11 @@ class RetinaFaceConfig:
         return self.levels[-1].stride
 
     @property
+    def one_anchor_a_cell(self) -> bool:
+        """Whether a cell has faces of all sizes, so that its anchor says where a face is and not how large."""
+        return all(len(level.anchor_sizes) == 1 for level in self.levels)
+
+    @property
     def dense_levels(self) -> tuple[PyramidLevel, ...]:
         """Levels whose features the dense branch samples, fine to coarse; none without it."""
         return self.levels[: max(1, len(self.levels) - self.dense.finer)] if self.dense else ()

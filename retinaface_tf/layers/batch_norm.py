@@ -1,6 +1,6 @@
-"""Batch normalisation, and the variants of it that a network is trained with.
+"""Batch normalisation, and the variant of it that a network is trained with.
 
-A network built inside `training_batch_norm` has the variants; what it computes at inference, its
+A network built inside `training_batch_norm` has the variant; what it computes at inference, its
 variables and the names in its files are those of Keras' layer.
 """
 
@@ -15,27 +15,24 @@ from keras import layers
 EPSILON = 1e-5
 
 
-class FixedBatchNormalization(layers.BatchNormalization):
-    """Uses the stored statistics in training too; scale and offset still learn.
-
-    Usual where a trained detector learns on from few images a step (torchvision's
-    FrozenBatchNorm2d, which fixes scale and offset too).
-    """
-
-    def call(self, inputs, training=None, mask=None):
-        return super().call(inputs, training=False, mask=mask)
-
-
-class FusedBatchNormalization(layers.BatchNormalization):
+class TrainingBatchNormalization(layers.BatchNormalization):
     """Computes by TensorFlow's fused kernel where that is the same but for rounding.
 
     Keras 3 composes batch norm of elementwise operations, each a pass over the map, forward and
     backward. The fused kernel is one: a step of `lite` takes about a quarter less time on a CPU.
     Other backends, precisions other than float32 and synchronised layers, whose statistics are
     those of several devices, compute as Keras does.
+
+    Attributes:
+        fixed: the stored statistics are used in training too; scale and offset still learn. Usual
+            where a trained detector learns on from few images a step (torchvision's
+            FrozenBatchNorm2d, which fixes scale and offset too).
     """
 
+    fixed = False
+
     def call(self, inputs, training=None, mask=None):
+        training = training and not self.fixed
         plain = keras.backend.backend() != "tensorflow" or self.dtype_policy.name != "float32"
         if plain or self.synchronized or mask is not None or len(inputs.shape) != 4:
             return super().call(inputs, training=training, mask=mask)
@@ -52,8 +49,7 @@ class FusedBatchNormalization(layers.BatchNormalization):
                 is_training=learning,
             )
 
-        fixed = isinstance(self, FixedBatchNormalization)
-        if fixed or not (training and self.trainable):
+        if not (training and self.trainable):
             return normalize(self.moving_mean.value, self.moving_variance.value, False)[0]
         empty = tf.zeros([0])
         outputs, mean, variance, *_ = normalize(empty, empty, True)
@@ -66,29 +62,17 @@ class FusedBatchNormalization(layers.BatchNormalization):
         return outputs
 
 
-class FixedFusedBatchNormalization(FixedBatchNormalization, FusedBatchNormalization):
-    """Both: the stored statistics, by the fused kernel."""
-
-
-# Keras names weights in files by the class of their layer. These are named as Keras' own, so a file
-# is the same whichever class wrote it, and needs none of them to be read.
-for _variant in (FusedBatchNormalization, FixedBatchNormalization, FixedFusedBatchNormalization):
-    _variant.__name__ = layers.BatchNormalization.__name__
+# Keras names weights in files by the class of their layer. It is named as Keras' own, so a file is
+# the same whichever class wrote it, and does not need this one to be read.
+TrainingBatchNormalization.__name__ = layers.BatchNormalization.__name__
 
 _class = contextvars.ContextVar("batch_norm", default=layers.BatchNormalization)
 
 
 @contextlib.contextmanager
-def training_batch_norm(*, fused: bool = True, fixed: bool = False) -> Iterator[None]:
-    """Networks that are built inside have the variants for training.
-
-    Args:
-        fused: by TensorFlow's fused kernel, see `FusedBatchNormalization`.
-        fixed: with the stored statistics, see `FixedBatchNormalization`.
-    """
-    plain, both = layers.BatchNormalization, FixedFusedBatchNormalization
-    with_fused = both if fixed else FusedBatchNormalization
-    token = _class.set(with_fused if fused else FixedBatchNormalization if fixed else plain)
+def training_batch_norm() -> Iterator[None]:
+    """Networks that are built inside have `TrainingBatchNormalization`."""
+    token = _class.set(TrainingBatchNormalization)
     try:
         yield
     finally:

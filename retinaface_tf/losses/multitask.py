@@ -30,7 +30,7 @@ class LossSums(NamedTuple):
 
 
 def multitask_sums(
-    outputs: dict, targets: dict, anchors, config: LossConfig, variances
+    outputs: dict, targets: dict, anchors, config: LossConfig, variances, *, face_units=False
 ) -> LossSums:
     """The loss terms of each image, summed over its anchors.
 
@@ -44,6 +44,9 @@ def multitask_sums(
             anchors and for those of uncertain faces, 0 for others.
         anchors: [A, 4] cx, cy, w, h; used by the IoU losses only.
         variances: (center, size), as in `RetinaFaceConfig`.
+        face_units: distances count in sizes of the face instead of the anchor, for anchors that are
+            much smaller than their faces: the points of a face of 100 pixels are some 60 deltas from
+            an anchor of 8, and would outweigh everything else.
     """
     labels = targets["labels"]
     # Half precision would overflow in the sums; more than single is kept.
@@ -63,8 +66,14 @@ def multitask_sums(
         class_sum = _focal(logits, positive, negative, config)
 
     deltas = outputs["box_deltas"]
+    if face_units:  # [B, A, 1] side of the anchor in sides of the face
+        growth = ops.mean(targets["box_deltas"][..., 2:], axis=-1, keepdims=True)
+        unit = ops.exp(-variances[1] * growth)
     if config.box == "smooth_l1":
-        box = ops.sum(smooth_l1(deltas - targets["box_deltas"], config.smooth_l1_beta), axis=-1)
+        error = deltas - targets["box_deltas"]
+        if face_units:
+            error = ops.concatenate([unit * error[..., :2], error[..., 2:]], axis=-1)
+        box = ops.sum(smooth_l1(error, config.smooth_l1_beta), axis=-1)
     else:
         # Deltas of anchors that are not positive are not decoded: their exponential could overflow.
         deltas = ops.where(positive[..., None] > 0, deltas, 0.0)
@@ -78,6 +87,7 @@ def multitask_sums(
     landmark_sum = None
     if "landmark_deltas" in outputs:
         error = outputs["landmark_deltas"] - targets["landmark_deltas"]
+        error = unit * error if face_units else error
         mask = ops.repeat(targets["landmark_mask"], 2, axis=-1)
         points = ops.sum(mask * smooth_l1(error, config.smooth_l1_beta), axis=-1)
         landmark_sum = ops.sum(positive * points, axis=1)

@@ -145,4 +145,11 @@ class Objective:
         names = ("class_logits", "box_deltas", "landmark_deltas")
         mine = {name: outputs[prefix + name] for name in names if prefix + name in outputs}
         variances = self.network.center_variance, self.network.size_variance
-        return multitask_sums(mine, targets, self.anchors, self.config, variances)
+        return multitask_sums(
+            mine,
+            targets,
+            self.anchors,
+            self.config,
+            variances,
+            face_units=self.network.one_anchor_a_cell,
+        )

@@ -28,6 +28,12 @@ def restate(norm: keras.layers.BatchNormalization, mean: Any = 0.0, variance: An
     norm.set_weights([gamma, beta + slope * (mean - old_mean), mean, variance])
 
 
+def is_folded(norm: keras.layers.BatchNormalization) -> bool:
+    """Whether a batch norm does not normalise: folded into its convolution, or never trained."""
+    mean, variance = np.asarray(norm.moving_mean), np.asarray(norm.moving_variance)
+    return bool(np.all(mean == 0) and np.all(np.abs(variance - 1) < 2 * norm.epsilon))
+
+
 def offset_values(bias: np.ndarray, epsilon: float) -> dict[str, np.ndarray]:
     """The weights, by name, of a batch norm that only adds a bias [C] it was folded into."""
     return {

@@ -119,16 +119,17 @@ class InitConfig:
             the others start at random, and "dense" at the directions in which faces differ.
         freeze: parts, or beginnings of layers' names ("stem", "block1_"), that do not learn.
         measure_statistics: batch norm's statistics are measured before the first step, the function
-            kept: for a source whose batch norm was folded into its convolutions.
+            kept; so are folded ones wherever they are not fixed.
         fix_statistics: batch norm uses the statistics it starts with in training too, instead of each
-            batch's: for a trained network that learns on from small batches.
+            batch's: for a trained network that learns on from small batches. None: where the source
+            has it folded into its convolutions, so that nothing is normalised there.
     """
 
     source: str = "random"
     keep: tuple[str, ...] = ("backbone", "pyramid", "context", "heads")
     freeze: tuple[str, ...] = ()
     measure_statistics: bool = False
-    fix_statistics: bool = False
+    fix_statistics: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

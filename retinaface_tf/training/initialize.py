@@ -12,8 +12,8 @@ from keras import ops
 from retinaface_tf.config import RetinaFaceConfig
 from retinaface_tf.errors import ConfigError
 from retinaface_tf.models import RetinaFaceNetwork, build_retinaface
-from retinaface_tf.models.batch_norm import batch_norms, restate
-from retinaface_tf.models.parts import PARTS, layers_of, part_of
+from retinaface_tf.models.batch_norm import batch_norms, is_folded, restate
+from retinaface_tf.models.parts import PARTS, freeze, layers_of, part_of
 from retinaface_tf.presets import list_presets
 from retinaface_tf.training.config import InitConfig
 
@@ -32,7 +32,7 @@ def initial_network(
         batches: gives images [B, H, W, 3] in 0..255 such as it will be trained on.
 
     Raises:
-        ConfigError: a part has another name.
+        ConfigError: a part has another name, or `init.freeze` matches no layer.
         WeightsError: the source is missing, damaged or of another network.
     """
     unknown = set(init.keep) - set(PARTS)
@@ -41,17 +41,24 @@ def initial_network(
             f"init.keep has {sorted(unknown)[0]!r}; the parts are {', '.join(PARTS)}."
         )
     network = build_retinaface(config)
-    if init.source == "random":
-        return network, "weights: random"
+    freeze(network, init.freeze)
+    note, copied = "weights: random", set()
     if init.source == "imagenet":
         from retinaface_tf.training.imagenet import fill_imagenet_backbone
 
-        return network, fill_imagenet_backbone(network)
-    source = open_source(config, init.source)
-    copied = copy_parts(source, network, init.keep)
-    if init.measure_statistics:
+        note = fill_imagenet_backbone(network)
+    elif init.source != "random":
+        copied = copy_parts(open_source(config, init.source), network, init.keep)
+        note = f"weights: {len(copied)} layers ({', '.join(init.keep)}) from {init.source}"
+    norms = batch_norms(network)
+    folded = [norm for norm in norms if norm.name in copied and norm.trainable and is_folded(norm)]
+    if folded and init.fix_statistics is None:
+        note += f"; {len(folded)} batch norms are folded into convolutions and stay so"
+    for norm in folded if init.fix_statistics is None else norms:
+        norm.fixed = init.fix_statistics is not False
+    if init.measure_statistics or (folded and init.fix_statistics is False):
         measure_statistics(network, itertools.islice(batches(), _STATISTICS_BATCHES))
-    return network, f"weights: {copied} layers ({', '.join(init.keep)}) from {init.source}"
+    return network, note
 
 
 def open_source(config: RetinaFaceConfig, source: str) -> RetinaFaceNetwork:
@@ -75,14 +82,14 @@ def open_source(config: RetinaFaceConfig, source: str) -> RetinaFaceNetwork:
     return load_weights(path) if own_format(path) else convert_weights(path, config)
 
 
-def copy_parts(source: RetinaFaceNetwork, target: RetinaFaceNetwork, parts) -> int:
-    """Copies the weights of layers of the same name; returns how many layers.
+def copy_parts(source: RetinaFaceNetwork, target: RetinaFaceNetwork, parts) -> set[str]:
+    """Copies the weights of layers of the same name; returns the names.
 
     Raises:
         ConfigError: a chosen layer of the target has none, or one of another shape, in the source.
     """
     theirs = {layer.name: layer for layer in layers_of(source)}
-    copied = 0
+    copied = set()
     for layer in layers_of(target):
         if not layer.weights or part_of(layer.name) not in parts:
             continue
@@ -93,7 +100,7 @@ def copy_parts(source: RetinaFaceNetwork, target: RetinaFaceNetwork, parts) -> i
                 f"leave {part_of(layer.name)!r} out of init.keep."
             )
         layer.set_weights(other.get_weights())
-        copied += 1
+        copied.add(layer.name)
     return copied
 
 

@@ -29,7 +29,6 @@ from retinaface_tf.losses.config import ENLARGED
 from retinaface_tf.losses.distillation import Distillation, shrink
 from retinaface_tf.mesh.topology import MeshTopology, load_topology
 from retinaface_tf.models.batch_norm import batch_norms
-from retinaface_tf.models.parts import freeze
 from retinaface_tf.training.agreement import check_agreement, code_facts, configuration_facts
 from retinaface_tf.training.averaging import MovingAverage
 from retinaface_tf.training.checkpoint import Checkpoints, read_variables, write_variables
@@ -189,11 +188,10 @@ class _Run:
             enlarged=ENLARGED if config.distillation.source else 1,
         )
         with devices.strategy.scope():
-            with training_batch_norm(fixed=config.init.fix_statistics):
+            with training_batch_norm():
                 self.network, note = initial_network(
                     config.network, config.init, self._first_images
                 )
-            freeze(self.network, config.init.freeze)
             kept = config.init.source != "random" and "dense" in config.init.keep
             if self.pipeline.topology is not None and not kept:
                 begin_dense_head(self.network, self.pipeline)

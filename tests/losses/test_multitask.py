@@ -200,3 +200,29 @@ def test_unknown_losses_are_refused():
         LossConfig(classification="focal", score_targets=True)
     with pytest.raises(ConfigError, match="ohem"):
         LossConfig(classification="hinge")
+
+
+def test_in_units_of_the_face_small_anchors_weigh_like_fitting_ones():
+    """A face of 96 pixels, found 3 pixels too far right: the same by an anchor of 8 as by one of 96."""
+    sums = []
+    for side, face_units in ((96, False), (8, True), (8, False)):
+        boxes = [[0.0, 0.0, math.log(96 / side) / 0.2, math.log(96 / side) / 0.2]]
+        targets = {
+            "labels": np.int32([[1]]),
+            "box_deltas": np.float32([boxes]),
+            "landmark_deltas": np.full((1, 1, 10), 48 / (0.1 * side), np.float32),
+            "landmark_mask": np.ones((1, 1, 5), np.float32),
+        }
+        shift = np.float32(3 / (0.1 * side))
+        outputs = {
+            "class_logits": np.zeros((1, 1, 2), np.float32),
+            "box_deltas": targets["box_deltas"] + shift * np.float32([1, 0, 0, 0]),
+            "landmark_deltas": targets["landmark_deltas"] + shift,
+        }
+        anchors = np.float32([[48, 48, side, side]])
+        found = multitask_sums(
+            outputs, targets, anchors, LossConfig(), VARIANCES, face_units=face_units
+        )
+        sums.append([float(found.box_sum[0]), float(found.landmark_sum[0])])
+    np.testing.assert_allclose(sums[1], sums[0], rtol=1e-4)
+    assert sums[2][0] > 40 * sums[0][0] and sums[2][1] > 40 * sums[0][1]

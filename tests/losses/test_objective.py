@@ -18,6 +18,7 @@ from retinaface_tf.losses.config import DistillationConfig, LossConfig
 from retinaface_tf.losses.distillation import DistillationSums
 from retinaface_tf.losses.multitask import multitask_sums
 from retinaface_tf.losses.objective import Objective
+from retinaface_tf.presets import get_preset, list_presets
 
 PLAIN = RetinaFaceConfig()
 ANCHORS = generate_anchors(PLAIN.levels, 64, 64)
@@ -180,3 +181,9 @@ def test_the_objective_runs_on_jax():
         text=True,
     )
     assert done.returncode == 0, done.stdout[-3000:]
+
+
+def test_the_papers_anchors_measure_in_their_own_sizes():
+    """Only cells that have faces of all sizes by one anchor count in the face's."""
+    ours = {name for name in list_presets() if get_preset(name).config.one_anchor_a_cell}
+    assert ours == {"lite", "yunet"}
