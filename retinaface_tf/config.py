@@ -215,6 +215,11 @@ class RetinaFaceConfig:
         return from_dict(cls, values, "network.")
 
 
+# What runs a network; "auto" takes what is there, see `weights.choose_file.choose_runtime`.
+RuntimeName = Literal["auto", "litert", "onnx", "keras"]
+# Of the numbers in a packaged network's file.
+Precision = Literal["float32", "int8"]
+
 # How large an image is searched: see `inference.preprocess.target_size`.
 Size = int | tuple[int, int] | Literal["original"] | None
 

@@ -3,7 +3,7 @@
     python training/release.py runs/last/best.weights.h5 --preset NAME --calibration PHOTOS \\
         --figure "AP, 106 FDDB images=0.996" --fact "hours=9 on two cores"
 
-Writes NAME.weights.npz (float16), NAME.tflite, NAME-int8.tflite and NAME.json into
+Writes NAME.weights.npz (float16), NAME.tflite, NAME-int8.tflite, NAME.onnx and NAME.json into
 `retinaface_tf/sources/files`, once all of them find the same faces in an image.
 """
 
@@ -99,8 +99,8 @@ def release(
 ) -> dict[str, Any]:
     """Writes the files of a packaged network: all of them, or none.
 
-    First the weights are rounded to float16, then both .tflite files are made of the rounded ones.
-    Each is asked for the faces of an image and has to find those that `weights` finds.
+    First the weights are rounded to float16, then the .tflite files and the .onnx are made of the
+    rounded ones. Each is asked for the faces of an image and has to find those that `weights` finds.
 
     Args:
         weights: `.weights.h5` of the trained network.
@@ -124,6 +124,7 @@ def release(
             answer differs, or the folder cannot be written.
     """
     from retinaface_tf.export.calibration import CalibrationPhotos
+    from retinaface_tf.export.onnx import export_onnx
     from retinaface_tf.export.tflite import export_tflite
     from retinaface_tf.images.read import read_image
     from retinaface_tf.inference.detector import RetinaFace
@@ -158,10 +159,11 @@ def release(
                 calibration=photos if precision == "int8" else None,
                 preset=preset,
             )
+        notify(f"exporting {names['onnx']}")
+        export_onnx(network, made["onnx"], preset=preset)
         detectors = {
             "weights": RetinaFace(KerasRuntime(network)),
-            "float32": RetinaFace.from_file(made["float32"]),
-            "int8": RetinaFace.from_file(made["int8"]),
+            **{k: RetinaFace.from_file(made[k]) for k in ("float32", "int8", "onnx")},
         }
         check = {}
         for kind, detector in detectors.items():

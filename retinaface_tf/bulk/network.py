@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from retinaface_tf.bulk.shards import with_tuples
-from retinaface_tf.config import DetectionSettings
+from retinaface_tf.config import DetectionSettings, Precision, RuntimeName
 from retinaface_tf.errors import ConfigError, WeightsError
 from retinaface_tf.inference.detector import Detector, RetinaFace
 from retinaface_tf.inference.test_time_augmentation import Augmentation, AugmentedDetector
@@ -25,6 +25,7 @@ class NetworkSpec:
         runtime: "litert", "keras" or "onnx".
         sha256: of the weights that were asked for, before any conversion for the runtime.
         threads: cores each worker uses; None for all.
+        providers: of the runtime onnx, or None.
     """
 
     path: str
@@ -33,6 +34,7 @@ class NetworkSpec:
     settings: DetectionSettings
     augmentation: Augmentation | None
     threads: int | None
+    providers: str | None = None
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> NetworkSpec:
@@ -46,7 +48,11 @@ class NetworkSpec:
     def open(self) -> Detector:
         """The detector."""
         detector = RetinaFace.from_file(
-            self.path, runtime=self.runtime, threads=self.threads, settings=self.settings
+            self.path,
+            runtime=self.runtime,
+            threads=self.threads,
+            providers=self.providers,
+            settings=self.settings,
         )
         return AugmentedDetector(detector, self.augmentation) if self.augmentation else detector
 
@@ -54,10 +60,11 @@ class NetworkSpec:
 def describe_network(
     preset: str,
     model: str | Path | None,
-    runtime: str | None,
+    runtime: RuntimeName,
     *,
-    precision: str = "float32",
+    precision: Precision = "float32",
     threads: int | None,
+    providers: str | Sequence[str] | None = None,
     settings: DetectionSettings,
     augmentation: Augmentation | None = None,
     notify: Callable[[str], None] | None = None,
@@ -67,7 +74,7 @@ def describe_network(
     Args:
         preset: of `list_presets`; ignored where `model` is given.
         model: a file of weights, or None.
-        runtime, threads: as in `RetinaFace.from_file`.
+        runtime, threads, providers: as in `RetinaFace.from_file`.
         precision: of a preset, as in `RetinaFace.from_preset`.
         notify: called with a line of text before fetching and conversion.
 
@@ -86,4 +93,8 @@ def describe_network(
     except OSError:
         raise WeightsError(f"Cannot read {weights}: there is no such file.") from None
     path, runtime = runnable_file(weights, runtime, notify=notify)
-    return NetworkSpec(str(path.absolute()), runtime, sha256, settings, augmentation, threads)
+    if providers is not None and not isinstance(providers, str):
+        providers = ",".join(providers)
+    return NetworkSpec(
+        str(path.absolute()), runtime, sha256, settings, augmentation, threads, providers
+    )

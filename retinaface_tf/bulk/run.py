@@ -4,7 +4,7 @@ import os
 import shutil
 import sys
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from retinaface_tf.bulk.processes import run_in_processes
 from retinaface_tf.bulk.ray_data import NETWORK_FOLDER, run_on_ray
 from retinaface_tf.bulk.shards import list_shards
 from retinaface_tf.bulk.worker import Job, detect_shard
-from retinaface_tf.config import DEFAULT_SETTINGS, DetectionSettings
+from retinaface_tf.config import DEFAULT_SETTINGS, DetectionSettings, Precision, RuntimeName
 from retinaface_tf.errors import ConfigError
 from retinaface_tf.inference.test_time_augmentation import Augmentation
 from retinaface_tf.presets import DEFAULT_PRESET
@@ -52,8 +52,8 @@ def detect_bulk(
     engine: str = "processes",
     preset: str = DEFAULT_PRESET,
     model: str | os.PathLike | None = None,
-    runtime: str | None = None,
-    precision: str = "float32",
+    runtime: RuntimeName = "auto",
+    precision: Precision = "float32",
     settings: DetectionSettings = DEFAULT_SETTINGS,
     augmentation: Augmentation | None = None,
     shard_size: int = 500,
@@ -61,6 +61,7 @@ def detect_bulk(
     name_column: str | None = None,
     workers: int | None = None,
     threads: int | None = None,
+    providers: str | Sequence[str] | None = None,
     batch_size: int = 8,
     retries: int = 3,
     ray_address: str | None = None,
@@ -84,6 +85,7 @@ def detect_bulk(
             number of the row.
         workers: processes or actors; None for one a processor (with ray, of the cluster).
         threads: cores each worker uses; None for one, and for all in a loop.
+        providers: of the runtime onnx, as in `RetinaFace.from_preset`.
         retries: how often a shard's workers may crash before the run stops; see `Attempts`.
         ray_address, gpus_per_worker: see `run_on_ray`.
         progress: show a bar on stderr; None: only if that is a terminal.
@@ -108,6 +110,7 @@ def detect_bulk(
         runtime,
         precision=precision,
         threads=threads or (None if engine == "loop" else 1),
+        providers=providers,
         settings=settings.replace(**changes),
         augmentation=augmentation,
         notify=to_stderr,

@@ -17,7 +17,7 @@ def benchmark(
         list[str],
         typer.Argument(
             metavar="MODEL...",
-            help="Runtimes of the preset (litert, keras, onnx), files (.tflite, .onnx, "
+            help="Runtimes of the preset (litert, onnx, keras, auto), files (.tflite, .onnx, "
             ".weights.h5, .keras) or SavedModel folders.",
         ),
     ],
@@ -108,6 +108,7 @@ def _print_table(results: list) -> None:
             rows.append(
                 [
                     result.name,
+                    result.runtime,
                     size,
                     *(f"{milliseconds:.2f}" for milliseconds in (p50, p90, p99)),
                     f"{p50 / first:.2f}",
@@ -118,5 +119,5 @@ def _print_table(results: list) -> None:
                     "" if ap is None else f"{100 * ap:.2f}",
                 ]
             )
-    header = "model,size,p50 ms,p90,p99,x first,start s,load s,memory MB,file MB,AP"
+    header = "model,runtime,size,p50 ms,p90,p99,x first,start s,load s,memory MB,file MB,AP"
     show("Pixels in, faces out, end to end", header.split(","), rows)

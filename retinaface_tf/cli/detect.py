@@ -117,6 +117,7 @@ def detect(
             runtime=search.runtime,
             precision=search.precision,
             threads=search.threads,
+            providers=search.providers,
             settings=search.settings,
             augmentation=search.augmentation,
             batch_size=search.batch_size,
@@ -151,7 +152,7 @@ def detect_and_write(
         run.print_left()
         raise
     if output.json != "-":
-        run.summary.print()
+        run.summary.print(detector.backend.name)
     run.print_notes()
     if run.summary.errors:
         raise typer.Exit(1)

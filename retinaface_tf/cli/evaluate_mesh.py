@@ -26,7 +26,7 @@ def mesh(
         str, typer.Option(help="Network with a dense branch.")
     ] = "mobilenet0.25-mesh",
     model: Model = None,
-    runtime: Runtime = None,
+    runtime: Runtime = "auto",
     threshold: Threshold = DetectionSettings.threshold,
     size: Size = None,
     landmark_model: Annotated[

@@ -14,6 +14,7 @@ from retinaface_tf.cli.options import (
     Model,
     Precision,
     Preset,
+    Providers,
     Runtime,
     Size,
     Threshold,
@@ -33,7 +34,8 @@ class DetectionOptions:
 
     preset: Preset = DEFAULT_PRESET
     model: Model = None
-    runtime: Runtime = None
+    runtime: Runtime = "auto"
+    providers: Providers = None
     precision: Precision = "float32"
     threshold: Threshold = DetectionSettings.threshold
     iou: Iou = DetectionSettings.iou
@@ -99,6 +101,7 @@ class DetectionOptions:
             self.model,
             self.runtime,
             precision=self.precision,
+            providers=self.providers,
             settings=self.settings,
             augmentation=self.augmentation,
             **more,
@@ -130,10 +133,11 @@ class ServerOptions:
 def open_detector(
     preset: str,
     model: Path | None = None,
-    runtime: str | None = None,
+    runtime: str = "auto",
     *,
     precision: str = "float32",
     threads: int | None = None,
+    providers: str | None = None,
     settings: DetectionSettings = DEFAULT_SETTINGS,
     augmentation: Augmentation | None = None,
     server: ServerOptions = ServerOptions(),
@@ -143,9 +147,8 @@ def open_detector(
     Args:
         preset: see `list_presets`; ignored where there is a model or a server.
         model: a network's file, see `RetinaFace.from_file`.
-        runtime: "litert", "keras" or "onnx"; None takes the one that fits.
+        runtime, threads, providers: see `RetinaFace.from_preset`.
         precision: "float32", or "int8" for presets that have such a file.
-        threads: cores that litert and onnx use; None for all.
         settings: of the detector.
         augmentation: the views of each image that are searched; None searches it once.
         server: asked instead of a network here, where its `server` is given.
@@ -161,17 +164,22 @@ def open_detector(
             "--precision chooses a preset's file; --model and --server have their own."
         )
     if server.server:
-        if model is not None or runtime is not None:
-            raise ConfigError("--server takes the place of --model and --runtime; leave them out.")
+        if model is not None or runtime != "auto" or providers is not None:
+            raise ConfigError(
+                "--server takes the place of --model, --runtime and --providers; leave them out."
+            )
         detector = _open_server(server, settings)
     elif model is not None:
-        detector = RetinaFace.from_file(model, runtime=runtime, threads=threads, settings=settings)
+        detector = RetinaFace.from_file(
+            model, runtime=runtime, threads=threads, providers=providers, settings=settings
+        )
     else:
         detector = RetinaFace.from_preset(
             preset,
-            runtime=runtime or "litert",
+            runtime=runtime,
             precision=precision,
             threads=threads,
+            providers=providers,
             settings=settings,
         )
     if augmentation is None:

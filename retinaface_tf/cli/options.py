@@ -18,7 +18,21 @@ Model = Annotated[
 Precision = Annotated[
     str, typer.Option(help="float32, or int8 for presets that have such a file: faster.")
 ]
-Runtime = Annotated[str | None, typer.Option(help="What runs the network: litert, keras or onnx.")]
+Runtime = Annotated[
+    str,
+    typer.Option(
+        help="What runs the network: litert, onnx or keras; auto takes the one that fits the file, "
+        "or the first that is installed."
+    ),
+]
+Providers = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LIST",
+        help="What computes for onnx, the preferred one first: cuda, coreml, openvino, directml, ..., "
+        "as far as the installed onnxruntime has them; without it, the processor.",
+    ),
+]
 Threshold = Annotated[float, typer.Option(help="Least score of a face, 0 to 1.")]
 Iou = Annotated[float, typer.Option(help="Overlap above which the worse detection is dropped.")]
 Size = Annotated[

@@ -37,8 +37,8 @@ class Summary:
                     (name, *place, str(number), f"{face.score:.3f}", corner, size, eyes)
                 )
 
-    def print(self) -> None:
-        """The table and the counts, on standard output."""
+    def print(self, by: str) -> None:
+        """The table, the counts and what found the faces, on standard output."""
         from rich.console import Console
         from rich.table import Table
         from rich.text import Text
@@ -60,5 +60,5 @@ class Summary:
         failed = f", {self.errors} unreadable" if self.errors else ""
         console.print(
             f"{self.faces} face{'s' * (self.faces != 1)}{more} in "
-            f"{self.images} image{'s' * (self.images != 1)}{failed}"
+            f"{self.images} image{'s' * (self.images != 1)}{failed}, by {by}"
         )

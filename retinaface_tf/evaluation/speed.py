@@ -27,7 +27,7 @@ class Candidate:
     """What is measured.
 
     Attributes:
-        model: a file, a SavedModel folder, or the name of a runtime for the preset.
+        model: a file, a SavedModel folder, or the name of a runtime, or "auto", for the preset.
         threads: cores it may use.
         preset: whose weights a runtime's name means.
     """
@@ -48,6 +48,7 @@ class Measurement:
     """What was found for a candidate.
 
     Attributes:
+        runtime: what runs it: "litert", "onnx", "keras", or "tensorflow" for a SavedModel.
         file_bytes: of the file that is run, or of the folder.
         start_seconds: from starting Python to the first answer, imports included.
         load_seconds: of that, opening the model.
@@ -59,6 +60,7 @@ class Measurement:
     name: str
     model: str
     threads: int
+    runtime: str
     file_bytes: int
     start_seconds: float
     load_seconds: float
@@ -207,17 +209,19 @@ class _Opened:
 
         cv2.setNumThreads(threads)
         start, file = time.perf_counter(), Path(model)
-        if model in RUNTIMES:
-            self._detect = RetinaFace.from_preset(preset, runtime=model, threads=threads).detect
-            file, _ = runnable_file(preset_file(preset, model), model)
-        elif is_folder(file):
-            self._detect = _open_saved_model(file, threads)
+        named = model if model in ("auto", *RUNTIMES) else "auto"
+        if named != model and is_folder(file):
+            self._detect, runtime = _open_saved_model(file, threads), "tensorflow"
         else:
-            self._detect = RetinaFace.from_file(file, threads=threads).detect
+            if named == model:
+                file = preset_file(preset, named)
+            file, runtime = runnable_file(file, named)
+            detector = RetinaFace.from_file(file, runtime=runtime, threads=threads)
+            self._detect = detector.detect
         load_seconds = time.perf_counter() - start
         files = [f for f in file.rglob("*") if is_file(f)] if is_folder(file) else [file]
         size = sum(f.stat().st_size for f in files)
-        self.figures = {"load_seconds": load_seconds, "file_bytes": size}
+        self.figures = {"runtime": runtime, "load_seconds": load_seconds, "file_bytes": size}
         self._photo = read_image(photo)
         self._frames: dict[tuple[int, ...], np.ndarray] = {}
         self._detect(self._photo)

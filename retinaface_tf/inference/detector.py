@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from typing import Literal, Protocol
 
-from retinaface_tf.config import DEFAULT_SETTINGS, DetectionSettings, RetinaFaceConfig
+from retinaface_tf.config import (
+    DEFAULT_SETTINGS,
+    DetectionSettings,
+    Precision,
+    RetinaFaceConfig,
+    RuntimeName,
+)
 from retinaface_tf.errors import BatchError, ConfigError, ImageError
 from retinaface_tf.faces.faces import Faces
 from retinaface_tf.images.read import ImageSource
@@ -139,49 +145,61 @@ class RetinaFace(Detector):
         cls,
         name: str = DEFAULT_PRESET,
         *,
-        runtime: str = "litert",
-        precision: str = "float32",
+        runtime: RuntimeName = "auto",
+        precision: Precision = "float32",
         threads: int | None = None,
+        providers: str | Sequence[str] | None = None,
         **settings,
     ) -> RetinaFace:
         """The detector with a preset's trained weights: in this package, or fetched once and cached.
 
         Args:
             name: see `list_presets`.
-            runtime: "litert", which starts without TensorFlow (weights that were fetched are
-                converted on first use, with it), "keras" or "onnx".
+            runtime: "litert" and "onnx" start without TensorFlow (weights that were fetched are
+                converted on first use, with it); "keras"; "auto" takes the first of litert, onnx
+                and keras that is installed.
             precision: "float32"; or "int8" for litert, faster, where the package has such a file.
             threads: cores that litert and onnx use; None for all.
+            providers: for onnx, what computes, the preferred one first: "cuda", "coreml",
+                "openvino", "directml", ... as far as the installed onnxruntime has them; None for
+                the processor.
             settings: as in the constructor.
 
         Raises:
-            ConfigError: no such preset, runtime, precision or setting.
+            ConfigError: no such preset, runtime, precision, provider or setting.
+            MissingPackage: the runtime, or the conversion for it, is not installed.
             WeightsError: the preset has no weights, or they are neither cached nor available.
         """
         path = preset_file(name, runtime, precision=precision, notify=to_stderr)
-        return cls(open_runtime(path, runtime, threads=threads, notify=to_stderr), **settings)
+        return cls.from_file(
+            path, runtime=runtime, threads=threads, providers=providers, **settings
+        )
 
     @classmethod
     def from_file(
         cls,
         path: str | Path,
         *,
-        runtime: str | None = None,
+        runtime: RuntimeName = "auto",
         threads: int | None = None,
+        providers: str | Sequence[str] | None = None,
         **settings,
     ) -> RetinaFace:
         """The detector with the network in a file this package wrote.
 
         Args:
             path: `.weights.h5`, `.weights.npz`, `.keras`, `.tflite` or `.onnx`.
-            runtime, threads: as in `from_preset`; None takes the runtime that fits the file.
+            runtime, threads, providers: as in `from_preset`; "auto" is litert for a `.tflite`, onnx
+                for an `.onnx`.
             settings: as in the constructor.
 
         Raises:
-            ConfigError: no such runtime or setting, or the runtime does not run such files.
+            ConfigError: no such runtime, provider or setting, or the runtime does not run such files.
+            MissingPackage: the runtime, or the conversion for it, is not installed.
             WeightsError: the file is missing, damaged or of another kind.
         """
-        return cls(open_runtime(path, runtime, threads=threads, notify=to_stderr), **settings)
+        opened = open_runtime(path, runtime, threads=threads, providers=providers, notify=to_stderr)
+        return cls(opened, **settings)
 
     @classmethod
     def from_endpoint(

@@ -5,6 +5,7 @@ For each there are, with a common beginning STEM of their names:
     STEM.weights.npz   float16 weights, for training, exports and the Keras runtime
     STEM.tflite        float32, what the LiteRT runtime runs, at any size of images
     STEM-int8.tflite   the same with int8 weights and maps
+    STEM.onnx          float32, for onnxruntime where there is no LiteRT
     STEM.json          what they are, their checksums, and figures
 
 `training/release.py` makes them of a trained network. All hold the same numbers: those of the float16
@@ -27,11 +28,12 @@ FOLDER = Path(__file__).resolve().parent / "files"
 
 
 def file_names(stem: str) -> dict[str, str]:
-    """The names of a network's files, by what they are: weights, float32, int8, facts."""
+    """The names of a network's files, by what they are: weights, float32, int8, onnx, facts."""
     return {
         "weights": f"{stem}.weights.npz",
         "float32": f"{stem}.tflite",
         "int8": f"{stem}-int8.tflite",
+        "onnx": f"{stem}.onnx",
         "facts": f"{stem}.json",
     }
 
@@ -61,12 +63,12 @@ class Packaged:
         return [f"{self.origin}, nothing to fetch", f"licence: {self.licence}"]
 
     def file(self, kind: str, precision: str = "float32") -> Path | None:
-        """Weights, or a .tflite of either precision.
+        """Weights, an .onnx, or a .tflite of either precision.
 
         Raises:
             WeightsError: it is missing from this installation.
         """
-        if kind == "onnx" or (kind == "weights" and precision != "float32"):
+        if kind != "tflite" and precision != "float32":
             return None
         path = self.folder / file_names(self.stem)[precision if kind == "tflite" else kind]
         if not path.is_file():

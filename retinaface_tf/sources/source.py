@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, get_args
 
+from retinaface_tf.config import Precision
 from retinaface_tf.errors import WeightsError
 from retinaface_tf.util.files import reason_of, sha256_of
 
 # What a file of a network is for: weights to train on or to convert, or what a runtime reads.
 KINDS = ("weights", "tflite", "onnx")
-PRECISIONS = ("float32", "int8")
+PRECISIONS: tuple[str, ...] = get_args(Precision)
 
 
 class Fetched(NamedTuple):

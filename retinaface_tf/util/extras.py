@@ -47,7 +47,7 @@ def require(extra: str, *modules: str, for_: str) -> None:
     Raises:
         MissingPackage: one is not installed; the message has the command that installs it.
     """
-    missing = [name for name in modules or EXTRAS[extra] if not _is_installed(name)]
+    missing = [name for name in modules or EXTRAS[extra] if not is_installed(name)]
     if missing:
         raise MissingPackage(_sentence(for_, missing, extra))
 
@@ -60,7 +60,8 @@ def missing_extra(error: ImportError) -> MissingPackage | None:
     return None
 
 
-def _is_installed(module: str) -> bool:
+def is_installed(module: str) -> bool:
+    """Whether a module could be imported; imports at most the package that it is in."""
     try:
         return importlib.util.find_spec(module) is not None
     except ModuleNotFoundError:  # the package that it is in

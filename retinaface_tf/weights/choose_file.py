@@ -15,7 +15,7 @@ from retinaface_tf.modelfile.revision import REVISION
 from retinaface_tf.presets import get_preset, list_presets
 from retinaface_tf.sources.source import PRECISIONS, WeightsSource
 from retinaface_tf.util.cache import cache_folder, require_writable
-from retinaface_tf.util.extras import KERAS, require
+from retinaface_tf.util.extras import KERAS, is_installed, require
 from retinaface_tf.util.files import sha256_of, write_whole
 from retinaface_tf.util.process import child_environment
 from retinaface_tf.weights.load import load_weights, require_file
@@ -23,15 +23,43 @@ from retinaface_tf.weights.load import load_weights, require_file
 if TYPE_CHECKING:
     from retinaface_tf.models import RetinaFaceNetwork
 
-# What each runtime reads: the kind of file as sources know it.
-KIND_OF_RUNTIME = {"litert": "tflite", "keras": "weights", "onnx": "onnx"}
+# What each runtime reads, the kind of file as sources know it; in the order in which "auto" takes them.
+KIND_OF_RUNTIME = {"litert": "tflite", "onnx": "onnx", "keras": "weights"}
 RUNTIMES = tuple(KIND_OF_RUNTIME)
+_MODULES = {"litert": "ai_edge_litert", "onnx": "onnxruntime", "keras": "keras"}
 _SECONDS = 900
+
+
+def choose_runtime(name: str | None = "auto", path: Path | None = None) -> str:
+    """The runtime of that name; of "auto" the one that is taken.
+
+    That is litert for a .tflite and onnx for an .onnx. Weights, and presets, run in the first of
+    litert, onnx and keras that is installed, so that TensorFlow is started only where there is
+    nothing lighter.
+
+    Args:
+        name: of `RUNTIMES`, "auto", or None for "auto".
+        path: of the network's file; None for a preset.
+
+    Raises:
+        ConfigError: no runtime has that name, or it does not run such files.
+    """
+    fitting = {".tflite": "litert", ".onnx": "onnx"}.get(path.suffix.lower()) if path else None
+    if name in (None, "auto"):
+        there = (runtime for runtime in RUNTIMES if is_installed(_MODULES[runtime]))
+        return fitting or next(there, RUNTIMES[0])
+    if name not in RUNTIMES:
+        raise ConfigError(
+            f"There is no runtime {name!r}; choose one of auto, {', '.join(RUNTIMES)}."
+        )
+    if fitting not in (None, name):
+        raise ConfigError(f"The runtime {name!r} does not run {path}; {fitting!r} does.")
+    return name
 
 
 def preset_file(
     preset: str,
-    runtime: str | None = None,
+    runtime: str | None = "auto",
     *,
     precision: str = "float32",
     notify: Callable[[str], None] = lambda line: None,
@@ -40,7 +68,7 @@ def preset_file(
 
     Args:
         preset: see `list_presets`.
-        runtime: of `RUNTIMES`; None is litert.
+        runtime: see `choose_runtime`.
         precision: of `PRECISIONS`; others than "float32" only where the source has such a file.
         notify: is given a line on what is fetched and its licence.
 
@@ -48,9 +76,8 @@ def preset_file(
         ConfigError: no preset or runtime has that name, or there is no such precision of it.
         WeightsError: the preset has no weights, or they cannot be fetched.
     """
-    kind = KIND_OF_RUNTIME.get(runtime or "litert")
-    if kind is None:
-        raise _unknown_runtime(runtime)
+    runtime = choose_runtime(runtime)
+    kind = KIND_OF_RUNTIME[runtime]
     if precision not in PRECISIONS:
         raise ConfigError(f"precision={precision!r} must be {' or '.join(PRECISIONS)}.")
     source = weights_source(preset)
@@ -109,7 +136,7 @@ def weights_path(preset: str) -> Path:
 
 def runnable_file(
     path: str | Path,
-    runtime: str | None = None,
+    runtime: str | None = "auto",
     *,
     notify: Callable[[str], None] = lambda line: None,
 ) -> tuple[Path, str]:
@@ -118,7 +145,7 @@ def runnable_file(
     Args:
         path: `.weights.h5`, `.weights.npz` or `.keras`, or `.tflite` or `.onnx` as
             `retinaface-tf export` writes.
-        runtime: of `RUNTIMES`; None takes the one that fits the file, litert for weights.
+        runtime: see `choose_runtime`.
         notify: is given a line before the one-time conversion.
 
     Raises:
@@ -127,14 +154,9 @@ def runnable_file(
         WeightsError: weights are missing or damaged, or the cache cannot be written.
     """
     path = Path(path)
-    fitting = {".tflite": "litert", ".onnx": "onnx"}.get(path.suffix.lower())
-    runtime = runtime or fitting or "litert"
-    kind = KIND_OF_RUNTIME.get(runtime)
-    if kind is None:
-        raise _unknown_runtime(runtime)
-    if fitting not in (None, runtime):
-        raise ConfigError(f"The runtime {runtime!r} does not run {path}; {fitting!r} does.")
-    if kind == "weights" or fitting is not None:
+    runtime = choose_runtime(runtime, path)
+    kind = KIND_OF_RUNTIME[runtime]
+    if kind == "weights" or path.suffix.lower() == f".{kind}":
         return path, runtime
     weights = require_file(path)
     target = cache_folder() / "compiled" / f"{sha256_of(weights)[:16]}-{REVISION}.{kind}"
@@ -263,7 +285,3 @@ def _compile(weights: Path, kind: str, target: Path, notify: Callable[[str], Non
         if sentence == last:  # it crashed
             sentence = f"{weights} cannot be converted to .{kind} ({last}); try --runtime keras."
         raise WeightsError(sentence) from None
-
-
-def _unknown_runtime(name: str) -> ConfigError:
-    return ConfigError(f"There is no runtime {name!r}; choose one of {', '.join(RUNTIMES)}.")

@@ -23,9 +23,13 @@ cli.with_commands()
 def bright_pixels(monkeypatch):
     """The network is the one whose answers are known."""
 
-    def describe(preset, model, runtime, *, precision, threads, settings, augmentation, notify):
+    def describe(
+        preset, model, runtime, *, precision, threads, providers, settings, augmentation, notify
+    ):
         weights = f"sha of {preset}"
-        return NetworkSpec("none", runtime or "litert", weights, settings, augmentation, threads)
+        return NetworkSpec(
+            "none", runtime.replace("auto", "litert"), weights, settings, augmentation, threads
+        )
 
     def open_network(spec):
         return RetinaFace(BrightPixelRuntime(), settings=spec.settings)

@@ -74,7 +74,7 @@ NEEDS = [
     ("export", "weights convert w.pth out.weights.h5 --preset lite"),
     ("export", "detect photo.png --model w.weights.h5 --draw out"),
     ("export", "detect photo.png --model w.keras --draw out"),
-    ("export", "detect photo.png --runtime onnx --draw out"),
+    ("onnx", "detect photo.png --runtime onnx --draw out"),
     ("evaluate", "evaluate fddb --gt label.txt --images ."),
     ("evaluate", "evaluate report r.json --out out"),
     ("evaluate", "benchmark litert --gt label.txt --images . --plot out.png"),

@@ -93,6 +93,8 @@ def test_a_runtime_that_cannot_run_a_file_is_refused(tflite):
         open_runtime(tflite, "caffe")
     with pytest.raises(ConfigError, match="threads=0"):
         open_runtime(tflite, threads=0)
+    with pytest.raises(ConfigError, match="Providers are onnxruntime's"):
+        open_runtime(tflite, providers="cpu")
 
 
 @pytest.mark.slow

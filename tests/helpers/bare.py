@@ -14,11 +14,16 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 EVENTS = ("socket.connect", "socket.getaddrinfo", "socket.bind", "subprocess.Popen", "os.system")
 
 
-def core_modules() -> set[str]:
-    """Top-level modules of what `pip install` brings without extras, and of what that needs."""
+def core_modules(*more: str) -> set[str]:
+    """Top-level modules of what `pip install` brings without extras, and of what that needs.
+
+    Args:
+        more: packages that are installed beside it.
+    """
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))
     left = [
         *project["tool"]["retinaface-tf"]["dependencies"],
+        *more,
         *("opencv-python", "opencv-python-headless", "opencv-contrib-python"),
     ]
     seen, modules = set(), set()
@@ -49,8 +54,14 @@ class _Core(PathFinder):
         return None
 
 
-def forbid() -> None:
-    """From here on only what a bare installation has."""
+def forbid(onnx_for_litert: bool = False) -> None:
+    """From here on only what a bare installation has.
+
+    Args:
+        onnx_for_litert: onnxruntime is installed, and no LiteRT.
+    """
+    if onnx_for_litert:
+        _Core.known = (_Core.known | core_modules("onnxruntime")) - {"ai_edge_litert"}
 
     def refuse(event, arguments):
         if event in EVENTS:

@@ -42,9 +42,9 @@ def photos(astronaut, tmp_path) -> Path:
 def bare(tmp_path):
     """Runs code in a process that has nothing but what detection needs; its standard output."""
 
-    def run(code: str, *arguments: str) -> str:
+    def run(code: str, *arguments: str, onnx_for_litert: bool = False) -> str:
         (tmp_path / "in the way").write_text("a file, where the cache would be a folder")
-        start = "from tests.helpers.bare import forbid; forbid()\n"
+        start = f"from tests.helpers.bare import forbid; forbid({onnx_for_litert})\n"
         environment = {
             **os.environ,
             "COLUMNS": "200",  # for tables
@@ -226,11 +226,34 @@ def test_missing_and_damaged_files_say_what_to_do(stand_in):
 
 
 @pytest.mark.parametrize("name", packaged_presets())
+def test_its_onnx_file_finds_what_its_tflite_finds(name, astronaut):
+    litert, onnx = (RetinaFace.from_preset(name, runtime=r) for r in ("litert", "onnx"))
+    # Sides that are no multiples of a stride too.
+    for image in (astronaut, astronaut[:401, :333], np.tile(astronaut, (2, 3, 1))):
+        expected, found = litert.detect(image), onnx.detect(image)
+        assert len(expected) == len(found) >= 1
+        np.testing.assert_allclose(found.boxes, expected.boxes, atol=1e-3)
+        np.testing.assert_allclose(found.landmarks, expected.landmarks, atol=1e-3)
+        np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
+
+
+def test_without_litert_and_tensorflow_onnxruntime_is_taken(bare, tmp_path, astronaut):
+    photo = tmp_path / "portrait.png"
+    Image.fromarray(astronaut).save(photo)
+    code = "import sys; from retinaface_tf.cli import main; main()"
+    answer = bare(code, "detect", photo, "--json", "-", "--threads", "1", onnx_for_litert=True)
+    (face,) = json.loads(answer)["faces"]
+    assert face == RetinaFace.from_preset(runtime="onnx").detect(astronaut).to_dict()["faces"][0]
+    assert "1 face in 1 image, by onnx" in bare(code, "detect", photo, onnx_for_litert=True)
+    assert "1 face in 1 image, by litert" in bare(code, "detect", photo)
+
+
+@pytest.mark.parametrize("name", packaged_presets())
 def test_the_package_has_what_its_facts_say(name):
     source = presets.get_preset(name).source
     facts, names = source.facts(), packaged_files.file_names(source.stem)
     assert facts["preset"] == name and facts["figures"]
-    assert set(facts["files"]) == {names[kind] for kind in ("weights", "float32", "int8")}
+    assert set(facts["files"]) == {names[kind] for kind in ("weights", "float32", "int8", "onnx")}
     for file, described in facts["files"].items():
         content = (packaged_files.FOLDER / file).read_bytes()
         assert hashlib.sha256(content).hexdigest() == described["sha256"]

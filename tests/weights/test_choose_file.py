@@ -140,7 +140,7 @@ def test_what_is_not_there_is_refused(source):
         ("own", None, "int4", "'int4' must be float32 or int8"),
         ("own", "keras", "int8", "for the runtime litert, not 'keras'"),
         ("mobilenet0.25", None, "int8", "no int8 file; make one with"),
-        ("own", "torch", "float32", "no runtime 'torch'; choose one of litert, keras, onnx"),
+        ("own", "torch", "float32", "no runtime 'torch'; choose one of auto, litert, onnx, keras"),
         ("none", None, "float32", "No preset is called 'none'"),
     ):
         with pytest.raises(ConfigError, match=message):

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from retinaface_tf.errors import ConfigError
+from retinaface_tf.errors import ConfigError, MissingPackage
 from retinaface_tf.inference.runtimes.runtime import Runtime
-from retinaface_tf.util.extras import require
+from retinaface_tf.util.extras import is_installed, remedy, require
 from retinaface_tf.weights.choose_file import runnable_file
 
 
 def open_runtime(
     path: str | Path,
-    name: str | None = None,
+    name: str | None = "auto",
     *,
     threads: int | None = None,
+    providers: str | Sequence[str] | None = None,
     notify: Callable[[str], None] = lambda line: None,
 ) -> Runtime:
     """The network in a file, ready to run.
@@ -23,18 +24,21 @@ def open_runtime(
     Args:
         path: `.weights.h5`, `.weights.npz` or `.keras`, or `.tflite` or `.onnx` as
             `retinaface-tf export` writes.
-        name: "litert", "keras" or "onnx"; None takes the one that fits the file, litert for weights.
+        name: see `choose_runtime`.
         threads: cores that litert and onnx use; None for all.
+        providers: of onnxruntime, see `OnnxRuntime`; only for onnx.
         notify: is told of the one-time conversion of weights for litert or onnx.
 
     Raises:
-        ConfigError: no runtime has that name, or it does not run such files.
+        ConfigError: no runtime has that name, it does not run such files, or an option is not its.
         MissingPackage: the runtime, or the conversion for it, is not installed.
         WeightsError: the file is missing, damaged or of another kind.
     """
     if threads is not None and threads < 1:
         raise ConfigError(f"threads={threads} must be at least 1.")
     path, name = runnable_file(path, name, notify=notify)
+    if providers is not None and name != "onnx":
+        raise ConfigError(f"Providers are onnxruntime's: leave them out for the runtime {name!r}.")
     if name == "keras":
         require("train", "keras", "h5py", for_="The runtime 'keras'")
         from retinaface_tf.inference.runtimes.keras import KerasRuntime
@@ -44,7 +48,12 @@ def open_runtime(
     if name == "onnx":
         from retinaface_tf.inference.runtimes.onnx import OnnxRuntime
 
-        return OnnxRuntime(path, threads=threads)
+        return OnnxRuntime(path, threads=threads, providers=providers)
+    if not is_installed("ai_edge_litert"):
+        raise MissingPackage(
+            "The runtime 'litert' needs ai-edge-litert, which is not installed: take the runtime "
+            f"'onnx' ({remedy('onnx')})."
+        )
     from retinaface_tf.inference.runtimes.litert import LiteRTRuntime
 
     return LiteRTRuntime(path, threads=threads)
