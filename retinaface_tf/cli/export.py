@@ -55,7 +55,8 @@ def export_savedmodel(
     iou: Iou = DetectionSettings.iou,
     max_faces: MaxFaces = None,
     max_pixels: Annotated[
-        int, typer.Option(help="Images with more pixels are refused by their header.")
+        int,
+        typer.Option(help="JPEG with more pixels, and others with half of that, are refused."),
     ] = 100_000_000,
     quantize: Annotated[
         str, typer.Option(help="Number type of weights and network: none, float16 or bfloat16.")

@@ -39,6 +39,7 @@ def serve(
     run_threads: Annotated[
         int, typer.Option(help="Requests that run at the same time where none are batched.")
     ] = 4,
+    max_images: Annotated[int, typer.Option(min=1, help="Most images of a request.")] = 32,
     max_request_mb: Annotated[int, typer.Option(help="Largest request.")] = 64,
     max_pending_mb: Annotated[
         int, typer.Option(help="All accepted requests that are not answered yet, together.")
@@ -78,7 +79,11 @@ def serve(
         batching=read_batching_file(batching)
         if batching
         else BatchingParameters(num_batch_threads=run_threads),
-        limits=Limits(request_bytes=max_request_mb << 20, pending_bytes=max_pending_mb << 20),
+        limits=Limits(
+            request_images=max_images,
+            request_bytes=max_request_mb << 20,
+            pending_bytes=max_pending_mb << 20,
+        ),
         policy=versions,
         labels=_labels(label or []),
         poll_seconds=poll_seconds,

@@ -5,8 +5,8 @@ Labels and detections are in the upright image's pixels, TensorFlow's decoders g
 
 import tensorflow as tf
 
-# EXIF stands near the start of a JPEG file; its segments are at most 64 KiB each.
-_JPEG_REACH, _BLOCK = 1 << 18, 1 << 16
+# EXIF is among the first segments of a JPEG file, which have at most 64 KiB each.
+_JPEG_REACH, _JPEG_SEGMENTS, _BLOCK = 1 << 18, 128, 1 << 16
 _ORIENTATION_TAG = 0x0112
 # Which orientations are undone by mirroring left to right, and which by turning upside down; from 5
 # on, rows and columns change places first.
@@ -103,7 +103,9 @@ def _jpeg_block(data):
     def next_segment(position):
         return [position + 2 + 256 * byte(position + 2) + byte(position + 3)]
 
-    position = tf.while_loop(is_other_segment, next_segment, [tf.constant(2)])[0]
+    position = tf.while_loop(
+        is_other_segment, next_segment, [tf.constant(2)], maximum_iterations=_JPEG_SEGMENTS
+    )[0]
     start = tf.minimum(position + 10, tf.strings.length(data))
     return tf.cond(
         is_exif(position),
@@ -113,27 +115,21 @@ def _jpeg_block(data):
 
 
 def _png_block(data):
-    """The TIFF structure in a PNG's eXIf chunk, "" where there is none."""
-    end = tf.strings.length(data)
+    """The TIFF structure in a PNG's eXIf chunk, "" where there is none.
 
-    def kind(position):
-        return tf.strings.substr(data, tf.minimum(position + 4, end), 4)
-
-    def is_other_chunk(position):
-        found = kind(position)
-        return (position + 12 <= end) & (found != b"eXIf") & (found != b"IEND")
-
-    def next_chunk(position):
-        length = tf.cast(tf.io.decode_raw(tf.strings.substr(data, position, 4), tf.uint8), tf.int64)
-        step = tf.reduce_sum(length * [1 << 24, 1 << 16, 1 << 8, 1]) + 12
-        place = tf.minimum(tf.cast(position, tf.int64) + step, tf.cast(end, tf.int64))
-        return [tf.cast(place, tf.int32)]
-
-    position = tf.while_loop(is_other_chunk, next_chunk, [tf.constant(8)])[0]
-    start = tf.minimum(position + 8, end)
+    It may stand before or behind any number of others, so it is not looked for chunk by chunk, but
+    by its first six bytes, which no others are by chance.
+    """
+    raw = tf.io.decode_raw(data, tf.uint8)
+    count = tf.maximum(tf.size(raw) - 5, 0)
+    parts = [raw[i : i + count] for i in range(6)]
+    found = parts[4] == parts[5]  # II or MM, the order of bytes
+    for values, letter in zip(parts, b"eXIf"):
+        found &= values == letter
+    places = tf.cast(tf.where(found)[:, 0], tf.int32)
     return tf.cond(
-        kind(position) == b"eXIf",
-        lambda: tf.strings.substr(data, start, _BLOCK),
+        tf.size(places) > 0,
+        lambda: tf.strings.substr(data, places[0] + 4, _BLOCK),
         lambda: tf.constant(b""),
     )
 

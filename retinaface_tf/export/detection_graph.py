@@ -104,9 +104,7 @@ class DetectionGraph:
         `detect` gives the faces of all its entries one after the other; they become a table here.
         """
         count = tf.shape(inputs)[0]
-        tails = {"boxes": [4], "scores": [], "landmarks": [5, 2]}
-        if self.config.dense:
-            tails["vertices"] = [self.config.dense.vertices, 3]
+        tails = self._tails
         kinds = dict.fromkeys(tails, tf.float32)
         kinds |= dict.fromkeys(("num_faces", "status", "truncated"), tf.int32)
         arrays = {
@@ -169,7 +167,34 @@ class DetectionGraph:
         rows = tf.scatter_nd(numbers[1:, None], tf.range(1, tf.size(numbers)), [count])
         return Scaled(*(tf.gather(values, rows) for values in loaded))
 
+    @property
+    def _tails(self) -> dict[str, list[int]]:
+        """Outputs for each face, and their shapes for one."""
+        tails = {"boxes": [4], "scores": [], "landmarks": [5, 2]}
+        if self.config.dense:
+            tails["vertices"] = [self.config.dense.vertices, 3]
+        return tails
+
     def _answer(self, scaled: Scaled) -> dict[str, tf.Tensor]:
+        """Images that are not good cost nothing: they do not go through the network."""
+        good = tf.where(scaled.status == GOOD)
+
+        def nothing():
+            faces = {name: tf.zeros([0, *tail]) for name, tail in self._tails.items()}
+            return faces | dict.fromkeys(("num_faces", "truncated"), tf.zeros([0], tf.int32))
+
+        answers = tf.cond(
+            tf.size(good) > 0,
+            lambda: self._search(Scaled(*(tf.gather(values, good[:, 0]) for values in scaled))),
+            nothing,
+        )
+        count = tf.shape(scaled.status, tf.int64)
+        for name in ("num_faces", "truncated"):
+            answers[name] = tf.scatter_nd(good, answers[name], count)
+        return answers | {"status": scaled.status}
+
+    def _search(self, scaled: Scaled) -> dict[str, tf.Tensor]:
+        """What the network and suppression find in good images, faces one after the other."""
         options, config = self.options, self.config
         if options.size is None:
             shape = tf.unstack(tf.shape(scaled.pixels)[1:3])
@@ -178,8 +203,6 @@ class DetectionGraph:
             shape = options.size
             anchors = tf.constant(generate_anchors(config.levels, *shape))
         outputs = dict(self.network(scaled.pixels))
-        good = (scaled.status == GOOD)[:, None]
-        outputs["scores"] = tf.where(good, outputs["scores"], 0.0)
         candidates = tf.cast(outputs["scores"] >= options.threshold, tf.int32)
         # Work follows the number of detections, not of anchors.
         top_k = tf.clip_by_value(tf.reduce_max(tf.reduce_sum(candidates, axis=1)), 1, TOP_K)
@@ -206,7 +229,6 @@ class DetectionGraph:
             "scores": tf.gather_nd(faces.scores, places),
             "landmarks": landmarks / scale[:, None],
             "num_faces": count,
-            "status": scaled.status,
             "truncated": tf.cast(count < faces.count, tf.int32),
         }
         if config.dense:

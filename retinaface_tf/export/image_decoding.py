@@ -14,6 +14,8 @@ from retinaface_tf.data.upright_in_graph import exif_orientation, turn_upright
 
 # Values of the output `status`.
 GOOD, UNDECODABLE, TOO_LARGE = 0, 1, 2
+# Of a GIF, extensions before the first frame (files have under ten), and bytes looked at in one step.
+_MAX_EXTENSIONS, _WINDOW = 64, 1 << 16
 
 
 def decode_upright(data: tf.Tensor, max_pixels: int) -> tuple[tf.Tensor, tf.Tensor]:
@@ -24,7 +26,8 @@ def decode_upright(data: tf.Tensor, max_pixels: int) -> tuple[tf.Tensor, tf.Tens
 
     Args:
         data: string scalar, the file's bytes.
-        max_pixels: larger images are refused by their header, before any pixel is decoded.
+        max_pixels: JPEG with more, and other files with more than half of that (they take twice
+            the memory), are refused by their header, before any pixel is decoded.
 
     Returns:
         uint8 [H, W, 3], and int32 scalar status: `GOOD`, `UNDECODABLE` or `TOO_LARGE`. Where it is
@@ -46,7 +49,8 @@ def decode_or_fail(data: tf.Tensor, max_pixels: int) -> tuple[tf.Tensor, tf.Tens
     kind = _format(data)
     height, width = _by_kind(kind, data, (_jpeg_size, _png_size, _bmp_size, _gif_size))
     with tf.control_dependencies([tf.debugging.assert_positive(tf.minimum(height, width))]):
-        fits = height * width <= max_pixels
+        limit = tf.constant([max_pixels, max_pixels // 2], tf.int64)[tf.minimum(kind, 1)]
+        fits = height * width <= limit
     image, status = tf.cond(
         fits,
         lambda: (_pixels(data, kind), tf.constant(GOOD)),
@@ -113,11 +117,11 @@ def _decode_jpeg(data):
 
 def _decode_png(data):
     image = tf.io.decode_png(data, channels=4)
-    alpha = tf.cast(image[..., 3:], tf.int32)
+    alpha = image[..., 3:]
 
     def on_white():
-        color = tf.cast(image[..., :3], tf.int32)
-        return tf.cast((color * alpha + 255 * (255 - alpha) + 127) // 255, tf.uint8)
+        color, share = tf.cast(image[..., :3], tf.uint16), tf.cast(alpha, tf.uint16)
+        return tf.cast((color * share + (255 * (255 - share) + 127)) // 255, tf.uint8)
 
     return tf.cond(tf.reduce_min(alpha) < 255, on_white, lambda: image[..., :3])
 
@@ -141,14 +145,14 @@ def _decode_bmp(data):
 
 
 def _decode_gif(data):
-    end, _, _ = _gif_first_frame(data)
-    return tf.io.decode_gif(tf.strings.substr(data, 0, end) + b";")[0]
+    return tf.io.decode_gif(_gif_first_frame(data)[0])[0]
 
 
 def _gif_first_frame(data):
-    """Where the first frame ends, and its height and width.
+    """The file with nothing but its first frame, and that frame's height and width.
 
-    TensorFlow's decoder would decode every frame, of any number and size, to give the first.
+    TensorFlow's decoder would decode every frame, of any number and size, to give the first, and
+    keep every comment.
     """
     raw = tf.io.decode_raw(data, tf.uint8)
 
@@ -159,20 +163,53 @@ def _gif_first_frame(data):
         return tf.where(flags >= 128, 3 * tf.bitwise.left_shift(2, flags % 8), 0)
 
     def skip_blocks(position):
-        position = tf.while_loop(
-            lambda position: at(position) > 0,
-            lambda position: [position + 1 + at(position)],
-            [position],
-        )[0]
-        return position + 1
+        """Behind blocks that each begin with their length, the last with 0.
 
+        A window of bytes a step, whatever the blocks: `target` leads from each byte, were it the
+        begin of a block, to the begin of another one, twice as far in each turn.
+        """
+
+        def window(position, _):
+            lengths = tf.cast(raw[position : position + _WINDOW], tf.int32)
+            size = tf.size(lengths)
+            target = tf.range(size) + tf.where(lengths > 0, 1 + lengths, 0)
+            # Behind the window nothing leads on.
+            target = tf.concat([target, tf.range(size, size + 256)], 0)
+            target = tf.while_loop(
+                lambda target: target[0] != target[target[0]],
+                lambda target: [tf.gather(target, target)],
+                [target],
+            )[0]
+            return position + target[0], target[0] < size
+
+        position, ended = tf.while_loop(
+            lambda position, ended: ~ended & (position < tf.size(raw)),
+            window,
+            [position, tf.constant(False)],
+        )
+        with tf.control_dependencies([tf.debugging.assert_equal(ended, True)]):
+            return position + 1
+
+    header = 13 + table_length(at(10))
     start = tf.while_loop(
         lambda position: tf.equal(at(position), 0x21),
         lambda position: [skip_blocks(position + 2)],
-        [13 + table_length(at(10))],
+        [header],
+        maximum_iterations=_MAX_EXTENSIONS,
     )[0]
     with tf.control_dependencies([tf.debugging.assert_equal(at(start), 0x2C)]):
         frame = tf.cast(raw[start : start + 10], tf.int32)
     end = skip_blocks(start + 10 + table_length(frame[9]) + 1)
+    # Right before the frame stands, if anywhere, which of its colours is transparent.
+    control = tf.strings.substr(data, tf.maximum(start - 8, header), 8)
+    control = tf.where(tf.strings.substr(control, 0, 3) == b"\x21\xf9\x04", control, b"")
+    file = tf.strings.join(
+        [
+            tf.strings.substr(data, 0, header),
+            control,
+            tf.strings.substr(data, start, end - start),
+            ";",
+        ]
+    )
     size = tf.cast(frame[5:9], tf.int64)
-    return end, size[2] + 256 * size[3], size[0] + 256 * size[1]
+    return file, size[2] + 256 * size[3], size[0] + 256 * size[1]

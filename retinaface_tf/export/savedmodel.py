@@ -31,7 +31,8 @@ class SavedModelOptions:
         threshold: least score of a face, 0..1.
         iou: overlap above which the worse of two detections is dropped, 0..1.
         max_faces: most faces of an image, the best ones; None for all, as `RetinaFace` gives.
-        max_pixels: encoded images with more are refused by their header (status 2).
+        max_pixels: JPEG images with more, and others with more than half of that, are refused by
+            their header (status 2).
         precision: number type of weights and network. Half the size on disk and, on GPUs, faster;
             on most CPUs slower. Boxes are decoded in float32 always.
         freeze: weights as constants of the graph, which TensorFlow folds and runs faster; False

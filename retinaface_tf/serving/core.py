@@ -20,6 +20,7 @@ class Limits:
     """What a request may ask for, and what all of them together may hold.
 
     Attributes:
+        request_images: most images of a request, its rows.
         request_bytes: largest message or body.
         request_pixels: pixels of an `images` tensor, all its images together. For encoded images
             the exported graph has a limit of its own.
@@ -27,6 +28,7 @@ class Limits:
         pending_requests: most of those.
     """
 
+    request_images: int = 32
     request_bytes: int = 64 << 20
     request_pixels: int = 100_000_000
     pending_bytes: int = 512 << 20
@@ -95,8 +97,8 @@ class Core:
             outputs: names of those to return; none for all.
 
         Raises:
-            RequestError: the inputs disagree on the batch, hold too many pixels, or ask for outputs
-                that do not exist; or the queue is full.
+            RequestError: the inputs disagree on the batch, hold too many images or pixels, or ask
+                for outputs that do not exist; or the queue is full.
         """
         unknown = [name for name in outputs if name not in signature.outputs]
         if unknown:
@@ -126,6 +128,12 @@ class Core:
         rows = {len(values) if values.ndim else -1 for values in inputs.values()}
         if len(rows) != 1 or -1 in rows:
             raise RequestError("Inputs must share their first dimension, the batch.")
+        count, limit = max(rows), self.limits.request_images
+        if count > limit:
+            raise RequestError(
+                f"The request has {count:,} images; the limit is {limit:,}: send fewer at once, or "
+                "start the server with a larger --max-images."
+            )
         for name, values in inputs.items():
             if values.dtype == object:
                 continue

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import time
 import zlib
 
 import numpy as np
@@ -175,3 +176,93 @@ def test_no_damage_ends_the_graph(decode, picture, rng, kind):
 def test_what_is_no_image_is_undecodable(decode, data):
     image, status = decode(data)
     assert status == UNDECODABLE and image.shape == (32, 32, 3)
+
+
+def gif(blocks: bytes, before: bytes = b"") -> bytes:
+    """One pixel, whose data are these blocks, behind other extensions."""
+    screen = b"GIF89a" + struct.pack("<HHBBB", 1, 1, 0x80, 0, 0) + bytes([0, 0, 0, 255, 255, 255])
+    return (
+        screen + before + b"\x2c" + struct.pack("<HHHHB", 0, 0, 1, 1, 0) + b"\x02" + blocks + b"\0;"
+    )
+
+
+PIXEL = b"\x02\x4c\x01"
+
+
+def jpeg_with_segments(count):
+    data = encode(np.zeros((8, 8, 3), np.uint8), "JPEG")
+    return data[:2] + b"\xff\xef\x00\x02" * count + data[2:]
+
+
+def png_with_chunks(count):
+    data = encode(np.zeros((8, 8, 3), np.uint8), "PNG")
+    empty = struct.pack(">I", 0) + b"teSt" + struct.pack(">I", zlib.crc32(b"teSt"))
+    return data[:33] + empty * count + data[33:]
+
+
+@pytest.mark.parametrize(
+    "data, status",
+    [
+        (gif(b"\x01\x44" * 500_000), GOOD),
+        (gif(PIXEL, b"\x21\xfe" + b"\x01a" * 500_000 + b"\0"), GOOD),
+        (gif(PIXEL, b"\x21\xfe\0" * 300_000), UNDECODABLE),
+        (jpeg_with_segments(60_000), GOOD),
+        (png_with_chunks(60_000), GOOD),
+    ],
+)
+def test_many_small_pieces_of_a_file_do_not_stall_the_graph(decode, data, status):
+    started = time.perf_counter()
+    assert decode(data)[1] == status
+    # A turn of a loop in the graph takes 20 to 80 microseconds: one a piece was 2 to 60 s.
+    assert time.perf_counter() - started < 1.5
+
+
+@pytest.mark.parametrize("size", [1, 200, 255])
+def test_blocks_of_a_gif_may_be_of_any_size_and_cross_any_place(decode, picture, size):
+    whole = encode(picture, "GIF")
+    start = whole.index(b"\x2c", 13 + 3 * 256) + 11
+    packed, position = b"", start
+    while whole[position]:
+        packed += whole[position + 1 : position + 1 + whole[position]]
+        position += 1 + whole[position]
+    parts = [packed[i : i + size] for i in range(0, len(packed), size)]
+    blocks = b"".join(bytes([len(part)]) + part for part in parts)
+    assert_same(decode, whole[:start] + blocks + b"\0;")
+    assert decode(whole[:start] + blocks)[1] == UNDECODABLE
+
+
+def test_transparency_and_comments_of_a_gif_change_nothing(decode, picture):
+    stream = io.BytesIO()
+    image = Image.fromarray(picture).quantize(8)
+    image.save(stream, "GIF", transparency=3, comment=b"x" * 1000)
+    data = stream.getvalue()
+    np.testing.assert_array_equal(decode(data)[0], tf.io.decode_gif(data)[0])
+
+
+def test_exif_of_a_png_is_found_behind_any_number_of_chunks(decode, picture):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encode(picture, "PNG", exif=exif)
+    start = data.index(b"eXIf") - 4
+    chunk = data[start : start + 12 + struct.unpack(">I", data[start : start + 4])[0]]
+    without = data.replace(chunk, b"")
+    end = without.rindex(b"IEND") - 4
+    for moved in (without[:end] + chunk + without[end:], png_with_text(data)):
+        image, status = decode(moved)
+        assert status == GOOD and image.shape == (250, 200, 3)
+    # The four letters alone are no such chunk.
+    assert decode(png_with_text(without))[0].shape == (200, 250, 3)
+
+
+def png_with_text(data):
+    body = b"Comment\0eXIf and eXIf"
+    head = struct.pack(">I", len(body)) + b"tEXt" + body
+    return data[:33] + head + struct.pack(">I", zlib.crc32(b"tEXt" + body)) + data[33:]
+
+
+def test_files_that_take_twice_the_memory_may_have_half_the_pixels(decode):
+    image = np.zeros((1000, 501), np.uint8)
+    assert decode(encode(image, "JPEG"))[1] == GOOD
+    for kind in ("PNG", "BMP", "GIF"):
+        assert decode(encode(image, kind))[1] == TOO_LARGE
+        assert decode(encode(image[:, 1:], kind))[1] == GOOD

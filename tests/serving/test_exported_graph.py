@@ -10,8 +10,11 @@ import pytest
 import tensorflow as tf
 
 from retinaface_tf import RetinaFace
+from retinaface_tf.config import RetinaFaceConfig
 from retinaface_tf.errors import ConfigError
+from retinaface_tf.export.detection_graph import DetectionGraph
 from retinaface_tf.export.savedmodel import SavedModelOptions, export_savedmodel
+from retinaface_tf.geometry.anchors import generate_anchors_in_graph
 from retinaface_tf.geometry.boxes import pairwise_iou
 from retinaface_tf.images.read import read_image
 from retinaface_tf.inference.preprocess import stack_padded
@@ -166,6 +169,34 @@ def fixed(network, threshold, tmp_path_factory):
     model = LoadedModel(path)
     yield model
     model.close()
+
+
+@pytest.mark.parametrize("size", [None, (96, 128)])
+def test_broken_images_do_not_go_through_the_network(photos, size):
+    config, rows = RetinaFaceConfig(), []
+
+    def first_anchor_is_a_face(images):
+        with tf.control_dependencies([tf.numpy_function(rows.append, [tf.shape(images)[0]], [])]):
+            batch, height, width, _ = tf.unstack(tf.shape(images))
+        count = tf.shape(generate_anchors_in_graph(config.levels, height, width))[0]
+        return {
+            "scores": tf.one_hot(tf.zeros([batch], tf.int32), count),
+            "box_deltas": tf.zeros([batch, count, 4]),
+            "landmark_deltas": tf.zeros([batch, count, 10]),
+        }
+
+    options = SavedModelOptions(size=size, max_pixels=300_000)
+    graph = DetectionGraph(first_anchor_is_a_face, config, options)
+    spec = tf.TensorSpec([None], tf.string)
+    detect = tf.function(graph.detect_encoded, input_signature=[spec])
+    good, large = photos[1], photos[3]
+    answer = detect(tf.constant([b"", good, large, b"GIF89a", good, good[:500]]))
+    assert answer["status"].numpy().tolist() == [1, 0, 2, 1, 0, 1]
+    counts = answer["num_faces"].numpy()
+    assert counts.tolist() == [0, 1, 0, 0, 1, 0] and sum(rows) == 2
+    np.testing.assert_array_equal(answer["boxes"][1], answer["boxes"][4])
+    answer = detect(tf.constant([b"junk"] * 3))
+    assert answer["boxes"].shape == (3, 0, 4) and sum(rows) == 2
 
 
 def test_a_limit_of_faces_is_kept_and_said(fixed, loaded, photos):

@@ -343,6 +343,33 @@ def test_more_than_the_server_holds_is_refused_not_stored(run_server, served_fol
         assert server.server.core._pending_bytes == 0
 
 
+def test_requests_of_many_images_are_refused_and_our_client_sends_fewer(server, photos):
+    many = [b"x"] * 33
+    assert call(server, request({"image_bytes": many})) == "INVALID_ARGUMENT"
+    code, answer = post(server, {"instances": [b64(one) for one in many]})
+    assert code == 400 and "33 images; the limit is 32" in answer["error"]
+    assert call(server, request({"image_bytes": many[1:]})) == "OK"
+    remote = RetinaFace.from_endpoint(server.grpc, threshold=0.0)
+    answers = remote.detect([photos[1], *many], batch_size=40, on_error="return")
+    assert len(answers[0]) and all(isinstance(a, ImageError) for a in answers[1:])
+
+
+def test_images_larger_than_the_model_takes_are_shrunk_as_they_are_here(
+    server, network, threshold, photos
+):
+    import cv2
+
+    from retinaface_tf.images.read import read_image
+
+    wide = cv2.resize(read_image(photos[0]), (6400, 700))  # the model takes 4 million pixels
+    data = cv2.imencode(".jpg", wide[..., ::-1])[1].tobytes()
+    remote = RetinaFace.from_endpoint(server.grpc, threshold=0.0)
+    expected = RetinaFace(KerasRuntime(network), threshold=threshold).detect(data)
+    faces, small = remote.detect([data, photos[1]])
+    assert faces.image_size == (700, 6400) and len(faces) == len(expected) > 0 and len(small)
+    np.testing.assert_allclose(faces.boxes, expected.boxes, atol=0.05)
+
+
 def test_a_caller_that_vanishes_leaves_nothing_behind(server, photos):
     channel = grpc.insecure_channel(server.grpc)
     method = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
