@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from retinaface_tf.bulk.shards import with_tuples
 from retinaface_tf.config import DetectionSettings, Precision, RuntimeName
 from retinaface_tf.errors import ConfigError, WeightsError
 from retinaface_tf.inference.detector import Detector, RetinaFace
@@ -35,15 +33,6 @@ class NetworkSpec:
     augmentation: Augmentation | None
     threads: int | None
     providers: str | None = None
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> NetworkSpec:
-        """The inverse of `dataclasses.asdict`, also after JSON has made lists of tuples."""
-        settings = DetectionSettings(**with_tuples(values["settings"]))
-        augmentation = values["augmentation"] and Augmentation(
-            **with_tuples(values["augmentation"])
-        )
-        return cls(**{**values, "settings": settings, "augmentation": augmentation})
 
     def open(self) -> Detector:
         """The detector."""

@@ -1,20 +1,21 @@
 """`python -m retinaface_tf.bulk.process_worker`: a worker that reads its shards from standard input.
 
-The first line is the `Job`, each further one a `Shard`. Each is answered with a line of JSON:
+Its parent sends pickles: the `Job`, then each `Shard`. Each is answered with a line of JSON:
 {"ready": true}, then a `ShardReport`, or {"failure": "why the run must stop"}. The process ends at
 once when its input ends, which also happens when its parent is killed.
 """
 
+import contextlib
 import json
 import os
+import pickle
 import queue
 import signal
 import sys
 import threading
 from dataclasses import asdict
 
-from retinaface_tf.bulk.shards import Shard
-from retinaface_tf.bulk.worker import Job, Worker
+from retinaface_tf.bulk.worker import Worker
 from retinaface_tf.errors import RetinaFaceError
 from retinaface_tf.util.process import claim_stdout
 
@@ -24,28 +25,29 @@ def main() -> None:
     # Ctrl-C is for the parent process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     answers = claim_stdout()
-    lines: queue.Queue[str] = queue.Queue()
-    threading.Thread(target=_listen, args=(lines,), daemon=True).start()
+    given: queue.Queue = queue.Queue()
+    threading.Thread(target=_listen, args=(given,), daemon=True).start()
 
     def reply(entry: dict) -> None:
         answers.write(json.dumps(entry) + "\n")
         answers.flush()
 
-    worker = Worker(Job.from_json(lines.get()))
+    worker = Worker(given.get())
     reply({"ready": True})
     while True:
-        line = lines.get()
+        shard = given.get()
         try:
-            reply(asdict(worker(Shard.from_json(line))))
+            reply(asdict(worker(shard)))
         except RetinaFaceError as error:
             reply({"failure": str(error)})
         except Exception as error:
             reply({"failure": f"A worker process failed: {error!r}."})
 
 
-def _listen(lines: queue.Queue[str]) -> None:
-    for line in sys.stdin:
-        lines.put(line)
+def _listen(given: queue.Queue) -> None:
+    with contextlib.suppress(EOFError, pickle.UnpicklingError):  # the end, perhaps within a pickle
+        while True:
+            given.put(pickle.load(sys.stdin.buffer))
     os._exit(0)
 
 

@@ -7,6 +7,7 @@ again: this works from notebooks and from scripts without an `if __name__ == "__
 import contextlib
 import json
 import os
+import pickle
 import queue
 import subprocess
 import sys
@@ -85,7 +86,7 @@ class _WorkerThread(threading.Thread):
         while True:
             if self._process is None:
                 self._start()
-            answer = self._ask(shard.to_json())
+            answer = self._ask(shard)
             if answer is None:
                 self._record_crash()
             elif "failure" in answer:
@@ -103,29 +104,27 @@ class _WorkerThread(threading.Thread):
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=self._errors,
-                    text=True,
-                    encoding="utf-8",
                     env=child_environment(TF_FORCE_GPU_ALLOW_GROWTH=growth),
                 )
-            if self._ask(self._job.to_json()) is not None:
+            if self._ask(self._job) is not None:
                 return
             self._record_crash()
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").strip().splitlines() or ["no message"]
         raise WorkerError(f"Worker processes do not start: {lines[-1]}")
 
-    def _ask(self, line: str) -> dict | None:
+    def _ask(self, message: Job | Shard) -> dict | None:
         """The answer of the process; None where it crashed."""
         process = self._process
         if process is None:
             self._require_running()
         try:
-            process.stdin.write(line + "\n")
+            pickle.dump(message, process.stdin)
             process.stdin.flush()
             answer = process.stdout.readline()
         except (OSError, ValueError):
             return None
-        return json.loads(answer) if answer.endswith("\n") else None
+        return json.loads(answer) if answer.endswith(b"\n") else None
 
     def _record_crash(self) -> None:
         with self._lock:

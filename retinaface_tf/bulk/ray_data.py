@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import pickle
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -115,10 +116,10 @@ def _run(
     context.execution_no_progress_timeout_s = -1  # a shard may take long
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     with ray.data.DataContext.current(context):
-        items = [{"shard": shard.to_json()} for shard in shards]
+        items = [{"shard": pickle.dumps(shard)} for shard in shards]
         reports = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
             ShardActor,
-            fn_constructor_args=(job.to_json(),),
+            fn_constructor_args=(job,),
             batch_size=1,
             compute=ray.data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=1),
             num_cpus=None if gpus_per_worker else 1,
@@ -138,7 +139,7 @@ def _run_from_outside(
     import ray
 
     driver = ray.remote(num_cpus=0, max_concurrency=2)(Driver).remote()
-    end = driver.run.remote(job.to_json(), [s.to_json() for s in shards], workers, gpus_per_worker)
+    end = driver.run.remote(job, shards, workers, gpus_per_worker)
     received = 0
     while True:
         ended, _ = ray.wait([end], timeout=_POLL_SECONDS)
@@ -158,11 +159,10 @@ class Driver:
     def __init__(self):
         self._reports: list[dict] = []
 
-    def run(self, job: str, shards: list[str], workers: int, gpus_per_worker: float) -> str | None:
-        """Returns when all is done: None, or what stopped the run."""
+    def run(self, *run) -> str | None:
+        """`_run` with its arguments; returns when all is done: None, or what stopped the run."""
         try:
-            whole = [Shard.from_json(shard) for shard in shards]
-            for report in _run(Job.from_json(job), whole, workers, gpus_per_worker):
+            for report in _run(*run):
                 self._reports.append(asdict(report))
         except RetinaFaceError as error:
             return str(error)
@@ -181,26 +181,22 @@ def _share_network(job: Job) -> Job:
 
 
 class ShardActor:
-    """A `Worker` as Ray Data calls it.
+    """A `Worker` as Ray Data calls it."""
 
-    Args:
-        job: JSON of the `Job`.
-    """
-
-    def __init__(self, job: str):
+    def __init__(self, job: Job):
         import ray
 
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
         name = f"{ray.get_runtime_context().get_node_id()[:12]}/{os.getpid()}"
-        self._worker = Worker(Job.from_json(job), name)
+        self._worker = Worker(job, name)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[str]]:
-        """Shards as JSON in, reports as JSON out; a reason to stop the run is {"failure": ...}."""
+        """Pickled shards in, reports as JSON out; a reason to stop the run is {"failure": ...}."""
         answers = []
-        for line in batch["shard"]:
+        for shard in batch["shard"]:
             try:
-                answer = asdict(self._worker(Shard.from_json(str(line))))
+                answer = asdict(self._worker(pickle.loads(shard)))
             except RetinaFaceError as error:
                 answer = {"failure": str(error)}
             answers.append(json.dumps(answer))

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from retinaface_tf.bulk.bulk_image import BulkImage
 from retinaface_tf.bulk.table import TABLE_SUFFIXES, TablePart, list_table
@@ -51,7 +51,6 @@ class DamagedPart:
 
 
 Part = FilesPart | TarPart | TablePart | DamagedPart
-_PARTS = {part.kind: part for part in (FilesPart, TarPart, TablePart, DamagedPart)}
 
 
 @dataclass(frozen=True)
@@ -67,17 +66,9 @@ class Shard:
     part: Part
 
     def to_json(self) -> str:
-        """One line, for a worker; `from_json` is the inverse."""
+        """One line that tells shards of different images apart."""
         part = {"kind": self.part.kind, **dataclasses.asdict(self.part)}
         return json.dumps({"number": self.number, "first": self.first, "part": part})
-
-    @classmethod
-    def from_json(cls, line: str) -> Shard:
-        """The inverse of `to_json`."""
-        values = json.loads(line)
-        part = with_tuples(values["part"])
-        kind = _PARTS[part.pop("kind")]
-        return cls(values["number"], values["first"], kind(**part))
 
 
 def list_shards(
@@ -143,12 +134,3 @@ def digest_shards(shards: Iterable[Shard]) -> str:
     for shard in shards:
         digest.update(shard.to_json().encode() + b"\n")
     return digest.hexdigest()
-
-
-def with_tuples(values: dict[str, Any]) -> dict[str, Any]:
-    """Fields of a dataclass after JSON: its lists are tuples again."""
-
-    def restore(value: Any) -> Any:
-        return tuple(map(restore, value)) if isinstance(value, list) else value
-
-    return {name: restore(value) for name, value in values.items()}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import os
 import socket
 from collections import deque
@@ -41,16 +39,6 @@ class Job:
     retries: int
     run: str
     version: str
-
-    def to_json(self) -> str:
-        """One line; `from_json` is the inverse."""
-        return json.dumps(dataclasses.asdict(self))
-
-    @classmethod
-    def from_json(cls, line: str) -> Job:
-        """The inverse of `to_json`."""
-        values = json.loads(line)
-        return cls(**{**values, "network": NetworkSpec.from_dict(values["network"])})
 
 
 class Worker:

@@ -1,6 +1,7 @@
 """A worker that fails or crashes: its image is identified, left out and gets a row that says so."""
 
 import dataclasses
+import pickle
 
 import pytest
 
@@ -54,12 +55,12 @@ def answers(job):
     return {r.image.rsplit("/", 1)[1]: r.answer for r in read_results(job.out)}
 
 
-def test_a_job_travels_as_json(job):
+def test_a_job_travels_to_workers(job):
     settings = DetectionSettings(threshold=0.3, size=(300, 400), large_faces=False)
     augmentation = Augmentation(scales=((500, 900), "original", None), flip=True, tile=640)
     network = NetworkSpec("a.tflite", "litert", "abc", settings, augmentation, 1)
     job = dataclasses.replace(job, network=network)
-    assert Job.from_json(job.to_json()) == job
+    assert pickle.loads(pickle.dumps(job)) == job
 
 
 def test_a_shard_with_a_damaged_image(folder, detector, tmp_path):
