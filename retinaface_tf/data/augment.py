@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -115,7 +116,8 @@ def load_and_augment(
     scene = move_faces(scene, window, size)
     scene = scene.replace(image=fit_crop(image, shape, window, size))
     if config.flip:
-        scene = random_flip(scene, seeds[1], config.flip, mirror)
+        flipped = functools.partial(flip, scene, mirror)
+        scene = _maybe(_happens(seeds[1], config.flip), flipped, scene)
     if config.rotate:
         scene = random_rotation(scene, seeds[2], config.rotate)
     image = scene.image
@@ -277,11 +279,6 @@ def move_faces(scene: Scene, window, size: int) -> Scene:
 
 def _happens(seed, probability: float):
     return tf.random.stateless_uniform([], seed) < probability
-
-
-def random_flip(scene: Scene, seed, probability: float, mirror=()) -> Scene:
-    """Mirrors left to right with the given probability."""
-    return _maybe(_happens(seed, probability), lambda: flip(scene, mirror), scene)
 
 
 def _maybe(happens, changed: Callable[[], Scene], scene: Scene) -> Scene:

@@ -147,7 +147,6 @@ def check_images(
     images: Iterable[AnnotatedImage],
     *,
     decode: bool = True,
-    threads: int = 8,
     progress: Callable[[int], object] | None = None,
 ) -> CheckResult:
     """Looks at every label and, with TensorFlow's own decoder, at every image.
@@ -174,7 +173,7 @@ def check_images(
             if progress:
                 progress(1)
 
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(check, images))
     return CheckResult(
         [image for image, _, _ in answers if image is not None],

@@ -228,9 +228,11 @@ class _Opened:
 
     def time(self, size: list[int]) -> dict:
         """Seconds of one detection in the photo at (height, width)."""
+        from retinaface_tf.faces.drawing import fit_into
+
         frame = self._frames.get(tuple(size))
         if frame is None:
-            frame = self._frames[tuple(size)] = fit_into(self._photo, *size)
+            frame = self._frames[tuple(size)] = fit_into(self._photo, *size, 128)
         start = time.perf_counter()
         self._detect(frame)
         return {"seconds": time.perf_counter() - start}
@@ -280,15 +282,3 @@ def _open_saved_model(folder: Path, threads: int):
 
     detect.loaded = loaded
     return detect
-
-
-def fit_into(photo: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The photo scaled into a frame of that size, uint8 RGB, the rest grey."""
-    import cv2
-
-    scale = min(width / photo.shape[1], height / photo.shape[0])
-    sides = max(1, round(photo.shape[1] * scale)), max(1, round(photo.shape[0] * scale))
-    small = cv2.resize(photo, sides, interpolation=cv2.INTER_AREA)
-    frame = np.full((height, width, 3), 128, np.uint8)
-    frame[: small.shape[0], : small.shape[1]] = small
-    return frame

@@ -48,7 +48,7 @@ def equalize(network: RetinaFaceNetwork, images: Iterable[np.ndarray]) -> Retina
         for layer in makers:
             # Scale and offset of a batch norm, kernel and bias of a convolution: channels come last.
             slope, offset = (
-                (layer.gamma, layer.beta) if _is_norm(layer) else (layer.kernel, layer.bias)
+                (layer.gamma, layer.beta) if hasattr(layer, "gamma") else (layer.kernel, layer.bias)
             )
             slope.assign(np.asarray(slope) / factors[root])
             offset.assign(np.asarray(offset) / factors[root])
@@ -178,10 +178,6 @@ class _Groups:
         while key in self._parents and self._parents[key] != key:
             key = self._parents[key]
         return key
-
-
-def _is_norm(layer: Any) -> bool:
-    return hasattr(layer, "gamma")
 
 
 def _channel_ranges(network: Any, made_by: list, images: Iterable[np.ndarray]) -> dict:

@@ -6,7 +6,7 @@ import shutil
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -65,7 +65,6 @@ def export_savedmodel(
     options: SavedModelOptions | None = None,
     *,
     version: int | None = None,
-    metadata: dict[str, Any] | None = None,
 ) -> Path:
     """Writes a model version for TF-Serving into `folder/VERSION/`.
 
@@ -82,7 +81,6 @@ def export_savedmodel(
     Args:
         folder: the model's; its name is what clients call the model by default.
         version: a positive number; None takes the one above the highest there is, first 1.
-        metadata: more to record beside the model, plain values.
 
     Raises:
         ConfigError: the version exists, or Keras runs on another backend than TensorFlow.
@@ -104,7 +102,7 @@ def export_savedmodel(
         _save(model, partial, options)
         extra = partial / "assets.extra"
         extra.mkdir()
-        _write_metadata(extra / "retinaface.json", model.config, options, metadata)
+        _write_metadata(extra / "retinaface.json", model.config, options)
         write_warmup_requests(extra / "tf_serving_warmup_requests", options.size)
         partial.rename(target)
     except OSError as error:
@@ -187,9 +185,7 @@ def _with_precision(model: RetinaFaceNetwork, precision: Precision) -> RetinaFac
     return copy
 
 
-def _write_metadata(
-    path: Path, config: RetinaFaceConfig, options: SavedModelOptions, more: dict | None
-) -> None:
+def _write_metadata(path: Path, config: RetinaFaceConfig, options: SavedModelOptions) -> None:
     import keras
     import tensorflow as tf
 
@@ -213,7 +209,6 @@ def _write_metadata(
             "truncated": "int32 [B] 1 where max_faces left faces out",
             **({"vertices": "float32 [B, K, V, 3] pixels, z away"} if config.dense else {}),
         },
-        **(more or {}),
     }
     path.write_text(json.dumps(note, indent=2) + "\n")
 

@@ -1,4 +1,4 @@
-"""Drawing detections on an image."""
+"""Drawing detections on an image, and images into frames of one size."""
 
 from __future__ import annotations
 
@@ -82,3 +82,13 @@ def _draw_label(canvas: np.ndarray, text: str, corner: tuple[int, int], scale: f
         weight,
         cv2.LINE_AA,
     )
+
+
+def fit_into(image: np.ndarray, height: int, width: int, fill: int) -> np.ndarray:
+    """The image scaled into the left upper corner of a frame of that size, the rest grey, 0..255."""
+    scale = min(width / image.shape[1], height / image.shape[0])
+    sides = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    frame = np.full((height, width, 3), fill, np.uint8)
+    frame[: sides[1], : sides[0]] = cv2.resize(image, sides, interpolation=method)
+    return frame

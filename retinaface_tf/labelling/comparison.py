@@ -9,6 +9,8 @@ from retinaface_tf.data.readers.annotation import AnnotatedImage
 from retinaface_tf.errors import DataError
 from retinaface_tf.geometry.boxes import match_pairs, pairwise_iou
 
+# Least overlap of a label and its face, and of an ignored label, as in training.
+_IOU, _IGNORED_IOU = 0.5, 0.3
 # Heights of real faces in pixels of the photo, from and to.
 HEIGHTS = ((0, 12), (12, 24), (24, 48), (48, np.inf))
 
@@ -55,11 +57,7 @@ class LabelAgreement:
 
 
 def compare_labels(
-    labels: Sequence[AnnotatedImage],
-    truth: Sequence[AnnotatedImage],
-    *,
-    iou: float = 0.5,
-    ignored_iou: float = 0.3,
+    labels: Sequence[AnnotatedImage], truth: Sequence[AnnotatedImage]
 ) -> LabelAgreement:
     """Labels beside the real ones of the same photos.
 
@@ -69,8 +67,6 @@ def compare_labels(
     Args:
         labels: to be judged; their ignored faces are neither learnt nor background.
         truth: real ones; photos are the same by their files.
-        iou: least overlap of a label and its face.
-        ignored_iou: the same for an ignored label, as in training.
 
     Raises:
         DataError: the two have no photo in common.
@@ -86,15 +82,15 @@ def compare_labels(
     true = false = 0
     for image, other in pairs:
         learnt = image.boxes[~image.ignored]
-        faces, taken = match_pairs(pairwise_iou(other.boxes, learnt), iou)
+        faces, taken = match_pairs(pairwise_iou(other.boxes, learnt), _IOU)
         label_of = np.full(len(other.boxes), -1)
         label_of[faces] = taken
         judged = ~other.ignored
         true += int((label_of[judged] >= 0).sum())
         free = np.setdiff1d(np.arange(len(learnt)), taken)
-        excused = _any_above(pairwise_iou(learnt[free], other.boxes[other.ignored]), ignored_iou)
+        excused = _any_above(pairwise_iou(learnt[free], other.boxes[other.ignored]), _IGNORED_IOU)
         false += int((~excused).sum())
-        open_ = _any_above(pairwise_iou(other.boxes, image.boxes[image.ignored]), ignored_iou)
+        open_ = _any_above(pairwise_iou(other.boxes, image.boxes[image.ignored]), _IGNORED_IOU)
         state = np.where(label_of >= 0, 0, np.where(open_, 1, 2))
         height = other.boxes[:, 3] - other.boxes[:, 1]
         for row, (low, high) in enumerate(HEIGHTS):

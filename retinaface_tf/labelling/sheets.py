@@ -9,6 +9,7 @@ import numpy as np
 from retinaface_tf.data.readers.annotation import AnnotatedImage
 from retinaface_tf.data.readers.mesh_labels import MeshLabels
 from retinaface_tf.errors import DataError
+from retinaface_tf.faces.drawing import fit_into
 from retinaface_tf.geometry.similarity import square_around
 from retinaface_tf.images.read import read_image
 from retinaface_tf.images.save import save_image
@@ -26,7 +27,6 @@ def draw_label_sheet(
     *,
     columns: int = 6,
     rows: int = 4,
-    seed: int = 0,
     mark: str | None = None,
 ) -> None:
     """Writes a PNG of photos chosen at random: learnt faces green, ignored ones orange.
@@ -42,30 +42,23 @@ def draw_label_sheet(
         raise DataError("There is no labelled photo to draw.")
     weight = np.array([1.0 + len(image.boxes) for image in images])
     count = min(columns * rows, len(images))
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     chosen = rng.choice(len(images), count, replace=False, p=weight / weight.sum())
     _save_page(path, [_photo_tile(images[i]) for i in chosen], columns, mark)
 
 
 def draw_mesh_sheet(
-    labels: MeshLabels,
-    good: np.ndarray,
-    path: Path,
-    *,
-    columns: int = 8,
-    rows: int = 3,
-    seed: int = 0,
-    mark: str | None = None,
+    labels: MeshLabels, good: np.ndarray, path: Path, *, mark: str | None = None
 ) -> None:
-    """Writes a PNG with `rows` rows of kept faces (green net) and one of refused ones (red).
+    """Writes a PNG with three rows of kept faces (green net) and one of refused ones (red).
 
     Args:
         good: bool [N], which are kept.
         mark: of `images.save.mark_of`, which the file then carries.
     """
-    rng = np.random.default_rng(seed)
+    rng, columns = np.random.default_rng(0), 8
     tiles = []
-    for kept, color, count in ((True, _KEPT, columns * rows), (False, _REFUSED, columns)):
+    for kept, color, count in ((True, _KEPT, 3 * columns), (False, _REFUSED, columns)):
         chosen = rng.permutation(np.flatnonzero(good == kept))[:count]
         tiles += [_mesh_tile(labels, face, color) for face in chosen]
         tiles += [_blank(_FACE_SIDE)] * (count - len(chosen))
@@ -86,10 +79,7 @@ def _photo_tile(image: AnnotatedImage) -> np.ndarray:
     """uint8 RGB [400, 400, 3]: a photo with its labels."""
     pixels = read_image(image.path)
     scale = _PHOTO_SIDE / max(pixels.shape[:2])
-    height, width = (max(1, round(side * scale)) for side in pixels.shape[:2])
-    tile = _blank(_PHOTO_SIDE)
-    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    tile[:height, :width] = cv2.resize(pixels, (width, height), interpolation=method)
+    tile = fit_into(pixels, _PHOTO_SIDE, _PHOTO_SIDE, 255)
     for box, points, ignored in zip(image.boxes, image.landmarks, image.ignored):
         x1, y1, x2, y2 = np.rint(box * scale).astype(int).tolist()
         cv2.rectangle(tile, (x1, y1), (x2, y2), _IGNORED if ignored else _LEARNT, 1)

@@ -66,16 +66,15 @@ class FaceLandmarkModel:
 
     Args:
         path: of `face_landmark.tflite`.
-        threads: faces processed in parallel.
 
     Raises:
         WeightsError: the file is missing or is another model.
     """
 
-    def __init__(self, path: str | Path, *, threads: int = 2):
+    def __init__(self, path: str | Path):
         from ai_edge_litert.interpreter import Interpreter
 
-        self.path, self._threads = Path(path), threads
+        self.path = Path(path)
         if not is_file(self.path):
             raise WeightsError(f"There is no face landmark model {path}; check the path.")
         try:
@@ -92,7 +91,7 @@ class FaceLandmarkModel:
         self._side = int(image["shape"][1])
         self._input, self._outputs = image["index"], (points["index"], presence["index"])
         self._idle, self._lock = [], threading.Lock()
-        self._pool = ThreadPoolExecutor(threads, "face-landmarks")
+        self._pool = ThreadPoolExecutor(2, "face-landmarks")
 
     def __call__(
         self, image: np.ndarray, rois: list[Roi], passes: int = 2

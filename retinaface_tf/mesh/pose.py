@@ -5,14 +5,6 @@ import numpy as np
 from retinaface_tf.geometry.similarity import estimate_similarity, fit_similarity, rotation_matrix
 
 
-def fit_rotation(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Rotations [N, 3, 3] that turn points [P, 3] or [N, P, 3] onto points [N, P, 3] best.
-
-    Least squares after both were centred, whatever their sizes (Kabsch 1976).
-    """
-    return fit_similarity(source, target)[1]
-
-
 def head_pose(vertices: np.ndarray, mean: np.ndarray) -> np.ndarray:
     """Yaw, pitch and roll in degrees, float64 [N, 3], of faces with vertices [N, V, 3].
 
@@ -22,7 +14,7 @@ def head_pose(vertices: np.ndarray, mean: np.ndarray) -> np.ndarray:
     """
     if not len(vertices):
         return np.zeros((0, 3))
-    return np.degrees(euler_angles(fit_rotation(mean, vertices)))
+    return np.degrees(euler_angles(fit_similarity(mean, vertices)[1]))
 
 
 def euler_angles(rotation: np.ndarray) -> np.ndarray:

@@ -137,7 +137,7 @@ def find_visible(
     screen = ops.stop_gradient(screen)
     batch = ops.shape(screen)[0]
     points = ops.reshape(screen, (-1, 3))
-    corners = _corners(points, triangles, batch, screen.shape[1])
+    corners = ops.take(points, corner_rows(triangles, batch, screen.shape[1]), axis=0)
     area, drawn = _facing(corners)
     inverse_depth, triangle = _z_buffer(corners, area, drawn, len(triangles), batch, size, piece)
     depth = ops.reshape(inverse_depth, (batch, size, size))
@@ -165,10 +165,6 @@ def corner_rows(corner_indices, batch, vertex_count: int):
     indices = ops.convert_to_tensor(np.asarray(corner_indices), "int32")
     offsets = ops.arange(batch, dtype="int32")[:, None, None] * vertex_count
     return ops.reshape(indices[None] + offsets, (-1, indices.shape[1]))
-
-
-def _corners(points, triangles, batch, vertex_count):
-    return ops.take(points, corner_rows(triangles, batch, vertex_count), axis=0)
 
 
 def _facing(corners):

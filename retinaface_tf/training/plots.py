@@ -3,7 +3,7 @@
 import numpy as np
 
 from retinaface_tf.config import DetectionSettings
-from retinaface_tf.faces.drawing import draw_faces
+from retinaface_tf.faces.drawing import draw_faces, fit_into
 from retinaface_tf.losses.config import DENSE_TERMS, DISTILLATION_TERMS, TERMS
 from retinaface_tf.training.evaluation import Evaluation, Evaluator
 
@@ -22,7 +22,7 @@ def detection_sheet(evaluator: Evaluator, evaluation: Evaluation) -> np.ndarray:
     count, side = min(16, len(images)), 256
     columns = int(np.ceil(np.sqrt(count)))
     rows = -(-count // columns)
-    grid = np.zeros((rows * side, columns * side, 3), np.uint8)
+    tiles = np.zeros((rows * columns, side, side, 3), np.uint8)
     for place in range(count):
         index = place * len(images) // count
         faces = evaluation.faces[index]
@@ -31,13 +31,9 @@ def detection_sheet(evaluator: Evaluator, evaluation: Evaluation) -> np.ndarray:
             corners = [round(float(v)) for v in box]
             cv2.rectangle(image, corners[:2], corners[2:], TRUTH_COLOR, 1, cv2.LINE_AA)
         image = draw_faces(image, faces[faces.scores >= DetectionSettings.threshold])
-        scale = side / max(image.shape[:2])
-        width, height = (max(1, round(v * scale)) for v in image.shape[1::-1])
-        method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-        image = cv2.resize(image, (width, height), interpolation=method)
-        row, column = divmod(place, columns)
-        grid[row * side : row * side + height, column * side : column * side + width] = image
-    return grid
+        tiles[place] = fit_into(image, side, side, 0)
+    grid = tiles.reshape(rows, columns, side, side, 3).swapaxes(1, 2)
+    return grid.reshape(rows * side, columns * side, 3)
 
 
 def precision_recall_plot(evaluation: Evaluation) -> np.ndarray:

@@ -16,17 +16,9 @@ _WRITTEN = (
     *("checkpoints/step-*.npz", "tensorboard/events.out.tfevents.*"),
 )
 # Members of every configuration that any version wrote.
-_MEMBERS = {
-    "network",
-    "data",
-    "loss",
-    "schedule",
-    "optimizer",
-    "init",
-    "epochs",
-    "precision",
-    "seed",
-}
+_MEMBERS = set(
+    ["network", "data", "loss", "schedule", "optimizer", "init", "epochs", "precision", "seed"]
+)
 
 
 def claim_folder(folder: Path, config: TrainingConfig) -> None:

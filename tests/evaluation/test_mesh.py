@@ -91,12 +91,13 @@ def test_aflw2000_is_measured_on_68_points_and_three_angles(tmp_path):
 
 def test_the_samples_depth_and_pose_agree(data):
     """68 points of the set, fitted by our mean face's, have about the pose its files tell."""
-    from retinaface_tf.mesh.pose import euler_angles, fit_rotation
+    from retinaface_tf.geometry.similarity import fit_similarity
+    from retinaface_tf.mesh.pose import euler_angles
 
     faces = read_aflw2000(data / "aflw2000_samples")
     assert len(faces) == 16
     points = np.stack([face.points for face in faces])
-    fitted = np.degrees(euler_angles(fit_rotation(load_topology().mean[:68], points)))
+    fitted = np.degrees(euler_angles(fit_similarity(load_topology().mean[:68], points)[1]))
     told = np.stack([face.angles for face in faces])
     assert np.abs(fitted - told).mean() < 6
 

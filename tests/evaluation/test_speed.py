@@ -7,7 +7,8 @@ from PIL import Image
 from retinaface_tf.data.readers.annotation import AnnotatedImage
 from retinaface_tf.errors import RetinaFaceError
 from retinaface_tf.evaluation.plots import speed_plot
-from retinaface_tf.evaluation.speed import Candidate, fit_into, measure
+from retinaface_tf.evaluation.speed import Candidate, measure
+from retinaface_tf.faces.drawing import fit_into
 
 
 @pytest.fixture
@@ -44,6 +45,6 @@ def test_a_model_that_cannot_be_opened_is_named(photo, tmp_path):
 
 
 def test_the_photo_keeps_its_proportions_in_a_frame():
-    frame = fit_into(np.full((100, 50, 3), 255, np.uint8), 40, 60)
+    frame = fit_into(np.full((100, 50, 3), 255, np.uint8), 40, 60, fill=128)
     assert frame.shape == (40, 60, 3)
     assert (frame[:, :20] == 255).all() and (frame[:, 20:] == 128).all()

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from retinaface_tf.faces.faces import Faces
+from retinaface_tf.geometry.similarity import fit_similarity
 from retinaface_tf.mesh.face_mesh import write_face_mesh
 from retinaface_tf.mesh.files import read_obj
 from retinaface_tf.mesh.pose import (
-    fit_rotation,
     mean_face_by_pose,
     mean_face_by_similarity,
     mean_face_in_box,
@@ -100,8 +100,10 @@ def test_rotations_fit_against_scipy(rng):
     points = rng.normal(size=(20, 3))
     turn = transform.Rotation.from_euler("xyz", [0.3, -0.8, 1.1]).as_matrix()
     target = (3 * points @ turn.T + [1, 2, 3])[None]
-    np.testing.assert_allclose(fit_rotation(points, target)[0], turn, atol=1e-9)
+    np.testing.assert_allclose(fit_similarity(points, target)[1][0], turn, atol=1e-9)
     expected, _ = transform.Rotation.align_vectors(
         target[0] - target[0].mean(axis=0), points - points.mean(axis=0)
     )
-    np.testing.assert_allclose(fit_rotation(points, target)[0], expected.as_matrix(), atol=1e-9)
+    np.testing.assert_allclose(
+        fit_similarity(points, target)[1][0], expected.as_matrix(), atol=1e-9
+    )

@@ -8,7 +8,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from retinaface_tf.errors import ConfigError, DataError
-from retinaface_tf.mesh.pose import fit_rotation
+from retinaface_tf.geometry.similarity import fit_similarity
 from retinaface_tf.mesh.topology import load_topology
 from retinaface_tf.reconstruction.decoder import (
     MeshDecoderConfig,
@@ -31,7 +31,7 @@ def test_posing_a_face_does_not_change_its_shape(rng):
     turns = Rotation.from_rotvec(rng.normal(0, 0.6, (4, 3))).as_matrix()
     photos = np.einsum("nij,nvj->nvi", turns, shapes) * 87.5 + rng.normal(0, 100, (4, 1, 3))
     np.testing.assert_allclose(unposed(photos, TOPOLOGY), shapes, atol=1e-4)
-    np.testing.assert_allclose(fit_rotation(TOPOLOGY.mean, photos), turns, atol=1e-2)
+    np.testing.assert_allclose(fit_similarity(TOPOLOGY.mean, photos)[1], turns, atol=1e-2)
 
 
 def test_made_up_faces_are_faces(rng):
