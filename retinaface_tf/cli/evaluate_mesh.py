@@ -11,7 +11,7 @@ from retinaface_tf.cli.evaluation_run import Json, files_read, show
 from retinaface_tf.cli.options import Model, Overwrite, Runtime, Size, Threshold
 from retinaface_tf.config import DetectionSettings
 from retinaface_tf.errors import DataError
-from retinaface_tf.util.files import require_free
+from retinaface_tf.util.files import is_folder, require_free
 
 
 def mesh(
@@ -61,7 +61,7 @@ def mesh(
     settings = DetectionSettings(threshold=threshold, size=parse_size(size))
     detector = open_detector(preset, model, runtime, settings=settings)
     topology = load_topology()
-    if any(gt.glob("*.mat")):
+    if is_folder(gt) and any(gt.glob("*.mat")):
         from retinaface_tf.mesh.landmark_model import FaceLandmarkModel
         from retinaface_tf.util.process import to_stderr
         from retinaface_tf.weights.landmark_model import pull_landmark_model

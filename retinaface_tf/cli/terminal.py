@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import errno
 import faulthandler
 import os
 import sys
+import threading
 from collections.abc import Iterator
 
 from retinaface_tf.errors import RetinaFaceError
@@ -41,6 +43,14 @@ def set_up_streams(debug: bool) -> None:
     os.close(nowhere)
 
 
+def _keep_interrupting(problem) -> None:
+    """What Python would print and forget: for a Ctrl-C that came while it freed memory, to come again."""
+    if problem.exc_type is KeyboardInterrupt:
+        threading.Timer(0.01, _thread.interrupt_main).start()  # once this call is over
+    else:
+        sys.__unraisablehook__(problem)
+
+
 @contextlib.contextmanager
 def sentences(debug: bool) -> Iterator[None]:
     """Turns whatever ends a command into one sentence on standard error and an exit code.
@@ -48,6 +58,7 @@ def sentences(debug: bool) -> Iterator[None]:
     Args:
         debug: let what was not foreseen through, with its traceback.
     """
+    sys.unraisablehook = _keep_interrupting
     try:
         yield
     except RetinaFaceError as error:

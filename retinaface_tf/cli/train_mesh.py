@@ -77,13 +77,13 @@ def train_mesh(
     # Written at the start of every run; beside examples it is of one that was stopped.
     stopped = (folder / "examples").is_dir()
     require_free(folder / "frozen.weights.h5", overwrite=overwrite or stopped)
+    sources = [read_mesh_labels(source, MeshLabelConfig()) for source in labels]
     topology, track = load_topology(), choose_track(quiet)
     network = add_dense_branch(load_preset(preset), dense)
     frozen = save_weights(network, out / "frozen.weights.h5")
     runtime = open_runtime(frozen, "litert", notify=to_stderr)
     parts = []
-    for number, source in enumerate(labels):
-        faces = read_mesh_labels(source, MeshLabelConfig())
+    for number, (source, faces) in enumerate(zip(labels, sources)):
         left_out = [any(text in name for text in exclude or []) for name in faces.images]
         faces = faces.keep(~np.array(left_out, bool)[faces.image])
         config = DenseFeaturesConfig(versions=versions, seed=number)

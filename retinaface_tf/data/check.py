@@ -173,6 +173,8 @@ def check_images(
             if progress:
                 progress(1)
 
+    if decode:  # here: Ctrl-C waits for what threads do
+        import tensorflow  # noqa: F401
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(check, images))
     return CheckResult(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import socket
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
@@ -30,6 +33,19 @@ def child_environment(**changes: str) -> dict[str, str]:
         "PYTHONPATH": os.pathsep.join(paths),
         **changes,
     }
+
+
+@contextlib.contextmanager
+def out_of_reach_of_ctrl_c() -> Iterator[None]:
+    """Processes started in the block do not get the terminal's Ctrl-C: they end with this one."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def claim_stdout() -> IO[str]:

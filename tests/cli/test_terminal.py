@@ -99,6 +99,34 @@ def test_a_reader_that_leaves_ends_the_command_quietly():
     assert process.wait(60) == 1
 
 
+def test_ctrl_c_that_comes_while_memory_is_freed_still_ends_the_command():
+    body = "X(); [time.sleep(0.1) for _ in range(200)]"
+    code = (
+        "import time\nclass X:\n def __del__(self): raise KeyboardInterrupt\n" + HANDLED
+    ) + BROKEN.format(body=body)
+    done = run("presets", code=code)
+    assert (done.returncode, done.stderr) == (130, "stopped; what was finished is kept.\n")
+
+
+def test_ctrl_c_ends_processes_that_draw_without_a_word(tmp_path):
+    words = ("data", "synth", "s", "--count", "9000", "--size", "64", "--quiet")
+    code = HANDLED + "from retinaface_tf.cli import main; main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *words],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env=child_environment(),
+    )
+    while not list(tmp_path.glob("s/images/*0.jpg")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: all processes get it
+    assert process.communicate(timeout=60)[1] == "stopped; what was finished is kept.\n"
+    assert process.returncode == 130
+
+
 @pytest.mark.parametrize("number", [0, 1, 2])
 def test_a_closed_stream_leads_nowhere(number):
     """As cron and daemons start programs."""

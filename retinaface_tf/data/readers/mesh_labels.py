@@ -15,6 +15,7 @@ from retinaface_tf.data.readers.annotation import AnnotatedImage
 from retinaface_tf.errors import DataError
 from retinaface_tf.geometry.boxes import match_pairs, pairwise_iou
 from retinaface_tf.mesh.topology import five_of_vertices
+from retinaface_tf.util.files import is_folder
 from retinaface_tf.util.npz import read_npz, write_npz
 from retinaface_tf.util.options import check_range
 
@@ -172,7 +173,7 @@ def read_mesh_labels(folder: Path, config: MeshLabelConfig | None = None) -> Mes
     Raises:
         DataError: the folder has no parts or one is damaged.
     """
-    paths = sorted(Path(folder).glob("part-*.npz"))
+    paths = sorted(Path(folder).glob("part-*.npz")) if is_folder(folder) else []
     if not paths:
         raise DataError(f"{folder} holds no mesh labels; run `retinaface-tf data label-mesh`.")
     labels = MeshLabels.concatenate([_read_part(path)[0] for path in paths])

@@ -15,6 +15,7 @@ from retinaface_tf.data.synthetic.backdrop import degrade, draw_backdrop
 from retinaface_tf.data.synthetic.head_mesh import GRID_SIDES, draw_person, draw_view, rotation
 from retinaface_tf.geometry.boxes import share_inside
 from retinaface_tf.images.save import encode_jpeg
+from retinaface_tf.util.process import out_of_reach_of_ctrl_c
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,5 +209,7 @@ def draw_images(
         return
     # Fresh interpreters: a copy of one that has started TensorFlow's threads could hang.
     with ProcessPoolExecutor(processes, get_context("spawn"), _start_worker) as pool:
-        for index, drawn in zip(indices, pool.map(draw, indices, chunksize=8)):
+        with out_of_reach_of_ctrl_c():
+            results = pool.map(draw, indices, chunksize=8)
+        for index, drawn in zip(indices, results):
             yield label(index, drawn)
