@@ -85,9 +85,7 @@ def export_savedmodel(
     )
     version = free_version(out, version)
     source = str(model) if model is not None else f"preset {preset}"
-    path = write(
-        load_source(preset, model), out, options, version=version, metadata={"source": source}
-    )
+    path = write(load_source(preset, model), out, options, version=version, source=source)
     print(f"wrote {path}")
 
 

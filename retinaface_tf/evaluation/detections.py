@@ -16,7 +16,7 @@ from retinaface_tf.data.readers.face_lists import ListedImage, read_face_list
 from retinaface_tf.errors import DataError
 from retinaface_tf.faces.json_lines import read_face_lines
 from retinaface_tf.images.listing import IMAGE_SUFFIXES
-from retinaface_tf.util.files import is_file, is_folder, write_whole
+from retinaface_tf.util.files import is_file, is_folder, is_special, write_whole
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def read_detections(path: Path | str, known: Iterable[str]) -> dict[str, ImageDe
     path, known = Path(path), set(known)
     if is_folder(path):
         return read_text_folder(path, known)
-    if not is_file(path):
+    if not is_file(path) and not is_special(path):
         raise DataError(f"{path} does not exist; give a folder or a file of detections.")
     if path.suffix == ".txt":
         return read_text_list(path, known)

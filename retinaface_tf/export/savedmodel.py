@@ -65,6 +65,7 @@ def export_savedmodel(
     options: SavedModelOptions | None = None,
     *,
     version: int | None = None,
+    source: str | None = None,
 ) -> Path:
     """Writes a model version for TF-Serving into `folder/VERSION/`.
 
@@ -81,6 +82,7 @@ def export_savedmodel(
     Args:
         folder: the model's; its name is what clients call the model by default.
         version: a positive number; None takes the one above the highest there is, first 1.
+        source: of the weights, recorded beside the model.
 
     Raises:
         ConfigError: the version exists, or Keras runs on another backend than TensorFlow.
@@ -102,7 +104,7 @@ def export_savedmodel(
         _save(model, partial, options)
         extra = partial / "assets.extra"
         extra.mkdir()
-        _write_metadata(extra / "retinaface.json", model.config, options)
+        _write_metadata(extra / "retinaface.json", model.config, options, source)
         write_warmup_requests(extra / "tf_serving_warmup_requests", options.size)
         partial.rename(target)
     except OSError as error:
@@ -124,8 +126,8 @@ def free_version(folder: Path, version: int | None) -> int:
     present = [int(path.name) for path in inside if path.name.isdecimal()]
     if version is None:
         version = max(present, default=0) + 1
-    if version < 1:
-        raise ConfigError(f"version={version} must be a positive number.")
+    if not 1 <= version < 2**63:
+        raise ConfigError(f"version={version} must be a positive number of at most 64 bits.")
     if version in present:
         raise ConfigError(f"{folder / str(version)} exists; leave out the version for the next.")
     require_free(folder / str(version))
@@ -185,7 +187,9 @@ def _with_precision(model: RetinaFaceNetwork, precision: Precision) -> RetinaFac
     return copy
 
 
-def _write_metadata(path: Path, config: RetinaFaceConfig, options: SavedModelOptions) -> None:
+def _write_metadata(
+    path: Path, config: RetinaFaceConfig, options: SavedModelOptions, source: str | None
+) -> None:
     import keras
     import tensorflow as tf
 
@@ -209,6 +213,7 @@ def _write_metadata(path: Path, config: RetinaFaceConfig, options: SavedModelOpt
             "truncated": "int32 [B] 1 where max_faces left faces out",
             **({"vertices": "float32 [B, K, V, 3] pixels, z away"} if config.dense else {}),
         },
+        **({"source": source} if source else {}),
     }
     path.write_text(json.dumps(note, indent=2) + "\n")
 

@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import os
 import threading
 from pathlib import Path
+from unittest.mock import create_autospec
 
 import numpy as np
 import pytest
@@ -166,6 +168,29 @@ def test_exports_and_benchmarks_replace_nothing(run, no_work, words, name):
     assert contents() == before
 
 
+@pytest.mark.parametrize(
+    "kind, name", [("savedmodel", "m"), ("tflite", "o.tflite"), ("onnx", "o.onnx")]
+)
+def test_commands_call_the_exports_as_they_are(run, monkeypatch, kind, name):
+    module = importlib.import_module(f"retinaface_tf.export.{kind}")
+    written = create_autospec(
+        getattr(module, f"export_{kind}"), side_effect=lambda _, out, *__, **___: Path(out).touch()
+    )
+    monkeypatch.setattr(module, f"export_{kind}", written)
+    monkeypatch.setattr("retinaface_tf.cli.export.load_source", lambda *_: None)
+    result = run("export", kind, name)
+    assert result.exit_code == 0 and written.call_count == 1, result.exception
+
+
+def test_a_pipe_of_detections_is_read(run):
+    os.mkfifo("pipe.jsonl")
+    writer = threading.Thread(
+        target=lambda: Path("pipe.jsonl").write_bytes(Path("pred.jsonl").read_bytes()), daemon=True
+    )
+    writer.start()
+    assert run(*FDDB[:-1], "pipe.jsonl").exit_code == 0
+
+
 def test_a_version_of_a_savedmodel_is_never_written_twice(run, no_work):
     words = ("export", "savedmodel")
     refused(run(*words, "wider.txt"), "wider.txt is a file")
@@ -176,7 +201,8 @@ def test_a_version_of_a_savedmodel_is_never_written_twice(run, no_work):
     for version in (1, 2):
         refused(run(*words, "faces", "--version", version), f"faces/{version} exists")
     refused(run(*words, "faces"), "the work began")
-    refused(run(*words, "faces", "--version", 0), "must be a positive number")
+    for version in (0, 2**63):
+        refused(run(*words, "faces", "--version", version), "must be a positive number")
 
 
 @pytest.mark.parametrize(
