@@ -113,10 +113,10 @@ class OutputOptions:
             if (other := read_json(path)["kind"]) != kind:
                 raise ConfigError(f"{path} holds results of {other}, not of {kind}.")
         read = files_read([*inputs, *(self.others or ())])
-        if self.json is not None:
-            require_free(self.json, read, overwrite=self.overwrite)
         if self.report is not None:
             require_report(self.report, read, self.overwrite)
+        if self.json is not None:
+            require_free(self.json, read, overwrite=self.overwrite)
 
     def run_name(self, pred: Path | None, settings: dict) -> str:
         """What tables call a run: `--name`, or what was evaluated."""

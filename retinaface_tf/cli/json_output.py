@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import stat
 import sys
 from collections.abc import Iterable
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import TextIO
 
 from retinaface_tf.errors import ConfigError, RetinaFaceError
-from retinaface_tf.util.files import cannot_write
+from retinaface_tf.util.files import cannot_write, stream_of
 from retinaface_tf.util.text_lines import MALFORMED
 
 
@@ -51,6 +52,9 @@ class JsonLines:
             return
         path = self._path
         try:
+            if (stream := stream_of(path)) is not None:
+                self._stream = os.fdopen(os.dup(stream), "w", encoding="utf-8")
+                return
             path.parent.mkdir(parents=True, exist_ok=True)
             if not path.exists() or not stat.S_ISREG(path.stat().st_mode):
                 self._stream = path.open("w", encoding="utf-8")

@@ -6,8 +6,10 @@ import contextlib
 import errno
 import hashlib
 import os
+import re
 import shutil
 import stat
+import sys
 import tempfile
 import uuid
 from collections.abc import Iterable, Iterator
@@ -37,10 +39,11 @@ def whole_file(
     """
     path = Path(path)
     try:
-        target = path.resolve() if path.is_symlink() else path
-        if target.is_dir():
+        if is_folder(path):
             raise IsADirectoryError(errno.EISDIR, "")
-        special = is_special(target)
+        stream = stream_of(path)
+        special = stream is not None or is_special(path)
+        target = path.resolve() if path.is_symlink() and not special else path
         folder = Path(tempfile.gettempdir()) if special else target.parent
         # Only a part of the name: with more added, a long one would pass the system's limit.
         partial = folder / f".{target.name[:40]}.{uuid.uuid4().hex[:8]}{suffix}"
@@ -50,7 +53,8 @@ def whole_file(
     try:
         yield partial
         if special:
-            with partial.open("rb") as source, target.open("wb") as file:
+            place = target if stream is None else os.dup(stream)
+            with partial.open("rb") as source, open(place, "wb") as file:  # noqa: PTH123
                 shutil.copyfileobj(source, file)
         else:
             partial.replace(target)
@@ -74,6 +78,19 @@ def is_file(path: str | os.PathLike) -> bool:
 def is_special(path: str | os.PathLike) -> bool:
     """Whether a pipe, device or socket has this name: neither a file nor a folder."""
     return os.path.exists(path) and not is_file(path) and not is_folder(path)  # noqa: PTH110
+
+
+def stream_of(path: str | os.PathLike) -> int | None:
+    """The descriptor that /dev/stdout, /dev/stderr or /dev/fd/N means; None for any other name.
+
+    Where it leads to a file, that is written on: opening the name would begin it anew.
+    """
+    match = re.fullmatch(r"/(?:dev|proc/self)/(?:fd/(\d+)|std(out|err))", os.fspath(path))
+    if match is None:
+        return None
+    number = int(match[1] or 1 + (match[2] == "err"))
+    # Descriptor 2 may lead nowhere, since C++ writes to it.
+    return sys.stderr.fileno() if number == 2 else number
 
 
 def reason_of(failure: OSError | ValueError) -> str:
@@ -102,6 +119,8 @@ def require_free(
         ConfigError: the sentence says what is in the way.
     """
     path = Path(path)
+    if stream_of(path) is not None:
+        return
     try:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, "")

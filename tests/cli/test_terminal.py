@@ -176,3 +176,26 @@ def test_ctrl_c_is_one_sentence():
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert (process.returncode, said) == (130, "stopped; what was finished is kept.\n")
+
+
+@pytest.mark.parametrize("name", ["/dev/stdout", "/dev/stderr", "/dev/fd/1", "/dev/fd/2"])
+def test_an_output_to_an_open_stream_is_added_to_what_is_there(tmp_path, name):
+    """Also where the stream leads to a file, which opening the name again would begin anew."""
+    if not Path("/dev/fd").exists():
+        pytest.skip("there is no /dev/fd")
+    code = (
+        "import sys; from retinaface_tf.cli.json_output import JsonLines\n"
+        "from retinaface_tf.cli.output import write_text\n"
+        "from retinaface_tf.cli.terminal import set_up_streams\n"
+        "from retinaface_tf.util.files import require_free\n"
+        f"set_up_streams(False); name = {name!r}\n"
+        "print('before', file=sys.stdout, flush=True); print('before', file=sys.stderr)\n"
+        "with JsonLines(name) as lines: lines.write({})\n"
+        "require_free(name); write_text(name, 'text\\n')\n"
+        "print('after', file=sys.stdout, flush=True); print('after', file=sys.stderr)\n"
+    )
+    with (tmp_path / "out").open("w") as out, (tmp_path / "err").open("w") as err:
+        subprocess.run([sys.executable, "-c", code], stdout=out, stderr=err, check=True)
+    written = "err" if name.endswith(("err", "2")) else "out"
+    assert (tmp_path / written).read_text() == "before\n{}\ntext\nafter\n"
+    assert len(list(tmp_path.iterdir())) == 2
