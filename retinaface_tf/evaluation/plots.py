@@ -20,7 +20,7 @@ STYLES = ("-", "--", "-.", ":")
 
 def precision_recall_plot(runs: Sequence[dict[str, Any]]) -> bytes:
     """WIDER FACE's three curves side by side, one line a run."""
-    figure, axes = _figure(12, 4.2, columns=3)
+    figure, axes = new_figure(12, 4.2, columns=3)
     for axis, subset in zip(axes, SUBSETS):
         for number, run in enumerate(runs):
             curve, ap = run["curves"][subset], run["ap"][subset]
@@ -34,7 +34,7 @@ def precision_recall_plot(runs: Sequence[dict[str, Any]]) -> bytes:
 
 def height_plot(runs: Sequence[dict[str, Any]]) -> bytes:
     """AP by face height, bars of the runs side by side, the number of faces beneath."""
-    figure, (axis,) = _figure(9, 3.8)
+    figure, (axis,) = new_figure(9, 3.8)
     names = list(runs[0]["by_height"])
     width = 0.8 / len(runs)
     for number, run in enumerate(runs):
@@ -56,7 +56,7 @@ def height_plot(runs: Sequence[dict[str, Any]]) -> bytes:
 
 def fddb_plot(runs: Sequence[dict[str, Any]]) -> bytes:
     """FDDB's discrete and continuous ROC."""
-    figure, axes = _figure(11, 4.2, columns=2)
+    figure, axes = new_figure(11, 4.2, columns=2)
     for axis, score in zip(axes, ("discrete", "continuous")):
         for number, run in enumerate(runs):
             curve = run["curves"]
@@ -73,7 +73,7 @@ def fddb_plot(runs: Sequence[dict[str, Any]]) -> bytes:
 
 def error_plot(runs: Sequence[dict[str, Any]]) -> bytes:
     """Cumulative error distribution of landmarks."""
-    figure, (axis,) = _figure(7, 4.4)
+    figure, (axis,) = new_figure(7, 4.4)
     for number, run in enumerate(runs):
         error = 100 * np.array(run["curves"]["error"])
         label = f"{_percent(run['nme'])} NME  {run['name']}"
@@ -87,7 +87,7 @@ def error_plot(runs: Sequence[dict[str, Any]]) -> bytes:
 
 def verification_plot(runs: Sequence[dict[str, Any]]) -> bytes:
     """ROC of verification, false accept rate on a logarithmic axis."""
-    figure, (axis,) = _figure(7, 4.4)
+    figure, (axis,) = new_figure(7, 4.4)
     least = 1.0
     for number, run in enumerate(runs):
         far = np.array(run["curves"]["false_accept_rate"])
@@ -109,7 +109,7 @@ def verification_plot(runs: Sequence[dict[str, Any]]) -> bytes:
 
 def speed_plot(results: Sequence[Measurement], size: str) -> bytes:
     """Accuracy against latency at one size of image, "WIDTHxHEIGHT"."""
-    figure, (axis,) = _figure(8, 5)
+    figure, (axis,) = new_figure(8, 5)
     for number, result in enumerate(results):
         middle, slow, _ = result.percentiles(size)
         precision, color = 100 * result.average_precision, _color(number)
@@ -132,7 +132,8 @@ def speed_plot(results: Sequence[Measurement], size: str) -> bytes:
     return _png(figure)
 
 
-def _figure(width: float, height: float, columns: int = 1):
+def new_figure(width: float, height: float, columns: int = 1):
+    """A matplotlib figure in inches with its axes in a row, drawn as all of the package's plots."""
     # Without pyplot: no window system, no state between images.
     from matplotlib.figure import Figure
 

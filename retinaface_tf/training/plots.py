@@ -3,6 +3,7 @@
 import numpy as np
 
 from retinaface_tf.config import DetectionSettings
+from retinaface_tf.evaluation.plots import new_figure
 from retinaface_tf.faces.drawing import draw_faces, fit_into
 from retinaface_tf.losses.config import DENSE_TERMS, DISTILLATION_TERMS, TERMS
 from retinaface_tf.training.evaluation import Evaluation, Evaluator
@@ -38,7 +39,7 @@ def detection_sheet(evaluator: Evaluator, evaluation: Evaluation) -> np.ndarray:
 
 def precision_recall_plot(evaluation: Evaluation) -> np.ndarray:
     """The curve of an evaluation, uint8 RGB."""
-    figure, axes = _figure()
+    figure, (axes,) = new_figure(7, 4.5)
     axes.plot(evaluation.curve.recall, evaluation.curve.precision)
     axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.02), ylim=(0, 1.02))
     axes.set_title(f"average precision {evaluation.average_precision:.4f} at IoU 0.5")
@@ -47,7 +48,7 @@ def precision_recall_plot(evaluation: Evaluation) -> np.ndarray:
 
 def learning_plot(rows: list[dict]) -> np.ndarray:
     """Loss and average precision over the epochs (rows of the run's CSV file), uint8 RGB."""
-    figure, axes = _figure()
+    figure, (axes,) = new_figure(7, 4.5)
     trained = [row for row in rows if row.get("loss") is not None]
     for term in ("loss", *TERMS, *DENSE_TERMS, *DISTILLATION_TERMS):
         if any(row.get(term) is None for row in trained):
@@ -65,17 +66,9 @@ def learning_plot(rows: list[dict]) -> np.ndarray:
     return _pixels(figure)
 
 
-def _figure():
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4.5), dpi=100, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    axes.grid(alpha=0.3)
-    return figure, axes
-
-
 def _pixels(figure) -> np.ndarray:
-    figure.canvas.draw()
-    return np.array(figure.canvas.buffer_rgba())[..., :3]
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.array(canvas.buffer_rgba())[..., :3]
