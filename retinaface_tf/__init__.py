@@ -6,7 +6,7 @@ Names load on first use: importing the package imports neither TensorFlow nor Ke
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
@@ -36,13 +36,13 @@ if TYPE_CHECKING:
     from retinaface_tf.inference.detector import RetinaFace
     from retinaface_tf.models import build_retinaface
     from retinaface_tf.presets import get_preset, list_presets
+else:  # a type checker that saw this would take any name for one of the package's
+
+    def __getattr__(name: str) -> Any:
+        if name not in _EXPORTS:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(_EXPORTS[name]), name)
 
 
-def __getattr__(name: str):
-    if name not in _EXPORTS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_EXPORTS[name]), name)
-
-
-def __dir__():
+def __dir__() -> list[str]:
     return __all__

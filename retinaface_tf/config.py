@@ -6,7 +6,7 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, Unpack
 
 from retinaface_tf.errors import ConfigError
 from retinaface_tf.util.options import check_range, from_dict, refuse_unknown
@@ -36,7 +36,7 @@ class PyramidLevel:
     stride: int
     anchor_sizes: tuple[float, ...]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "anchor_sizes", tuple(float(s) for s in self.anchor_sizes))
         if self.stride < 2 or self.stride & (self.stride - 1):
             raise ConfigError(f"Level stride {self.stride} must be a power of two, at least 2.")
@@ -101,7 +101,7 @@ class DenseConfig:
     hidden: tuple[int, ...] = ()
     rank: int = 96
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "hidden", tuple(int(width) for width in self.hidden))
         if self.frame not in ("anchor", "face"):
             raise ConfigError(f"dense.frame={self.frame!r} must be 'anchor' or 'face'.")
@@ -148,7 +148,7 @@ class RetinaFaceConfig:
     pixel_mean: tuple[float, float, float] = IMAGENET_MEAN_RGB
     dense: DenseConfig | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "levels", tuple(self.levels))
         object.__setattr__(self, "pixel_mean", tuple(float(m) for m in self.pixel_mean))
         if self.backbone not in BACKBONES:
@@ -199,7 +199,7 @@ class RetinaFaceConfig:
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, strings, lists and dicts: fit for JSON; "dense" and "separable" only where
         there is one."""
-        values = json.loads(json.dumps(dataclasses.asdict(self)))
+        values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
         for name in ("dense", "separable"):
             if not values[name]:
                 del values[name]
@@ -251,6 +251,16 @@ def check_size(size: Any, name: str | None = None) -> None:
         )
 
 
+class SettingsChanges(TypedDict, total=False):
+    """Any of `DetectionSettings` by keyword, as detectors take them."""
+
+    threshold: float
+    iou: float
+    size: Size
+    max_faces: int | None
+    large_faces: bool
+
+
 @dataclass(frozen=True, kw_only=True)
 class DetectionSettings:
     """The settings of a detection, from the command line down to suppression.
@@ -273,11 +283,11 @@ class DetectionSettings:
     max_faces: int | None = None
     large_faces: bool = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("threshold", "iou"):
             value = getattr(self, name)
             # Numbers of numpy are numbers too.
-            if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value <= 1:
+            if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) <= 1:
                 raise ConfigError(f"{name}={value!r} must be a number from 0 to 1.")
         check_size(self.size)
         if not isinstance(self.large_faces, bool):
@@ -286,7 +296,7 @@ class DetectionSettings:
         if count is not None and (not isinstance(count, int) or count < 1):
             raise ConfigError(f"max_faces={count!r} must be a whole number, at least 1, or None.")
 
-    def replace(self, **changes: Any) -> DetectionSettings:
+    def replace(self, **changes: Unpack[SettingsChanges]) -> DetectionSettings:
         """A copy with other values.
 
         Raises:

@@ -1,5 +1,12 @@
 """The errors a user can meet; each message is one sentence naming the thing, the value and the remedy."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from retinaface_tf.faces.faces import Faces
+
 
 def first_line(error: BaseException) -> str:
     """What an error of another library says, in one line; its class where it says nothing."""
@@ -42,7 +49,7 @@ class BatchError(RetinaFaceError):
             that image.
     """
 
-    def __init__(self, results: list):
+    def __init__(self, results: list[Faces | ImageError]):
         failures = [entry for entry in results if isinstance(entry, ImageError)]
         super().__init__(
             f"{len(failures)} of {len(results)} images failed (first: {failures[0]}); "
@@ -50,7 +57,7 @@ class BatchError(RetinaFaceError):
         )
         self.results = results
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[type[Self], tuple[Any, ...]]:
         return type(self), (self.results,)
 
 

@@ -1,5 +1,6 @@
 """Named presets: an architecture, where its weights come from, their licence, what was measured."""
 
+import dataclasses
 from dataclasses import dataclass
 
 from retinaface_tf.config import (
@@ -89,12 +90,13 @@ YUNET = RetinaFaceConfig(
 SHIPPED_DENSE = DenseConfig(frame="face", grid=7, finer=1, reduced=16, hidden=(256,), rank=96)
 
 # The papers' five levels and heads.
-_PAPER = {
-    "levels": PAPER_LEVELS,
-    "channels": 256,
-    "negative_slope": 0.0,
-    "shared_heads": True,
-}
+_PAPER = RetinaFaceConfig(
+    backbone="resnet50-v1",
+    levels=PAPER_LEVELS,
+    channels=256,
+    negative_slope=0.0,
+    shared_heads=True,
+)
 
 _PRESETS = {
     preset.name: preset
@@ -164,15 +166,15 @@ _PRESETS = {
             name="resnet152-paper",
             summary="the papers' full network: ResNet-152, P2..P6, deformable convolutions, cascade; "
             "no public weights",
-            config=RetinaFaceConfig(
-                backbone="resnet152-v1", deformable=True, cascade=True, **_PAPER
+            config=dataclasses.replace(
+                _PAPER, backbone="resnet152-v1", deformable=True, cascade=True
             ),
         ),
         Preset(
             name="resnet50-p2p6",
             summary="ResNet-50 with the papers' five levels, plain convolutions, no cascade; "
             "no public weights",
-            config=RetinaFaceConfig(backbone="resnet50-v1", **_PAPER),
+            config=_PAPER,
         ),
         Preset(
             name="mobilenet0.25-paper",

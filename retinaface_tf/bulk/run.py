@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Unpack
 
 import retinaface_tf
 from retinaface_tf.bulk.attempts import ATTEMPTS_FOLDER
@@ -16,7 +17,13 @@ from retinaface_tf.bulk.processes import run_in_processes
 from retinaface_tf.bulk.ray_data import NETWORK_FOLDER, run_on_ray
 from retinaface_tf.bulk.shards import list_shards
 from retinaface_tf.bulk.worker import Job, detect_shard
-from retinaface_tf.config import DEFAULT_SETTINGS, DetectionSettings, Precision, RuntimeName
+from retinaface_tf.config import (
+    DEFAULT_SETTINGS,
+    DetectionSettings,
+    Precision,
+    RuntimeName,
+    SettingsChanges,
+)
 from retinaface_tf.errors import ConfigError
 from retinaface_tf.inference.test_time_augmentation import Augmentation
 from retinaface_tf.presets import DEFAULT_PRESET
@@ -46,12 +53,12 @@ class BulkReport:
 
 
 def detect_bulk(
-    inputs: str | os.PathLike | Iterable[str | os.PathLike],
-    out: str | os.PathLike,
+    inputs: str | os.PathLike | Iterable[str | os.PathLike[str]],
+    out: str | os.PathLike[str],
     *,
     engine: str = "processes",
     preset: str = DEFAULT_PRESET,
-    model: str | os.PathLike | None = None,
+    model: str | os.PathLike[str] | None = None,
     runtime: RuntimeName = "auto",
     precision: Precision = "float32",
     settings: DetectionSettings = DEFAULT_SETTINGS,
@@ -67,7 +74,7 @@ def detect_bulk(
     ray_address: str | None = None,
     gpus_per_worker: float = 0,
     progress: bool | None = None,
-    **changes,
+    **changes: Unpack[SettingsChanges],
 ) -> BulkReport:
     """Detects the faces of any number of images and writes them to Parquet files.
 
@@ -180,7 +187,7 @@ def _check(
     require("ray" if engine == "ray" else "bulk", for_=f"The engine {engine!r}")
 
 
-def _require_outside(inputs: list[str | os.PathLike], out: Path) -> None:
+def _require_outside(inputs: list[str | os.PathLike[str]], out: Path) -> None:
     for given in inputs:
         folder = Path(os.path.abspath(given))  # noqa: PTH100 - as for out
         if is_folder(folder) and out.is_relative_to(folder):

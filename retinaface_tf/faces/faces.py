@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
+from numpy.typing import NDArray
 
 from retinaface_tf.errors import ConfigError, ImageError
 from retinaface_tf.faces.json_lines import face_entry
@@ -42,10 +43,10 @@ class Face:
         vertices: float32 [V, 3] x, y, z in image pixels, or None.
     """
 
-    box: np.ndarray
+    box: NDArray[np.float32]
     score: float
-    landmarks: np.ndarray
-    vertices: np.ndarray | None = None
+    landmarks: NDArray[np.float32]
+    vertices: NDArray[np.float32] | None = None
 
     def __repr__(self) -> str:
         box = ", ".join(f"{v:.1f}" for v in self.box)
@@ -65,7 +66,7 @@ class Face:
         With a mesh also "pose" [yaw, pitch, roll] in degrees and "vertices" [[x, y, z] xV].
         """
         entry = face_entry(self.box, self.score, self.landmarks)
-        if self.vertices is not None:
+        if self.vertices is not None and self.pose is not None:
             entry["pose"] = [round(v, 2) for v in self.pose]
             entry["vertices"] = [[round(float(v), 2) for v in vertex] for vertex in self.vertices]
         return entry
@@ -75,7 +76,8 @@ class Face:
         """Yaw, pitch and roll in degrees, see `Faces.pose`; None without vertices."""
         if self.vertices is None:
             return None
-        return tuple(float(v) for v in _head_pose(self.vertices[None])[0])
+        yaw, pitch, roll = _head_pose(self.vertices[None])[0].tolist()
+        return yaw, pitch, roll
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -96,11 +98,11 @@ class Faces:
             these are the best.
     """
 
-    boxes: np.ndarray
-    scores: np.ndarray
-    landmarks: np.ndarray
+    boxes: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    landmarks: NDArray[np.float32]
     image_size: tuple[int, int]
-    vertices: np.ndarray | None = None
+    vertices: NDArray[np.float32] | None = None
     truncated: bool = False
 
     def __repr__(self) -> str:
@@ -123,7 +125,23 @@ class Faces:
     def __iter__(self) -> Iterator[Face]:
         return (self[i] for i in range(len(self)))
 
-    def __getitem__(self, key):
+    @overload
+    def __getitem__(self, key: int | np.integer[Any]) -> Face: ...
+
+    @overload
+    def __getitem__(
+        self, key: slice | list[int] | list[bool] | NDArray[np.integer[Any] | np.bool_]
+    ) -> Faces: ...
+
+    def __getitem__(
+        self,
+        key: int
+        | np.integer[Any]
+        | slice
+        | list[int]
+        | list[bool]
+        | NDArray[np.integer[Any] | np.bool_],
+    ) -> Face | Faces:
         """An integer gives a `Face`; a slice, mask or index array gives `Faces`."""
         vertices = None if self.vertices is None else self.vertices[key]
         if isinstance(key, int | np.integer):
@@ -145,7 +163,7 @@ class Faces:
         return cls(none, none[:, 0], np.zeros((0, 5, 2), np.float32), image_size, vertices)
 
     @property
-    def pose(self) -> np.ndarray | None:
+    def pose(self) -> NDArray[np.float64] | None:
         """Yaw, pitch and roll in degrees, float64 [N, 3], measured on the vertices.
 
         Positive yaw looks to the image's left, positive pitch up, positive roll is tilted clockwise
@@ -162,7 +180,7 @@ class Faces:
         entry = {"width": width, "height": height, "faces": [face.to_dict() for face in self]}
         return entry | {"truncated": True} if self.truncated else entry
 
-    def draw(self, image: ImageSource) -> np.ndarray:
+    def draw(self, image: ImageSource) -> NDArray[np.uint8]:
         """A copy of the image with boxes, scores, points and meshes drawn on it.
 
         Args:
@@ -178,7 +196,7 @@ class Faces:
 
         return draw_faces(self._pixels(image), self)
 
-    def align(self, image: ImageSource, size: int = 112) -> np.ndarray:
+    def align(self, image: ImageSource, size: int = 112) -> NDArray[np.uint8]:
         """Crops turned and scaled so that the five points meet the ArcFace template.
 
         Args:
@@ -196,7 +214,7 @@ class Faces:
 
         if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
             raise ConfigError(f"size={size!r} must be a whole number of pixels, at least 1.")
-        image = self._pixels(image)
+        pixels = self._pixels(image)
         crops = np.zeros((len(self), size, size, 3), np.uint8)
         template = ALIGNED_POINTS_112 * (size / 112)
         for crop, points, (x1, y1, x2, y2) in zip(crops, self.landmarks, self.boxes):
@@ -206,12 +224,12 @@ class Faces:
                 points = np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]])
                 target = np.array([[0, 0], [size, 0], [size, size], [0, size]])
             matrix = estimate_similarity(points, target)
-            part, matrix = _within_reach(image, matrix, size)
+            part, matrix = _within_reach(pixels, matrix, size)
             if part.size:
                 crop[:] = cv2.warpAffine(part, matrix, (size, size), flags=cv2.INTER_LINEAR)
         return crops
 
-    def _pixels(self, source: ImageSource) -> np.ndarray:
+    def _pixels(self, source: ImageSource) -> NDArray[np.uint8]:
         """The pixels of the image that was searched; other images are refused by their size."""
         pixels = read_image(source)
         height, width = pixels.shape[:2]
@@ -257,7 +275,7 @@ def _all_equal(one: Any, other: Any, names: tuple[str, ...]) -> bool:
     )
 
 
-def _head_pose(vertices: np.ndarray) -> np.ndarray:
+def _head_pose(vertices: NDArray[np.float32]) -> NDArray[np.float64]:
     from retinaface_tf.mesh.pose import head_pose
     from retinaface_tf.mesh.topology import load_topology
 

@@ -79,7 +79,7 @@ def read_face_lines(path: Path | str) -> Iterator[FaceLine]:
             ) from None
 
 
-def _read_line(entry: dict, where: str) -> FaceLine:
+def _read_line(entry: dict[str, Any], where: str) -> FaceLine:
     faces = [] if "error" in entry else entry["faces"]
     unknown = [[np.nan, np.nan]] * 5
     points = [face.get("landmarks") for face in faces]
@@ -141,7 +141,7 @@ def face_line(
     if not np.isfinite(boxes).all():
         raise DataError(f"A box of {image} is not finite; it cannot be written.")
     count = len(boxes)
-    landmarks = [None] * count if landmarks is None else landmarks
-    ignored = [False] * count if ignored is None else ignored
-    faces = [face_entry(*face, digits) for face in zip(boxes, scores, landmarks, ignored)]
+    points = [None] * count if landmarks is None else landmarks
+    marks = [False] * count if ignored is None else ignored
+    faces = [face_entry(*face, digits) for face in zip(boxes, scores, points, marks)]
     return json.dumps({"image": image, "width": size[1], "height": size[0], "faces": faces})

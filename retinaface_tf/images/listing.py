@@ -62,14 +62,14 @@ class Listed(NamedTuple):
 
 
 def list_images(
-    inputs: Iterable[str | os.PathLike], suffixes: frozenset[str] = IMAGE_SUFFIXES
+    inputs: Iterable[str | os.PathLike[str]], suffixes: frozenset[str] = IMAGE_SUFFIXES
 ) -> list[tuple[Path, Path]]:
     """The images of `list_inputs`."""
     return list_inputs(inputs, suffixes).images
 
 
 def list_inputs(
-    inputs: Iterable[str | os.PathLike],
+    inputs: Iterable[str | os.PathLike[str]],
     suffixes: frozenset[str] = IMAGE_SUFFIXES,
     skipped: Collection[Path] = (),
 ) -> Listed:

@@ -7,9 +7,10 @@ import stat
 import threading
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol, Self
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from retinaface_tf.errors import ImageError, first_line
@@ -32,13 +33,13 @@ class NamedBytes(bytes):
 
     name: str
 
-    def __new__(cls, content: bytes, name: str):
+    def __new__(cls, content: bytes, name: str) -> Self:
         named = super().__new__(cls, content)
         named.name = name
         return named
 
 
-class CachedImage(os.PathLike):
+class CachedImage(os.PathLike[str]):
     """An image file that is decoded once, if it is not huge: `read_image` keeps its pixels here.
 
     Args:
@@ -48,20 +49,34 @@ class CachedImage(os.PathLike):
         pixels: uint8 RGB [H, W, 3]; None before it was read.
     """
 
-    def __init__(self, path: str | os.PathLike):
+    def __init__(self, path: str | os.PathLike[str]):
         self._path = path
-        self.pixels: np.ndarray | None = None
+        self.pixels: NDArray[np.uint8] | None = None
 
     def __fspath__(self) -> str:
         return os.fspath(self._path)
 
 
+class BinaryStream(Protocol):
+    """Gives bytes, as files opened in binary mode, members of archives and connections do."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+# Arrays of every type are taken, and those that are not uint8 refused with the remedy.
 ImageSource = (
-    str | os.PathLike | bytes | bytearray | memoryview | BinaryIO | np.ndarray | Image.Image
+    str
+    | os.PathLike[str]
+    | bytes
+    | bytearray
+    | memoryview
+    | BinaryStream
+    | NDArray[Any]
+    | Image.Image
 )
 
 
-def read_image(source: ImageSource, *, max_pixels: int | None = None) -> np.ndarray:
+def read_image(source: ImageSource, *, max_pixels: int | None = None) -> NDArray[np.uint8]:
     """The pixels of an image, upright. Users have it as `retinaface_tf.load_image`.
 
     Files may be JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF or, with the extra `heif`, HEIC (the first
@@ -85,7 +100,9 @@ def read_image(source: ImageSource, *, max_pixels: int | None = None) -> np.ndar
     return _named(source, max_pixels, None)[0]
 
 
-def read_shrunk(source: ImageSource, wanted: WantedSize) -> tuple[np.ndarray, tuple[int, int]]:
+def read_shrunk(
+    source: ImageSource, wanted: WantedSize
+) -> tuple[NDArray[np.uint8], tuple[int, int]]:
     """As `read_image`, but a JPEG of more than 50 million pixels is shrunk while it is decoded.
 
     Args:
@@ -106,7 +123,7 @@ load_image = read_image
 
 def _named(
     source: ImageSource, max_pixels: int | None, wanted: WantedSize | None
-) -> tuple[np.ndarray, tuple[int, int]]:
+) -> tuple[NDArray[np.uint8], tuple[int, int]]:
     try:
         return _read(source, max_pixels, wanted)
     except UnreadableError as problem:
@@ -116,7 +133,7 @@ def _named(
 
 def _read(
     source: ImageSource, max_pixels: int | None, wanted: WantedSize | None
-) -> tuple[np.ndarray, tuple[int, int]]:
+) -> tuple[NDArray[np.uint8], tuple[int, int]]:
     if isinstance(source, np.ndarray):
         pixels = _from_array(source, max_pixels)
     elif isinstance(source, Image.Image):
@@ -124,13 +141,14 @@ def _read(
     elif isinstance(source, (bytes, bytearray, memoryview)):
         return decoding.decode(BytesIO(source), max_pixels, wanted)
     elif isinstance(source, CachedImage):
-        pixels = source.pixels
-        if pixels is None:
+        if source.pixels is None:
             pixels, size = _from_path(source, max_pixels, wanted)
             if pixels.shape[:2] != size:
                 return pixels, size
             if size[0] * size[1] <= _MAX_KEPT_PIXELS:
                 source.pixels = pixels
+        else:
+            pixels = source.pixels
     elif isinstance(source, (str, os.PathLike)):
         return _from_path(source, max_pixels, wanted)
     elif callable(getattr(source, "read", None)):
@@ -177,11 +195,12 @@ def describe_source(source: object) -> str:
         return "the array given"
     what = "Pillow image" if isinstance(source, Image.Image) else type(source).__name__
     name = getattr(source, "filename", None) or getattr(source, "name", None)
-    named = isinstance(name, (str, bytes, os.PathLike)) and name
-    return _printable(name) if named else f"the {what} given"
+    if isinstance(name, (str, bytes, os.PathLike)) and name:
+        return _printable(name)
+    return f"the {what} given"
 
 
-def _printable(name: str | bytes | os.PathLike) -> str:
+def _printable(name: str | bytes | os.PathLike[str]) -> str:
     """A name that is not UTF-8, or holds a zero byte, must not break the printing of its message."""
     text = os.fsencode(name).decode(errors="replace")
     return text if text and "\0" not in text else ascii(text)
@@ -197,7 +216,7 @@ def colour_profile(source: ImageSource) -> bytes | None:
         return None
 
 
-def _header_stream(source: ImageSource) -> BinaryIO:
+def _header_stream(source: Any) -> BinaryIO:
     if isinstance(source, (bytes, bytearray, memoryview)):
         return BytesIO(source)
     return Path(os.fsdecode(source)).open("rb")
@@ -234,6 +253,9 @@ def _rest(stream: Any) -> bytes:
     return b"".join(parts)
 
 
+_rewinding: threading.Lock
+
+
 def _make_lock() -> None:
     global _rewinding
     _rewinding = threading.Lock()
@@ -247,8 +269,8 @@ if hasattr(os, "register_at_fork"):
 
 
 def _from_path(
-    path: str | os.PathLike, max_pixels: int | None, wanted: WantedSize | None
-) -> tuple[np.ndarray, tuple[int, int]]:
+    path: str | os.PathLike[str], max_pixels: int | None, wanted: WantedSize | None
+) -> tuple[NDArray[np.uint8], tuple[int, int]]:
     try:
         file_path = Path(os.fsdecode(path))
         mode = file_path.stat().st_mode
@@ -269,7 +291,7 @@ def _from_path(
         raise UnreadableError(f"{reason[0].lower()}{reason[1:]}") from error
 
 
-def _from_pillow(image: Image.Image, max_pixels: int | None) -> np.ndarray:
+def _from_pillow(image: Image.Image, max_pixels: int | None) -> NDArray[np.uint8]:
     decoding.check_size(*image.size, decoding.MAX_PIXELS if max_pixels is None else max_pixels)
     with decoding.quiet_pillow:
         try:
@@ -281,7 +303,7 @@ def _from_pillow(image: Image.Image, max_pixels: int | None) -> np.ndarray:
             raise UnreadableError("Pillow cannot decode it") from error
 
 
-def _from_array(array: np.ndarray, max_pixels: int | None) -> np.ndarray:
+def _from_array(array: np.ndarray, max_pixels: int | None) -> NDArray[np.uint8]:
     shape = f"its shape is {array.shape}"
     if array.size == 0:
         raise UnreadableError(f"{shape}, so it holds no pixels")

@@ -7,6 +7,7 @@ import os
 import re
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,13 +21,13 @@ _PATTERN = re.compile(_MARK.encode() + rb"([0-9a-f]{16})")
 _REACH = 4096
 
 
-def mark_of(source: str | os.PathLike) -> str:
+def mark_of(source: str | os.PathLike[str]) -> str:
     """What outputs made of a source carry: the same for each run over the same file."""
     digest = hashlib.sha256(os.fsencode(os.path.realpath(source))).hexdigest()
     return f"{_MARK}{digest[:16]}"
 
 
-def mark_in(path: str | os.PathLike) -> str | None:
+def mark_in(path: str | os.PathLike[str]) -> str | None:
     """The mark of a file that this package wrote; None for any other file."""
     if not is_file(path):  # opening a pipe would wait for its other end
         return None
@@ -63,7 +64,7 @@ def save_image(
     from PIL import Image, PngImagePlugin
 
     kind = Image.registered_extensions().get(path.suffix.lower(), "PNG")
-    options: dict = (
+    options: dict[str, Any] = (
         {"quality": 92} if icc_profile is None else {"quality": 92, "icc_profile": icc_profile}
     )
     if mark and kind == "PNG":

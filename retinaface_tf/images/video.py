@@ -6,10 +6,12 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from types import TracebackType
 from typing import NamedTuple
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from retinaface_tf.errors import ImageError
 from retinaface_tf.images.listing import VIDEO_SUFFIXES
@@ -29,12 +31,12 @@ class Frame(NamedTuple):
         image: RGB uint8 [H, W, 3].
     """
 
-    index: int
+    index: int  # type: ignore[assignment]  # in the place of a method of tuples
     time: float
-    image: np.ndarray
+    image: NDArray[np.uint8]
 
 
-def is_video(source: str | os.PathLike) -> bool:
+def is_video(source: str | os.PathLike[str]) -> bool:
     """Whether a name means a video file (by its suffix) or a webcam ("webcam", "webcam:1")."""
     return _camera_index(source) is not None or (
         Path(source).suffix.lower() in VIDEO_SUFFIXES and not is_folder(source)
@@ -55,18 +57,19 @@ class open_video:
         ImageError: it cannot be opened or holds no frame; while iterating: it breaks off.
     """
 
-    def __init__(self, source: str | int | os.PathLike):
+    def __init__(self, source: str | int | os.PathLike[str]):
         self._camera = _camera_index(source)
-        if self._camera is None:
+        opened: str | int
+        if self._camera is None and not isinstance(source, int):
             self.name, failure = str(source), "it is not a video, or its codec is not known here"
+            opened = os.fspath(source)
             _check_file(Path(source))
         else:
-            self.name = f"webcam {self._camera}"
+            opened = self._camera or 0
+            self.name = f"webcam {opened}"
             failure = "there is no such camera, or another program uses it"
         try:
-            self._capture = cv2.VideoCapture(
-                os.fspath(source) if self._camera is None else self._camera
-            )
+            self._capture = cv2.VideoCapture(opened)
         except cv2.error:
             self._capture = cv2.VideoCapture()
         try:
@@ -90,7 +93,7 @@ class open_video:
     def __enter__(self) -> open_video:
         return self
 
-    def __exit__(self, *exc_info) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -172,14 +175,14 @@ class VideoWriter:
 
     def __init__(
         self,
-        path: str | os.PathLike,
+        path: str | os.PathLike[str],
         frame_rate: float = _USUAL_FRAME_RATE,
         mark: str | None = None,
     ):
         self.path = Path(path)
         self.frame_rate, self._mark = frame_rate, mark
         self._writer: cv2.VideoWriter | None = None
-        self._size: tuple[int, int] | None = None
+        self._size = (0, 0)
         self._file = ExitStack()
 
     def write(self, image: np.ndarray) -> None:
@@ -190,25 +193,29 @@ class VideoWriter:
                 f"not {image.dtype} {list(image.shape)}."
             )
         height, width = image.shape[:2]
-        if self._writer is None:
-            self._open(width, height)
-        elif (width, height) != self._size:
+        writer = self._writer or self._open(width, height)
+        if (width, height) != self._size:
             raise ImageError(
                 f"Cannot write {self.path}: a frame is {width} x {height} pixels, "
                 f"the first was {self._size[0]} x {self._size[1]}."
             )
         # MP4 wants even sides: the last row or column is repeated where one is missing.
         image = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-        self._writer.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        writer.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
 
     def __enter__(self) -> VideoWriter:
         return self
 
-    def __exit__(self, *failure) -> None:
-        self._file.__exit__(*failure)
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        failure: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.__exit__(kind, failure, trace)
 
-    def _finish(self, partial: Path) -> None:
-        self._writer.release()
+    def _finish(self, writer: cv2.VideoWriter, partial: Path) -> None:
+        writer.release()
         if self._mark:  # which also fails where the disk is full: OpenCV does not say so
             with partial.open("ab") as file:
                 file.write(end_mark(partial, self._mark))
@@ -218,11 +225,11 @@ class VideoWriter:
         self.__exit__(None, None, None)
         return self._writer is not None
 
-    def _open(self, width: int, height: int) -> None:
+    def _open(self, width: int, height: int) -> cv2.VideoWriter:
         size = (width + width % 2, height + height % 2)
         with ExitStack() as stack:
             partial = stack.enter_context(whole_file(self.path, error=ImageError, suffix=".mp4"))
-            code = cv2.VideoWriter_fourcc(*"mp4v")
+            code = cv2.VideoWriter.fourcc(*"mp4v")
             writer = cv2.VideoWriter(os.fspath(partial), code, self.frame_rate, size)
             if not writer.isOpened():
                 raise ImageError(
@@ -230,11 +237,12 @@ class VideoWriter:
                     f"{width} x {height} pixels at {self.frame_rate} frames a second."
                 )
             self._writer, self._size = writer, (width, height)
-            stack.callback(self._finish, partial)
+            stack.callback(self._finish, writer, partial)
             self._file = stack.pop_all()
+        return writer
 
 
-def _camera_index(source: str | int | os.PathLike) -> int | None:
+def _camera_index(source: str | int | os.PathLike[str]) -> int | None:
     """0 for "webcam", N for "webcam:N" or N; None for a file."""
     if isinstance(source, int):
         return source

@@ -28,15 +28,18 @@ class DetectionBackend(Protocol):
         config: the network's; None where it is not known here, as of a model server.
     """
 
-    name: str
-    config: RetinaFaceConfig | None
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def config(self) -> RetinaFaceConfig | None: ...
 
     def prepare(self, source: ImageSource, settings: DetectionSettings) -> Any | ImageError:
         """An image made ready for `detect`, or what is wrong with it."""
         ...
 
     def detect(
-        self, prepared: list, batch_size: int, settings: DetectionSettings
+        self, prepared: list[Any], batch_size: int, settings: DetectionSettings
     ) -> Iterable[Faces | ImageError]:
         """The faces of prepared images, in order; an `ImageError` stays in its place."""
         ...
@@ -58,7 +61,7 @@ class NetworkBackend:
         return read_and_prepare(source, settings.size, self.runtime.fixed_shape)
 
     def detect(
-        self, prepared: list, batch_size: int, settings: DetectionSettings
+        self, prepared: list[Any], batch_size: int, settings: DetectionSettings
     ) -> list[Faces | ImageError]:
         """Images of one input shape share a batch, as far as memory allows."""
         input_shape = self.runtime.input_shape

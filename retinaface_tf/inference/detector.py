@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, Unpack, overload
 
 from retinaface_tf.config import (
     DEFAULT_SETTINGS,
@@ -14,6 +14,7 @@ from retinaface_tf.config import (
     Precision,
     RetinaFaceConfig,
     RuntimeName,
+    SettingsChanges,
 )
 from retinaface_tf.errors import BatchError, ConfigError, ImageError
 from retinaface_tf.faces.faces import Faces
@@ -25,6 +26,11 @@ from retinaface_tf.presets import DEFAULT_PRESET
 from retinaface_tf.util.process import available_cores, to_stderr
 from retinaface_tf.weights.choose_file import preset_file
 
+if TYPE_CHECKING:
+    from retinaface_tf.protocol.client import EndpointKeywords
+
+# What the images of one list are: a list of paths is no list of anything else.
+Source = TypeVar("Source", bound=ImageSource)
 # Images read ahead and sorted by shape: this many batches, fewer where they would take more memory.
 WINDOW_BATCHES, MAX_WINDOW_BYTES = 4, 256 << 20
 
@@ -51,7 +57,11 @@ class Detector(Protocol):
         return self.config.dense.vertices if self.config and self.config.dense else None
 
     def stream(
-        self, images: Iterable[ImageSource], *, batch_size: int = 8, **settings
+        self,
+        images: Iterable[ImageSource],
+        *,
+        batch_size: int = 8,
+        **settings: Unpack[SettingsChanges],
     ) -> Iterator[Faces | ImageError]:
         """Answers for any number of images, in order, with bounded memory.
 
@@ -69,14 +79,44 @@ class Detector(Protocol):
         """
         ...
 
+    @overload
     def detect(
         self,
-        images: ImageSource | list[ImageSource],
+        images: ImageSource,
         *,
         batch_size: int = 8,
         on_error: Literal["raise", "return"] = "raise",
-        **settings,
-    ) -> Faces | list[Faces]:
+        **settings: Unpack[SettingsChanges],
+    ) -> Faces: ...
+
+    @overload
+    def detect(
+        self,
+        images: list[Source] | tuple[Source, ...],
+        *,
+        batch_size: int = 8,
+        on_error: Literal["raise"] = "raise",
+        **settings: Unpack[SettingsChanges],
+    ) -> list[Faces]: ...
+
+    @overload
+    def detect(
+        self,
+        images: list[Source] | tuple[Source, ...],
+        *,
+        batch_size: int = 8,
+        on_error: Literal["return"],
+        **settings: Unpack[SettingsChanges],
+    ) -> list[Faces | ImageError]: ...
+
+    def detect(
+        self,
+        images: ImageSource | list[Source] | tuple[Source, ...],
+        *,
+        batch_size: int = 8,
+        on_error: Literal["raise", "return"] = "raise",
+        **settings: Unpack[SettingsChanges],
+    ) -> Faces | list[Faces] | list[Faces | ImageError]:
         """All faces of an image, or of each image of a list.
 
         Args:
@@ -132,9 +172,11 @@ class RetinaFace(Detector):
         runtime: Runtime | DetectionBackend,
         *,
         settings: DetectionSettings = DEFAULT_SETTINGS,
-        **changes,
+        **changes: Unpack[SettingsChanges],
     ):
         self.settings = settings.replace(**changes)
+        self.runtime: Runtime | None
+        self.backend: DetectionBackend
         if isinstance(runtime, DetectionBackend):
             self.runtime, self.backend = None, runtime
         else:
@@ -149,7 +191,8 @@ class RetinaFace(Detector):
         precision: Precision = "float32",
         threads: int | None = None,
         providers: str | Sequence[str] | None = None,
-        **settings,
+        settings: DetectionSettings = DEFAULT_SETTINGS,
+        **changes: Unpack[SettingsChanges],
     ) -> RetinaFace:
         """The detector with a preset's trained weights: in this package, or fetched once and cached.
 
@@ -163,7 +206,7 @@ class RetinaFace(Detector):
             providers: for onnx, what computes, the preferred one first: "cuda", "coreml",
                 "openvino", "directml", ... as far as the installed onnxruntime has them; None for
                 the processor.
-            settings: as in the constructor.
+            settings, changes: as in the constructor.
 
         Raises:
             ConfigError: no such preset, runtime, precision, provider or setting.
@@ -172,18 +215,24 @@ class RetinaFace(Detector):
         """
         path = preset_file(name, runtime, precision=precision, notify=to_stderr)
         return cls.from_file(
-            path, runtime=runtime, threads=threads, providers=providers, **settings
+            path,
+            runtime=runtime,
+            threads=threads,
+            providers=providers,
+            settings=settings,
+            **changes,
         )
 
     @classmethod
     def from_file(
         cls,
-        path: str | Path,
+        path: str | os.PathLike[str],
         *,
         runtime: RuntimeName = "auto",
         threads: int | None = None,
         providers: str | Sequence[str] | None = None,
-        **settings,
+        settings: DetectionSettings = DEFAULT_SETTINGS,
+        **changes: Unpack[SettingsChanges],
     ) -> RetinaFace:
         """The detector with the network in a file this package wrote.
 
@@ -191,7 +240,7 @@ class RetinaFace(Detector):
             path: `.weights.h5`, `.weights.npz`, `.keras`, `.tflite` or `.onnx`.
             runtime, threads, providers: as in `from_preset`; "auto" is litert for a `.tflite`, onnx
                 for an `.onnx`.
-            settings: as in the constructor.
+            settings, changes: as in the constructor.
 
         Raises:
             ConfigError: no such runtime, provider or setting, or the runtime does not run such files.
@@ -199,7 +248,7 @@ class RetinaFace(Detector):
             WeightsError: the file is missing, damaged or of another kind.
         """
         opened = open_runtime(path, runtime, threads=threads, providers=providers, notify=to_stderr)
-        return cls(opened, **settings)
+        return cls(opened, settings=settings, **changes)
 
     @classmethod
     def from_endpoint(
@@ -211,7 +260,7 @@ class RetinaFace(Detector):
         label: str | None = None,
         threshold: float = DetectionSettings.threshold,
         max_faces: int | None = None,
-        **options,
+        **options: Unpack[EndpointKeywords],
     ) -> RetinaFace:
         """The detector around a model server (TF-Serving, or `retinaface-tf serve`).
 
@@ -234,38 +283,42 @@ class RetinaFace(Detector):
         from retinaface_tf.protocol.client import EndpointOptions, connect
 
         try:
-            options = EndpointOptions(**options)
+            endpoint = EndpointOptions(**options)
         except TypeError as error:
             raise ConfigError(f"{error}.") from None
-        client = connect(target, model, version=version, label=label, options=options)
-        backend = RemoteBackend(client, max_request_bytes=options.max_message_bytes // 2)
+        client = connect(target, model, version=version, label=label, options=endpoint)
+        backend = RemoteBackend(client, max_request_bytes=endpoint.max_message_bytes // 2)
         return cls(backend, threshold=threshold, max_faces=max_faces)
 
     def stream(
-        self, images: Iterable[ImageSource], *, batch_size: int = 8, **settings
+        self,
+        images: Iterable[ImageSource],
+        *,
+        batch_size: int = 8,
+        **settings: Unpack[SettingsChanges],
     ) -> Iterator[Faces | ImageError]:
         """See `Detector.stream`.
 
         Reads a window of images ahead in threads while the network runs, sorts it by shape and
         answers it in batches.
         """
-        settings = self.settings.replace(**settings)
+        chosen = self.settings.replace(**settings)
         check_batch_size(batch_size)
         window, sources = batch_size, several(images)
         with ThreadPoolExecutor(max_workers=min(4, available_cores())) as pool:
 
-            def submit(sources):
-                return [pool.submit(self.backend.prepare, source, settings) for source in sources]
+            def submit(sources: Iterable[ImageSource]) -> list[Future[Any]]:
+                return [pool.submit(self.backend.prepare, source, chosen) for source in sources]
 
             pending = submit(islice(sources, window))
             while pending:
                 prepared = [future.result() for future in pending]
                 window = _window(prepared, batch_size)
                 pending = submit(islice(sources, window))
-                yield from self.backend.detect(prepared, batch_size, settings)
+                yield from self.backend.detect(prepared, batch_size, chosen)
 
 
-def _window(prepared: list, batch_size: int) -> int:
+def _window(prepared: list[Any], batch_size: int) -> int:
     """How many images to read ahead, by the largest of those before."""
     if batch_size == 1:
         return 1

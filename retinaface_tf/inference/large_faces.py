@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from retinaface_tf.config import DetectionSettings, RetinaFaceConfig
 from retinaface_tf.faces.faces import Faces
@@ -55,7 +56,9 @@ def shrink_for_large_faces(
         copy_rows, copy_columns = input_shape(height, width)
         if copy_rows * copy_columns > MAX_COST * rows * columns:
             break
-        pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
+        pixels = np.asarray(
+            cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA), np.uint8
+        )
         original_height, original_width = prepared.original_size
         scale = (width / original_width, height / original_height)
         copies.append(Prepared(pixels, scale, prepared.original_size))
@@ -85,24 +88,26 @@ def join_large_faces(
     if not any(len(faces) for faces in passes[1:]):
         return own
     names = ["boxes", "scores", "landmarks"] + ["vertices"] * (own.vertices is not None)
-    joined = {name: np.concatenate([getattr(faces, name) for faces in passes]) for name in names}
-    kept = non_max_suppression(joined["boxes"], joined["scores"], settings.iou)
-    joined = Faces(**{name: v[kept] for name, v in joined.items()}, image_size=own.image_size)
+    values = {name: np.concatenate([getattr(faces, name) for faces in passes]) for name in names}
+    kept = non_max_suppression(values["boxes"], values["scores"], settings.iou)
+    joined = Faces(**{name: v[kept] for name, v in values.items()}, image_size=own.image_size)
     close_up = _sides(joined, prepared) > _REACH * largest
     return joined[~_inside(joined, close_up)][: settings.max_faces]
 
 
-def _sides(faces: Faces, prepared: Prepared) -> np.ndarray:
+def _sides(faces: Faces, prepared: Prepared) -> NDArray[np.float64]:
     """[N] the longer sides in pixels of the image as it was searched itself."""
     sides = (faces.boxes[:, 2:] - faces.boxes[:, :2]) * np.asarray(prepared.scale)
-    return sides.max(axis=1, initial=0)
+    longer: NDArray[np.float64] = sides.max(axis=1, initial=0)
+    return longer
 
 
-def _inside(faces: Faces, close_up: np.ndarray) -> np.ndarray:
+def _inside(faces: Faces, close_up: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """bool [N]: lies within a close-up of higher score; eyes and mouths look like small faces."""
     share = share_inside(faces.boxes[:, None], faces.boxes[None, close_up])
     better = faces.scores[None, close_up] > faces.scores[:, None]
-    return ((share > _INSIDE) & better).any(axis=1)
+    inside: NDArray[np.bool_] = ((share > _INSIDE) & better).any(axis=1)
+    return inside
 
 
 def _largest_anchor(config: RetinaFaceConfig) -> float:

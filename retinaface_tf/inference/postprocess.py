@@ -53,7 +53,7 @@ def read_faces(
             raise WeightsError(
                 "The network's scores are not numbers (NaN): its weights are damaged."
             )
-        return Faces.empty(prepared.original_size, config.dense and config.dense.vertices)
+        return Faces.empty(prepared.original_size, config.dense.vertices if config.dense else None)
     anchors = generate_anchors(config.levels, *network_size)[candidates]
     scores = scores[candidates]
     # A wild delta may overflow to infinity; clipping then makes it the image's edge.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from retinaface_tf.config import Size, check_size
 from retinaface_tf.errors import ConfigError, ImageError
@@ -30,7 +31,7 @@ class Prepared(NamedTuple):
         original_size: (height, width) of the image as read.
     """
 
-    pixels: np.ndarray
+    pixels: NDArray[np.uint8]
     scale: tuple[float, float]
     original_size: tuple[int, int]
 
@@ -41,16 +42,18 @@ def parse_size(text: str | None) -> Size:
     Raises:
         ConfigError: it is none of these, or the short edge is above the longest side.
     """
-    if text is None or text == "original":
-        return text
+    if text is None:
+        return None
+    if text == "original":
+        return "original"
     parts = text.lower().split("x")
     if len(parts) > 2 or not all(p.isdigit() and int(p) > 0 for p in parts):
         raise ConfigError(
             f"Size {text!r} is not understood: give a short edge such as 480, a short edge and a "
             "longest side (SHORTxLONGEST) such as 1600x2150, or 'original'."
         )
-    numbers = tuple(int(p) for p in parts)
-    size = numbers[0] if len(numbers) == 1 else numbers
+    short, longest = int(parts[0]), int(parts[-1])
+    size = short if len(parts) == 1 else (short, longest)
     check_size(size, f"Size {text}")
     return size
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from io import BytesIO
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from retinaface_tf.config import DetectionSettings
 from retinaface_tf.errors import ConfigError, ImageError, ServingError
@@ -80,14 +81,15 @@ class RemoteBackend:
             return error
 
     def detect(
-        self, prepared: list, batch_size: int, settings: DetectionSettings
+        self, prepared: list[Any], batch_size: int, settings: DetectionSettings
     ) -> Iterator[Faces | ImageError]:
         """The faces of prepared images, in order, as the server gives them.
 
         Raises:
             ServingError: the server is away or its model is another.
         """
-        batch, size = [], 0
+        batch: list[EncodedImage | ImageError] = []
+        size = 0
         for entry in prepared:
             held = 0 if isinstance(entry, ImageError) else len(entry.data)
             if batch and (len(batch) == batch_size or size + held > self._max_request_bytes):
@@ -97,7 +99,9 @@ class RemoteBackend:
             size += held
         yield from self._answer(batch, settings)
 
-    def _answer(self, batch: list, settings: DetectionSettings) -> Iterator[Faces | ImageError]:
+    def _answer(
+        self, batch: list[EncodedImage | ImageError], settings: DetectionSettings
+    ) -> Iterator[Faces | ImageError]:
         """Answers in order; `ImageError`s of the batch stay where they are."""
         answers = self._ask([one for one in batch if not isinstance(one, ImageError)], settings)
         for entry in batch:
@@ -144,12 +148,14 @@ class RemoteBackend:
 def _check(answer: dict[str, np.ndarray], count: int) -> None:
     """ServingError unless this is the answer of an export for so many images."""
     shapes = {"boxes": (4,), "scores": (), "landmarks": (5, 2)}
-    faces = np.shape(answer.get("scores"))[1:]
+    faces = np.shape(answer.get("scores", ()))[1:]
     expected = {name: (count, *faces, *tail) for name, tail in shapes.items()}
     expected |= dict.fromkeys(("num_faces", "status"), (count,))
     if "vertices" in answer:
         expected["vertices"] = (count, *faces, *np.shape(answer["vertices"])[2:])
-    if len(faces) != 1 or any(np.shape(answer.get(n)) != shape for n, shape in expected.items()):
+    if len(faces) != 1 or any(
+        np.shape(answer.get(n, ())) != shape for n, shape in expected.items()
+    ):
         raise ServingError(
             f"The server's model does not answer {count} images as a RetinaFace export does; serve "
             "what `retinaface-tf export savedmodel` wrote."
@@ -157,7 +163,7 @@ def _check(answer: dict[str, np.ndarray], count: int) -> None:
 
 
 def _read(
-    answer: dict, i: int, image: EncodedImage, settings: DetectionSettings
+    answer: dict[str, np.ndarray], i: int, image: EncodedImage, settings: DetectionSettings
 ) -> Faces | ImageError:
     if answer["status"][i] != 0:
         return ImageError(
@@ -174,11 +180,12 @@ def _read(
     boxes = np.asarray(answer["boxes"][i][kept], np.float32)
     landmarks = np.asarray(answer["landmarks"][i][kept], np.float32)
     scale = np.asarray(image.scale, np.float32)
+    corners: NDArray[np.float32] = np.tile(scale, 2)
     vertices = answer["vertices"][i][kept] if "vertices" in answer else None
     if vertices is not None:
         vertices = vertices / np.append(scale, scale.mean())
     return Faces(
-        boxes=boxes / np.tile(scale, 2),
+        boxes=boxes / corners,
         scores=scores[kept],
         landmarks=landmarks / scale,
         image_size=image.image_size,

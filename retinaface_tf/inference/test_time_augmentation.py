@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import NamedTuple
+from typing import NamedTuple, Unpack
 
 import numpy as np
+from numpy.typing import NDArray
 
-from retinaface_tf.config import DetectionSettings, Size, check_size
+from retinaface_tf.config import DetectionSettings, SettingsChanges, Size, check_size
 from retinaface_tf.errors import ConfigError, ImageError
 from retinaface_tf.faces.faces import MIRRORED_POINTS, Faces
 from retinaface_tf.geometry.box_voting import vote
@@ -60,7 +61,7 @@ class Augmentation:
     vote_iou: float = 0.4
     enlarged_limit: float | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not self.scales:
             raise ConfigError(
                 "scales is empty; give at least one, or (None,) for the default size."
@@ -121,22 +122,28 @@ class AugmentedDetector(Detector):
 
     num_vertices = None
 
-    def __init__(self, detector: Detector, augmentation: Augmentation, **settings):
+    def __init__(
+        self, detector: Detector, augmentation: Augmentation, **settings: Unpack[SettingsChanges]
+    ):
         self.detector, self.augmentation = detector, augmentation
         self.backend, self.settings = detector.backend, detector.settings
         self.settings = self._replace(settings)
 
     def stream(
-        self, images: Iterable[ImageSource], *, batch_size: int = 8, **settings
+        self,
+        images: Iterable[ImageSource],
+        *,
+        batch_size: int = 8,
+        **settings: Unpack[SettingsChanges],
     ) -> Iterator[Faces | ImageError]:
         """See `Detector.stream`."""
-        settings = self._replace(settings)
+        chosen = self._replace(settings)
         check_batch_size(batch_size)
         sources = several(images)
         while window := _read_window(islice(sources, batch_size), self.augmentation):
-            yield from self._search(window, batch_size, settings)
+            yield from self._search(window, batch_size, chosen)
 
-    def _replace(self, changes: dict) -> DetectionSettings:
+    def _replace(self, changes: SettingsChanges) -> DetectionSettings:
         if "size" in changes:
             raise ConfigError(
                 "size goes with one search an image; choose Augmentation(scales=...)."
@@ -167,7 +174,12 @@ class AugmentedDetector(Detector):
                     answer = _without_enlarged(answer, view, scale, self.augmentation)
                     passes[owner].append(_to_image(answer, view))
         for image, error, found in zip(images, errors, passes):
-            yield error or _join(found, image.size, self.augmentation, settings)
+            if isinstance(image, ImageError):
+                yield image
+            elif error is not None:
+                yield error
+            else:
+                yield _join(found, image.size, self.augmentation, settings)
 
 
 class _Image(NamedTuple):
@@ -181,12 +193,14 @@ def _read_window(
     sources: Iterable[ImageSource], augmentation: Augmentation
 ) -> list[_Image | ImageError]:
     """The first images, until they have `MAX_WINDOW_PIXELS`."""
-    window, held = [], 0
+    window: list[_Image | ImageError] = []
+    held = 0
     for source in sources:
         try:
-            wanted = naming(source, lambda *size: _largest_size(*size, augmentation))
-            window.append(_Image(*read_shrunk(source, wanted)))
-            held += window[-1].pixels.size // 3
+            wanted = naming(source, lambda h, w: _largest_size(h, w, augmentation))
+            image = _Image(*read_shrunk(source, wanted))
+            window.append(image)
+            held += image.pixels.size // 3
         except ImageError as error:
             window.append(error)
         if held >= MAX_WINDOW_PIXELS:
@@ -212,28 +226,32 @@ def _without_enlarged(faces: Faces, view: View, scale: Size, augmentation: Augme
     if factor <= min(factors):
         return faces
     sides = (faces.boxes[:, 2:] - faces.boxes[:, :2]).max(axis=1, initial=0)
-    return faces[sides * factor <= augmentation.enlarged_limit]
+    small: NDArray[np.bool_] = sides * factor <= augmentation.enlarged_limit
+    return faces[small]
 
 
-def _rounds(images, augmentation: Augmentation) -> Iterator[tuple[Size, list[int], list[View]]]:
+def _rounds(
+    images: list[_Image | ImageError], augmentation: Augmentation
+) -> Iterator[tuple[Size, list[int], list[View]]]:
     """(scale, index of each view's image, views) for each scale, and for the tiles."""
     whole = {
         i: View(image.pixels, _scaling(image.pixels.shape[:2], image.size))
         for i, image in enumerate(images)
         if not isinstance(image, ImageError)
     }
-    bases = [(scale, list(whole.items())) for scale in augmentation.scales]
-    side = augmentation.tile
-    large = [i for i, view in whole.items() if side and max(view.pixels.shape[:2]) > side]
+    bases: list[tuple[Size, Iterable[tuple[int, View]]]]
+    bases = [(scale, whole.items()) for scale in augmentation.scales]
+    side = augmentation.tile or 0
     parts = (
         (i, part)
-        for i in large
-        for part in tiles(images[i].pixels, side, augmentation.tile_overlap)
+        for i, view in whole.items()
+        if side and max(view.pixels.shape[:2]) > side
+        for part in tiles(view.pixels, side, augmentation.tile_overlap)
     )
     for scale, members in (*bases, ("original", parts)):
         found = [(i, view) for i, base in members for view in _views(base, augmentation)]
         if found:
-            yield scale, *map(list, zip(*found))
+            yield scale, [i for i, _ in found], [view for _, view in found]
 
 
 def _scaling(size: tuple[int, int], original: tuple[int, int]) -> np.ndarray:
@@ -268,9 +286,10 @@ def rotate(view: View, turns: int) -> View:
         2: [[-1.0, 0, width], [0, -1, height]],
         3: [[0.0, 1, 0], [-1, 0, height]],
     }
-    cut = view.cut[turns:] + view.cut[:turns]
+    left, top, right, bottom = view.cut[turns:] + view.cut[:turns]
     pixels = np.ascontiguousarray(np.rot90(view.pixels, turns)) if turns else view.pixels
     matrix = _after(view.matrix, np.array(steps[turns]))
+    cut = (left, top, right, bottom)
     return View(pixels, matrix, view.flipped, (view.rotation + turns) % 4, cut)
 
 
@@ -295,7 +314,7 @@ def _starts(length: int, side: int, overlap: float) -> list[int]:
     if length <= side:
         return [0]
     count = 1 + int(np.ceil((length - side) / max(side * (1 - overlap), 1)))
-    return np.rint(np.linspace(0, length - side, count)).astype(int).tolist()
+    return [round(start) for start in np.linspace(0, length - side, count).tolist()]
 
 
 def _after(outer: np.ndarray, inner: np.ndarray) -> np.ndarray:

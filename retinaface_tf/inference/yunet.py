@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +17,9 @@ from retinaface_tf.images.read import ImageSource
 from retinaface_tf.inference.preprocess import Prepared, read_and_prepare
 from retinaface_tf.util.files import is_file
 from retinaface_tf.util.per_process import PerProcess
+
+if TYPE_CHECKING:
+    import cv2
 
 # Candidates that OpenCV keeps before suppression.
 _CANDIDATES = 5000
@@ -37,16 +42,17 @@ class YuNetBackend(PerProcess):
     config = None
     _own = ("_lock", "_detector")
 
-    def __init__(self, path: str | Path):
+    def __init__(self, path: str | os.PathLike[str]):
         self.path = Path(path)
         self._forget()
         self._open()
 
     def _forget(self) -> None:
         # OpenCV's detector is set up for each image, so one thread has it at a time.
-        self._lock, self._detector = threading.Lock(), None
+        self._lock = threading.Lock()
+        self._detector: cv2.FaceDetectorYN | None = None
 
-    def _open(self):
+    def _open(self) -> cv2.FaceDetectorYN:
         if self._detector is None:
             import cv2
 
@@ -65,7 +71,7 @@ class YuNetBackend(PerProcess):
         return read_and_prepare(source, settings.size)
 
     def detect(
-        self, prepared: list, batch_size: int, settings: DetectionSettings
+        self, prepared: list[Any], batch_size: int, settings: DetectionSettings
     ) -> list[Faces | ImageError]:
         """One image at a time: OpenCV takes no batch."""
         return [

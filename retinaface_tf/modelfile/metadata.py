@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ class Suppression:
     iou: float
     max_faces: int | None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         DetectionSettings(threshold=self.threshold, iou=self.iou, max_faces=self.max_faces)
 
 
@@ -78,7 +79,7 @@ class ModelMetadata:
     preset: str | None = None
     version: str = retinaface_tf.__version__
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.suppression:
             object.__setattr__(self, "threshold", self.suppression.threshold)
             object.__setattr__(self, "iou", self.suppression.iou)
@@ -190,7 +191,7 @@ def append_checksum(content: bytes) -> bytes:
     return content[:start] + digest + content[start + 64 :]
 
 
-def read_checked(path: str | Path) -> tuple[bytes, ModelMetadata]:
+def read_checked(path: str | os.PathLike[str]) -> tuple[bytes, ModelMetadata]:
     """A file of this package, whole and unchanged since it was written, and what it says.
 
     Args:

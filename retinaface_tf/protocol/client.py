@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypedDict, TypeVar
 
 import numpy as np
 
@@ -26,6 +26,21 @@ T = TypeVar("T")
 Inputs = Mapping[str, Any]  # name -> array, or list of bytes
 # A server that is there takes a connection, and answers a small question, within this many seconds.
 CONNECT_SECONDS = 5.0
+
+
+class EndpointKeywords(TypedDict, total=False):
+    """Any of `EndpointOptions` by keyword."""
+
+    protocol: Literal["grpc", "rest"]
+    timeout: float
+    retries: int
+    backoff: float
+    max_message_bytes: int
+    tls: bool
+    root_certificates: str | Path | None
+    client_certificate: str | Path | None
+    client_key: str | Path | None
+    metadata: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +72,7 @@ class EndpointOptions:
     client_key: str | Path | None = None
     metadata: tuple[tuple[str, str], ...] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.protocol not in ("grpc", "rest"):
             raise ConfigError(f"protocol={self.protocol!r} must be grpc or rest.")
         if self.timeout <= 0 or self.backoff < 0 or self.retries < 0:

@@ -32,7 +32,7 @@ def demo_photo(notify: Callable[[str], None] = lambda line: None) -> Path:
         WeightsError: it cannot be fetched, or the cache not be written.
     """
     installed = importlib.util.find_spec("skimage")
-    if installed is not None:
+    if installed is not None and installed.origin is not None:
         return Path(installed.origin).parent / "data" / "astronaut.png"
     target = cache_folder() / "astronaut.png"
     if target.is_file():

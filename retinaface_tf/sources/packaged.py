@@ -56,7 +56,7 @@ class Packaged:
     @property
     def digest(self) -> str:
         """Of the packaged weights: the next release's are others."""
-        return sha256_of(self.file("weights"))
+        return sha256_of(self._path("weights"))
 
     def describe(self) -> list[str]:
         """Where they are, and their licence."""
@@ -70,7 +70,10 @@ class Packaged:
         """
         if kind != "tflite" and precision != "float32":
             return None
-        path = self.folder / file_names(self.stem)[precision if kind == "tflite" else kind]
+        return self._path(precision if kind == "tflite" else kind)
+
+    def _path(self, kind: str) -> Path:
+        path = self.folder / file_names(self.stem)[kind]
         if not path.is_file():
             raise WeightsError(
                 f"{path} is missing from this installation; install retinaface-tf again."
@@ -81,11 +84,12 @@ class Packaged:
         self, folder: Path, notify: Callable[[str], None], given: Path | None = None
     ) -> Fetched:
         """The packaged weights; nothing is fetched."""
-        return Fetched(self.file("weights"), "")
+        return Fetched(self._path("weights"), "")
 
     def figures(self) -> dict[str, str]:
         """What `STEM.json` says was measured."""
-        return self.facts().get("figures", {})
+        figures: dict[str, str] = self.facts().get("figures", {})
+        return figures
 
     def facts(self) -> dict[str, Any]:
         """What `STEM.json` says; empty where there is none.
@@ -95,7 +99,8 @@ class Packaged:
         """
         path = self.folder / file_names(self.stem)["facts"]
         try:
-            return json.loads(path.read_bytes())
+            facts: dict[str, Any] = json.loads(path.read_bytes())
+            return facts
         except FileNotFoundError:
             return {}
         except (OSError, ValueError):

@@ -65,17 +65,17 @@ def whole_file(
             partial.unlink()
 
 
-def is_folder(path: str | os.PathLike) -> bool:
+def is_folder(path: str | os.PathLike[str]) -> bool:
     """Whether a folder has this name; for one too long for any file `Path.is_dir` raises."""
     return os.path.isdir(path)  # noqa: PTH112
 
 
-def is_file(path: str | os.PathLike) -> bool:
+def is_file(path: str | os.PathLike[str]) -> bool:
     """Whether a file has this name; for one too long for any file `Path.is_file` raises."""
     return os.path.isfile(path)  # noqa: PTH113
 
 
-def is_special(path: str | os.PathLike) -> bool:
+def is_special(path: str | os.PathLike[str]) -> bool:
     """Whether a pipe, device or socket has this name: neither a file nor a folder."""
     return os.path.exists(path) and not is_file(path) and not is_folder(path)  # noqa: PTH110
 

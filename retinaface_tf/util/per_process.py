@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import weakref
-from typing import Any
+from typing import Any, Self
 
 _alive: weakref.WeakSet[PerProcess] = weakref.WeakSet()
 
@@ -23,7 +23,7 @@ class PerProcess:
 
     _own: tuple[str, ...] = ()
 
-    def __new__(cls, *args: Any, **options: Any):
+    def __new__(cls, *args: Any, **options: Any) -> Self:
         self = super().__new__(cls)
         _alive.add(self)
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -135,7 +136,7 @@ def weights_path(preset: str) -> Path:
 
 
 def runnable_file(
-    path: str | Path,
+    path: str | os.PathLike[str],
     runtime: str | None = "auto",
     *,
     notify: Callable[[str], None] = lambda line: None,

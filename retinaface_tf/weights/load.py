@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 _HDF5_START = b"\x89HDF\r\n\x1a\n"
 
 
-def load_weights(path: str | Path, config: RetinaFaceConfig | None = None) -> RetinaFaceNetwork:
+def load_weights(
+    path: str | os.PathLike[str], config: RetinaFaceConfig | None = None
+) -> RetinaFaceNetwork:
     """The network of a `.weights.h5`, `.weights.npz` or `.keras` file; nothing in it is executed.
 
     Args:
@@ -69,7 +72,7 @@ def own_format(path: Path) -> str | None:
     return "keras" if {"config.json", "model.weights.h5"} <= names else None
 
 
-def require_file(path: str | Path) -> Path:
+def require_file(path: str | os.PathLike[str]) -> Path:
     """The path of a file that exists and is not empty.
 
     Raises:

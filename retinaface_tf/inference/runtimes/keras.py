@@ -12,7 +12,7 @@ import numpy as np
 
 from retinaface_tf.errors import RetinaFaceError
 from retinaface_tf.inference.preprocess import bucket_shape
-from retinaface_tf.inference.runtimes.runtime import RawOutputs, Runtime, join_outputs
+from retinaface_tf.inference.runtimes.runtime import DenseOutputs, RawOutputs, Runtime, join_outputs
 from retinaface_tf.models import RetinaFaceNetwork
 from retinaface_tf.models.read_heads import dense_weights, raw_heads
 from retinaface_tf.util.per_process import PerProcess
@@ -77,7 +77,7 @@ class KerasRuntime(PerProcess, Runtime):
             return height, width
         return bucket_shape(height, width, self.config.max_stride)
 
-    def __call__(self, images: np.ndarray) -> RawOutputs:
+    def __call__(self, images: np.ndarray) -> RawOutputs | DenseOutputs:
         """uint8 RGB [B, H, W, 3] -> `RawOutputs`."""
         self._open()
         return join_outputs([keras.ops.convert_to_numpy(v) for v in self._forward(images)])

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from retinaface_tf.errors import ImageError, WeightsError
 from retinaface_tf.inference.preprocess import bucket_shape
 from retinaface_tf.inference.runtimes.runtime import (
+    DenseOutputs,
     RawOutputs,
     Runtime,
     join_outputs,
@@ -56,7 +59,7 @@ class LiteRTRuntime(PerProcess, Runtime):
     name = "litert"
     _own = ("_lock", "_idle", "_pool")
 
-    def __init__(self, path: str | Path, *, threads: int | None = None):
+    def __init__(self, path: str | os.PathLike[str], *, threads: int | None = None):
         self.path = Path(path)
         self._content, self.metadata, self.dense_weights = read_network_file(path)
         self.config = self.metadata.config
@@ -76,7 +79,7 @@ class LiteRTRuntime(PerProcess, Runtime):
         """The file's own shape where it takes no other, else one of few padded ones."""
         return self.fixed_shape or bucket_shape(height, width, self.config.max_stride)
 
-    def __call__(self, images: np.ndarray) -> RawOutputs:
+    def __call__(self, images: np.ndarray) -> RawOutputs | DenseOutputs:
         """uint8 RGB [B, H, W, 3] -> `RawOutputs`.
 
         Raises:
@@ -108,7 +111,8 @@ class LiteRTRuntime(PerProcess, Runtime):
             )
 
     def _run(self, image: np.ndarray, threads: int) -> list[np.ndarray]:
-        with self._session(*image.shape[:2], threads) as session:
+        height, width = image.shape[:2]
+        with self._session(height, width, threads) as session:
             return session(image)
 
     @contextmanager
@@ -181,7 +185,7 @@ def _small_at_first(content: bytes, side: int, path: Path) -> bytes:
     return with_shapes(content, shapes)
 
 
-def _interpreter(content: bytes, shape: tuple[int, int], **options):
+def _interpreter(content: bytes, shape: tuple[int, int], **options: Any) -> Any:
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_content=content, **options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 from retinaface_tf.errors import ConfigError, WeightsError
 from retinaface_tf.inference.preprocess import bucket_shape
 from retinaface_tf.inference.runtimes.runtime import (
+    DenseOutputs,
     RawOutputs,
     Runtime,
     join_outputs,
@@ -52,7 +54,7 @@ class OnnxRuntime(PerProcess, Runtime):
 
     def __init__(
         self,
-        path: str | Path,
+        path: str | os.PathLike[str],
         *,
         threads: int | None = None,
         providers: str | Sequence[str] | None = None,
@@ -67,7 +69,7 @@ class OnnxRuntime(PerProcess, Runtime):
     def _forget(self) -> None:
         self._lock, self._session = threading.Lock(), None
 
-    def _opened(self):
+    def _opened(self) -> Any:
         """The session, opened at first use in a process."""
         with self._lock:
             if self._session is None:
@@ -78,7 +80,7 @@ class OnnxRuntime(PerProcess, Runtime):
         """One of few padded ones, as litert takes them, so that both find the same faces."""
         return bucket_shape(height, width, self.config.max_stride)
 
-    def __call__(self, images: np.ndarray) -> RawOutputs:
+    def __call__(self, images: np.ndarray) -> RawOutputs | DenseOutputs:
         """uint8 RGB [B, H, W, 3] -> `RawOutputs`."""
         feed = {"image": images.astype(np.float32)}
         return join_outputs(self._opened().run(self.metadata.output_names, feed))

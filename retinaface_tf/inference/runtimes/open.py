@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from retinaface_tf.errors import ConfigError, MissingPackage
 from retinaface_tf.inference.runtimes.runtime import Runtime
@@ -12,7 +12,7 @@ from retinaface_tf.weights.choose_file import runnable_file
 
 
 def open_runtime(
-    path: str | Path,
+    path: str | os.PathLike[str],
     name: str | None = "auto",
     *,
     threads: int | None = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -47,7 +48,8 @@ def join_outputs(values: list[np.ndarray]) -> RawOutputs | DenseOutputs:
     count = len(RawOutputs._fields)
     if len(values) == count:
         return RawOutputs(*values)
-    return DenseOutputs(*values[:count], features=tuple(values[count:]))
+    scores, box_deltas, landmark_deltas, *features = values
+    return DenseOutputs(scores, box_deltas, landmark_deltas, tuple(features))
 
 
 class Runtime(Protocol):
@@ -74,13 +76,13 @@ class Runtime(Protocol):
         """
         ...
 
-    def __call__(self, images: np.ndarray) -> RawOutputs:
-        """uint8 RGB [B, H, W, 3] -> `RawOutputs`; H and W any positive size."""
+    def __call__(self, images: np.ndarray) -> RawOutputs | DenseOutputs:
+        """uint8 RGB [B, H, W, 3] -> raw outputs; H and W any positive size."""
         ...
 
 
 def read_network_file(
-    path: str | Path,
+    path: str | os.PathLike[str],
 ) -> tuple[bytes, ModelMetadata, dict[str, np.ndarray] | None]:
     """A file that `retinaface-tf export` wrote: its bytes, what it says of itself, its dense head.
 
@@ -96,4 +98,4 @@ def read_network_file(
             f"{path} ends in faces, made for apps that decode nothing; export it without "
             "--with-nms to use it here."
         )
-    return content, metadata, read_dense_weights(content, metadata.config, path)
+    return content, metadata, read_dense_weights(content, metadata.config, Path(path))
