@@ -80,7 +80,7 @@ def is_special(path: str | os.PathLike[str]) -> bool:
     return os.path.exists(path) and not is_file(path) and not is_folder(path)  # noqa: PTH110
 
 
-def stream_of(path: str | os.PathLike) -> int | None:
+def stream_of(path: str | os.PathLike[str]) -> int | None:
     """The descriptor that /dev/stdout, /dev/stderr or /dev/fd/N means; None for any other name.
 
     Where it leads to a file, that is written on: opening the name would begin it anew.
