@@ -1,7 +1,5 @@
 """The detector of a bulk run, described so that each worker can open its own."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The shards of a bulk run: each some hundred images, and one file of results."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import itertools

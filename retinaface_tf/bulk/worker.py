@@ -1,7 +1,5 @@
 """A worker: one detector, and one shard after the other."""
 
-from __future__ import annotations
-
 import os
 import socket
 from collections import deque

@@ -1,7 +1,5 @@
 """The command line `retinaface-tf`: each command is a module that imports what it needs when run."""
 
-from __future__ import annotations
-
 import functools
 import os
 import re

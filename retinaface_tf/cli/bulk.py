@@ -1,7 +1,5 @@
 """Options of bulk runs: `retinaface-tf detect --engine`."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any

@@ -1,7 +1,5 @@
 """`retinaface-tf evaluate`: figures as the field measures them, reports and comparisons."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from typing import Annotated

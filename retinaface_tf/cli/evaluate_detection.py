@@ -1,7 +1,5 @@
 """`retinaface-tf evaluate widerface` and `fddb`."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Collection
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`retinaface-tf evaluate landmarks` and `verification`."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from typing import Annotated

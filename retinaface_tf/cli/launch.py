@@ -1,7 +1,5 @@
 """`retinaface-tf launch`."""
 
-from __future__ import annotations
-
 import shlex
 import signal
 from pathlib import Path

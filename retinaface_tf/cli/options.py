@@ -1,7 +1,5 @@
 """Options that several commands share, each with one help text."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import inspect

@@ -1,7 +1,5 @@
 """Text that commands write to a file or to standard output."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterable
 from pathlib import Path

@@ -5,8 +5,6 @@ A drawing, crop, mesh or video that another run made of the same source carries 
 one gets a number: a.jpg, a_2.jpg.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections import Counter

@@ -1,7 +1,5 @@
 """The table of faces that people read, and the counts below it."""
 
-from __future__ import annotations
-
 import sys
 
 from retinaface_tf.faces.faces import Faces

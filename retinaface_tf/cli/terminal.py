@@ -1,7 +1,5 @@
 """What a person sees: sentences instead of tracebacks, no framework's notes, any file name printable."""
 
-from __future__ import annotations
-
 import _thread
 import contextlib
 import errno

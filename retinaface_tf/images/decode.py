@@ -6,8 +6,6 @@ same pixels, but OpenCV writes them straight into the array (1.1 to 1.8 times as
 large photos).
 """
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import threading

@@ -1,7 +1,5 @@
 """`postprocess` as `keras.ops`, for exported graphs: a fixed number of faces, batch first."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, NamedTuple
 

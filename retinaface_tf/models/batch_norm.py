@@ -1,7 +1,5 @@
 """Batch norm folded away or given other statistics, while the network computes the same."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import keras

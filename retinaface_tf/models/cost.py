@@ -1,7 +1,5 @@
 """What a network costs: parameters and arithmetic, by part and by level."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from keras import layers

@@ -1,7 +1,5 @@
 """Parts of a network by their layers' names: which learn, which are copied."""
 
-from __future__ import annotations
-
 import re
 
 import keras

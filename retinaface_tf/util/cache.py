@@ -1,7 +1,5 @@
 """The folder where fetched and converted files are kept."""
 
-from __future__ import annotations
-
 import os
 import tempfile
 from pathlib import Path

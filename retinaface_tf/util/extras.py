@@ -4,8 +4,6 @@
 `pyproject.toml`, asked for here before the work begins.
 """
 
-from __future__ import annotations
-
 import importlib.util
 
 from retinaface_tf.errors import MissingPackage

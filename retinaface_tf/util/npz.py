@@ -1,7 +1,5 @@
 """`.npz` files: named arrays and a JSON note, written whole, and read without running anything in them."""
 
-from __future__ import annotations
-
 import io
 import json
 import os

@@ -1,7 +1,5 @@
 """Options as frozen dataclasses: read from TOML or JSON, changed by `key=value`, checked in plain words."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import math

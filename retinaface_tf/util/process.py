@@ -1,7 +1,5 @@
 """Processes of our own: how many cores there are, and what a child process needs."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal

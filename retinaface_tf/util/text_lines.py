@@ -1,7 +1,5 @@
 """Text files as people have them, and their lines with numbers, so that every error names its place."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 
