@@ -12,7 +12,7 @@ from typing import NamedTuple
 from retinaface_tf.errors import ImageError
 from retinaface_tf.images.decode import REMEDIES, readable_suffixes
 from retinaface_tf.images.save import mark_in
-from retinaface_tf.util.files import is_folder, is_special
+from retinaface_tf.util.files import is_folder, is_special, reason_of
 
 IMAGE_SUFFIXES = readable_suffixes()
 VIDEO_SUFFIXES = frozenset(
@@ -131,11 +131,10 @@ class _Walk:
         for parent, subfolders, files in os.walk(folder, onerror=failures.append):
             subfolders[:] = [name for name in subfolders if self._enters(parent, name)]
             found += [Path(parent, name) for name in files if self._takes(Path(parent, name))]
-        if failures:
-            raise ImageError(
-                f"Cannot read {failures[0].filename}: "
-                f"{(failures[0].strerror or 'unreadable').lower()}."
-            )
+        for failure in failures:
+            if Path(failure.filename) == folder:
+                raise ImageError(f"Cannot read {folder}: {reason_of(failure)}.")
+            found.append(Path(failure.filename))  # reading it says that it cannot be read
         if not found:
             raise ImageError(
                 f"Cannot read {folder}: the folder holds no images "

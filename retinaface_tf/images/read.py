@@ -275,7 +275,9 @@ def _from_path(
         file_path = Path(os.fsdecode(path))
         mode = file_path.stat().st_mode
         if stat.S_ISDIR(mode):
-            raise UnreadableError("it is a folder, not an image")
+            allowed = os.access(file_path, os.R_OK | os.X_OK)
+            denied = "you may not read this folder (permission denied)"
+            raise UnreadableError("it is a folder, not an image" if allowed else denied)
         if not stat.S_ISREG(mode) and not stat.S_ISFIFO(mode):
             raise UnreadableError("it is a device, not an image")
         with file_path.open("rb") as file:

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import zipfile
+import zlib
 from pathlib import Path
 from typing import IO, Any
 
@@ -12,6 +13,8 @@ import numpy as np
 from retinaface_tf.errors import RetinaFaceError, WeightsError
 from retinaface_tf.util.files import whole_file
 
+# What zipfile raises for an archive that is damaged or of a kind that it does not read.
+DAMAGED_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError)
 # Most bytes that a file's arrays may take in memory.
 LIMIT = 1 << 30
 

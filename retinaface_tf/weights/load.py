@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from retinaface_tf.config import RetinaFaceConfig
 from retinaface_tf.errors import WeightsError
 from retinaface_tf.util.files import is_file, is_folder
+from retinaface_tf.util.npz import DAMAGED_ZIP
 from retinaface_tf.weights.arrays import NOTE, known_config, require_config
 from retinaface_tf.weights.hdf5 import SUFFIX, load_hdf5
 
@@ -62,7 +63,7 @@ def own_format(path: Path) -> str | None:
             return "hdf5" if start == _HDF5_START else None
         with zipfile.ZipFile(path) as archive:
             names = set(archive.namelist())
-    except zipfile.BadZipFile:
+    except DAMAGED_ZIP:
         # Cut off before its directory: only the name is left to go by.
         return {".keras": "keras", ".npz": "npz"}.get(path.suffix)
     except OSError as error:
@@ -97,7 +98,7 @@ def _load_keras(path: Path) -> RetinaFaceNetwork:
         with zipfile.ZipFile(path) as archive:
             described = json.loads(archive.read("config.json"))
         registered, options = described.get("registered_name"), described["config"].get("config")
-    except (zipfile.BadZipFile, KeyError, ValueError, AttributeError, OSError):
+    except (*DAMAGED_ZIP, KeyError, AttributeError, OSError):
         raise WeightsError(f"{path} is truncated or damaged; save or copy it again.") from None
     # A .keras file may name any class; only our own is ever built.
     if registered != "retinaface_tf>RetinaFaceNetwork":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
@@ -161,6 +162,25 @@ def test_pipes_and_linked_folders_in_a_folder_are_passed_over(run):
     photo("far/b.png")
     Path("p/far").symlink_to("../far")
     assert run("p/*/b.png", "--json", "r.jsonl").exit_code == 0  # no **: a link is followed
+
+
+def test_a_folder_that_cannot_be_read_costs_only_itself(run, monkeypatch):
+    photo("p/a.png")
+    photo("p/locked/b.png")
+    real, denied = os.scandir, PermissionError(errno.EACCES, "Permission denied", "p/locked")
+
+    def scandir(path):
+        if str(path).endswith("locked"):
+            raise denied
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    monkeypatch.setattr(os, "access", lambda path, mode: not str(path).endswith("locked"))
+    result = run("p", "--json", "o.jsonl")
+    assert result.exit_code == 1
+    assert "Cannot read p/locked: you may not read this folder" in result.stderr
+    assert [entry["image"] for entry in lines()] == ["p/a.png", "p/locked"]
+    assert "Cannot read p/locked: permission denied." in str(run("p/locked").exception)
 
 
 def test_pipes_devices_and_links_are_written_into(run, tmp_path):

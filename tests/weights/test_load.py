@@ -14,8 +14,10 @@ import pytest
 from retinaface_tf.config import RetinaFaceConfig
 from retinaface_tf.errors import WeightsError
 from retinaface_tf.models import build_retinaface
+from retinaface_tf.weights.convert.convert import convert_weights
 from retinaface_tf.weights.hdf5 import save_weights
 from retinaface_tf.weights.load import load_weights
+from retinaface_tf.weights.npz import save_compact_weights
 
 CONFIG = RetinaFaceConfig(channels=16, negative_slope=0.0)
 
@@ -65,6 +67,24 @@ def test_a_keras_file_of_a_network_that_was_removed_is_not_called_damaged(networ
             old.writestr(name, content)
     with pytest.raises(WeightsError, match=r"Unknown .*'yunet-slim'.*; use the version .* wrote"):
         load_weights(tmp_path / "old.keras")
+
+
+@pytest.mark.parametrize("place", [6, 8, 10])  # version needed, flags, compression
+def test_archives_of_a_kind_that_nobody_reads_are_damaged(network, tmp_path, place):
+    network.save(tmp_path / "net.keras")
+    save_compact_weights(network, tmp_path / "net.weights.npz")
+    for name in ("net.keras", "net.weights.npz"):
+        content = bytearray((tmp_path / name).read_bytes())
+        entry = content.rindex(b"PK\x01\x02")
+        content[entry + place : entry + place + 2] = b"\xad\xad"
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(WeightsError, match=r"damaged|neither"):
+            load_weights(tmp_path / name)
+        with pytest.raises(WeightsError):
+            convert_weights(tmp_path / name, CONFIG)
+        (tmp_path / "net.pth").write_bytes(content)
+        with pytest.raises(WeightsError):
+            convert_weights(tmp_path / "net.pth", CONFIG)
 
 
 def test_weights_that_keras_wrote_need_the_network_named(network, tmp_path):

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from retinaface_tf.errors import WeightsError
+from retinaface_tf.util.npz import DAMAGED_ZIP
 
 # The first pickle of the stream format is this number.
 _STREAM_MAGIC = 0x1950A86A20F9469CFC6C
@@ -80,7 +81,7 @@ def is_torch_file(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return any(name.endswith("data.pkl") for name in archive.namelist())
-    except zipfile.BadZipFile:
+    except DAMAGED_ZIP:
         # Truncated: the directory at the end is gone, the first entry's name is still there.
         with path.open("rb") as file:
             return b"data.pkl" in file.read(4096)
