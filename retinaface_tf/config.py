@@ -15,13 +15,34 @@ from retinaface_tf.util.options import check_range, from_dict, refuse_unknown
 # torchvision's stride on the 3x3 convolutions, for public checkpoints; "-v1" the original one on the
 # 1x1 convolutions (He et al. 2016), which keras.applications has ImageNet weights for.
 BACKBONES = (
-    *("mobilenet0.25", "mobilenet0.5", "mobilenet1.0", "mobilenet0.25-paper"),
-    *("resnet50", "resnet50-v1", "resnet101-v1", "resnet152-v1"),
+    *("mobilenet0.25", "mobilenet0.5", "mobilenet1.0", "mobilenet0.25-paper", "mobilenetv2"),
+    *("resnet18", "resnet34", "resnet50", "resnet50-v1", "resnet101-v1", "resnet152-v1"),
     "yunet",
 )
 
 # Mean pixel of the public networks, RGB order, 0..255 (their code says BGR 104, 117, 123).
 IMAGENET_MEAN_RGB = (123.0, 117.0, 104.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFormat:
+    """What images the authors of public weights give their network; ours takes RGB in 0..255.
+
+    The mean that they subtract is `RetinaFaceConfig.pixel_mean`.
+
+    Attributes:
+        order: of the colours, "BGR" or "RGB".
+        deviation: what the image in 0..255 is divided by, in RGB order.
+    """
+
+    order: str = "BGR"
+    deviation: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+
+BGR = ImageFormat()
+# ImageNet's mean and deviation as torchvision and albumentations have them, in 0..255.
+TORCHVISION_MEAN = (123.675, 116.28, 103.53)
+RGB_TORCHVISION = ImageFormat(order="RGB", deviation=(58.395, 57.12, 57.375))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,8 +141,9 @@ class RetinaFaceConfig:
         backbone: one of `BACKBONES`.
         levels: pyramid levels from fine to coarse.
         channels: width of the pyramid, the context modules and the heads' input.
-        negative_slope: slope of the LeakyReLU in MobileNet and YuNet backbones, pyramid and context
+        negative_slope: slope of the LeakyReLU in MobileNetV1 and YuNet backbones, pyramid and context
             modules; 0 is ReLU.
+        neck_slope: that of pyramid and context modules where it is another; None for the same.
         shared_heads: one set of 1x1 heads for all levels (papers) instead of one a level (the
             public MobileNet weights).
         deformable: the 3x3 convolutions of pyramid and context modules are deformable (v2).
@@ -139,6 +161,7 @@ class RetinaFaceConfig:
     levels: tuple[PyramidLevel, ...] = PUBLIC_LEVELS
     channels: int = 64
     negative_slope: float = 0.1
+    neck_slope: float | None = None
     shared_heads: bool = False
     deformable: bool = False
     separable: bool = False
@@ -173,8 +196,15 @@ class RetinaFaceConfig:
                 "separable=true has no deformable convolutions, cascade or shared heads."
             )
         check_range(self, "network", "negative_slope", 0)
+        if self.neck_slope is not None:
+            check_range(self, "network", "neck_slope", 0)
         if self.center_variance <= 0 or self.size_variance <= 0:
             raise ConfigError("Variances must be positive.")
+
+    @property
+    def pyramid_slope(self) -> float:
+        """Slope of the LeakyReLU in pyramid and context modules."""
+        return self.negative_slope if self.neck_slope is None else self.neck_slope
 
     @property
     def max_stride(self) -> int:
@@ -197,11 +227,11 @@ class RetinaFaceConfig:
         return tuple(f"features_{level.stride}" for level in self.dense_levels)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, strings, lists and dicts: fit for JSON; "dense" and "separable" only where
-        there is one."""
+        """Plain numbers, strings, lists and dicts: fit for JSON; "dense", "separable" and "neck_slope"
+        only where there is one."""
         values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
-        for name in ("dense", "separable"):
-            if not values[name]:
+        for name in ("dense", "separable", "neck_slope"):
+            if values[name] is None or values[name] is False:
                 del values[name]
         return values
 

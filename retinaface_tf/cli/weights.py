@@ -80,7 +80,7 @@ def convert_weights_file(
     from retinaface_tf.weights.load import require_file
 
     require("export", for_="Converting weights")
-    config = get_preset(preset).config
+    known = get_preset(preset)
     require_file(source)
     # Known before the seconds that converting takes.
     if not output.name.endswith(SUFFIX):
@@ -89,7 +89,7 @@ def convert_weights_file(
     from retinaface_tf.weights.convert.convert import convert_weights
     from retinaface_tf.weights.hdf5 import save_weights
 
-    network = convert_weights(source, config)
+    network = convert_weights(source, known.config, known.trained_on)
     save_weights(network, output)
     count = len(network.weights)
-    print(f"{output}: {count} weights of a {config.backbone} network", file=sys.stderr)
+    print(f"{output}: {count} weights of a {known.config.backbone} network", file=sys.stderr)

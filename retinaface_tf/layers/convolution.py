@@ -20,12 +20,12 @@ def _pad(x, kernel_size: int, strides: int, name: str):
     return x, "valid"
 
 
-def activate(x, negative_slope: float | None, name: str):
-    """LeakyReLU of the given slope, ReLU for 0, nothing for None."""
+def activate(x, negative_slope: float | None, name: str, ceiling: float | None = None):
+    """LeakyReLU of the given slope, ReLU for 0, cut at a ceiling (ReLU6) or not; nothing for None."""
     if negative_slope is None:
         return x
     if negative_slope == 0:
-        return layers.ReLU(name=name)(x)
+        return layers.ReLU(max_value=ceiling, name=name)(x)
     return layers.LeakyReLU(negative_slope=negative_slope, name=name)(x)
 
 
@@ -36,6 +36,7 @@ def conv_bn(
     *,
     strides: int = 1,
     negative_slope: float | None = None,
+    ceiling: float | None = None,
     deformable: bool = False,
     name: str,
 ) -> keras.KerasTensor:
@@ -46,7 +47,7 @@ def conv_bn(
         filters: output channels.
         kernel_size: odd side of the square kernel.
         strides: the output has ceil(H / strides) rows.
-        negative_slope: see `activate`.
+        negative_slope, ceiling: see `activate`.
         deformable: a `DeformableConv2D` instead of a `Conv2D`.
 
     Returns:
@@ -58,7 +59,7 @@ def conv_bn(
         filters, kernel_size, strides, padding=padding, use_bias=False, name=f"{name}_conv"
     )(x)
     x = batch_norm(f"{name}_bn")(x)
-    return activate(x, negative_slope, f"{name}_act")
+    return activate(x, negative_slope, f"{name}_act", ceiling)
 
 
 def depthwise_bn(
@@ -66,13 +67,14 @@ def depthwise_bn(
     *,
     strides: int = 1,
     negative_slope: float | None = None,
+    ceiling: float | None = None,
     name: str,
 ) -> keras.KerasTensor:
     """3x3 depthwise convolution, batch norm, activation: `{name}_conv` and `{name}_bn`."""
     x, padding = _pad(x, 3, strides, name)
     x = layers.DepthwiseConv2D(3, strides, padding=padding, use_bias=False, name=f"{name}_conv")(x)
     x = batch_norm(f"{name}_bn")(x)
-    return activate(x, negative_slope, f"{name}_act")
+    return activate(x, negative_slope, f"{name}_act", ceiling)
 
 
 def separable_bn(

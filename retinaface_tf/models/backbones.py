@@ -16,7 +16,24 @@ MOBILENET_BLOCKS = (
 # YuNet (Wu et al. 2023, table 1): width of the two units of each stage; the first stage is at stride
 # 2, the next two at 4, then 8, 16 and 32.
 YUNET_WIDTHS = ((16, 16), (16, 64), (64, 64), (64, 64), (64, 64), (64, 64))
-RESNET_DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+RESNET_DEPTHS = {
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+}
+# MobileNetV2 (Sandler et al. 2018, table 2): expansion, width, blocks and first stride of each stage.
+MOBILENETV2_STAGES = (
+    (1, 16, 1, 1),
+    (6, 24, 2, 2),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+)
+MOBILENETV2_LAST = 1280
 
 
 def build_backbone(
@@ -27,18 +44,22 @@ def build_backbone(
     Args:
         name: one of `config.BACKBONES`.
         image: normalised image [B, H, W, 3].
-        negative_slope: of a MobileNet's and YuNet's activations; a ResNet's are ReLU.
+        negative_slope: of MobileNetV1's and YuNet's activations; a ResNet's are ReLU, MobileNetV2's
+            ReLU6.
 
     Returns:
         {2: C2, 3: C3, 4: C4, 5: C5}, each [B, ceil(H / 2**n), ceil(W / 2**n), C].
     """
     family, _, variant = name.partition("-")
+    if family == "mobilenetv2":
+        return _mobilenetv2(image)
     if family.startswith("mobilenet"):
         width = float(family.removeprefix("mobilenet"))
         return _mobilenet(image, width, negative_slope, wide_stem=variant == "paper")
     if family == "yunet":
         return _yunet(image, YUNET_WIDTHS, negative_slope)
-    return _resnet(image, resnet_depths(name), stride_first=variant == "v1")
+    basic = family in ("resnet18", "resnet34")
+    return _resnet(image, resnet_depths(name), stride_first=variant == "v1", basic=basic)
 
 
 def resnet_depths(name: str) -> tuple[int, ...]:
@@ -75,6 +96,27 @@ def _mobilenet(
     return features
 
 
+def _mobilenetv2(x: keras.KerasTensor) -> dict[int, keras.KerasTensor]:
+    """Inverted residuals; C2..C4 are the outputs of blocks, which are linear, C5 the last convolution's."""
+    relu6 = {"negative_slope": 0, "ceiling": 6.0}
+    x = conv_bn(x, 32, 3, strides=2, name="stem", **relu6)
+    features, number, level = {}, 0, 1
+    for expansion, width, depth, first in MOBILENETV2_STAGES:
+        for strides in (first, *[1] * (depth - 1)):
+            number += 1
+            level += strides - 1
+            name, shortcut = f"block{number}", x
+            if expansion > 1:
+                x = conv_bn(x, expansion * x.shape[-1], 1, name=f"{name}_expand", **relu6)
+            x = depthwise_bn(x, strides=strides, name=f"{name}_depthwise", **relu6)
+            x = conv_bn(x, width, 1, name=f"{name}_project")
+            if shortcut.shape[-1] == width and strides == 1:
+                x = layers.Add(name=f"{name}_add")([x, shortcut])
+            features[level] = x
+    features[level] = conv_bn(x, MOBILENETV2_LAST, 1, name=f"block{number + 1}_pointwise", **relu6)
+    return features
+
+
 def _yunet(
     x: keras.KerasTensor, widths: tuple[tuple[int, int], ...], negative_slope: float
 ) -> dict[int, keras.KerasTensor]:
@@ -98,9 +140,9 @@ def _yunet(
 
 
 def _resnet(
-    x: keras.KerasTensor, depths: tuple[int, ...], stride_first: bool
+    x: keras.KerasTensor, depths: tuple[int, ...], *, stride_first: bool, basic: bool
 ) -> dict[int, keras.KerasTensor]:
-    """He et al. 2016.
+    """He et al. 2016, of `basic` blocks of two 3x3 convolutions, or of bottlenecks.
 
     With `stride_first` a stage's stride is on its first 1x1 convolution (the paper, and the
     weights of keras.applications), else on its first 3x3 convolution (torchvision's weights).
@@ -113,15 +155,29 @@ def _resnet(
     for stage, depth in enumerate(depths, start=1):
         for block in range(1, depth + 1):
             strides = 2 if block == 1 and stage > 1 else 1
+            filters, name = 32 << stage, f"stage{stage}_block{block}"
+            if basic:
+                x = _basic_block(x, filters, strides, name=name)
+                continue
             x = _bottleneck(
                 x,
-                32 << stage,
+                filters,
                 (strides, 1) if stride_first else (1, strides),
                 project=block == 1,
-                name=f"stage{stage}_block{block}",
+                name=name,
             )
         features[stage + 1] = x
     return features
+
+
+def _basic_block(x, filters: int, strides: int, name: str):
+    shortcut = x
+    if strides > 1:
+        shortcut = conv_bn(x, filters, 1, strides=strides, name=f"{name}_shortcut")
+    x = conv_bn(x, filters, 3, strides=strides, negative_slope=0, name=f"{name}_first")
+    x = conv_bn(x, filters, 3, name=f"{name}_second")
+    x = layers.Add(name=f"{name}_add")([x, shortcut])
+    return activate(x, 0, f"{name}_out")
 
 
 def _bottleneck(x, filters: int, strides: tuple[int, int], project: bool, name: str):

@@ -138,7 +138,7 @@ def _pyramid(config: RetinaFaceConfig, features: dict, coarse_level: bool) -> di
         return feature_pyramid(
             features,
             config.channels,
-            config.negative_slope,
+            config.pyramid_slope,
             deformable=config.deformable,
             coarse_level=coarse_level,
         )
@@ -148,7 +148,7 @@ def _pyramid(config: RetinaFaceConfig, features: dict, coarse_level: bool) -> di
             f"separable=true needs levels of at most stride 32 on which the backbone has "
             f"channels={config.channels} channels; {config.backbone} has {sorted(widths)}."
         )
-    return separable_pyramid(features, config.channels, config.negative_slope)
+    return separable_pyramid(features, config.channels, config.pyramid_slope)
 
 
 def _contexts(config: RetinaFaceConfig, pyramid: dict, prefix: str = "") -> dict:
@@ -158,7 +158,7 @@ def _contexts(config: RetinaFaceConfig, pyramid: dict, prefix: str = "") -> dict
             index: separable_bn(
                 x,
                 config.channels,
-                negative_slope=config.negative_slope,
+                negative_slope=config.pyramid_slope,
                 name=f"p{index}_context",
             )
             for index, x in pyramid.items()
@@ -167,7 +167,7 @@ def _contexts(config: RetinaFaceConfig, pyramid: dict, prefix: str = "") -> dict
         index: context_module(
             x,
             config.channels,
-            config.negative_slope,
+            config.pyramid_slope,
             name=f"{prefix}p{index}_context",
             deformable=config.deformable,
         )

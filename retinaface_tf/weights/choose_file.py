@@ -240,8 +240,9 @@ def _convert(preset: str, original: Path, licence: str, target: Path) -> None:
     from retinaface_tf.weights.convert.convert import convert_weights
     from retinaface_tf.weights.hdf5 import save_weights
 
-    network = convert_weights(original, get_preset(preset).config)
-    head = get_preset(preset).dense_head
+    known = get_preset(preset)
+    network = convert_weights(original, known.config, known.trained_on)
+    head = known.dense_head
     if head is not None:
         from retinaface_tf.weights.dense_head_file import fill_head, packaged_head
 

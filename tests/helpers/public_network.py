@@ -222,7 +222,8 @@ def forward(net, rgb, backbone):
     """class [N, 2], box [N, 4] and landmark [N, 10] of the published network."""
     x = net.image(rgb)
     features = _mobilenet(net, x, MOBILENET[backbone]) if backbone in MOBILENET else _resnet(net, x)
-    channels, slope = (64, 0.1) if backbone in MOBILENET else (256, 0.0)
+    channels = {"mobilenet0.25": 64, "resnet50": 256}.get(backbone, 128)
+    slope = 0.1 if backbone == "mobilenet0.25" else 0.0
     laterals = [
         net.conv_bn(f, f"fpn.output{i}.0", f"fpn.output{i}.1", channels, 1, slope=slope)
         for i, f in enumerate(features, start=1)

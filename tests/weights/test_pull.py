@@ -54,7 +54,7 @@ def _use(monkeypatch, source):
     monkeypatch.setitem(presets._PRESETS, "mobilenet0.25", preset)
 
 
-def _mark(network, content, source):
+def _mark(network, content, source, images):
     assert content == DATA
     network.get_layer("p3_class").bias.assign(np.arange(4))
 

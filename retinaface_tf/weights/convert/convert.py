@@ -5,20 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from retinaface_tf.config import RetinaFaceConfig
+from retinaface_tf.config import BGR, ImageFormat, RetinaFaceConfig
 from retinaface_tf.errors import WeightsError
 
 if TYPE_CHECKING:
     from retinaface_tf.models import RetinaFaceNetwork
 
 
-def convert_weights(source: str | Path, config: RetinaFaceConfig) -> RetinaFaceNetwork:
+def convert_weights(
+    source: str | Path, config: RetinaFaceConfig, images: ImageFormat = BGR
+) -> RetinaFaceNetwork:
     """A network with the weights of a file, whose format is seen in its contents.
 
     Args:
         source: PyTorch `.pth` in the public layout, ONNX with folded batch norm, YuNet's ONNX for
             a network like preset "yunet", our own `.weights.h5`, or `.keras`.
         config: the architecture that was trained.
+        images: that the other program gives its network; `Preset.trained_on`.
 
     Raises:
         WeightsError: the file is missing, damaged or of another network.
@@ -36,7 +39,7 @@ def convert_weights(source: str | Path, config: RetinaFaceConfig) -> RetinaFaceN
     if is_torch_file(source):
         tensors = read_torch_file(source)
         network = build_retinaface(config)
-        fill_from_state_dict(network, tensors, str(source))
+        fill_from_state_dict(network, tensors, str(source), images)
         return network
     try:
         content = source.read_bytes()
@@ -44,5 +47,5 @@ def convert_weights(source: str | Path, config: RetinaFaceConfig) -> RetinaFaceN
         raise WeightsError(f"Cannot read {source}: {error.strerror or error}.") from None
     network = build_retinaface(config)
     fill = fill_from_yunet if config.separable else fill_from_onnx
-    fill(network, content, str(source))
+    fill(network, content, str(source), images)
     return network

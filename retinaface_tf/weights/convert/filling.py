@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from retinaface_tf.config import ImageFormat
 from retinaface_tf.errors import WeightsError
 
 if TYPE_CHECKING:
@@ -16,12 +18,16 @@ if TYPE_CHECKING:
 Place = tuple[str, str]
 Values = dict[Place, np.ndarray]
 
-# Backbones by their stem's filters and kernel size.
-_STEMS = {
-    (8, 3): "mobilenet0.25",
-    (16, 3): "mobilenet0.5",
-    (32, 3): "mobilenet1.0",
-    (64, 7): "resnet50",
+# Kernels [height, width, in, out] that only this backbone has, in this number at least; the first that
+# fits is it.
+_TELLTALES = {
+    "mobilenet0.25": Counter({(3, 3, 3, 8): 1}),
+    "mobilenet0.5": Counter({(3, 3, 3, 16): 1}),
+    "mobilenet1.0": Counter({(3, 3, 3, 32): 1, (1, 1, 32, 64): 1}),
+    "mobilenetv2": Counter({(3, 3, 3, 32): 1, (1, 1, 32, 16): 1}),
+    "resnet50": Counter({(7, 7, 3, 64): 1, (1, 1, 64, 256): 1}),
+    "resnet34": Counter({(7, 7, 3, 64): 1, (3, 3, 512, 512): 5}),
+    "resnet18": Counter({(7, 7, 3, 64): 1, (3, 3, 512, 512): 3}),
 }
 
 
@@ -46,20 +52,26 @@ def folded_norm_values(network: RetinaFaceNetwork, unit: str, bias: np.ndarray) 
     return {(layer, name): values for name, values in norm.items()}
 
 
+def likely_backbone(kernels: Iterable[tuple[int, ...]]) -> str | None:
+    """The backbone that has such kernels [height, width, in, out]; None where it is none of these."""
+    found = Counter(kernels)
+    return next((name for name, some in _TELLTALES.items() if some <= found), None)
+
+
 def misfit(
     source: str,
     backbone: str,
     problems: Mapping[str, list[str]],
-    stem: tuple[int, int] | None = None,
+    kernels: Iterable[tuple[int, ...]] = (),
 ) -> WeightsError:
     """The error for a file of another network.
 
     Args:
         backbone: that was wanted.
         problems: names by what is wrong: {"tensors are missing": ["stem_conv/kernel"]}.
-        stem: filters and kernel size of the file's first convolution, which tell its backbone.
+        kernels: shapes of the file's kernels, in our layout, which tell its backbone.
     """
-    likely = _STEMS.get(stem)
+    likely = likely_backbone(kernels)
     known = likely not in (None, backbone)
     parts = [
         f"{len(names)} {what} ({some(names, 1 if known else 3)})"
@@ -81,19 +93,21 @@ def fill_network(
     values: Values,
     source: str,
     *,
+    images: ImageFormat,
     names: Mapping[Place, str] | None = None,
     unknown: Iterable[str] = (),
-    stem: tuple[int, int] | None = None,
+    kernels: Iterable[tuple[int, ...]] = (),
 ) -> None:
-    """Assigns values of another program's file, which takes BGR, to a network's weights.
+    """Assigns values of another program's file to a network's weights.
 
     Args:
         network: is changed only when everything fits.
         values: in our layout (kernels [height, width, in, out], depthwise [.., channels, 1]); the
-            stem's input channels are reversed here, since our networks take RGB.
+            stem's kernel is changed here for RGB images in 0..255.
+        images: that the other program gives its network.
         names: what the file calls the values; ours where it is left out.
         unknown: names in the file that have no place here.
-        stem: see `misfit`.
+        kernels: see `misfit`.
 
     Raises:
         WeightsError: a weight has no value, a value no weight, shapes differ or numbers are not
@@ -123,12 +137,13 @@ def fill_network(
         ],
     }
     if any(problems.values()):
-        raise misfit(source, network.config.backbone, problems, stem)
+        raise misfit(source, network.config.backbone, problems, kernels)
     if broken := [name(place) for place, value in values.items() if not np.isfinite(value).all()]:
         raise WeightsError(
             f"{source} has numbers that are not finite in {some(broken)}; take another checkpoint."
         )
     for place, value in values.items():
         if place == ("stem_conv", "kernel"):
-            value = value[:, :, ::-1]
+            value = value[:, :, ::-1] if images.order == "BGR" else value
+            value = value / np.float32(images.deviation)[:, None]
         weights[place].assign(np.asarray(value, np.float32))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from retinaface_tf.config import ImageFormat
 from retinaface_tf.errors import WeightsError
 from retinaface_tf.weights.convert.filling import (
     Values,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from retinaface_tf.models import RetinaFaceNetwork
 
 # Nodes a feature map passes through as the same map, for the wiring's purpose.
-_TRANSPARENT = {"Identity", "Dropout", "LeakyRelu", "MaxPool", "Relu", "Resize", "Upsample"}
+_TRANSPARENT = {"Identity", "Clip", "Dropout", "LeakyRelu", "MaxPool", "Relu", "Resize", "Upsample"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,16 +43,18 @@ class _Convolution:
     kernel: tuple[int, ...]
     inputs: Inputs
     strides: int
-    slope: float | None
+    activation: tuple[float | None, float | None]  # slope and ceiling
 
     @property
     def kind(self) -> tuple:
         """What it is like, wherever it stands."""
-        return self.kernel, self.strides, self.slope
+        return self.kernel, self.strides, self.activation
 
 
-def fill_from_onnx(network: RetinaFaceNetwork, content: bytes, source: str) -> None:
-    """Fills a network from the bytes of an ONNX file that takes BGR minus the mean, [B, 3, H, W].
+def fill_from_onnx(
+    network: RetinaFaceNetwork, content: bytes, source: str, images: ImageFormat
+) -> None:
+    """Fills a network from the bytes of an ONNX file that takes images minus the mean, [B, 3, H, W].
 
     The folded bias becomes the batch norm's offset, its other numbers those of the identity.
 
@@ -67,7 +70,7 @@ def fill_from_onnx(network: RetinaFaceNetwork, content: bytes, source: str) -> N
             kernel=tuple(layer.kernel.shape),
             inputs=unit.inputs,
             strides=unit.strides,
-            slope=unit.slope,
+            activation=(unit.slope, unit.ceiling),
         )
     matches = _match(wanted, graph.convolutions, source, network.config.backbone)
     values: Values = {}
@@ -78,7 +81,7 @@ def fill_from_onnx(network: RetinaFaceNetwork, content: bytes, source: str) -> N
             continue
         values[f"{name}_conv", "kernel"] = kernel
         values |= folded_norm_values(network, name, bias)
-    fill_network(network, values, source)
+    fill_network(network, values, source, images=images)
 
 
 def parse_graph(content: bytes, source: str) -> onnx.GraphProto:
@@ -128,6 +131,20 @@ def read_tensors(graph: onnx.GraphProto, source: str) -> dict[str, np.ndarray]:
     return tensors
 
 
+def read_scalars(graph: onnx.GraphProto, tensors: dict[str, np.ndarray]) -> dict[str, float]:
+    """Numbers that nodes are given, as initialisers or constants, by name."""
+    from onnx import numpy_helper
+
+    constants = {
+        node.output[0]: numpy_helper.to_array(item.t)
+        for node in graph.node
+        if node.op_type == "Constant"
+        for item in node.attribute
+        if item.name == "value" and len(item.t.dims) == 0
+    }
+    return {name: float(value) for name, value in (tensors | constants).items() if value.ndim == 0}
+
+
 class _Graph:
     """A graph reduced to its convolutions.
 
@@ -141,6 +158,7 @@ class _Graph:
         self._source = source
         self._graph = graph
         self._tensors = read_tensors(graph, source)
+        self._scalars = read_scalars(graph, self._tensors)
         self._used: set[str] = set()
         self._readers: dict[str, list] = {}
         for node in graph.node:
@@ -225,7 +243,7 @@ class _Graph:
             kernel=kernel.shape,
             inputs=maps[node.input[0]],
             strides=strides[0],
-            slope=self._slope_behind(node.output[0]),
+            activation=self._activation_behind(node.output[0]),
         )
         digest = hashlib.sha256(kernel.tobytes() + bias.tobytes()).digest()
         name = unique.setdefault((convolution, digest), node.output[0])
@@ -233,16 +251,25 @@ class _Graph:
         self.weights.setdefault(name, (kernel, bias))
         maps[node.output[0]] = (frozenset({name}),)
 
-    def _slope_behind(self, output: str) -> float | None:
+    def _activation_behind(self, output: str) -> tuple[float | None, float | None]:
         readers = self._readers.get(output, [])
         if len(readers) != 1:
-            return None
-        if readers[0].op_type == "Relu":
-            return 0.0
-        if readers[0].op_type != "LeakyRelu":
-            return None
-        alpha = next((item.f for item in readers[0].attribute if item.name == "alpha"), 0.01)
-        return round(float(alpha), 4)
+            return None, None
+        (node,) = readers
+        numbers = {item.name: float(item.f) for item in node.attribute}
+        if node.op_type == "Relu":
+            return 0.0, None
+        if node.op_type == "LeakyRelu":
+            # A slope of 0 is ReLU, whatever the exporter calls it.
+            return round(numbers.get("alpha", 0.01), 4), None
+        if node.op_type == "Clip":
+            floor, ceiling = (
+                self._scalars.get(name, numbers.get(attribute))
+                for name, attribute in zip((*node.input[1:], "", ""), ("min", "max"))
+            )
+            if floor == 0:
+                return 0.0, ceiling
+        return None, None
 
 
 def _match(
@@ -257,8 +284,7 @@ def _match(
         "convolutions have no place": _left_over(found, wanted),
     }
     if any(problems.values()):
-        stem = next((c.kernel for c in found.values() if c.inputs == ()), None)
-        raise misfit(source, backbone, problems, stem and (stem[3], stem[0]))
+        raise misfit(source, backbone, problems, (c.kernel for c in found.values()))
     numbers: dict[tuple, int] = {}
     colours = [
         {name: _number(numbers, c.kind) for name, c in side.items()} for side in (wanted, found)

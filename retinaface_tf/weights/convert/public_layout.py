@@ -1,9 +1,11 @@
 """The public layout: which convolution of the published PyTorch networks is which layer here.
 
 The names are those of biubug6/Pytorch_Retinaface (MIT) and the many trainings that descend from
-it; under `body.`, ResNet-50 has torchvision's names.
+it; under `body.`, ResNets and MobileNetV2 have torchvision's names. `common_name` gives the names of
+yakhyo/retinaface-pytorch (MIT) in these.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -13,7 +15,14 @@ from retinaface_tf.errors import WeightsError
 _MOBILENETS = ("mobilenet0.25", "mobilenet0.5", "mobilenet1.0")
 # Separable blocks of MobileNetV1 in each of the public network's stages (13 in all).
 _MOBILENET_STAGES = (5, 6, 2)
-_RESNET_DEPTHS = {"resnet50": (3, 4, 6, 3)}
+_RESNET_DEPTHS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "resnet50": (3, 4, 6, 3)}
+_BASIC_BLOCK = (("first", 1), ("second", 2))
+_BOTTLENECK = (("reduce", 1), ("middle", 2), ("expand", 3))
+# MobileNetV2's stages: expansion, width, blocks and first stride.
+_INVERTED = (
+    *((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2)),
+    *((6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)),
+)
 _HEADS = {"class": "ClassHead", "box": "BboxHead", "landmark": "LandmarkHead"}
 
 # A convolution's input: one entry for each map that is concatenated; each entry names the
@@ -31,7 +40,7 @@ class Unit:
         norm: the public name of its batch norm; None for a head, which has a bias instead.
         inputs: where its input comes from, by `layer`; empty for the image.
         strides: 1 or 2.
-        slope: of the activation right behind it, as in `layers.convolution.activate`.
+        slope, ceiling: of the activation right behind it, as in `layers.convolution.activate`.
     """
 
     layer: str
@@ -40,6 +49,27 @@ class Unit:
     inputs: Inputs
     strides: int = 1
     slope: float | None = None
+    ceiling: float | None = None
+
+
+# Another name of a part of the layout, and its name here.
+_OTHER_NAMES = (
+    (re.compile(r"^fx\."), "body."),
+    (re.compile(r"^class_head\.class_head\.(\d)\."), r"ClassHead.\1.conv1x1."),
+    (re.compile(r"^bbox_head\.bbox_head\.(\d)\."), r"BboxHead.\1.conv1x1."),
+    (re.compile(r"^landmark_head\.landmark_head\.(\d)\."), r"LandmarkHead.\1.conv1x1."),
+    # Depthwise and pointwise unit of a MobileNetV1 block: pairs there, one sequence here.
+    (re.compile(r"^(body\.stage\d\.\d+)\.0\.([01])\."), r"\1.\2."),
+    (re.compile(r"^(body\.stage\d\.\d+)\.1\.0\."), r"\1.3."),
+    (re.compile(r"^(body\.stage\d\.\d+)\.1\.1\."), r"\1.4."),
+)
+
+
+def common_name(name: str) -> str:
+    """What this layout calls a tensor of its descendants."""
+    for pattern, ours in _OTHER_NAMES:
+        name = pattern.sub(ours, name)
+    return name
 
 
 def public_units(config: RetinaFaceConfig) -> list[Unit]:
@@ -53,15 +83,18 @@ def public_units(config: RetinaFaceConfig) -> list[Unit]:
             "The public layout has one set of heads a level, and this network shares one set "
             "(shared_heads=True); convert into a preset without shared heads."
         )
-    slope = config.negative_slope
+    slope = config.pyramid_slope
     if config.backbone in _RESNET_DEPTHS:
-        units, features = _resnet_units(_RESNET_DEPTHS[config.backbone])
+        basic = config.backbone != "resnet50"
+        units, features = _resnet_units(_RESNET_DEPTHS[config.backbone], basic)
+    elif config.backbone == "mobilenetv2":
+        units, features = _inverted_units()
     elif config.backbone in _MOBILENETS:
-        units, features = _mobilenet_units(slope)
+        units, features = _mobilenet_units(config.negative_slope)
     else:
         raise WeightsError(
             f"The public layout has no network with the backbone {config.backbone}; it has "
-            f"{', '.join((*_MOBILENETS, *_RESNET_DEPTHS))}: choose a preset with one of these."
+            f"{', '.join((*_MOBILENETS, 'mobilenetv2', *_RESNET_DEPTHS))}: choose a preset with one of these."
         )
     levels = [level.index for level in config.levels]
     for number, level in enumerate(levels, start=1):
@@ -117,7 +150,39 @@ def _mobilenet_units(slope: float) -> tuple[list[Unit], dict[int, frozenset[str]
     return units, features
 
 
-def _resnet_units(depths: tuple[int, ...]) -> tuple[list[Unit], dict[int, frozenset[str]]]:
+def _inverted_units() -> tuple[list[Unit], dict[int, frozenset[str]]]:
+    """As `_mobilenet_units`, of MobileNetV2; a block's output is linear, and may be a sum."""
+    stem = _numbered("body.features.0")
+    units = [Unit("stem", *stem, (), 2, 0.0, 6.0)]
+    features, previous, number, level, channels = {}, frozenset({"stem"}), 0, 1, 32
+    for expansion, width, depth, first in _INVERTED:
+        for strides in (first, *[1] * (depth - 1)):
+            number += 1
+            level += strides - 1
+            ours, public = f"block{number}", f"body.features.{number}.conv"
+            item, source = 0, previous
+            parts = [("depthwise", strides)]
+            if expansion > 1:
+                parts.insert(0, ("expand", 1))
+            for part, stride in parts:
+                names = _numbered(f"{public}.{item}")
+                units.append(Unit(f"{ours}_{part}", *names, (source,), stride, 0.0, 6.0))
+                source, item = frozenset({units[-1].layer}), item + 1
+            names = (f"{public}.{item}", f"{public}.{item + 1}")
+            units.append(Unit(f"{ours}_project", *names, (source,)))
+            output = frozenset({units[-1].layer})
+            same = strides == 1 and channels == width
+            previous, channels = (output | previous) if same else output, width
+            features[level] = previous
+    names = _numbered(f"body.features.{number + 1}")
+    units.append(Unit(f"block{number + 1}_pointwise", *names, (previous,), 1, 0.0, 6.0))
+    features[level] = frozenset({units[-1].layer})
+    return units, features
+
+
+def _resnet_units(
+    depths: tuple[int, ...], basic: bool
+) -> tuple[list[Unit], dict[int, frozenset[str]]]:
     """As `_mobilenet_units`; a block's output is the sum of its last convolution and the shortcut."""
     units = [Unit("stem", "body.conv1", "body.bn1", (), 2, 0)]
     features, previous = {}, frozenset({"stem"})
@@ -126,19 +191,19 @@ def _resnet_units(depths: tuple[int, ...]) -> tuple[list[Unit], dict[int, frozen
             ours, public = f"stage{stage}_block{block}", f"body.layer{stage}.{block - 1}"
             strides = 2 if block == 1 and stage > 1 else 1
             source = shortcut = previous
-            if block == 1:
+            if block == 1 and not (basic and stage == 1):
                 names = _numbered(f"{public}.downsample")
                 units.append(Unit(f"{ours}_shortcut", *names, (previous,), strides))
                 shortcut = frozenset({f"{ours}_shortcut"})
-            for number, part in enumerate(("reduce", "middle", "expand"), start=1):
+            for part, number in _BASIC_BLOCK if basic else _BOTTLENECK:
                 units.append(
                     Unit(
                         f"{ours}_{part}",
                         f"{public}.conv{number}",
                         f"{public}.bn{number}",
                         (source,),
-                        strides if part == "middle" else 1,
-                        None if part == "expand" else 0,
+                        strides if part in ("first", "middle") else 1,
+                        None if part in ("second", "expand") else 0,
                     )
                 )
                 source = frozenset({f"{ours}_{part}"})

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from retinaface_tf.config import ImageFormat
 from retinaface_tf.errors import WeightsError
 from retinaface_tf.weights.convert.filling import (
     Values,
@@ -40,7 +41,9 @@ class _Convolution(NamedTuple):
     bias: np.ndarray
 
 
-def fill_from_yunet(network: RetinaFaceNetwork, content: bytes, source: str) -> None:
+def fill_from_yunet(
+    network: RetinaFaceNetwork, content: bytes, source: str, images: ImageFormat
+) -> None:
     """Fills a network of preset "yunet" from the bytes of YuNet-n's ONNX file.
 
     Raises:
@@ -81,7 +84,7 @@ def fill_from_yunet(network: RetinaFaceNetwork, content: bytes, source: str) -> 
             values[name, "bias"] = np.concatenate(biases)
             values[f"{name}_spread", "kernel"] = np.concatenate(spreads, axis=2) * factors[:, None]
             values[f"{name}_spread", "bias"] = np.concatenate(offsets) * factors + shifts
-    fill_network(network, values, source)
+    fill_network(network, values, source, images=images)
 
 
 def _units(config) -> dict[str, str]:

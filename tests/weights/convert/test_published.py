@@ -1,0 +1,87 @@
+"""Networks of published programs: converted, they answer what the original code answered.
+
+The answers were written by `benchmarks/published_code.py`, which runs that code on made-up weights.
+"""
+
+import ast
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from retinaface_tf.errors import WeightsError
+from retinaface_tf.presets import get_preset, list_presets
+from retinaface_tf.weights.convert.convert import convert_weights
+from tests.helpers import published_rule
+from tests.helpers.torch_writer import archive_file, tensors_of
+
+FOLDER = Path(__file__).parent / "published"
+NAMES = sorted(path.stem for path in FOLDER.glob("*.npz"))
+QUICK = ("mobilenet0.25.biubug6", "mobilenet0.5", "mobilenetv2")
+
+
+def state_dict(preset: str) -> dict[str, np.ndarray]:
+    """The made-up state dict, under the original program's names."""
+    kept = np.load(FOLDER / f"{preset}.npz")
+    shapes = map(ast.literal_eval, kept["shapes"])
+    return {n: published_rule.tensor(n, s) for n, s in zip(kept["names"].tolist(), shapes)}
+
+
+@pytest.mark.parametrize(
+    "preset",
+    [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in NAMES],
+)
+def test_a_converted_network_answers_as_the_original_code(preset, tmp_path):
+    known = get_preset(preset)
+    path = tmp_path / "network.pth"
+    path.write_bytes(archive_file(*tensors_of(state_dict(preset))))
+    network = convert_weights(path, known.config, known.trained_on)
+    kept = np.load(FOLDER / f"{preset}.npz")
+    for number in range(len(published_rule.SIZES)):
+        outputs = network(published_rule.image(number)[None], training=False)
+        ours = {name: np.asarray(value)[0] for name, value in outputs.items()}
+        background, face = ours.pop("class_logits").T
+        ours["scores"] = 1 / (1 + np.exp(background - face))
+        places = published_rule.places(len(ours["scores"]), preset, number)
+        for kind in ("box_deltas", "scores", "landmark_deltas"):
+            expected = kept[f"{kind}_{number}"]
+            assert np.abs(expected).max() > 0.05
+            np.testing.assert_allclose(ours[kind][places], expected, atol=1e-4, rtol=0)
+
+
+def test_every_public_training_is_held_to_its_code():
+    downloaded = {n for n in list_presets() if type(get_preset(n).source).__name__ == "UrlSource"}
+    assert {get_preset(name).name for name in NAMES} >= downloaded
+
+
+def trained(preset: str, deviation: float) -> dict[str, np.ndarray]:
+    """A state dict whose first batch norm saw images of that deviation."""
+    tensors = state_dict(preset)
+    stem = next(name for name, value in tensors.items() if value.ndim == 4)
+    squares = np.square(tensors[stem]).sum((1, 2, 3))
+    norm = next(name for name in tensors if name.endswith("running_var"))
+    counter = norm.replace("running_var", "num_batches_tracked")
+    return tensors | {norm: np.float32(3 * deviation**2 * squares), counter: np.array(1000)}
+
+
+def test_images_of_another_scale_are_noticed(tmp_path):
+    raw, divided = tmp_path / "raw.pth", tmp_path / "divided.pth"
+    raw.write_bytes(archive_file(*tensors_of(trained("mobilenet0.25.biubug6", 60.0))))
+    divided.write_bytes(archive_file(*tensors_of(trained("mobilenet0.25.biubug6", 1.0))))
+    known = get_preset("mobilenet0.25.biubug6")
+    turned = get_preset("resnet50.ternaus").trained_on
+    convert_weights(raw, known.config, known.trained_on)
+    convert_weights(divided, known.config, turned)
+    with pytest.raises(WeightsError, match=r"divided by their deviation, as.*resnet50\.ternaus is"):
+        convert_weights(divided, known.config, known.trained_on)
+    with pytest.raises(WeightsError, match=r"images 0\.\.255, as its first batch norm shows"):
+        convert_weights(raw, known.config, turned)
+
+
+def test_two_programs_names_in_one_file_are_refused(tmp_path):
+    tensors = state_dict("mobilenet0.25.biubug6")
+    tensors["fx.stage1.0.0.weight"] = tensors["body.stage1.0.0.weight"]
+    path = tmp_path / "both.pth"
+    path.write_bytes(archive_file(*tensors_of(tensors)))
+    with pytest.raises(WeightsError, match=r"holds body\.stage1\.0\.0\.weight twice"):
+        convert_weights(path, get_preset("mobilenet0.25").config)
