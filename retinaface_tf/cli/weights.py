@@ -14,8 +14,13 @@ app = typer.Typer(help="List, pull and convert trained weights.", no_args_is_hel
 
 
 @app.command("list")
-def list_weights() -> None:
-    """Show which presets have trained weights, whether they are cached, their size and licence."""
+def list_weights(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Show which trained weights there are, whether they are here, their size and licence."""
+    import json
+
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
@@ -23,20 +28,40 @@ def list_weights() -> None:
     from retinaface_tf.util.cache import cache_folder
     from retinaface_tf.weights.choose_file import weights_path
 
-    table = Table("preset", "cached", "size", "licence", "where")
+    rows = []
     for name in list_presets():
         source = get_preset(name).source
         if source is None:
-            table.add_row(name, "no weights", "", "", "convert a file of yours")
             continue
         path = weights_path(name)
         here = path.is_file()
-        kept = "yes" if source.file("weights") is None else source.origin
-        size = f"{path.stat().st_size / 1e6:.1f} MB" if here else ""
-        where = str(path) if here else source.origin
-        table.add_row(name, kept if here else "no", size, source.licence, where)
-    # A pipe has no width to fold paths into; the table takes what it needs.
+        packaged = source.file("weights") is not None
+        rows.append(
+            {
+                "preset": name,
+                "here": "in this package" if packaged else "yes" if here else "no",
+                "bytes": path.stat().st_size if here else None,
+                "licence": source.licence,
+                "from": source.origin,
+                "path": str(path) if here else None,
+            }
+        )
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return
+    # A pipe has no width to fold into; the table takes what it needs.
     console = Console() if sys.stdout.isatty() else Console(width=1000)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for title in ("preset", "here"):
+        table.add_column(title, no_wrap=True)
+    table.add_column("MB", justify="right", no_wrap=True)
+    table.add_column("licence", no_wrap=True)
+    table.add_column("from", overflow="fold")
+    for row in rows:
+        size = "" if row["bytes"] is None else f"{row['bytes'] / 1e6:.1f}"
+        table.add_row(
+            row["preset"], row["here"], size, row["licence"].partition(" (")[0], row["from"]
+        )
     console.print(table)
     print(f"cache folder: {cache_folder()}", file=sys.stderr)
 

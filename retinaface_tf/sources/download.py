@@ -54,7 +54,7 @@ class UrlSource:
     Attributes:
         urls: addresses of the same bytes, tried in this order. `$RETINAFACE_TF_MIRROR`, an address or
             a folder that has a file of the same name, is tried first.
-        digest: sha256 of the file.
+        digest: sha256 of the file, or what is known of its beginning.
         licence: of the weights, as an SPDX identifier, with what else must be said.
         homepage: of those who trained them.
         size: of the file in bytes; None where it is not known.
@@ -75,8 +75,8 @@ class UrlSource:
 
     @property
     def origin(self) -> str:
-        """Where the weights are, in a few words."""
-        return urlsplit(self.urls[0]).netloc
+        """Who trained them, in a few words."""
+        return "/".join(self.homepage.split("/")[-2:])
 
     def describe(self) -> list[str]:
         """The file, its size, who trained it and the licence."""
@@ -144,7 +144,7 @@ class UrlSource:
             try:
                 self._fill(address, partial)
                 found = sha256_of(partial)
-                if found == self.digest:
+                if found.startswith(self.digest):
                     return None
                 raise _GivenUp(f"its sha256 is {found}, not the expected {self.digest}")
             except _GivenUp as failure:

@@ -32,7 +32,7 @@ def require_known(path: Path, digests: Mapping[str, str]) -> str:
 
     Args:
         path: of it.
-        digests: {what it may be: sha256 of that}.
+        digests: {what it may be: sha256 of that, or its beginning}.
 
     Returns:
         The key of `digests` that it is.
@@ -45,7 +45,7 @@ def require_known(path: Path, digests: Mapping[str, str]) -> str:
     except OSError as failure:
         raise WeightsError(f"{path} cannot be read: {reason_of(failure)}.") from None
     for what, digest in digests.items():
-        if digest == found:
+        if found.startswith(digest):
             return what
     known = " or ".join(f"{what} (sha256 {digest})" for what, digest in digests.items())
     raise WeightsError(f"{path} is not {known}: its sha256 is {found}.")

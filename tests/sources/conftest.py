@@ -37,6 +37,8 @@ def stand_in(tmp_path, monkeypatch) -> Packaged:
     (folder / names["facts"]).write_text(json.dumps({"figures": {"AP, made up": "0.123"}}))
     source = packaged_files.Packaged(stem="standin", licence="MIT (a test)", folder=folder)
     config = presets.get_preset("lite").config
-    preset = presets.Preset(name="stand-in", summary="a copy", config=config, source=source)
+    preset = presets.Preset(
+        name="stand-in", summary="a copy", config=config, source=source, parameters=0.1, gmac=0.1
+    )
     monkeypatch.setitem(presets._PRESETS, "stand-in", preset)
     return Packaged("stand-in", source)

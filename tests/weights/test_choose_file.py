@@ -90,7 +90,9 @@ def source(weights, tmp_path, monkeypatch) -> Folder:
     (tmp_path / "files").mkdir()
     shutil.copy(weights, tmp_path / "files" / "source.h5")
     source = Folder(tmp_path / "files")
-    preset = presets.Preset(name="own", summary="of a test", config=SMALL, source=source)
+    preset = presets.Preset(
+        name="own", summary="of a test", config=SMALL, source=source, parameters=0.1, gmac=0.1
+    )
     monkeypatch.setitem(presets._PRESETS, "own", preset)
     return source
 

@@ -2,6 +2,8 @@
 
 import dataclasses
 import hashlib
+import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -154,13 +156,17 @@ def test_two_processes_pulling_at_once_leave_one_whole_file(index):
 
 def test_commands_list_pull_and_convert(index, tmp_path):
     runner = CliRunner()
-    assert "no weights" in runner.invoke(command.app, ["list"]).stdout
+    assert "yunet" not in runner.invoke(command.app, ["list"]).stdout
     pulled = runner.invoke(command.app, ["pull", "mobilenet0.25"])
     assert pulled.exit_code == 0
     assert pulled.stdout.strip() == str(choose_file.weights_path("mobilenet0.25"))
     assert "licence: MIT (a test)" in pulled.stderr
     listed = runner.invoke(command.app, ["list"]).stdout
-    assert str(choose_file.weights_path("mobilenet0.25")) in listed
+    assert re.search(r"mobilenet0\.25 +yes ", listed)
+    listed = json.loads(runner.invoke(command.app, ["list", "--json"]).stdout)
+    paths = {row["preset"]: row["path"] for row in listed}
+    assert paths["mobilenet0.25"] == str(choose_file.weights_path("mobilenet0.25"))
+    assert paths["resnet50"] is None
     out = tmp_path / "mine.weights.h5"
     options = ["convert", pulled.stdout.strip(), str(out), "--preset"]
     assert runner.invoke(command.app, [*options, "mobilenet0.25"]).exit_code == 0

@@ -25,6 +25,9 @@ _STREAM_MAGIC = 0x1950A86A20F9469CFC6C
 _STREAM_START = pickle.dumps(_STREAM_MAGIC, protocol=2)
 _STREAM_VERSION = 1001
 
+# Of what an archive may unpack to.
+_LARGEST = 2**30
+
 # PyTorch's name of a storage and numpy's name of its element.
 _STORAGES = {
     "DoubleStorage": "f8",
@@ -80,7 +83,8 @@ def is_torch_file(path: Path) -> bool:
         return False
     try:
         with zipfile.ZipFile(path) as archive:
-            return any(name.endswith("data.pkl") for name in archive.namelist())
+            names = archive.namelist()
+            return any(name.endswith("data.pkl") for name in names) or _wraps_one(names)
     except DAMAGED_ZIP:
         # Truncated: the directory at the end is gone, the first entry's name is still there.
         with path.open("rb") as file:
@@ -99,7 +103,7 @@ def read_torch_file(path: str | Path) -> dict[str, np.ndarray]:
     """
     path = Path(path)
     try:
-        content = path.read_bytes()
+        content = _unwrap(path.read_bytes())
         if content.startswith(_STREAM_START):
             tree, storages = _read_stream(content)
         else:
@@ -124,6 +128,26 @@ def read_torch_file(path: str | Path) -> dict[str, np.ndarray]:
             f"{path} is truncated or damaged ({type(error).__name__}: {error}); "
             "copy or download it again."
         ) from None
+
+
+def _wraps_one(names: list[str]) -> bool:
+    """Whether an archive holds nothing but one PyTorch file, as some releases do."""
+    return len(names) == 1 and names[0].endswith((".pth", ".pt"))
+
+
+def _unwrap(content: bytes) -> bytes:
+    """The file in an archive of one; any other content as it is."""
+    if not content.startswith(b"PK\x03\x04"):
+        return content
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        names = archive.namelist()
+        if not _wraps_one(names):
+            return content
+        with archive.open(names[0]) as file:
+            inner = file.read(_LARGEST + 1)
+    if len(inner) > _LARGEST:
+        raise _Refused(f"unpacks to more than {_LARGEST} bytes")
+    return inner
 
 
 class _TensorUnpickler(pickle.Unpickler):

@@ -4,12 +4,14 @@ The answers were written by `benchmarks/published_code.py`, which runs that code
 """
 
 import ast
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from retinaface_tf.errors import WeightsError
+from retinaface_tf.models.cost import network_cost
 from retinaface_tf.presets import get_preset, list_presets
 from retinaface_tf.weights.convert.convert import convert_weights
 from tests.helpers import published_rule
@@ -85,3 +87,22 @@ def test_two_programs_names_in_one_file_are_refused(tmp_path):
     path.write_bytes(archive_file(*tensors_of(tensors)))
     with pytest.raises(WeightsError, match=r"holds body\.stage1\.0\.0\.weight twice"):
         convert_weights(path, get_preset("mobilenet0.25").config)
+
+
+def test_a_file_packed_once_more_is_read(tmp_path):
+    inner = archive_file(*tensors_of(state_dict("mobilenet0.25.biubug6")))
+    paths = [tmp_path / "plain.pth", tmp_path / "packed.zip"]
+    paths[0].write_bytes(inner)
+    with zipfile.ZipFile(paths[1], "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("retinaface.pth", inner)
+    config = get_preset("mobilenet0.25").config
+    a, b = (convert_weights(path, config).get_weights() for path in paths)
+    assert all(np.array_equal(x, y) for x, y in zip(a, b))
+
+
+@pytest.mark.parametrize("name", ["lite", "mobilenet0.5", "mobilenetv2", "resnet18"])
+def test_the_cost_of_a_preset_is_the_networks(name):
+    known = get_preset(name)
+    costs = network_cost(known.config, 640, 640).values()
+    assert known.parameters == round(sum(cost.parameters for cost in costs) / 1e6, 3)
+    assert known.gmac == round(sum(cost.flops for cost in costs) / 2e9, 2)
