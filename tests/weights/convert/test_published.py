@@ -13,6 +13,7 @@ import pytest
 from retinaface_tf.errors import WeightsError
 from retinaface_tf.models.cost import network_cost
 from retinaface_tf.presets import get_preset, list_presets
+from retinaface_tf.util.files import sha256_of
 from retinaface_tf.weights.convert.convert import convert_weights
 from tests.helpers import published_rule
 from tests.helpers.torch_writer import archive_file, tensors_of
@@ -106,3 +107,9 @@ def test_the_cost_of_a_preset_is_the_networks(name):
     costs = network_cost(known.config, 640, 640).values()
     assert known.parameters == round(sum(cost.parameters for cost in costs) / 1e6, 3)
     assert known.gmac == round(sum(cost.flops for cost in costs) / 2e9, 2)
+
+
+def test_the_file_at_hand_is_the_published_one(data):
+    path = data / "weights/hukkelas_DSFD-Pytorch-Inference/RetinaFace_mobilenet025.pth"
+    source = get_preset("mobilenet0.25.biubug6").source
+    assert path.stat().st_size == source.size and sha256_of(path) == source.digest
