@@ -1,7 +1,9 @@
 """Named presets: an architecture, where its weights come from, their licence, what was measured."""
 
 import dataclasses
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from retinaface_tf.config import (
     BGR,
@@ -37,6 +39,8 @@ class Preset:
         dense_head: file in `retinaface_tf.sources` with the dense branch's weights, trained here with
             the rest as `source` has it.
         published: (what, value) pairs that those who trained the weights give.
+        training: options of the training by section, such as {"match": {"dynamic": True}}: what suits the
+            network where a configuration names it and says nothing else.
         measured: (what, value) pairs seen with these weights by the project's own commands.
         trained_on: the images that the original program gives its network.
     """
@@ -50,6 +54,7 @@ class Preset:
     source: WeightsSource | None = None
     dense_head: str | None = None
     published: tuple[tuple[str, str], ...] = ()
+    training: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     measured: tuple[tuple[str, str], ...] = ()
     trained_on: ImageFormat = BGR
 
@@ -175,6 +180,10 @@ YUNET = RetinaFaceConfig(
     levels=tuple(PyramidLevel(stride=stride, anchor_sizes=(stride,)) for stride in (8, 16, 32)),
 )
 
+# A cell's anchor says nothing of a face's size, so faces are matched with the boxes predicted now; a large
+# one would have a hundred cells.
+_YUNET_TRAINING = {"match": {"dynamic": True, "per_face": 5}, "loss": {"box": "ciou"}}
+
 # Shape of the dense head in `mobilenet0.25-mesh`.
 SHIPPED_DENSE = DenseConfig(frame="face", grid=7, finer=1, reduced=16, hidden=(256,), rank=96)
 
@@ -198,6 +207,7 @@ _PRESETS = {
             "further here; see docs/model-card.md",
             config=YUNET,
             source=_LITE,
+            training=_YUNET_TRAINING,
         ),
         Preset(
             name="mobilenet0.25",
@@ -254,6 +264,7 @@ _PRESETS = {
             gmac=0.54,
             summary="YuNet-n's network with one anchor a cell; `weights convert` reads its .onnx",
             config=YUNET,
+            training=_YUNET_TRAINING,
         ),
         Preset(
             name="mobilenet0.5",

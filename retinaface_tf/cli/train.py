@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from retinaface_tf.errors import ConfigError
+
 
 def train(
     config: Annotated[
@@ -17,7 +19,16 @@ def train(
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option(help="synthetic, wider, retinaface, fddb, coco, json, records or mesh-labels"),
+        typer.Option(
+            help="folder of photos and labels, or a label file; or the kind of what --root holds: "
+            "synthetic, wider, retinaface, fddb, coco, json, records or mesh-labels"
+        ),
+    ] = None,
+    finetune: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PRESET", help="train this preset, or weights file, further on --data"
+        ),
     ] = None,
     root: Annotated[Path | None, typer.Option(help="folder of the data set")] = None,
     out: Annotated[Path, typer.Option(help="folder for weights, logs, checkpoints")] = Path(
@@ -33,13 +44,23 @@ def train(
     restart: Annotated[
         bool, typer.Option("--restart", help="remove what an earlier run left in --out")
     ] = False,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="go on with the run in --out, without its options again"),
+    ] = False,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict", help="stop where the average precision falls or the loss explodes"
+        ),
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress bars")] = False,
 ) -> None:
     """Train a detector; without options, on drawn faces, in a few minutes.
 
     The same command continues an interrupted run.
     """
-    from retinaface_tf.training.command import resolve_config, run
+    from retinaface_tf.training.command import resolve_config, resumed_config, run
 
     options = {
         "data.kind": data,
@@ -48,4 +69,12 @@ def train(
         "data.batch": batch,
         "devices": devices,
     }
-    run(resolve_config(config, options, set_ or []), out, restart=restart, quiet=quiet)
+    if resume and (config or data or finetune or restart):
+        raise ConfigError(
+            "--resume takes the run in --out as it is, with --epochs and --set alone."
+        )
+    if resume:
+        found = resumed_config(out, options, set_ or [])
+    else:
+        found = resolve_config(config, options, set_ or [], finetune=finetune)
+    run(found, out, restart=restart, quiet=quiet, strict=strict)

@@ -70,6 +70,25 @@ def nearest(hashes: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndar
     Returns:
         int [N] which one, int [N] bits that differ; BITS for unreadable photos.
     """
+    distance = _distances(hashes, others)
+    best = distance.argmin(axis=1)
+    return best, distance[np.arange(len(best)), best].astype(int)
+
+
+def group_duplicates(hashes: np.ndarray, limit: int = SAME_PHOTO) -> np.ndarray:
+    """int [N]: photos of one set with the same number are one photo, or nearly, in a chain of such."""
+    groups = np.arange(len(hashes))
+    for start in range(0, len(hashes), 64):
+        near = _distances(hashes[start : start + 64], hashes) <= limit
+        for i, row in enumerate(near, start):
+            row[i] = True
+            same = np.isin(groups, groups[row])
+            groups[same] = groups[same].min()
+    return groups
+
+
+def _distances(hashes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """[N, M] bits that differ, as in `nearest`."""
     known = others[:, 0].any(axis=1)
     theirs = 2.0 * others[:, 0].astype(np.float32) - 1
     distances = []
@@ -79,8 +98,7 @@ def nearest(hashes: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndar
     distance = np.minimum(*distances)
     distance[:, ~known] = BITS
     distance[~hashes[:, 0].any(axis=1)] = BITS
-    best = distance.argmin(axis=1)
-    return best, distance[np.arange(len(best)), best].astype(int)
+    return distance
 
 
 def find_duplicates(

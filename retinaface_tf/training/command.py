@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from retinaface_tf.errors import ConfigError
-from retinaface_tf.training.config import TrainingConfig, read_config
-from retinaface_tf.training.run_folder import IMAGES, claim_folder, clear_folder
+from retinaface_tf.presets import get_preset, list_presets
+from retinaface_tf.training.config import KINDS, TrainingConfig, read_config
+from retinaface_tf.training.data_folder import find_data
+from retinaface_tf.training.run_folder import CONFIG, IMAGES, claim_folder, clear_folder
 from retinaface_tf.util.extras import require
 from retinaface_tf.util.files import is_file
 from retinaface_tf.util.process import to_stderr
@@ -19,20 +21,59 @@ DEFAULTS = {"synthetic": "synthetic", "fddb": "fddb_finetune", "mesh-labels": "m
 
 
 def resolve_config(
-    name: str | None, options: Mapping[str, Any], overrides: Sequence[str]
+    name: str | None,
+    options: Mapping[str, Any],
+    overrides: Sequence[str],
+    *,
+    finetune: str | None = None,
 ) -> TrainingConfig:
     """The configuration a command line asks for.
 
     Args:
-        name: of a configuration; None for that of the kind of data.
+        name: of a configuration; None for that of the kind of data, or "finetune".
         options: values by dotted names, None where an option is not given.
+            "data.kind" may also be a folder or a file of labels, which is looked into.
         overrides: "key=value", which win over `options`.
+        finetune: preset or weights file to start from.
 
     Raises:
         ConfigError: there is no such configuration, or a name or value is wrong.
     """
+    options = dict(options)
+    if finetune:
+        options |= {"init.source": finetune, "network": _network_of(finetune)}
+    if finetune and not options["data.kind"]:
+        raise ConfigError("--finetune needs --data, the folder of your photos and labels.")
+    name = name or ("finetune" if finetune else None)
+    if options["data.kind"] not in (None, *KINDS):
+        options |= find_data(options["data.kind"])
     path = find_config(name or DEFAULTS.get(options["data.kind"] or "synthetic", DEFAULT))
     return read_config(path, overrides, options)
+
+
+def _network_of(source: str) -> str | dict:
+    """The preset whose network weights have, or the network's options where there is none."""
+    if source in list_presets():
+        return source
+    require("train", for_="Training")
+    from retinaface_tf.weights.load import load_weights
+
+    network = load_weights(source).config
+    known = [name for name in list_presets() if get_preset(name).config == network]
+    return known[0] if known else network.to_dict()
+
+
+def resumed_config(
+    out: Path, options: Mapping[str, Any], overrides: Sequence[str]
+) -> TrainingConfig:
+    """The configuration of the run in a folder, with the options that are given.
+
+    Raises:
+        ConfigError: there is no run.
+    """
+    if not is_file(out / CONFIG):
+        raise ConfigError(f"--resume: {out} holds no run; name its folder with --out.")
+    return read_config(out / CONFIG, overrides, options)
 
 
 def find_config(name: str) -> Path:
@@ -54,7 +95,9 @@ def find_config(name: str) -> Path:
     )
 
 
-def run(config: TrainingConfig, out: Path, *, restart: bool, quiet: bool) -> None:
+def run(
+    config: TrainingConfig, out: Path, *, restart: bool, quiet: bool, strict: bool = False
+) -> None:
     """Trains, with notes of what happens on standard error and the results on standard output.
 
     Raises:
@@ -74,9 +117,10 @@ def run(config: TrainingConfig, out: Path, *, restart: bool, quiet: bool) -> Non
         clear_folder(out, config)
     elif not os.environ.get("TF_CONFIG"):  # one of several workers: the chief does it
         claim_folder(out, config)
-    result = train(config, out, track=choose_track(quiet), notify=to_stderr)
+    result = train(config, out, track=choose_track(quiet), notify=to_stderr, strict=strict)
     if result.after is not None:
         print(f"average precision before {result.before:.4f}, after {result.after:.4f}")
+        print(f"best weights ({result.best:.4f}): {result.folder / 'best.weights.h5'}")
     print(f"weights: {result.folder / 'last.weights.h5'}")
     images = [str(path) for name in IMAGES if (path := result.folder / name).is_file()]
     print(f"images: {', '.join(images)}")

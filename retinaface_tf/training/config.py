@@ -46,7 +46,10 @@ class DataConfig:
         meshes: folder that `data label-mesh` wrote, whose meshes the faces of the set get.
         validation_labels, validation_images: the same of the set that is evaluated each epoch.
         validation_folds: FDDB's folds that are evaluated and not trained on.
+        validation_share: part of the photos that is kept for validation where the data has no set of
+            its own; near-duplicates are on one side, and a photo stays there when others are added.
         max_validation: most images that are evaluated, evenly picked; 0 for none.
+        epoch_images: a smaller set is gone through several times in an epoch, up to about so many.
         check: "full" decodes every image beforehand, "headers" reads sizes only.
         size: side of the network's square input in pixels.
         validation_size: short edge at which images are evaluated, None for their own size.
@@ -62,7 +65,9 @@ class DataConfig:
     validation_labels: str | None = None
     validation_images: str | None = None
     validation_folds: tuple[int, ...] = (9, 10)
+    validation_share: float = 0.0
     max_validation: int = 500
+    epoch_images: int = 0
     check: str = "full"
     size: int = 640
     validation_size: int | None = None
@@ -73,7 +78,8 @@ class DataConfig:
         check_choice(self, "data", "check", ("full", "headers"))
         check_range(self, "data", "size validation_size", 32)
         check_range(self, "data", "batch", 1)
-        check_range(self, "data", "max_validation", 0)
+        check_range(self, "data", "max_validation epoch_images", 0)
+        check_range(self, "data", "validation_share", 0, 0.9)
         check_range(self, "data", "validation_folds", 1)
         if self.category is not None and self.kind != "coco":
             raise ConfigError(f"data.category={self.category} goes with data.kind='coco'.")
@@ -165,6 +171,7 @@ class TrainingConfig:
 
     Attributes:
         epochs: how many; 80 in the papers.
+        patience: a run ends after so many epochs without a better average precision; 0 for never.
         precision: one of `PRECISIONS`.
         seed: of weights, order and augmentation.
         deterministic: TensorFlow's deterministic kernels, slower on GPUs.
@@ -184,6 +191,7 @@ class TrainingConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     init: InitConfig = field(default_factory=InitConfig)
     epochs: int = 80
+    patience: int = 0
     precision: str = "float32"
     seed: int = 0
     deterministic: bool = False
@@ -194,7 +202,7 @@ class TrainingConfig:
     def __post_init__(self):
         check_choice(self, "", "precision", PRECISIONS)
         check_range(self, "", "epochs checkpoint_steps evaluate_epochs", 1)
-        check_range(self, "", "devices", 0)
+        check_range(self, "", "devices patience", 0)
         check_range(self, "", "seed", 0, MAX_SEED)
         # L_mesh needs its branch; one that is not described is the papers'.
         if self.loss.mesh_weight and self.network.dense is None:
@@ -242,16 +250,20 @@ def read_config(
     Raises:
         ConfigError: the file cannot be read, or a name or value is wrong.
     """
-    values = _with_network(read_options(path))
+    values = read_options(path)
     for name, value in options.items():
         if value is not None:
             set_option(values, name, value)
-    return TrainingConfig.from_dict(apply_overrides(values, overrides))
+    return TrainingConfig.from_dict(apply_overrides(_with_network(values), overrides))
 
 
 def _with_network(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy with the network's options where the values name a preset."""
-    network = values.get("network")
-    if isinstance(network, str):
-        return {**values, "network": get_preset(network).config.to_dict()}
-    return dict(values)
+    """A copy with the options of a preset's network, and those it learns by, where the values name one."""
+    values = dict(values)
+    if not isinstance(values.get("network"), str):
+        return values
+    preset = get_preset(values["network"])
+    values["network"] = preset.config.to_dict()
+    for section, options in preset.training.items():
+        values[section] = {**options, **values.get(section, {})}
+    return values

@@ -1,9 +1,11 @@
 """Opens the data sets a configuration names: what is trained on, and what is evaluated."""
 
 import dataclasses
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from retinaface_tf.data.records import RecordSource, read_record_images
 from retinaface_tf.data.sources import ImageSource, LabelledSource
 from retinaface_tf.data.synthetic.scene import draw_images
 from retinaface_tf.errors import ConfigError
+from retinaface_tf.labelling.near_duplicates import group_duplicates, hash_photos
 from retinaface_tf.training.config import DataConfig, TrainingConfig
 from retinaface_tf.training.dense_features import HELD_OUT, held_out_photos
 from retinaface_tf.util.files import is_file, is_folder
@@ -91,6 +94,8 @@ def open_data_sets(config: TrainingConfig, track: Track = no_progress) -> DataSe
         notes.append(f"training: {count} faces have meshes")
     if config.loss.score_targets:
         notes.append(_describe_scores(train))
+    if not validation and data.validation_share and data.max_validation:
+        train, validation = _hold_out(train, data.validation_share, config.seed, track)
     checked = []
     parts = {"training": train, "validation": _thin(validation, data.max_validation)}
     for name, images in parts.items():
@@ -98,7 +103,28 @@ def open_data_sets(config: TrainingConfig, track: Track = no_progress) -> DataSe
             result = check_images(images, decode=data.check == "full", progress=advance)
         notes.append(f"{name}: {result.summary()}")
         checked.append(result.images)
-    return DataSets(LabelledSource(checked[0]), ValidationSet(checked[1]), tuple(notes))
+    images = checked[0] * max(1, -(-data.epoch_images // max(1, len(checked[0]))))
+    return DataSets(LabelledSource(images), ValidationSet(checked[1]), tuple(notes))
+
+
+def _hold_out(images: list[AnnotatedImage], share: float, seed: int, track: Track):
+    """Training and validation images of one set; near-duplicates are on one side.
+
+    The order in which groups are taken follows from their names, so that few photos change sides when
+    others are added.
+    """
+    paths = [image.path for image in images]
+    with track("looking for near-duplicates", len(paths)) as advance:
+        groups = group_duplicates(hash_photos(paths, advance))
+    root = os.path.commonpath([path.parent for path in paths])
+    first = {group: paths[i] for i, group in reversed(list(enumerate(groups)))}
+    names = {group: f"{seed} {path.relative_to(root).as_posix()}" for group, path in first.items()}
+    room, held_out = max(1, round(share * len(images))), set()
+    for group in sorted(names, key=lambda group: sha256(os.fsencode(names[group])).digest()):
+        if (groups == group).sum() <= room:
+            held_out.add(group)
+            room -= (groups == group).sum()
+    return _split(images, [group in held_out for group in groups])
 
 
 def _describe_scores(images: list[AnnotatedImage]) -> str:

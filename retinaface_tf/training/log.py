@@ -1,4 +1,4 @@
-"""A run's numbers: a CSV row an epoch, and the same as TensorBoard events."""
+"""A run's numbers: a CSV row an epoch, the same as TensorBoard events and as a plain line."""
 
 import csv
 from pathlib import Path
@@ -24,7 +24,7 @@ def renamed_terms(values: dict[str, Any]) -> dict[str, Any]:
 
 
 class RunLog:
-    """Rows of `metrics.csv` and TensorBoard's event files in `tensorboard/`.
+    """Rows of `metrics.csv`, TensorBoard's event files in `tensorboard/`, and lines of `train.log`.
 
     Row 0 is the start. After a restart the rows of epochs that are done again are dropped.
 
@@ -42,7 +42,13 @@ class RunLog:
                 rows = [_parse(renamed_terms(row)) for row in csv.DictReader(file)]
             self.rows = [row for row in rows if row["epoch"] is not None]
             self.rows = [row for row in self.rows if row["epoch"] <= epochs_done]
+        self._plain = folder / "train.log"
         self._writer = tf.summary.create_file_writer(str(folder / "tensorboard"))
+
+    def note(self, line: str) -> None:
+        """Writes a line of `train.log`."""
+        with self._plain.open("a", encoding="utf-8") as file:
+            file.write(f"{line}\n")
 
     def add(self, row: dict[str, Any]) -> None:
         """Writes one row; keys are of `COLUMNS`."""
@@ -92,3 +98,25 @@ def _parse(row: dict[str, str]) -> dict[str, float | int | None]:
             return None
 
     return {name: number(name) for name in COLUMNS}
+
+
+def epoch_line(rows: list[dict[str, Any]], epochs: int, speed: float, left: float) -> str:
+    """The last of a run's rows in words: losses, average precision now and at the start, speed, time left.
+
+    Args:
+        speed: images a second.
+        left: seconds.
+    """
+    row = rows[-1]
+    parts = []
+    if row.get("loss") is not None:
+        terms = (*TERMS, *FIRST_STAGE_TERMS, *DENSE_TERMS, *DISTILLATION_TERMS)
+        found = [f"{name} {row[name]:.4g}" for name in terms if row.get(name) is not None]
+        parts.append(f"loss {row['loss']:.4g} ({', '.join(found)})")
+    if row.get("average_precision") is not None:
+        parts.append(f"average precision {row['average_precision']:.4f}")
+        if row["epoch"] and rows[0].get("average_precision") is not None:
+            parts[-1] += f" ({rows[0]['average_precision']:.4f} at the start)"
+    if row["epoch"]:
+        parts += [f"{speed:.1f} images/s", f"{left / 60:.1f} min left"]
+    return f"epoch {row['epoch']} of {epochs}: {', '.join(parts)}"

@@ -1,5 +1,7 @@
 """What a run shows of itself: a sheet of detections, the precision-recall plot, the learning plot."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from retinaface_tf.config import DetectionSettings
@@ -37,6 +39,23 @@ def detection_sheet(evaluator: Evaluator, evaluation: Evaluation) -> np.ndarray:
     return grid.reshape(rows * side, columns * side, 3)
 
 
+def side_by_side(sheets: Sequence[np.ndarray], captions: Sequence[str]) -> np.ndarray:
+    """Sheets of one height beside each other, each under its caption, uint8 RGB."""
+    import cv2
+
+    columns = []
+    for sheet, caption in zip(sheets, captions):
+        head = np.zeros((28, sheet.shape[1], 3), np.uint8)
+        scale = min(0.6, sheet.shape[1] / 700)
+        cv2.putText(
+            head, caption, (6, 20), cv2.FONT_HERSHEY_SIMPLEX, scale, TRUTH_COLOR, 1, cv2.LINE_AA
+        )
+        columns.append(np.concatenate([head, sheet]))
+    height = max(column.shape[0] for column in columns)
+    columns = [np.pad(c, ((0, height - len(c)), (0, 8), (0, 0))) for c in columns]
+    return np.concatenate(columns, axis=1)
+
+
 def precision_recall_plot(evaluation: Evaluation) -> np.ndarray:
     """The curve of an evaluation, uint8 RGB."""
     figure, (axes,) = new_figure(7, 4.5)
@@ -60,6 +79,10 @@ def learning_plot(rows: list[dict]) -> np.ndarray:
     right = axes.twinx()
     points = [r["epoch"] for r in evaluated], [r["average_precision"] for r in evaluated]
     right.plot(*points, "k.-", label="average precision")
+    if len(evaluated) > 1 and not evaluated[0]["epoch"]:
+        before, after = (evaluated[i]["average_precision"] for i in (0, -1))
+        right.axhline(before, color="k", ls=":", lw=1, label="before")
+        axes.set_title(f"average precision {before:.4f} before, {after:.4f} after")
     right.set(ylabel="average precision, held-out images", ylim=(0, 1.02))
     lines = [*axes.get_lines(), *right.get_lines()]
     right.legend(lines, [line.get_label() for line in lines], loc="center right")

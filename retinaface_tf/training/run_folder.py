@@ -9,10 +9,11 @@ from retinaface_tf.util.files import require_folder, write_whole
 from retinaface_tf.util.options import read_options
 
 CONFIG = "config.json"
+BEFORE = "detections_before.png"
 IMAGES = ("detections.png", "learning.png", "precision_recall.png")
 # Everything a run writes; patterns, since folders may hold others' files too.
 _WRITTEN = (
-    *(CONFIG, "metrics.csv", "best.weights.h5", "last.weights.h5", *IMAGES),
+    *(CONFIG, "metrics.csv", "best.weights.h5", "last.weights.h5", "train.log", BEFORE, *IMAGES),
     *("checkpoints/step-*.npz", "tensorboard/events.out.tfevents.*"),
 )
 # Members of every configuration that any version wrote.
@@ -23,6 +24,8 @@ _MEMBERS = set(
 
 def claim_folder(folder: Path, config: TrainingConfig) -> None:
     """Makes a folder a run's own, before the work begins.
+
+    A run there may go on for another number of epochs, unless its learning rate depends on that.
 
     Raises:
         ConfigError: it cannot be written, belongs to a run with other settings, or has files of the
@@ -35,6 +38,8 @@ def claim_folder(folder: Path, config: TrainingConfig) -> None:
         try:
             # Old names are read, and options that did not exist then have their defaults.
             old = read_config(path).to_dict()
+            free = ("patience", *(("epochs",) if config.schedule.kind == "steps" else ()))
+            old.update({name: values[name] for name in free})
             reason = ", ".join(name for name in values if old[name] != values[name])
             # A run that came to nothing, perhaps for a mistake in its settings.
             nothing = not others and read_options(path).keys() == values.keys()

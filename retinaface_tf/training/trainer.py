@@ -4,9 +4,10 @@ The folder of a run:
     config.json                 everything the run depends on
     checkpoints/                what a restart goes on from
     metrics.csv, tensorboard/   numbers
-    best.weights.h5             of the epoch with the highest average precision
+    train.log                   a line an epoch
+    best.weights.h5             of the highest average precision, that of the start included
     last.weights.h5             of the last epoch
-    detections.png, learning.png, precision_recall.png
+    detections.png              before and after; learning.png, precision_recall.png
 """
 
 import contextlib
@@ -22,7 +23,8 @@ import tensorflow as tf
 
 from retinaface_tf.data.pipeline import TrainingPipeline
 from retinaface_tf.data.sources import ImageSource
-from retinaface_tf.errors import ConfigError
+from retinaface_tf.errors import ConfigError, TrainingDiverged
+from retinaface_tf.images.read import read_image
 from retinaface_tf.images.save import save_image
 from retinaface_tf.layers.batch_norm import training_batch_norm
 from retinaface_tf.losses.config import ENLARGED
@@ -37,12 +39,18 @@ from retinaface_tf.training.datasets import DataSets, open_data_sets
 from retinaface_tf.training.distributed import Devices, choose_devices
 from retinaface_tf.training.evaluation import Evaluation, Evaluator
 from retinaface_tf.training.initialize import initial_network, open_source
-from retinaface_tf.training.log import RunLog, renamed_terms
-from retinaface_tf.training.plots import detection_sheet, learning_plot, precision_recall_plot
-from retinaface_tf.training.run_folder import claim_folder
+from retinaface_tf.training.log import RunLog, epoch_line, renamed_terms
+from retinaface_tf.training.plots import (
+    detection_sheet,
+    learning_plot,
+    precision_recall_plot,
+    side_by_side,
+)
+from retinaface_tf.training.run_folder import BEFORE, claim_folder
 from retinaface_tf.training.schedule import DetectorSchedule
 from retinaface_tf.training.step import DetectorTraining, make_optimizer, require_finite
 from retinaface_tf.training.train_dense_head import begin_dense_head
+from retinaface_tf.util.files import is_file
 from retinaface_tf.util.progress import Track, no_progress
 from retinaface_tf.weights.hdf5 import save_weights
 
@@ -74,6 +82,7 @@ def train(
     track: Track = no_progress,
     notify: Callable[[str], None] = lambda line: None,
     on_step: Callable[[int, dict], None] = lambda step, logs: None,
+    strict: bool = False,
 ) -> TrainingResult:
     """Trains as configured, going on from the newest checkpoint in the folder if there is one.
 
@@ -83,7 +92,8 @@ def train(
     Raises:
         ConfigError: an option cannot be, or the folder belongs to another run.
         DataError: data cannot be read.
-        TrainingDiverged: the loss is not a finite number any more.
+        TrainingDiverged: the loss is not a finite number any more; with `strict` also where the
+            average precision fell by 0.05 or the loss grew tenfold, which is else a warning.
     """
     if keras.backend.backend() != "tensorflow":
         raise ConfigError("Training needs Keras on TensorFlow; unset KERAS_BACKEND.")
@@ -111,7 +121,7 @@ def train(
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(config.precision)
     try:
-        return _Run(config, folder, devices, data, track, notify, on_step).run()
+        return _Run(config, folder, devices, data, track, notify, on_step, strict).run()
     finally:
         keras.config.set_dtype_policy(policy)
 
@@ -138,6 +148,8 @@ class _State:
         step: number of steps done.
         sums: of what the steps of the current epoch returned; "steps" is their number.
         before, after, best: average precisions, see `TrainingResult`.
+        best_epoch: the number of epochs done at the best.
+        first_loss, recent_loss: moving averages of the loss, after the first ten steps and now.
     """
 
     step: int = 0
@@ -145,10 +157,17 @@ class _State:
     before: float | None = None
     after: float | None = None
     best: float | None = None
+    best_epoch: int = 0
+    first_loss: float | None = None
+    recent_loss: float = 0.0
 
     def add(self, logs: dict) -> None:
         """Counts a step."""
         self.step += 1
+        loss = float(logs["loss"])
+        self.recent_loss = loss if self.step == 1 else 0.9 * self.recent_loss + 0.1 * loss
+        if self.step == 10:
+            self.first_loss = self.recent_loss
         for name, value in {**logs, "steps": 1.0}.items():
             if name != "bad_images":
                 self.sums[name] = self.sums.get(name, 0.0) + float(value)
@@ -171,7 +190,13 @@ class _Run:
         track: Track,
         notify: Callable[[str], None],
         on_step: Callable[[int, dict], None],
+        strict: bool,
     ):
+        if config.patience and devices.workers > 1:
+            raise ConfigError(
+                "patience is for one host, as the chief alone evaluates; set it to 0."
+            )
+        self.strict, self.alarms = strict, set()
         self.config, self.folder, self.devices = config, folder, devices
         self.track, self.notify, self.on_step = track, notify, on_step
         self.data = data
@@ -246,14 +271,24 @@ class _Run:
                 self.network, self.data.validation, self.config.data.validation_size
             )
             if state.step == 0:
-                self._finish_epoch(0, 0.0)
+                self._finish_epoch(0, 0.0, 0.0, 0.0)
         with self.track("training", steps * epochs) as advance:
             advance(state.step)
+            begun = time.monotonic()
             for epoch in range(epochs_done, epochs):
-                started = time.monotonic()
+                if self.config.patience and epoch - state.best_epoch >= self.config.patience:
+                    self.notify(
+                        f"stopped after {epoch} epochs, {self.config.patience} of them without a "
+                        "better average precision (patience)"
+                    )
+                    break
+                started, first = time.monotonic(), state.step
                 self._train_epoch(epoch, state.step - epoch * steps, advance)
                 if self.devices.chief:
-                    self._finish_epoch(epoch + 1, time.monotonic() - started)
+                    seconds = time.monotonic() - started
+                    speed = (state.step - first) * self.config.data.batch / max(seconds, 1e-9)
+                    left = (time.monotonic() - begun) / (epoch + 1 - epochs_done)
+                    self._finish_epoch(epoch + 1, seconds, speed, left * (epochs - epoch - 1))
                 state.sums = {}
                 self._save_checkpoint()
         if self.devices.chief:
@@ -280,6 +315,22 @@ class _Run:
             values = read_variables(self.model.parts, self.optimizer, self.average)
             self.checkpoints.save(self.state.step, values, asdict(self.state))
 
+    def _alarm(self, what: str) -> None:
+        """Warns once of something, or stops the run.
+
+        Raises:
+            TrainingDiverged: with `strict`.
+        """
+        line = (
+            f"{what}. Look at learning.png and detections.png in {self.folder}, lower "
+            "schedule.peak, or check the labels; best.weights.h5 is the best so far"
+        )
+        if self.strict:
+            raise TrainingDiverged(f"{line}.")
+        if what.split()[0] not in self.alarms:
+            self.notify(f"warning: {line}")
+        self.alarms.add(what.split()[0])
+
     def _after_step(self, logs: dict, advance) -> None:
         state = self.state
         state.add(logs)
@@ -296,6 +347,11 @@ class _Run:
             values = {k: float(v) for k, v in logs.items() if k != "bad_images"}
             rate = float(self.optimizer.learning_rate)
             self.log.scalars(state.step, {**values, "learning_rate": rate})
+        if state.first_loss and state.recent_loss > 10 * state.first_loss:
+            self._alarm(
+                f"loss {state.recent_loss:.3g} at step {state.step} is ten times that of the start, "
+                f"{state.first_loss:.3g}"
+            )
         inside = state.step % self.pipeline.steps_per_epoch
         if inside and state.step % self.config.checkpoint_steps == 0:
             self._save_checkpoint()
@@ -347,8 +403,8 @@ class _Run:
 
         return run_step
 
-    def _finish_epoch(self, done: int, seconds: float) -> None:
-        """Evaluates, writes the weights and the epoch's row."""
+    def _finish_epoch(self, done: int, seconds: float, speed: float, left: float) -> None:
+        """Evaluates, writes the weights and the epoch's row and line; see `epoch_line`."""
         state = self.state
         row = {
             "epoch": done,
@@ -364,19 +420,34 @@ class _Run:
                 row["average_precision"] = state.after = precision
                 if done == 0:
                     state.before = precision
-                elif state.best is None or precision > state.best:
-                    state.best = precision
+                if state.best is None or precision > state.best:
+                    state.best, state.best_epoch = precision, done
                     save_weights(self.network, self.folder / "best.weights.h5")
             if done:
                 save_weights(self.network, self.folder / "last.weights.h5")
         self.log.add(row)
+        line = epoch_line(self.log.rows, self.config.epochs, speed, left)
+        self.log.note(line)
+        self.notify(line)
+        if row.get("average_precision", 1.0) <= (state.before or 0.0) - 0.05:
+            self._alarm(
+                f"average precision fell from {state.before:.4f} to {state.after:.4f} in epoch {done}"
+            )
 
     def _evaluate(self, done: int) -> Evaluation:
         with self.track("evaluating", len(self.data.validation.images)) as advance:
             evaluation = self.evaluator(advance)
-        self.notify(f"epoch {done}: average precision {evaluation.average_precision:.4f}")
+        sheet = detection_sheet(self.evaluator, evaluation)
+        if done == 0:
+            save_image(self.folder / BEFORE, sheet)
+        elif is_file(self.folder / BEFORE):
+            captions = (
+                f"before: average precision {self.state.before:.3f}",
+                f"after {done} epochs: {evaluation.average_precision:.3f}",
+            )
+            sheet = side_by_side((read_image(self.folder / BEFORE), sheet), captions)
         images = {
-            "detections": detection_sheet(self.evaluator, evaluation),
+            "detections": sheet,
             "precision_recall": precision_recall_plot(evaluation),
         }
         for name, image in images.items():
