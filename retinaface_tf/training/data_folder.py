@@ -30,7 +30,7 @@ def find_data(place: str) -> dict[str, str]:
     root = Path(place)
     if is_folder(root / "FDDB-folds"):
         return {"data.kind": "fddb", "data.root": place}
-    folders = [root.parent] if is_file(root) else _folders(root)
+    folders = _folders(root.parent if is_file(root) else root)
     files = [root] if is_file(root) else [f for folder in folders for f in sorted(folder.iterdir())]
     formats = {file: kind for file in files if (kind := _format_of(file))}
     if not formats:

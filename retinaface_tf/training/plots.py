@@ -72,7 +72,9 @@ def learning_plot(rows: list[dict]) -> np.ndarray:
     for term in ("loss", *TERMS, *DENSE_TERMS, *DISTILLATION_TERMS):
         if any(row.get(term) is None for row in trained):
             continue
-        axes.plot([r["epoch"] for r in trained], [r[term] for r in trained], label=term, lw=1)
+        axes.plot(
+            [r["epoch"] for r in trained], [r[term] for r in trained], label=term, lw=1, marker="."
+        )
     axes.set(xlabel="epochs done", ylabel="training loss")
     axes.set_ylim(bottom=0)
     evaluated = [row for row in rows if row.get("average_precision") is not None]

@@ -292,7 +292,6 @@ class _Run:
                 state.sums = {}
                 self._save_checkpoint()
         if self.devices.chief:
-            save_image(self.folder / "learning.png", learning_plot(self.log.rows))
             self.log.close()
         return TrainingResult(self.folder, state.step, state.before, state.after, state.best)
 
@@ -429,6 +428,8 @@ class _Run:
         line = epoch_line(self.log.rows, self.config.epochs, speed, left)
         self.log.note(line)
         self.notify(line)
+        if done and wanted:
+            save_image(self.folder / "learning.png", learning_plot(self.log.rows))
         if row.get("average_precision", 1.0) <= (state.before or 0.0) - 0.05:
             self._alarm(
                 f"average precision fell from {state.before:.4f} to {state.after:.4f} in epoch {done}"
@@ -443,7 +444,7 @@ class _Run:
         elif is_file(self.folder / BEFORE):
             captions = (
                 f"before: average precision {self.state.before:.3f}",
-                f"after {done} epochs: {evaluation.average_precision:.3f}",
+                f"after epoch {done}: {evaluation.average_precision:.3f}",
             )
             sheet = side_by_side((read_image(self.folder / BEFORE), sheet), captions)
         images = {
