@@ -126,8 +126,9 @@ def weights_path(preset: str) -> Path:
     ready = source.file("weights")
     if ready is not None:
         return ready
-    name = f"{preset}-{source.digest[:12]}"
-    head = get_preset(preset).dense_head
+    known = get_preset(preset)
+    name = f"{known.name}-{source.digest[:12]}"
+    head = known.dense_head
     if head is not None:
         from retinaface_tf.weights.dense_head_file import head_digest
 
