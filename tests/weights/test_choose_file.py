@@ -265,5 +265,5 @@ def test_damage_and_missing_packages_leave_one_sentence_and_no_file(
 def test_a_preset_by_its_entry_is_the_same_file():
     assert weights_path("resnet50.biubug6") == weights_path("resnet50")
     assert weights_path("resnet50.ternaus") != weights_path("resnet50")
-    with pytest.raises(ConfigError, match="No preset is called 'resnet50.nobody'"):
+    with pytest.raises(ConfigError, match=r"No preset is called 'resnet50\.nobody'"):
         weights_path("resnet50.nobody")
