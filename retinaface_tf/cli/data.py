@@ -27,13 +27,28 @@ Kind = Annotated[
         help="format of the labels, such as wider or json; an unknown one lists them all"
     ),
 ]
-Labels = Annotated[Path, typer.Argument(help="the label file")]
+Labels = Annotated[Path, typer.Argument(help="the label file; a folder for yolo and labelme")]
 Images = Annotated[Path, typer.Argument(help="folder of the images")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="no progress bar")]
 Category = Annotated[
     str | None,
-    typer.Option(help="name or id of the COCO category that is faces, where there are several"),
+    typer.Option(help="name or id of the category that is faces, where there are several"),
 ]
+Ignore = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME[=LEAST]", help="ignore faces with this attribute, such as blur=2; repeatable"
+    ),
+]
+
+
+def _read(
+    kind: str, labels: Path, images: Path, category: str | None, ignore: list[str] | None
+) -> list[AnnotatedImage]:
+    from retinaface_tf.data.readers.annotation import ignore_faces
+    from retinaface_tf.data.readers.registry import read_labels
+
+    return ignore_faces(read_labels(kind, labels, images, category), ignore or ())
 
 
 def _check(found: list[AnnotatedImage], headers: bool, quiet: bool) -> CheckResult:
@@ -56,6 +71,7 @@ def check(
         bool, typer.Option("--headers", help="read sizes only, do not decode the images")
     ] = False,
     category: Category = None,
+    ignore: Ignore = None,
     json_: Annotated[
         str | None, typer.Option("--json", metavar="FILE|-", help="one line a problem as JSON")
     ] = None,
@@ -64,10 +80,9 @@ def check(
 ) -> None:
     """Report every bad label and image; the exit code is 1 when there is one."""
     from retinaface_tf.cli.output import write_text
-    from retinaface_tf.data.readers.registry import read_labels
     from retinaface_tf.util.files import require_free
 
-    found = read_labels(kind, labels, images, category)
+    found = _read(kind, labels, images, category, ignore)
     if json_ not in (None, "-"):
         files = labels.iterdir() if is_folder(labels) else [labels]
         read = [*files, *(image.path for image in found)]
@@ -89,12 +104,42 @@ def check(
 
 
 @app.command()
+def convert(
+    kind: Kind,
+    labels: Labels,
+    images: Images,
+    out: Annotated[Path, typer.Argument(help="the label file; a folder for yolo and labelme")],
+    to: Annotated[str, typer.Option(help="format to write; an unknown one lists them all")],
+    category: Category = None,
+    ignore: Ignore = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write the labels of a file in another format; the images stay as they are."""
+    from retinaface_tf.data.convert import convert_labels
+    from retinaface_tf.errors import DataError
+    from retinaface_tf.util.files import require_free, write_whole
+
+    found = _read(kind, labels, images, category, ignore)
+    result = convert_labels(found, images, to, out)
+    read = [*(labels.rglob("*") if is_folder(labels) else [labels]), *(i.path for i in found)]
+    for file in result.texts:
+        require_free(file, read, overwrite=overwrite)
+    for file, text in result.texts.items():
+        write_whole(file, text, error=DataError)
+    for what, count in result.lost.items():
+        left_out = "left out" if what == "ignored" else "written without"
+        print(f"{to} has no place for {what}: {count} faces {left_out}", file=sys.stderr)
+    print(f"{len(found)} images with {result.faces} faces in {out}")
+
+
+@app.command()
 def pack(
     kind: Kind,
     labels: Labels,
     images: Images,
     out: Annotated[Path, typer.Argument(help="folder for the shards")],
     category: Category = None,
+    ignore: Ignore = None,
     per_shard: Annotated[int, typer.Option(min=1, help="images in a shard")] = 500,
     threads: Annotated[int, typer.Option(min=1, help="shards written side by side")] = 4,
     overwrite: Overwrite = False,
@@ -104,11 +149,10 @@ def pack(
 
     The same command resumes one that was interrupted.
     """
-    from retinaface_tf.data.readers.registry import read_labels
     from retinaface_tf.data.records import pack_images, require_pack_folder
     from retinaface_tf.util.progress import choose_track
 
-    found = read_labels(kind, labels, images, category)
+    found = _read(kind, labels, images, category, ignore)
     require_pack_folder(out, overwrite)
     result = _check(found, False, quiet)
     print(result.summary(), file=sys.stderr)
@@ -153,6 +197,8 @@ def synth(
 ) -> None:
     """Draw images with faces, exact boxes and five landmarks, labelled as RetinaFace's label.txt."""
     from retinaface_tf.data.options import SyntheticConfig
+    from retinaface_tf.data.readers.annotation import LabelledImage
+    from retinaface_tf.data.readers.widerface import write_retinaface_labels
     from retinaface_tf.data.synthetic.scene import draw_images
     from retinaface_tf.errors import DataError
     from retinaface_tf.util.files import require_folder, require_free, write_whole
@@ -163,19 +209,15 @@ def synth(
     folder = require_folder(out / "images")
     for path in (out / "label.txt", *sorted(folder.glob("synthetic-*.jpg"))):
         require_free(path, overwrite=overwrite)
-    lines, faces = [], 0
+    entries, faces = [], 0
     with choose_track(quiet)("drawing faces", count) as advance:
         for encoded, image in draw_images(
             config, 0, count, processes=available_cores(), progress=advance
         ):
             write_whole(folder / image.path.name, encoded, error=DataError)
-            lines.append(f"# {image.path.name}")
-            for box, points in zip(image.boxes, image.landmarks):
-                sides = (*box[:2], *(box[2:] - box[:2]))
-                flagged = [value for x, y in points for value in (x, y, 0.0)]
-                lines.append(" ".join(f"{value:.3f}" for value in (*sides, *flagged, 0.0)))
+            entries.append(LabelledImage(image.path.name, (size, size), image))
             faces += len(image.boxes)
-    write_whole(out / "label.txt", "\n".join(lines) + "\n", error=DataError)
+    write_whole(out / "label.txt", write_retinaface_labels(entries), error=DataError)
     print(f"{count} images with {faces} faces in {out}")
 
 

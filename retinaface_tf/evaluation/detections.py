@@ -171,7 +171,7 @@ def _detections(image: ListedImage, file: Path | str) -> ImageDetections:
     for row, line in zip(image.rows, image.lines[1:]):
         if len(row) != 5:
             raise DataError(f"{file} line {line}: {len(row)} numbers, not five: `x y w h score`.")
-    boxes = corners_from_xywh(image.columns(0, 4), np.float64)
+    boxes = corners_from_xywh(image.columns(0, 4))
     scores = image.columns(4, 5)[:, 0]
     _check(boxes, scores, lambda i: f"{file} line {image.lines[1 + i]}")
     return _sorted(boxes, scores)

@@ -121,7 +121,7 @@ def read_ground_truth(folder: Path | str) -> WiderFaceTruth:
             for event, names in zip(events, face["file_list"].ravel())
             for name in names.ravel().tolist()
         ]
-        boxes = tuple(corners_from_xywh(b, np.float64) for b in _cells(face, "face_bbx_list"))
+        boxes = tuple(corners_from_xywh(b) for b in _cells(face, "face_bbx_list"))
         attributes = {
             name: tuple(np.asarray(v, np.int64).ravel() for v in _cells(face, f"{name}_label_list"))
             for name in ATTRIBUTES
@@ -154,7 +154,7 @@ def read_box_list(file: Path | str, known: Iterable[str]) -> dict[str, np.ndarra
         key = image_key(image.name, known)
         if key is None:
             raise DataError(f"{file} line {image.lines[0]}: unknown image {image.name!r}.")
-        boxes[key] = corners_from_xywh(image.columns(0, 4), np.float64)
+        boxes[key] = corners_from_xywh(image.columns(0, 4))
     return boxes
 
 

@@ -1,15 +1,15 @@
 """The format of a JSON line: the faces of one image, for results, detections and labels.
 
     {"image": "folder/name.jpg", "width": W, "height": H, "faces": [{"box": [x1, y1, x2, y2],
-     "score": s, "landmarks": [[x, y] x5], "ignored": true}]}
+     "score": s, "landmarks": [[x, y] x5], "ignored": true, "attributes": {"blur": 2}}]}
 
-Pixels are those of the upright image. Only "image", "faces" and "box" are needed to read a line. An
-image that could not be read has "error" in place of the faces.
+Pixels are those of the upright image. Only "image", "faces" and "box" are needed to read a line; a
+landmark that is not known is null, and attributes are a labeller's. An image that could not be read has "error" in place of the faces.
 """
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,8 +40,9 @@ class FaceLine:
         size: (height, width) in pixels, None where the line does not say.
         boxes: float64 [N, 4] corners x1, y1, x2, y2 in pixels.
         scores: float64 [N], NaN for a face without one.
-        landmarks: float64 [N, 5, 2] in pixels, NaN for a face without them.
+        landmarks: float64 [N, 5, 2] in pixels, NaN where unknown.
         ignored: bool [N], faces that a detector should neither learn nor be blamed for.
+        attributes: what else labels say of each face.
         error: why the image could not be read; None where it was.
         where: file and number of the line, for messages.
     """
@@ -52,6 +53,7 @@ class FaceLine:
     scores: np.ndarray
     landmarks: np.ndarray
     ignored: np.ndarray
+    attributes: list[dict[str, Any]] = field(default_factory=list)
     error: str | None = None
     where: str = ""
 
@@ -81,16 +83,18 @@ def read_face_lines(path: Path | str) -> Iterator[FaceLine]:
 
 def _read_line(entry: dict[str, Any], where: str) -> FaceLine:
     faces = [] if "error" in entry else entry["faces"]
-    unknown = [[np.nan, np.nan]] * 5
-    points = [face.get("landmarks") for face in faces]
+    unknown = [np.nan, np.nan]
+    points = [face.get("landmarks") or [None] * 5 for face in faces]
+    points = [[unknown if place is None else place for place in five] for five in points]
     scores = [face.get("score") for face in faces]
     return FaceLine(
         str(entry["image"]),
         (entry["height"], entry["width"]) if "height" in entry else None,
         np.array([face["box"] for face in faces], float).reshape(len(faces), 4),
         np.array([np.nan if s is None else s for s in scores], float).reshape(len(faces)),
-        np.array([unknown if p is None else p for p in points], float).reshape(len(faces), 5, 2),
+        np.array(points, float).reshape(len(faces), 5, 2),
         np.array([bool(face.get("ignored")) for face in faces], bool),
+        [dict(face.get("attributes") or {}) for face in faces],
         entry.get("error"),
         where,
     )
@@ -103,7 +107,8 @@ def face_entry(
     ignored: bool = False,
     digits: Digits = SHORT,
 ) -> dict[str, Any]:
-    """One face of a line; a score or landmarks with NaN are left out.
+    """One face of a line; a score or landmarks that are NaN are left out, a
+    single unknown landmark is null.
 
     Args:
         box: [4] corners in pixels.
@@ -113,8 +118,11 @@ def face_entry(
     entry: dict[str, Any] = {"box": [round(float(v), digits.pixels) for v in box]}
     if np.isfinite(score):
         entry["score"] = round(float(score), digits.score)
-    if landmarks is not None and np.isfinite(landmarks).all():
-        entry["landmarks"] = [[round(float(v), digits.pixels) for v in p] for p in landmarks]
+    if landmarks is not None and np.isfinite(landmarks).any():
+        entry["landmarks"] = [
+            [round(float(v), digits.pixels) for v in p] if np.isfinite(p).all() else None
+            for p in landmarks
+        ]
     if ignored:
         entry["ignored"] = True
     return entry

@@ -216,6 +216,19 @@ def colour_profile(source: ImageSource) -> bytes | None:
         return None
 
 
+def read_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """(height, width) of an image file as it is to be seen; only its header is read.
+
+    Raises:
+        ImageError: it cannot be read.
+    """
+    try:
+        with _header_stream(path) as stream:
+            return decoding.upright_size(decoding.open_header(stream)[0])
+    except (UnreadableError, OSError, ValueError) as error:
+        raise ImageError(f"Cannot read {_printable(path)}: {first_line(error)}.") from None
+
+
 def _header_stream(source: Any) -> BinaryIO:
     if isinstance(source, (bytes, bytearray, memoryview)):
         return BytesIO(source)

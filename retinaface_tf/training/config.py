@@ -14,7 +14,7 @@ from typing import Any
 
 from retinaface_tf.config import DenseConfig, RetinaFaceConfig
 from retinaface_tf.data.options import AugmentConfig, MatchConfig, SyntheticConfig
-from retinaface_tf.data.readers.registry import READERS
+from retinaface_tf.data.readers.registry import READERS, require_categories
 from retinaface_tf.errors import ConfigError
 from retinaface_tf.losses.config import DistillationConfig, LossConfig
 from retinaface_tf.presets import get_preset
@@ -42,7 +42,8 @@ class DataConfig:
         kind: one of `KINDS`.
         root: folder of the data set; for "mesh-labels" the one that `data label-mesh` wrote.
         labels, images: its label file and image folder where they are not found under `root`.
-        category: name or id of the COCO category that is faces; None for the only one or "face".
+        category: name or id of the category of coco, yolo or labelme labels that is faces; None for the only one or "face".
+        ignore: attributes of faces that are not learnt, see `ignore_faces`, such as "blur=2".
         meshes: folder that `data label-mesh` wrote, whose meshes the faces of the set get.
         validation_labels, validation_images: the same of the set that is evaluated each epoch.
         validation_folds: FDDB's folds that are evaluated and not trained on.
@@ -61,6 +62,7 @@ class DataConfig:
     labels: str | None = None
     images: str | None = None
     category: str | int | None = None
+    ignore: tuple[str, ...] = ()
     meshes: str | None = None
     validation_labels: str | None = None
     validation_images: str | None = None
@@ -81,8 +83,7 @@ class DataConfig:
         check_range(self, "data", "max_validation epoch_images", 0)
         check_range(self, "data", "validation_share", 0, 0.9)
         check_range(self, "data", "validation_folds", 1)
-        if self.category is not None and self.kind != "coco":
-            raise ConfigError(f"data.category={self.category} goes with data.kind='coco'.")
+        require_categories(self.kind, self.category)
 
 
 @dataclass(frozen=True, kw_only=True)

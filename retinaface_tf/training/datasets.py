@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from retinaface_tf.data.check import check_images
-from retinaface_tf.data.readers.annotation import AnnotatedImage
+from retinaface_tf.data.readers.annotation import AnnotatedImage, ignore_faces
 from retinaface_tf.data.readers.fddb import read_fddb_boxes, read_fddb_ellipses, read_fold_names
 from retinaface_tf.data.readers.mesh_labels import MeshLabelConfig, join_meshes, read_mesh_labels
 from retinaface_tf.data.readers.registry import READERS, label_reader
@@ -86,6 +86,7 @@ def open_data_sets(config: TrainingConfig, track: Track = no_progress) -> DataSe
     if data.kind == "records":
         return _records(data)
     train, validation = _READ.get(data.kind, _labelled)(data)
+    train = ignore_faces(train, data.ignore)
     notes = []
     if data.meshes:
         labels = read_mesh_labels(Path(data.meshes), MeshLabelConfig())
@@ -239,7 +240,7 @@ def _matches(root: Path, patterns: Sequence[str], part: str) -> list[Path]:
 
 
 def _labelled(data: DataConfig) -> tuple[list[AnnotatedImage], list[AnnotatedImage]]:
-    reader = READERS[data.kind]
+    reader = label_reader(data.kind, data.category)
     patterns = {"wider": _WIDER_LABELS, "retinaface": _RETINAFACE_LABELS}.get(data.kind, ())
     train = reader(
         _locate(data, "labels", patterns, "train"), _locate(data, "images", _WIDER_IMAGES, "train")

@@ -346,7 +346,7 @@ def test_a_coco_category_is_chosen(run):
     refused(run("data", "check", "coco", "coco.json", "photos"), "'head' (1), 'car' (2)")
     packed = run("data", "pack", "coco", "coco.json", "photos", "out", "--category", "head")
     assert "1 images with 1 faces" in packed.stdout
-    refused(run(*CHECK, "--category", "head"), "goes with coco")
+    refused(run(*CHECK, "--category", "head"), "goes with coco, yolo")
 
 
 class NoFace:

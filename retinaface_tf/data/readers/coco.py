@@ -1,12 +1,22 @@
 """COCO's JSON with boxes and, where given, five keypoints a face."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from retinaface_tf.data.readers.annotation import AnnotatedImage, corners_from_xywh
+from retinaface_tf.data.readers.annotation import (
+    AnnotatedImage,
+    LabelledImage,
+    attribute_columns,
+    corners_from_xywh,
+    decimals,
+    decimals_xywh,
+)
+from retinaface_tf.data.readers.categories import face_categories
 from retinaface_tf.errors import DataError
+from retinaface_tf.faces.faces import LANDMARK_NAMES
 from retinaface_tf.util.text_lines import MALFORMED, read_text
 
 
@@ -17,7 +27,8 @@ def read_coco(
 
     "keypoints" of exactly five points are taken in their order, which has to be the image's left
     eye, right eye, nose, left and right mouth corner; a point with visibility 0 is NaN. Faces
-    with other keypoints have none. Crowds ("iscrowd") are `ignored`.
+    with other keypoints have none. Crowds ("iscrowd") are `ignored`, and what "ignore" or an entry of
+    "attributes" (as CVAT writes) marks so; other entries are `AnnotatedImage.attributes`.
 
     Args:
         images: folder the file names are relative to.
@@ -53,6 +64,7 @@ def _annotated(document, images: Path, labels, category) -> list[AnnotatedImage]
             corners_from_xywh([face["bbox"] for face in faces[image["id"]]]),
             np.array([_points(face) for face in faces[image["id"]]], np.float32),
             np.array([bool(face.get("iscrowd", 0)) for face in faces[image["id"]]], bool),
+            attributes=attribute_columns([_attributes(face) for face in faces[image["id"]]]),
         )
         for image in entries
     ]
@@ -64,23 +76,11 @@ def _category_ids(document: dict, labels, category: str | int | None) -> set:
     for annotation in document["annotations"]:
         if annotation.get("category_id") is not None:
             names.setdefault(annotation["category_id"], "")
-    known = ", ".join(f"{name!r} ({id})" if name else f"{id}" for id, name in names.items())
-    if category is not None:
-        ids = {id for id, name in names.items() if str(category) in (name, str(id))}
-        if not ids:
-            raise DataError(
-                f"Label file {labels} has no category {category!r}; it has {known or 'none'}."
-            )
-        return ids
-    if len(names) < 2:
-        return {*names, None}
-    ids = {id for id, name in names.items() if name.lower() == "face"}
-    if not ids:
-        raise DataError(
-            f"Label file {labels} has several categories ({known}) and none named 'face'; choose one "
-            "with --category, in training with --set data.category=NAME."
-        )
-    return ids | {None}
+    return face_categories(names, labels, category) | ({None} if category is None else set())
+
+
+def _attributes(face: dict) -> dict:
+    return {"ignored": face.get("ignore", 0), **(face.get("attributes") or {})}
 
 
 def _points(face: dict) -> np.ndarray:
@@ -89,3 +89,34 @@ def _points(face: dict) -> np.ndarray:
         return np.full((5, 2), np.nan, np.float32)
     triples = np.array(numbers, np.float32).reshape(5, 3)
     return np.where(triples[:, 2:] == 0, np.nan, triples[:, :2])
+
+
+def write_coco(entries: Sequence[LabelledImage]) -> str:
+    """A COCO annotation file; `ignored` faces are crowds, which its evaluation does not count."""
+    images, annotations = [], []
+    for number, (name, (height, width), image) in enumerate(entries, start=1):
+        images.append({"id": number, "file_name": name, "width": width, "height": height})
+        rows = zip(
+            decimals_xywh(image.boxes), image.landmarks, image.ignored, image.attribute_rows()
+        )
+        for box, points, ignored, attributes in rows:
+            seen = np.isfinite(points).all(axis=1)
+            places = decimals(np.where(seen[:, None], points, 0))
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": number,
+                    "category_id": 1,
+                    "bbox": box,
+                    "area": box[2] * box[3],
+                    "iscrowd": int(ignored),
+                    "num_keypoints": int(seen.sum()),
+                    "keypoints": [
+                        value for place, s in zip(places, seen) for value in (*place, 2 * int(s))
+                    ],
+                }
+                | ({"attributes": attributes} if attributes else {})
+            )
+    category = {"id": 1, "name": "face", "supercategory": "person", "skeleton": []}
+    categories = [{**category, "keypoints": list(LANDMARK_NAMES)}]
+    return json.dumps({"images": images, "annotations": annotations, "categories": categories})

@@ -1,6 +1,6 @@
 """The layout that WIDER FACE's and FDDB's lists share: a name, a count, a line of numbers a face."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,3 +51,8 @@ def read_face_list(path: Path | str, least: int) -> Iterator[ListedImage]:
         if not count and len(parse_numbers(lines.peek()) or ()) >= max(least, 2):
             lines.take("zeros")
         yield ListedImage(name, rows, numbers)
+
+
+def number_line(numbers: Iterable[float]) -> str:
+    """One line of numbers, whole ones without a point."""
+    return " ".join(f"{number:.15g}" for number in numbers) + "\n"

@@ -1,11 +1,17 @@
 """FDDB's labels (Jain and Learned-Miller 2010): ellipses, or boxes drawn around them."""
 
-from pathlib import Path
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from retinaface_tf.data.readers.annotation import AnnotatedImage, corners_from_xywh
-from retinaface_tf.data.readers.face_lists import read_face_list
+from retinaface_tf.data.readers.annotation import (
+    AnnotatedImage,
+    LabelledImage,
+    corners_from_xywh,
+    decimals_xywh,
+)
+from retinaface_tf.data.readers.face_lists import number_line, read_face_list
 from retinaface_tf.errors import DataError
 from retinaface_tf.util.files import is_folder
 from retinaface_tf.util.text_lines import read_text
@@ -62,6 +68,34 @@ def read_fddb_boxes(labels: Path | str, images: Path | str) -> list[AnnotatedIma
         AnnotatedImage(Path(images) / image.name, corners_from_xywh(image.columns(0, 4)))
         for image in read_face_list(labels, 4)
     ]
+
+
+def write_fddb_ellipses(entries: Sequence[LabelledImage]) -> str:
+    """An ellipse list, with the upright ellipse that just fits each box.
+
+    Raises:
+        DataError: an image is no `.jpg`, which such a list takes every image for.
+    """
+    text = []
+    for name, _, image in entries:
+        if PurePosixPath(name).suffix != ".jpg":
+            raise DataError(f"{name} cannot be in a list of FDDB's, whose images are all .jpg.")
+        text += [f"{name[:-4]}\n", f"{len(image.boxes)}\n"]
+        for x1, y1, x2, y2 in image.boxes.astype(np.float64):
+            a, b, angle = (x2 - x1) / 2, (y2 - y1) / 2, 0.0
+            if b > a:
+                a, b, angle = b, a, np.pi / 2
+            text.append(number_line([a, b, angle, (x1 + x2) / 2, (y1 + y2) / 2, 1]))
+    return "".join(text)
+
+
+def write_fddb_boxes(entries: Sequence[LabelledImage]) -> str:
+    """The list that `read_fddb_boxes` reads."""
+    text = []
+    for name, _, image in entries:
+        text += [f"{name}\n", f"{len(image.boxes)}\n"]
+        text += [number_line(box) for box in decimals_xywh(image.boxes)]
+    return "".join(text)
 
 
 def ellipse_boxes(ellipses) -> np.ndarray:

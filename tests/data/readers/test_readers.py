@@ -153,5 +153,5 @@ def test_without_a_choice_faces_or_the_only_category_are_taken(tmp_path):
 
 
 def test_other_formats_have_no_categories(tmp_path):
-    with pytest.raises(ConfigError, match="goes with coco"):
+    with pytest.raises(ConfigError, match="goes with coco, yolo"):
         read_labels("wider", tmp_path / "x.txt", tmp_path, "face")

@@ -28,6 +28,7 @@ COCO = {
     "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 10, 20]}],
     "categories": [{"id": 1, "name": "face"}],
 }
+SHAPE = {"label": "face", "points": [[1, 2], [11, 22]], "shape_type": "rectangle"}
 POINTS = f"version: 1\nn_points: 68\n{{\n{'5 6' + chr(10) + ('7 8' + chr(10)) * 67}}}\n"
 LABELS = {
     "wider": f"{NAME}\n1\n1 2 10 20 0 0 0 0 0 0\n",
@@ -36,6 +37,7 @@ LABELS = {
     "fddb-boxes": f"{NAME}\n1\n1 2 10 20\n",
     "coco": json.dumps(COCO, ensure_ascii=False),
     "json": json.dumps(FACES, ensure_ascii=False) + "\n",
+    "labelme": json.dumps({"shapes": [SHAPE], "imagePath": NAME}, ensure_ascii=False),
 }
 FORMS = {
     "plain": lambda text: text.encode(),
@@ -48,7 +50,7 @@ form = pytest.mark.parametrize("form", FORMS)
 
 
 @form
-@pytest.mark.parametrize("kind", READERS)
+@pytest.mark.parametrize("kind", LABELS)
 def test_labels(tmp_path, kind, form):
     (tmp_path / "labels").write_bytes(FORMS[form](LABELS[kind]))
     (image,) = READERS[kind](tmp_path / "labels", Path("photos"))
