@@ -44,9 +44,9 @@ class Watch:
             evaluation = evaluate(run, done)
             return dataclasses.replace(evaluation, average_precision=PRECISIONS[done])
 
-        def watch_end(run, done, seconds):
+        def watch_end(run, *arguments):
             before = self.values(run)
-            finish_epoch(run, done, seconds)
+            finish_epoch(run, *arguments)
             self.around.append((before, self.values(run)))
 
         patch.setattr(_Run, "__init__", begin)
