@@ -24,9 +24,11 @@ from retinaface_tf.util.progress import progress_bar
 
 if TYPE_CHECKING:
     from retinaface_tf.cli.detect import OutputOptions
+    from retinaface_tf.images.video import VideoWriter
     from retinaface_tf.inference.detector import Detector
 
 STANDARD_INPUT = "-"
+_STANDARD_INPUT_NAME = Path("stdin.png")  # of what is made of it
 _LARGEST_INPUT = 1 << 30  # bytes of standard input
 
 
@@ -73,9 +75,13 @@ class Inputs:
         videos = [word for word in words if is_video(word)]
         listed = list_inputs([word for word in words if not is_video(word)])
         video_names = [Path(Path(word.replace(":", "_")).name) for word in videos]
-        stems = own_stems([*(name for _, name in listed.images), *video_names])
+        named = [
+            (path, _STANDARD_INPUT_NAME if str(path) == STANDARD_INPUT else name)
+            for path, name in listed.images
+        ]
+        stems = own_stems([*(name for _, name in named), *video_names])
         images = []
-        for (path, name), stem in zip(listed.images, stems):
+        for (path, name), stem in zip(named, stems):
             given = _standard_input() if str(path) == STANDARD_INPUT else path
             images.append(Source(given, str(path), name, stem, mark_of(path)))
         return cls(
@@ -128,6 +134,7 @@ class DetectRun:
         self._stack = ExitStack()
         self._lines = None
         self._done: dict[str, int] = {}
+        self._failed: set[str] = set()
         if output.json:
             self._lines = JsonLines(
                 output.json, inputs.files, resume=output.resume, overwrite=output.overwrite
@@ -146,7 +153,8 @@ class DetectRun:
         self._stack.__exit__(*failure)
 
     def _go_on(self) -> None:
-        """Counts what an earlier run answered; `_done` has the lines of each source."""
+        """Counts what an earlier run answered; `_done` has the lines of each source, and
+        `_failed` those that ended with an error."""
         kept = self._lines.kept
         # A drawn video is written as a whole: one that may be unfinished is searched again.
         if kept and self.output.draw and "frame" in kept[-1]:
@@ -156,9 +164,9 @@ class DetectRun:
         for entry in kept:
             name = str(entry["image"])
             self._done[name] = self._done.get(name, 0) + 1
-            self.summary.images += "error" not in entry
-            self.summary.errors += "error" in entry
-            self.summary.faces += len(entry.get("faces", ()))
+            if "error" in entry:
+                self._failed.add(name)
+            self.summary.add_known(entry)
 
     def search_images(self) -> None:
         """Every image of the inputs that has no line yet."""
@@ -189,6 +197,8 @@ class DetectRun:
     def search_videos(self) -> None:
         """Every frame of each video or webcam, up to `--frames`."""
         for source in self.inputs.videos:
+            if source.shown in self._failed:
+                continue
             try:
                 self._search_video(source)
             except RetinaFaceError as error:
@@ -215,6 +225,8 @@ class DetectRun:
                 self.progress.advance(task)
                 if count < done:
                     continue
+                if writer and count == done:
+                    self._draw_again(source, done, writer)
                 faces = self.detector.detect(frame.image)
                 entry = faces.to_dict()
                 if writer:
@@ -224,6 +236,14 @@ class DetectRun:
                 self._write_faces(place, source.mark, frame.image, faces, entry)
                 extra = {"frame": frame.index, "time": round(frame.time, 3)}
                 self._report(source, faces, extra, entry)
+
+    def _draw_again(self, source: Source, frames: int, writer: VideoWriter) -> None:
+        """A drawn video is written as a whole: with the frames that have their lines already."""
+        from retinaface_tf.images.video import open_video
+
+        with open_video(source.given) as video:
+            for frame in islice(video, frames):
+                writer.write(self.detector.detect(frame.image).draw(frame.image))
 
     def _finish_video(self, writer) -> None:
         if writer.close():
@@ -285,7 +305,8 @@ class DetectRun:
         """What the counts do not say, on standard error."""
         notes = [self.inputs.left_out] if self.inputs.left_out else []
         if self._done:
-            notes.append(f"{sum(self._done.values())} lines were there already")
+            count = sum(self._done.values())
+            notes.append(f"{count} line{'s were' if count != 1 else ' was'} there already")
         if self._shrunk and self.detector.settings.size is None:
             notes.append(
                 f"larger images were searched at {DEFAULT_MAX_SIDE} pixels; --size original finds "

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from retinaface_tf.errors import MissingPackage
 
 if TYPE_CHECKING:
     from retinaface_tf.presets import Preset
@@ -35,7 +38,10 @@ def presets(
         print(json.dumps([_facts(preset) for preset in chosen], indent=1))
     elif name is not None:
         _print_facts(chosen[0])
-        _print_cost(name, size)
+        try:
+            _print_cost(name, size)
+        except MissingPackage as error:
+            print(f"note: {error}", file=sys.stderr)
     else:
         _print_table(chosen)
 

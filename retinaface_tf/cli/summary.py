@@ -1,6 +1,7 @@
 """The table of faces that people read, and the counts below it."""
 
 import sys
+from typing import Any
 
 from retinaface_tf.faces.faces import Faces
 
@@ -15,7 +16,7 @@ class Summary:
     TABLE_ROWS = 40
 
     def __init__(self, every: bool = False):
-        self.images = self.errors = self.faces = 0
+        self.images = self.errors = self.faces = self._known = 0
         self._every = every
         self._of_video = False
         self._rows: list[tuple[str, ...]] = []
@@ -35,6 +36,13 @@ class Summary:
                     (name, *place, str(number), f"{face.score:.3f}", corner, size, eyes)
                 )
 
+    def add_known(self, entry: dict[str, Any]) -> None:
+        """Counts what a JSON line of an earlier run says."""
+        self.images += "error" not in entry
+        self.errors += "error" in entry
+        self.faces += len(entry.get("faces", ()))
+        self._known += len(entry.get("faces", ()))
+
     def print(self, by: str) -> None:
         """The table, the counts and what found the faces, on standard output."""
         from rich.console import Console
@@ -53,7 +61,7 @@ class Summary:
                 # Names are shown as they are: brackets in them are no markup.
                 table.add_row(*(Text(row[column]) for column in shown))
             console.print(table)
-        hidden = self.faces - len(self._rows)
+        hidden = self.faces - self._known - len(self._rows)
         more = f" ({hidden} not listed: --all)" if hidden else ""
         failed = f", {self.errors} unreadable" if self.errors else ""
         console.print(

@@ -19,7 +19,7 @@ from retinaface_tf.util.cache import cache_folder, require_writable
 from retinaface_tf.util.extras import KERAS, is_installed, require
 from retinaface_tf.util.files import sha256_of, write_whole
 from retinaface_tf.util.process import child_environment
-from retinaface_tf.weights.load import load_weights, require_file
+from retinaface_tf.weights.load import load_weights, require_file, require_own_format
 
 if TYPE_CHECKING:
     from retinaface_tf.models import RetinaFaceNetwork
@@ -259,6 +259,7 @@ def _compile(weights: Path, kind: str, target: Path, notify: Callable[[str], Non
 
     TensorFlow converts in a process of its own, so that this one stays small and quick.
     """
+    require_own_format(weights)
     packages = () if kind == "onnx" else KERAS
     require("export", *packages, for_=f"Converting {weights} to .{kind}")
     require_writable(target.parent)

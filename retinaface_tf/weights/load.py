@@ -34,12 +34,7 @@ def load_weights(
         WeightsError: the file is missing, damaged, foreign, or has another architecture.
     """
     path = require_file(path)
-    found = own_format(path)
-    if found is None:
-        raise WeightsError(
-            f"{path} is neither a {SUFFIX} nor a .keras file (or is truncated at its start); "
-            "other formats are read by `retinaface-tf weights convert`."
-        )
+    found = require_own_format(path)
     if found == "npz":
         from retinaface_tf.weights.npz import load_compact_weights
 
@@ -48,6 +43,21 @@ def load_weights(
         network = load_hdf5(path, config) if found == "hdf5" else _load_keras(path)
     require_config(path, network.config, config)
     return network
+
+
+def require_own_format(path: Path) -> str:
+    """As `own_format`, of one of them.
+
+    Raises:
+        WeightsError: it has none, or it cannot be read.
+    """
+    found = own_format(path)
+    if found is None:
+        raise WeightsError(
+            f"{path} is neither a {SUFFIX} nor a .keras file (or is truncated at its start); "
+            "other formats are read by `retinaface-tf weights convert`."
+        )
+    return found
 
 
 def own_format(path: Path) -> str | None:

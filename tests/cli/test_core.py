@@ -44,6 +44,7 @@ run("detect", "photo.png", "clip.avi", "--json", "faces.jsonl", "--draw", "d", "
 run("detect", "photo.png", "--precision", "int8")
 run("demo", "photo.png", "--out", "faces")
 run("presets")
+run("presets", "lite")
 run("weights", "list")
 run("data", "synth", "drawn", "--count", "2")
 run("data", "check", "retinaface", "drawn/label.txt", "drawn/images", "--headers")
@@ -55,6 +56,8 @@ for extra, line in json.loads(sys.argv[1]):
     assert done.exit_code == 1, (line, done.output)
     assert type(done.exception).__name__ == "MissingPackage", (line, repr(done.exception))
     assert said.endswith(f'not installed: pip install "retinaface-tf[{extra}]".'), (line, said)
+done = runner.invoke(app, ["detect", "photo.png", "--model", "photo.png"])
+assert "photo.png is neither a .weights.h5" in str(done.exception), repr(done.exception)
 try:
     from retinaface_tf import build_retinaface
 except ImportError as error:
@@ -65,7 +68,6 @@ NEEDS = [
     ("train", "train --out out"),
     ("train", "train-mesh labels --out out"),
     ("train", "detect photo.png --runtime keras --draw out"),
-    ("train", "presets lite"),
     ("train", "data check retinaface label.txt ."),
     ("train", "data pack retinaface label.txt . out"),
     ("export", "export tflite out.tflite"),
@@ -96,8 +98,12 @@ def folder(tmp_path, astronaut) -> Path:
     for _ in range(2):
         clip.write(frame)
     clip.release()
-    for name in ("w.weights.h5", "w.keras", "w.pth"):
-        (tmp_path / name).write_bytes(b"weights")
+    for name, start in (
+        ("w.weights.h5", b"\x89HDF\r\n\x1a\n"),
+        ("w.keras", b"PK"),
+        ("w.pth", b"PK"),
+    ):
+        (tmp_path / name).write_bytes(start + b"weights")
     (tmp_path / "label.txt").write_text("# photo.png\n180 60 90 110\n")
     (tmp_path / "r.json").write_text('{"format": 1, "kind": "fddb"}')
     return tmp_path

@@ -21,6 +21,7 @@ from retinaface_tf.cli.output_names import OutputNames, own_stems
 from retinaface_tf.errors import RetinaFaceError
 from retinaface_tf.faces.faces import Faces
 from retinaface_tf.images.save import mark_in, mark_of, save_image
+from retinaface_tf.images.video import open_video
 from retinaface_tf.inference import detector
 from tests.helpers.bright_pixel import BrightPixelRuntime, black_image
 
@@ -313,6 +314,19 @@ def test_any_number_of_frames_is_the_whole_video(run):
     assert len(lines()) == 3
 
 
+def test_a_drawn_video_that_is_continued_has_all_frames(run):
+    video("v.avi", 5)
+    photo("a.png")
+    words = ("a.png", "v.avi", "b.avi", "--json", "o.jsonl", "--draw", "d")
+    run(*words, "--frames", 2)  # the line on b.avi, which is not there, is the last
+    whole = lines()
+    again = run(*words, "--resume", "--all")
+    assert len(lines()) == len(whole) + 3 and "4 lines were there already" in again.stderr
+    assert "not listed" not in again.stdout
+    with open_video("d/v.mp4") as drawn:
+        assert drawn.frame_count == len(list(drawn)) == 5
+
+
 def test_a_pipe_is_no_video(run):
     os.mkfifo("v.avi")
     assert "it is a pipe or device; write it to a file first" in run("v.avi").stderr
@@ -322,6 +336,8 @@ def test_standard_input_is_an_image(run):
     content = photo("a.png")
     result = run("-", "--json", "-", input=content)
     assert json.loads(result.stdout)["image"] == "-" and result.exit_code == 0
+    run("-", "--draw", "d", "--crops", "c", input=content)
+    assert sorted(map(str, Path().rglob("stdin*"))) == ["c/stdin_000.png", "d/stdin.png"]
 
 
 def test_the_colour_profile_is_kept(run):
