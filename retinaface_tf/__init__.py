@@ -18,6 +18,9 @@ _EXPORTS = {
     "get_preset": "retinaface_tf.presets",
     "list_presets": "retinaface_tf.presets",
     "load_image": "retinaface_tf.images.read",
+    "register_backbone": "retinaface_tf.models",
+    "register_loss": "retinaface_tf.losses.own",
+    "register_reader": "retinaface_tf.data.readers.registry",
 }
 __all__ = [
     "Face",
@@ -28,13 +31,18 @@ __all__ = [
     "get_preset",
     "list_presets",
     "load_image",
+    "register_backbone",
+    "register_loss",
+    "register_reader",
 ]
 
 if TYPE_CHECKING:
+    from retinaface_tf.data.readers.registry import register_reader
     from retinaface_tf.faces.faces import Face, Faces
     from retinaface_tf.images.read import load_image
     from retinaface_tf.inference.detector import RetinaFace
-    from retinaface_tf.models import build_retinaface
+    from retinaface_tf.losses.own import register_loss
+    from retinaface_tf.models import build_retinaface, register_backbone
     from retinaface_tf.presets import get_preset, list_presets
 else:  # a type checker that saw this would take any name for one of the package's
 

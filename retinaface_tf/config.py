@@ -138,7 +138,7 @@ class RetinaFaceConfig:
     """Architecture of a RetinaFace network.
 
     Attributes:
-        backbone: one of `BACKBONES`.
+        backbone: one of `BACKBONES`, or "module:name" of your own, see `models.register_backbone`.
         levels: pyramid levels from fine to coarse.
         channels: width of the pyramid, the context modules and the heads' input.
         negative_slope: slope of the LeakyReLU in MobileNetV1 and YuNet backbones, pyramid and context
@@ -174,7 +174,8 @@ class RetinaFaceConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "levels", tuple(self.levels))
         object.__setattr__(self, "pixel_mean", tuple(float(m) for m in self.pixel_mean))
-        if self.backbone not in BACKBONES:
+        # Whether your own is registered, `models` asks: an exported network runs without it.
+        if self.backbone not in BACKBONES and ":" not in self.backbone:
             raise ConfigError(
                 f"Unknown backbone {self.backbone!r}; choose one of {', '.join(BACKBONES)}."
             )

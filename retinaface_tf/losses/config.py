@@ -6,6 +6,8 @@ from retinaface_tf.errors import ConfigError
 from retinaface_tf.util.options import check_choice, check_range
 
 TERMS = ("class", "box", "landmark")
+# A term of a user's, see `losses.own`.
+OWN_TERMS = ("own",)
 # Of the cascade's first stage, beside those of the second.
 FIRST_STAGE_TERMS = ("first_class", "first_box")
 # Of the dense branches: L_mesh (CVPR 2020) and L_pixel (1905.00641).
@@ -44,6 +46,7 @@ class LossConfig:
         pixel_points_weight, pixel_prior_weight: of what the L_pixel term may have beside the paper's
             loss: the mean distance of the rendered face's five points from the labelled ones, in
             parts of the anchor's side, and the mean square of the code. Ours; 0 leaves them out.
+        own, own_weight: the name of a term of your own (`losses.own.register_loss`), and its weight.
     """
 
     classification: str = "ohem"
@@ -65,11 +68,14 @@ class LossConfig:
     pixel_size: int = 48
     pixel_points_weight: float = 0.0
     pixel_prior_weight: float = 0.0
+    own: str | None = None
+    own_weight: float = 1.0
 
     @property
     def labels_teach(self) -> bool:
         """Whether any term that compares with labels has a weight."""
-        return max(self.class_weight, self.box_weight, self.landmark_weight) > 0
+        own = self.own_weight if self.own else 0
+        return max(self.class_weight, self.box_weight, self.landmark_weight, own) > 0
 
     def __post_init__(self):
         check_choice(self, "loss", "classification", ("ohem", "focal"))
@@ -80,7 +86,7 @@ class LossConfig:
             raise ConfigError(f"loss.smooth_l1_beta={self.smooth_l1_beta} must be positive.")
         weights = (
             "class_weight box_weight landmark_weight mesh_weight pixel_weight edge_weight "
-            "pixel_points_weight pixel_prior_weight"
+            "pixel_points_weight pixel_prior_weight own_weight"
         )
         check_range(self, "loss", weights, 0)
         check_range(self, "loss", "negatives_per_positive min_negatives focal_gamma", 0)

@@ -12,6 +12,7 @@ from retinaface_tf.config import RetinaFaceConfig
 from retinaface_tf.losses.config import LossConfig
 from retinaface_tf.losses.distillation import Distillation
 from retinaface_tf.losses.multitask import multitask_sums
+from retinaface_tf.losses.own import own_loss
 
 
 class DenseTerm(Protocol):
@@ -78,6 +79,9 @@ class Objective:
             terms["class"] = Term(config.class_weight, "positives")
             terms["box"] = Term(config.box_weight, "positives")
             terms["landmark"] = Term(config.landmark_weight, "positives")
+        self.own = own_loss(config.own) if config.own else None
+        if self.own:
+            terms["own"] = Term(config.own_weight, "positives")
         if mesh:
             terms["mesh"] = Term(config.mesh_weight, "positives")
         if pixel:
@@ -123,6 +127,8 @@ class Objective:
             sums["class"], sums["box"] = last.class_sum, last.box_sum
             sums["landmark"] = last.landmark_sum
             counts["positives"] = last.positives
+        if self.own:
+            sums["own"] = self.own(outputs, targets, self.anchors)
         if self.mesh:
             sums["mesh"] = self.mesh(batch, outputs, targets)
         if self.pixel:

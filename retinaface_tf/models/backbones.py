@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import keras
 from keras import layers
 
 from retinaface_tf.layers.convolution import activate, conv_bn, depthwise_bn, separable_bn
+from retinaface_tf.util.registry import register, unregistered
 
 # MobileNetV1 (Howard et al. 2017): width at multiplier 1 and stride of each separable block.
 MOBILENET_BLOCKS = (
@@ -35,6 +38,24 @@ MOBILENETV2_STAGES = (
 )
 MOBILENETV2_LAST = 1280
 
+BackboneBuilder = Callable[[keras.KerasTensor, float], dict[int, keras.KerasTensor]]
+_OWN: dict[str, BackboneBuilder] = {}
+
+
+def register_backbone(name: str, build: BackboneBuilder) -> None:
+    """Adds a backbone of your own: `RetinaFaceConfig(backbone=name)` then builds on it.
+
+    Args:
+        name: as "mine:mobilenetv3", with the module that calls this before the colon. Weights files
+            hold the name; they load where that module was imported, and never import it.
+        build: takes the normalised image [B, H, W, 3] and the config's `negative_slope`, and answers
+            feature maps by level number as `build_backbone` does. Layers with weights need names.
+
+    Raises:
+        ConfigError: another backbone has this name, or it names no module.
+    """
+    register(_OWN, "backbone", name, build)
+
 
 def build_backbone(
     name: str, image: keras.KerasTensor, negative_slope: float
@@ -42,14 +63,21 @@ def build_backbone(
     """Feature maps by level number: level n has stride 2**n.
 
     Args:
-        name: one of `config.BACKBONES`.
+        name: one of `config.BACKBONES`, or of `register_backbone`.
         image: normalised image [B, H, W, 3].
         negative_slope: of MobileNetV1's and YuNet's activations; a ResNet's are ReLU, MobileNetV2's
             ReLU6.
 
     Returns:
         {2: C2, 3: C3, 4: C4, 5: C5}, each [B, ceil(H / 2**n), ceil(W / 2**n), C].
+
+    Raises:
+        ConfigError: a backbone of your own is not registered.
     """
+    if ":" in name:
+        if name not in _OWN:
+            raise unregistered("backbone", name, _OWN)
+        return _OWN[name](image, negative_slope)
     family, _, variant = name.partition("-")
     if family == "mobilenetv2":
         return _mobilenetv2(image)

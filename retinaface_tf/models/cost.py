@@ -36,7 +36,7 @@ def network_cost(config: RetinaFaceConfig, height: int, width: int) -> dict[tupl
     for layer in network.layers:
         part = part_of(layer.name)
         nodes = [node for node in layer._inbound_nodes if len(node.outputs[0].shape) == 4]
-        if part is None or not nodes or not layer.weights:
+        if not nodes or not layer.weights:
             continue
         levels = [(height // node.outputs[0].shape[1]).bit_length() - 1 for node in nodes]
         for node, level in zip(nodes, levels):

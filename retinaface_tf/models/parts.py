@@ -10,10 +10,8 @@ from retinaface_tf.models.retinaface import RetinaFaceNetwork
 PARTS = ("backbone", "pyramid", "context", "heads", "dense")
 
 
-def part_of(layer: str) -> str | None:
-    """Which of `PARTS` a layer of that name belongs to; None for layers outside them, such as the input."""
-    if re.match(r"(stem|block\d|stage\d)", layer):
-        return "backbone"
+def part_of(layer: str) -> str:
+    """Which of `PARTS` a layer of that name belongs to; the backbone's may have any other name."""
     if layer == "dense_head":
         return "dense"
     layer = layer.removeprefix("first_")
@@ -21,7 +19,7 @@ def part_of(layer: str) -> str | None:
         return "context"
     if re.match(r"(head|p\d+)_(class|box|landmark)(_spread)?$", layer):
         return "heads"
-    return "pyramid" if re.match(r"p\d+_", layer) else None
+    return "pyramid" if re.match(r"p\d+_", layer) else "backbone"
 
 
 def layers_of(network: RetinaFaceNetwork) -> list[keras.layers.Layer]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from retinaface_tf.errors import ConfigError
 from retinaface_tf.presets import get_preset, list_presets
-from retinaface_tf.training.config import KINDS, TrainingConfig, read_config
+from retinaface_tf.training.config import TrainingConfig, is_kind, read_config
 from retinaface_tf.training.run_folder import CONFIG, IMAGES, claim_folder, clear_folder
 from retinaface_tf.util.extras import require
 from retinaface_tf.util.files import is_file
@@ -44,7 +44,7 @@ def resolve_config(
     if finetune and not options["data.kind"]:
         raise ConfigError("--finetune needs --data, the folder of your photos and labels.")
     name = name or ("finetune" if finetune else None)
-    if options["data.kind"] not in (None, *KINDS):
+    if options["data.kind"] and not is_kind(options["data.kind"]):
         from retinaface_tf.training.data_folder import find_data
 
         options |= find_data(options["data.kind"])

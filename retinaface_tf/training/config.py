@@ -34,12 +34,19 @@ PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16", "float64")
 KINDS = tuple(dict.fromkeys(("synthetic", "records", "fddb", "mesh-labels", *READERS)))
 
 
+def is_kind(name: str | None) -> bool:
+    """Whether this may be a kind of data: one of `KINDS`, or of a user's reader, registered or not."""
+    return name in KINDS or (
+        name is not None and all(name.partition(":")) and not Path(name).exists()
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """Which images.
 
     Attributes:
-        kind: one of `KINDS`.
+        kind: one of `KINDS`, or "module:name" of your own, see `register_reader`.
         root: folder of the data set; for "mesh-labels" the one that `data label-mesh` wrote.
         labels, images: its label file and image folder where they are not found under `root`.
         category: name or id of the category of coco, yolo or labelme labels that is faces; None for the only one or "face".
@@ -76,7 +83,8 @@ class DataConfig:
     batch: int = 32
 
     def __post_init__(self):
-        check_choice(self, "data", "kind", KINDS)
+        if not is_kind(self.kind):
+            check_choice(self, "data", "kind", KINDS)
         check_choice(self, "data", "check", ("full", "headers"))
         check_range(self, "data", "size validation_size", 32)
         check_range(self, "data", "batch", 1)

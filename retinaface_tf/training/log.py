@@ -5,15 +5,19 @@ from pathlib import Path
 from typing import Any
 
 from retinaface_tf.errors import DataError
-from retinaface_tf.losses.config import DENSE_TERMS, DISTILLATION_TERMS, FIRST_STAGE_TERMS, TERMS
+from retinaface_tf.losses.config import (
+    DENSE_TERMS,
+    DISTILLATION_TERMS,
+    FIRST_STAGE_TERMS,
+    OWN_TERMS,
+    TERMS,
+)
 from retinaface_tf.util.files import whole_file
 
+ALL_TERMS = (*TERMS, *FIRST_STAGE_TERMS, *DENSE_TERMS, *DISTILLATION_TERMS, *OWN_TERMS)
 COLUMNS = (
     *("epoch", "step", "learning_rate", "loss"),
-    *TERMS,
-    *FIRST_STAGE_TERMS,
-    *DENSE_TERMS,
-    *DISTILLATION_TERMS,
+    *ALL_TERMS,
     *("positives", "average_precision", "seconds"),
 )
 
@@ -110,8 +114,7 @@ def epoch_line(rows: list[dict[str, Any]], epochs: int, speed: float, left: floa
     row = rows[-1]
     parts = []
     if row.get("loss") is not None:
-        terms = (*TERMS, *FIRST_STAGE_TERMS, *DENSE_TERMS, *DISTILLATION_TERMS)
-        found = [f"{name} {row[name]:.4g}" for name in terms if row.get(name) is not None]
+        found = [f"{name} {row[name]:.4g}" for name in ALL_TERMS if row.get(name) is not None]
         parts.append(f"loss {row['loss']:.4g} ({', '.join(found)})")
     if row.get("average_precision") is not None:
         parts.append(f"average precision {row['average_precision']:.4f}")

@@ -7,7 +7,7 @@ import numpy as np
 from retinaface_tf.config import DetectionSettings
 from retinaface_tf.evaluation.plots import new_figure
 from retinaface_tf.faces.drawing import draw_faces, fit_into
-from retinaface_tf.losses.config import DENSE_TERMS, DISTILLATION_TERMS, TERMS
+from retinaface_tf.losses.config import DENSE_TERMS, DISTILLATION_TERMS, OWN_TERMS, TERMS
 from retinaface_tf.training.evaluation import Evaluation, Evaluator
 
 TRUTH_COLOR = (255, 255, 255)
@@ -69,7 +69,7 @@ def learning_plot(rows: list[dict]) -> np.ndarray:
     """Loss and average precision over the epochs (rows of the run's CSV file), uint8 RGB."""
     figure, (axes,) = new_figure(7, 4.5)
     trained = [row for row in rows if row.get("loss") is not None]
-    for term in ("loss", *TERMS, *DENSE_TERMS, *DISTILLATION_TERMS):
+    for term in ("loss", *TERMS, *DENSE_TERMS, *DISTILLATION_TERMS, *OWN_TERMS):
         if any(row.get(term) is None for row in trained):
             continue
         axes.plot(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
-from retinaface_tf.errors import ConfigError
+from retinaface_tf.errors import ConfigError, RetinaFaceError
 
 
 def register(known: dict[str, Any], what: str, name: str, function: Callable[..., Any]) -> None:
@@ -39,6 +42,24 @@ def unregistered(what: str, name: str, known: Iterable[str]) -> ConfigError:
             f"import it first, on a command line with `retinaface-tf --import {module} ...`."
         )
     return ConfigError(f"{name!r} is not a {what}; choose one of {', '.join(known)}.")
+
+
+def import_module(name: str) -> None:
+    """Imports a user's module, which registers things: by its name, also in the working folder, or a file.
+
+    Raises:
+        ConfigError: it cannot be imported.
+    """
+    place, module = (Path(name).parent, Path(name).stem) if name.endswith(".py") else (".", name)
+    sys.path.insert(0, str(Path(place).resolve()))
+    try:
+        importlib.import_module(module)
+    except RetinaFaceError:
+        raise
+    except Exception as error:  # whatever the module does
+        raise ConfigError(f"--import {name} failed: {type(error).__name__}: {error}.") from error
+    finally:
+        sys.path.pop(0)
 
 
 def _origin(function: Callable[..., Any]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retinaface_tf.config import RetinaFaceConfig
-from retinaface_tf.errors import WeightsError
+from retinaface_tf.errors import ConfigError, WeightsError
 from retinaface_tf.util.files import is_file, is_folder
 from retinaface_tf.util.npz import DAMAGED_ZIP
 from retinaface_tf.weights.arrays import NOTE, known_config, require_config
@@ -120,6 +120,8 @@ def _load_keras(path: Path) -> RetinaFaceNetwork:
         known_config(path, options)
     try:
         network = keras.saving.load_model(path, compile=False, safe_mode=True)
+    except ConfigError:  # of a backbone that is not registered
+        raise
     except Exception as error:
         detail = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise WeightsError(f"{path} is damaged ({detail}); save or copy it again.") from None

@@ -96,5 +96,5 @@ def test_a_category_is_chosen(tmp_path):
         opened("coco", tmp_path)
     for category in ("car", 2, "2"):
         assert faces(opened("coco", tmp_path, category=category).train) == (1, [[5, 5, 25, 25]])
-    with pytest.raises(ConfigError, match=r"data\.category=face goes with data\.kind='coco'"):
+    with pytest.raises(ConfigError, match=r"category \(face\) goes with coco, yolo"):
         opened("json", tmp_path, category="face")
