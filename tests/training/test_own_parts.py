@@ -70,13 +70,14 @@ def test_the_page_s_module_trains_and_its_weights_load_where_it_is_imported(fold
     assert trained.returncode == 0, trained.stderr
     assert "own" in (folder / "run/train.log").read_text()
     weights = "run/last.weights.h5"
-    found = run(folder, "--import", "my_faces", "detect", "0.png", "--preset", weights)
+    found = run(folder, "--import", "my_faces", "detect", "0.png", "--model", weights)
     assert found.returncode == 0, found.stderr
-    missing = run(folder, "detect", "0.png", "--preset", weights)
+    missing = run(folder, "detect", "0.png", "--model", weights)
     assert missing.returncode == 1 and "registered by the module 'my_faces'" in missing.stderr
     assert len(missing.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_weights_load_after_registration_and_name_their_module_before(
     folder, tmp_path, monkeypatch
 ):

@@ -14,8 +14,6 @@ import numpy as np
 from retinaface_tf.data.readers.annotation import AnnotatedImage, LabelledImage
 from retinaface_tf.data.readers.categories import face_categories
 from retinaface_tf.errors import DataError
-from retinaface_tf.images.listing import IMAGE_SUFFIXES
-from retinaface_tf.images.read import read_size
 from retinaface_tf.util.files import is_file, is_folder
 from retinaface_tf.util.text_lines import TextLines, parse_numbers, read_text
 
@@ -41,6 +39,8 @@ def read_yolo(
             classes and none was chosen.
         ImageError: the header of an image with faces cannot be read.
     """
+    from retinaface_tf.images.listing import IMAGE_SUFFIXES  # loads OpenCV
+
     labels, images = Path(labels), Path(images)
     for folder in (labels, images):
         if not is_folder(folder):
@@ -97,6 +97,8 @@ def _rows(text: Path) -> list[list[float]]:
 
 
 def _annotated(path: Path, rows: np.ndarray) -> AnnotatedImage:
+    from retinaface_tf.images.read import read_size  # loads OpenCV
+
     if not len(rows):
         return AnnotatedImage(path, [])
     scale = np.array(read_size(path)[::-1], np.float64)
