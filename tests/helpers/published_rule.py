@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
+from pathlib import Path
 
 import numpy as np
 
+FOLDER = Path(__file__).resolve().parents[1] / "weights/convert/published"
 SIZES = ((128, 160), (97, 131), (224, 96))
 # Outputs that a fixture keeps of each image and kind.
 SAMPLES = 60
@@ -48,3 +51,10 @@ def image(number: int) -> np.ndarray:
 def places(count: int, preset: str, number: int) -> np.ndarray:
     """Which anchors of an image a fixture keeps."""
     return np.sort(random_of(f"{preset} {number}").choice(count, SAMPLES, replace=False))
+
+
+def state_dict(preset: str) -> dict[str, np.ndarray]:
+    """The made-up state dict, under the original program's names."""
+    kept = np.load(FOLDER / f"{preset}.npz")
+    shapes = map(ast.literal_eval, kept["shapes"])
+    return {n: tensor(n, s) for n, s in zip(kept["names"].tolist(), shapes)}

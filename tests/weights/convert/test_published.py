@@ -3,9 +3,7 @@
 The answers were written by `benchmarks/published_code.py`, which runs that code on made-up weights.
 """
 
-import ast
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,16 +16,9 @@ from retinaface_tf.weights.convert.convert import convert_weights
 from tests.helpers import published_rule
 from tests.helpers.torch_writer import archive_file, tensors_of
 
-FOLDER = Path(__file__).parent / "published"
+FOLDER = published_rule.FOLDER
 NAMES = sorted(path.stem for path in FOLDER.glob("*.npz"))
 QUICK = ("mobilenet0.25.biubug6", "mobilenet0.5", "mobilenetv2")
-
-
-def state_dict(preset: str) -> dict[str, np.ndarray]:
-    """The made-up state dict, under the original program's names."""
-    kept = np.load(FOLDER / f"{preset}.npz")
-    shapes = map(ast.literal_eval, kept["shapes"])
-    return {n: published_rule.tensor(n, s) for n, s in zip(kept["names"].tolist(), shapes)}
 
 
 @pytest.mark.parametrize(
@@ -37,7 +28,7 @@ def state_dict(preset: str) -> dict[str, np.ndarray]:
 def test_a_converted_network_answers_as_the_original_code(preset, tmp_path):
     known = get_preset(preset)
     path = tmp_path / "network.pth"
-    path.write_bytes(archive_file(*tensors_of(state_dict(preset))))
+    path.write_bytes(archive_file(*tensors_of(published_rule.state_dict(preset))))
     network = convert_weights(path, known.config, known.trained_on)
     kept = np.load(FOLDER / f"{preset}.npz")
     for number in range(len(published_rule.SIZES)):
@@ -59,7 +50,7 @@ def test_every_public_training_is_held_to_its_code():
 
 def trained(preset: str, deviation: float) -> dict[str, np.ndarray]:
     """A state dict whose first batch norm saw images of that deviation."""
-    tensors = state_dict(preset)
+    tensors = published_rule.state_dict(preset)
     stem = next(name for name, value in tensors.items() if value.ndim == 4)
     squares = np.square(tensors[stem]).sum((1, 2, 3))
     norm = next(name for name in tensors if name.endswith("running_var"))
@@ -82,7 +73,7 @@ def test_images_of_another_scale_are_noticed(tmp_path):
 
 
 def test_two_programs_names_in_one_file_are_refused(tmp_path):
-    tensors = state_dict("mobilenet0.25.biubug6")
+    tensors = published_rule.state_dict("mobilenet0.25.biubug6")
     tensors["fx.stage1.0.0.weight"] = tensors["body.stage1.0.0.weight"]
     path = tmp_path / "both.pth"
     path.write_bytes(archive_file(*tensors_of(tensors)))
@@ -91,7 +82,7 @@ def test_two_programs_names_in_one_file_are_refused(tmp_path):
 
 
 def test_a_file_packed_once_more_is_read(tmp_path):
-    inner = archive_file(*tensors_of(state_dict("mobilenet0.25.biubug6")))
+    inner = archive_file(*tensors_of(published_rule.state_dict("mobilenet0.25.biubug6")))
     paths = [tmp_path / "plain.pth", tmp_path / "packed.zip"]
     paths[0].write_bytes(inner)
     with zipfile.ZipFile(paths[1], "w", zipfile.ZIP_DEFLATED) as archive:
