@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from retinaface_tf.presets import DEFAULT_PRESET
 from retinaface_tf.util.files import is_folder
 
 if TYPE_CHECKING:
-    from retinaface_tf.data.check import CheckResult
+    from retinaface_tf.data.check import CheckResult, Problem
     from retinaface_tf.data.readers.annotation import AnnotatedImage
 
 app = typer.Typer(help="Check, label, draw and pack training data.", no_args_is_help=True)
@@ -62,6 +63,22 @@ def _check(found: list[AnnotatedImage], headers: bool, quiet: bool) -> CheckResu
         return check_images(found, decode=not headers, progress=advance)
 
 
+def _twice(photos: list[Path], against: list[Path], quiet: bool) -> list[Problem]:
+    """The photos that are also, or nearly, among others."""
+    from retinaface_tf.data.check import Problem
+    from retinaface_tf.images.listing import list_images
+    from retinaface_tf.labelling.near_duplicates import find_duplicates
+    from retinaface_tf.util.progress import choose_track
+
+    others = [path for path, _ in list_images([str(path) for path in against])]
+    with choose_track(quiet)("comparing", len(photos) + len(others)) as advance:
+        found = find_duplicates(photos, others, advance=advance)
+    return [
+        Problem("also kept for evaluation", str(photos[d.index]), None, str(others[d.other]))
+        for d in found
+    ]
+
+
 @app.command()
 def check(
     kind: Kind,
@@ -72,6 +89,13 @@ def check(
     ] = False,
     category: Category = None,
     ignore: Ignore = None,
+    against: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="PHOTOS",
+            help="a photo or folder kept for evaluation: report images that are in it too; repeatable",
+        ),
+    ] = None,
     json_: Annotated[
         str | None, typer.Option("--json", metavar="FILE|-", help="one line a problem as JSON")
     ] = None,
@@ -88,6 +112,9 @@ def check(
         read = [*files, *(image.path for image in found)]
         require_free(json_, read, overwrite=overwrite)
     result = _check(found, headers, quiet)
+    if against:
+        twice = _twice([image.path for image in result.images], against, quiet)
+        result = dataclasses.replace(result, problems=[*result.problems, *twice])
     if json_ is not None:
         lines = [
             json.dumps({"image": p.path, "face": p.face, "problem": p.kind, "detail": p.detail})

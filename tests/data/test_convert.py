@@ -209,3 +209,23 @@ def test_labelme_points_belong_to_their_group_or_to_the_face_they_lie_in(photos,
     file.write_text(json.dumps(document | {"shapes": shapes[2:3]}))
     with pytest.raises(DataError, match="'left_eye' belongs to no face"):
         READERS["labelme"](file, photos)
+
+
+def test_check_finds_images_that_are_kept_for_evaluation_too(tmp_path, rng):
+    for folder in ("train", "val"):
+        (tmp_path / folder).mkdir()
+    noise = [Image.fromarray(rng.integers(0, 255, (8, 8, 3), np.uint8)) for _ in range(3)]
+    photos = [image.resize((160, 160), Image.Resampling.BICUBIC) for image in noise]
+    photos[0].save(tmp_path / "train/a.png")
+    photos[1].save(tmp_path / "train/b.png")
+    photos[1].resize((120, 120)).save(tmp_path / "val/c.jpg", quality=80)
+    photos[2].save(tmp_path / "val/d.png")
+    (tmp_path / "label.txt").write_text("# a.png\n9 9 30 30\n# b.png\n9 9 30 30\n")
+    command = ["data", "check", "retinaface", str(tmp_path / "label.txt"), str(tmp_path / "train")]
+    command += ["--headers", "--against", str(tmp_path / "val")]
+    result = CliRunner().invoke(with_commands(), command)
+    found = [line for line in result.stdout.splitlines() if line.startswith("also kept")]
+    assert found == [
+        f"also kept for evaluation: {tmp_path / 'train/b.png'}: {tmp_path / 'val/c.jpg'}"
+    ]
+    assert result.exit_code == 1
