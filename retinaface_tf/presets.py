@@ -182,7 +182,10 @@ YUNET = RetinaFaceConfig(
 
 # A cell's anchor says nothing of a face's size, so faces are matched with the boxes predicted now; a large
 # one would have a hundred cells.
-_YUNET_TRAINING = {"match": {"dynamic": True, "per_face": 5}, "loss": {"box": "ciou"}}
+_YUNET_TRAINING: Mapping[str, Mapping[str, Any]] = {
+    "match": {"dynamic": True, "per_face": 5},
+    "loss": {"box": "ciou"},
+}
 
 # Shape of the dense head in `mobilenet0.25-mesh`.
 SHIPPED_DENSE = DenseConfig(frame="face", grid=7, finer=1, reduced=16, hidden=(256,), rank=96)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Unpack, overload
 
 from retinaface_tf.config import (
     DEFAULT_SETTINGS,
@@ -29,8 +29,6 @@ from retinaface_tf.weights.choose_file import preset_file
 if TYPE_CHECKING:
     from retinaface_tf.protocol.client import EndpointKeywords
 
-# What the images of one list are: a list of paths is no list of anything else.
-Source = TypeVar("Source", bound=ImageSource)
 # Images read ahead and sorted by shape: this many batches, fewer where they would take more memory.
 WINDOW_BATCHES, MAX_WINDOW_BYTES = 4, 256 << 20
 
@@ -79,8 +77,9 @@ class Detector(Protocol):
         """
         ...
 
+    # A str is one image, though it is a sequence of str as well: the first overload takes it.
     @overload
-    def detect(
+    def detect(  # type: ignore[overload-overlap]
         self,
         images: ImageSource,
         *,
@@ -92,7 +91,7 @@ class Detector(Protocol):
     @overload
     def detect(
         self,
-        images: list[Source] | tuple[Source, ...],
+        images: Sequence[ImageSource],
         *,
         batch_size: int = 8,
         on_error: Literal["raise"] = "raise",
@@ -102,7 +101,7 @@ class Detector(Protocol):
     @overload
     def detect(
         self,
-        images: list[Source] | tuple[Source, ...],
+        images: Sequence[ImageSource],
         *,
         batch_size: int = 8,
         on_error: Literal["return"],
@@ -111,7 +110,7 @@ class Detector(Protocol):
 
     def detect(
         self,
-        images: ImageSource | list[Source] | tuple[Source, ...],
+        images: ImageSource | Sequence[ImageSource],
         *,
         batch_size: int = 8,
         on_error: Literal["raise", "return"] = "raise",
@@ -121,7 +120,7 @@ class Detector(Protocol):
 
         Args:
             images: a path, encoded bytes, a binary file, an RGB uint8 array [H, W, 3] or a PIL
-                image (see `retinaface_tf.load_image`); or a list or tuple of these, of any sizes.
+                image (see `retinaface_tf.load_image`); or a sequence of these, of any sizes.
             batch_size: images given to the network at once, where their padded shapes agree.
             on_error: what to do with unreadable images of a list. "raise" answers all others
                 first, then raises `BatchError`, which carries the answers; "return" puts the
@@ -140,7 +139,9 @@ class Detector(Protocol):
         if on_error not in ("raise", "return"):
             raise ConfigError(f"on_error={on_error!r} must be 'raise' or 'return'.")
         check_batch_size(batch_size)
-        if not isinstance(images, list | tuple):
+        if not isinstance(images, Sequence) or isinstance(
+            images, str | bytes | bytearray | memoryview
+        ):
             (result,) = self.stream([images], batch_size=1, **settings)
             if isinstance(result, ImageError):
                 raise result

@@ -31,7 +31,7 @@ def test_the_python_blocks_run(page, folder, capsys):
     if page == "README.md":
         assert len(names["image"].shape) == 3 and [len(faces) for faces in names["many"]] == [1] * 3
         said = capsys.readouterr().out.splitlines()
-        assert said[-1] == repr(names["faces"])
+        assert said[-1] == repr(names["answer"])
         assert all(s.startswith("Faces(1 in 512 x 512 pixels, best score 0.") for s in said[-2:])
         drawn = names["faces"].draw("photo.jpg")
         assert (drawn != names["image"]).any() and drawn.dtype == np.uint8

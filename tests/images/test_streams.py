@@ -7,6 +7,7 @@ import os
 import tempfile
 import threading
 import zipfile
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -125,6 +126,7 @@ def test_other_iterables_are_pointed_to_a_list_or_stream(data):
             detector.detect(thing)
     assert [len(faces) for faces in detector.stream(d for d in [data, data])] == [1, 1]
     assert detector.detect([]) == [] and detector.detect(()) == []
+    assert [len(faces) for faces in detector.detect(deque([data]))] == [1]
 
 
 def test_load_image_is_public(data):

@@ -29,6 +29,7 @@ WRONG = [
     "detector.detect('a.png', size='large')",
     "detector.detect(['a.png'], on_error='ignore')",
     "detector.detect(3)",
+    "detector.detect([3])",
     "detector.stream(['a.png'], batch=4)",
     "detector.settings.replace(iuo=0.4)",
     "detector.detect(['a.png']).boxes",

@@ -21,6 +21,7 @@ def main(photo: Path, more: list[Path]) -> None:
     assert_type(faces, Faces)
     assert_type(detector.detect(more), list[Faces])
     assert_type(detector.detect((str(photo), photo.read_bytes())), list[Faces])
+    assert_type(detector.detect(["a.jpg", photo, pixels]), list[Faces])
     assert_type(detector.detect(more, on_error="return"), list[Faces | ImageError])
     assert_type(faces[0], Face)
     assert_type(faces[:2], Faces)
