@@ -13,6 +13,7 @@ from retinaface_tf.util.text_lines import parse_numbers, read_text
 
 # Folders are looked into this far below the one that is named.
 _DEPTH = 3
+_FOLDERS = ("labelme", "yolo")
 
 
 def find_data(place: str) -> dict[str, str]:
@@ -20,7 +21,7 @@ def find_data(place: str) -> dict[str, str]:
 
     With several label files, one with "val" in its path is for validation, those with "test" are left
     out. Of several formats of the same labels the first in this order is taken: RetinaFace's, JSON
-    lines, COCO's, WIDER's, FDDB's.
+    lines, COCO's, WIDER's, FDDB's, LabelMe's, YOLO's.
 
     Raises:
         ConfigError: there are no labels of a known format, several files could be meant, or the
@@ -33,14 +34,16 @@ def find_data(place: str) -> dict[str, str]:
     folders = _folders(root.parent if is_file(root) else root)
     files = [root] if is_file(root) else [f for folder in folders for f in sorted(folder.iterdir())]
     formats = {file: kind for file in files if (kind := _format_of(file))}
+    # Of formats with a file an image the folder is what is named.
+    formats = {f.parent if kind in _FOLDERS else f: kind for f, kind in formats.items()}
     if not formats:
         raise ConfigError(
             f"{place} holds no labels of a known format (a WIDER FACE list, RetinaFace's label.txt, "
-            "COCO's JSON, JSON lines, FDDB's folds); see `retinaface-tf data check --help`."
+            "COCO's JSON, JSON lines, LabelMe's JSON, YOLO's .txt, FDDB's folds); see `retinaface-tf data check --help`."
         )
     parts: dict[str, list[Path]] = {"": [], "validation_": []}
     for file in formats:
-        words = file.relative_to(root).as_posix() if file != root else ""
+        words = file.relative_to(root).as_posix() if file.is_relative_to(root) else ""
         if len(formats) == 1:
             parts[""].append(file)
         elif not re.search(r"(^|[^a-z])test", words.lower()):
@@ -48,7 +51,7 @@ def find_data(place: str) -> dict[str, str]:
     if not parts[""]:
         listed = ", ".join(str(file) for file in formats)
         raise ConfigError(f"{place} has no labels to train on beside {listed}; name one as --data.")
-    order = ("retinaface", "json", "coco", "wider", "fddb-boxes")
+    order = ("retinaface", "json", "coco", "wider", "fddb-boxes", "labelme", "yolo")
     kind = min((formats[file] for file in parts[""]), key=order.index)
     options = {"data.kind": kind}
     for part, found in parts.items():
@@ -85,11 +88,16 @@ def _format_of(file: Path) -> str | None:
         text = read_text(file)
         if file.suffix == ".json":
             values = json.loads(text)
-            coco = isinstance(values, dict) and values.keys() >= {"images", "annotations"}
-            return "coco" if coco else None
+            keys = set(values) if isinstance(values, dict) else set()
+            if keys >= {"images", "annotations"}:
+                return "coco"
+            return "labelme" if keys >= {"shapes", "imagePath"} else None
     except (DataError, ValueError, RecursionError):
         return None
     first, second, third = [*text.split("\n", 3), "", "", ""][:3]
+    row = parse_numbers(first) or ()
+    if len(row) in (5, 15, 20) and row[0].is_integer() and all(0 <= v <= 1 for v in row[1:5]):
+        return "yolo"
     if first.startswith("#"):
         return "retinaface" if Path(first.strip()).suffix.lower() in IMAGE_SUFFIXES else None
     numbers = len(parse_numbers(third) or ()) if second.strip().isdigit() else 0
@@ -98,6 +106,8 @@ def _format_of(file: Path) -> str | None:
 
 def _home(labels: Path, kind: str, folders: list[Path]) -> Path:
     """The folder that the names in a label file are relative to: its own, one of `folders`, or above."""
+    if kind in _FOLDERS:
+        return _home_of_folder(labels, folders)
     names = [image.path for image in READERS[kind](labels, Path())[:20]]
     beside = [folder for folder in folders if labels.parent in (folder, *folder.parents)]
     for folder in [labels.parent, *beside, *folders, labels.parent.parent]:
@@ -106,4 +116,17 @@ def _home(labels: Path, kind: str, folders: list[Path]) -> Path:
     raise ConfigError(
         f"The photos of {labels} ({', '.join(map(str, names[:2])) or 'none'} ...) are not beside or "
         "below it; set data.images to their folder."
+    )
+
+
+def _home_of_folder(labels: Path, folders: list[Path]) -> Path:
+    """Where photos have the names of the files in a folder: itself, its twin "images", or one of `folders`."""
+    stems = {path.stem for path in labels.iterdir() if path.suffix in (".json", ".txt")}
+    twin = Path(*("images" if part == "labels" else part for part in labels.parts))
+    for folder in (labels, twin, *folders):
+        photos = folder.iterdir() if is_folder(folder) else ()
+        if any(p.suffix.lower() in IMAGE_SUFFIXES and p.stem in stems for p in photos):
+            return folder
+    raise ConfigError(
+        f"No photo has a name of the files in {labels}; set data.images to the photos' folder."
     )

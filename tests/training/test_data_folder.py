@@ -148,3 +148,43 @@ def test_a_small_set_is_gone_through_several_times(tmp_path, rng):
     (tmp_path / "labels.jsonl").write_text("\n".join(lines))
     names, _ = split(tmp_path, epoch_images=10)
     assert len(names) == 12 and len(set(names)) == 4
+
+
+@pytest.mark.parametrize("labels, photos", [("", ""), ("labels/train", "images/train")])
+def test_folders_with_a_file_an_image_are_found(tmp_path, labels, photos):
+    texts = {
+        "yolo": (".txt", "0 0.3 0.35 0.4 0.5\n"),
+        "labelme": (
+            ".json",
+            json.dumps(
+                {
+                    "imagePath": "a.jpg",
+                    "shapes": [
+                        {
+                            "label": "face",
+                            "points": [BOX[:2], BOX[2:]],
+                            "shape_type": "rectangle",
+                        }
+                    ],
+                }
+            ),
+        ),
+    }
+    for kind, (suffix, text) in texts.items():
+        root = tmp_path / kind
+        for folder in (labels, photos, "labels/val", "images/val"):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 40)).save(root / photos / "a.jpg")
+        (root / labels / f"a{suffix}").write_text(text)
+        if labels:
+            Image.new("RGB", (40, 40)).save(root / "images/val/a.jpg")
+            (root / "labels/val" / f"a{suffix}").write_text(text)
+        found = find_data(str(root))
+        assert found["data.kind"] == kind
+        assert found["data.labels"] == str(root / labels)
+        assert found["data.images"] == str(root / photos)
+        assert ("data.validation_labels" in found) == bool(labels)
+        options = {"data.kind": str(root), "epochs": None}
+        sets = open_data_sets(resolve_config("finetune", options, ["data.validation_share=0"]))
+        np.testing.assert_allclose(sets.train._boxes[0], BOX)
+        assert len(sets.validation.images) == bool(labels)
