@@ -101,7 +101,7 @@ def detect(
 ) -> None:
     """Find faces in photos, folders of photos, videos or the webcam.
 
-    Prints a table, or with --json one JSON object for each image. An image that cannot be read
+    Prints a table, or with --json - one JSON object for each image. An image that cannot be read
     is reported and the run goes on; the exit code is then 1. No file that is there is replaced,
     but for drawings and crops of the same source. With --engine also tars and Parquet tables of
     images, any number of them, into Parquet files; a run that was stopped is resumed.

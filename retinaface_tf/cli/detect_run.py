@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
@@ -170,7 +171,11 @@ class DetectRun:
 
     def search_images(self) -> None:
         """Every image of the inputs that has no line yet."""
-        images = [source for source in self.inputs.images if source.shown not in self._done]
+        left, images = Counter(self._done), []
+        for source in self.inputs.images:  # what is named twice has two lines
+            left[source.shown] -= 1
+            if left[source.shown] < 0:
+                images.append(source)
         wanted = bool(self.output.folders)
         # Images that are drawn stay decoded until then: no more than a batch of them.
         step = max(1, self.batch_size if wanted else len(images))

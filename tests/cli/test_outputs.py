@@ -258,11 +258,11 @@ def test_a_stopped_run_goes_on_wherever_it_was_stopped(run, options):
     Path("p/broken.png").write_bytes(b"x")
     for name in ("v.avi", "w.avi"):
         video(name, 3)
-    words = ("p", "v.avi", "w.avi", "--json", "o.jsonl", *options)
+    words = ("p", "p/0.png", "v.avi", "w.avi", "--json", "o.jsonl", *options)
     assert run(*words).exit_code == 1
     whole = Path("o.jsonl").read_bytes()
     files = {path: path.read_bytes() for path in Path().rglob("*.png")}
-    assert len(whole.splitlines()) == 11
+    assert len(whole.splitlines()) == 12
     for length in range(0, len(whole), 97):
         Path("o.jsonl").write_bytes(whole[:length])
         assert run(*words, "--resume").exit_code == 1
