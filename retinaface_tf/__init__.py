@@ -53,4 +53,8 @@ else:  # a type checker that saw this would take any name for one of the package
 
 
 def __dir__() -> list[str]:
-    return __all__
+    """The names that can be had here: `help` and completion ask for each of them."""
+    from importlib.util import find_spec
+
+    keras = find_spec("keras") is not None
+    return [name for name in __all__ if keras or _EXPORTS.get(name) != "retinaface_tf.models"]

@@ -58,6 +58,8 @@ for extra, line in json.loads(sys.argv[1]):
     assert said.endswith(f'not installed: pip install "retinaface-tf[{extra}]".'), (line, said)
 done = runner.invoke(app, ["detect", "photo.png", "--model", "photo.png"])
 assert "photo.png is neither a .weights.h5" in str(done.exception), repr(done.exception)
+import inspect, retinaface_tf
+assert {"RetinaFace", "load_image"} < dict(inspect.getmembers(retinaface_tf)).keys()
 try:
     from retinaface_tf import build_retinaface
 except ImportError as error:
