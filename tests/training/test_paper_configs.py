@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 
+import retinaface_tf.training
 from retinaface_tf import build_retinaface
 from retinaface_tf.data.pipeline import TrainingPipeline
 from retinaface_tf.data.sources import LabelledSource
@@ -17,7 +18,7 @@ from retinaface_tf.training.config import read_config
 from retinaface_tf.training.step import DetectorTraining
 from tests.helpers.meshed_faces import meshed_image
 
-CONFIGS = Path(__file__).resolve().parents[2] / "retinaface_tf" / "training" / "configs"
+CONFIGS = Path(retinaface_tf.training.__file__).parent / "configs"
 ROWS = sorted((CONFIGS / "ablation").glob("*.toml"))
 
 
