@@ -56,7 +56,7 @@ def test_a_few_steps_do_not_cost_average_precision(preset, photos, tmp_path, req
 
 def test_strict_stops_a_run_that_ruins_the_network(photos, tmp_path):
     said = []
-    wild = ("schedule.peak=0.05", "optimizer.ema=none", "data.epoch_images=32")
+    wild = ("schedule.peak=0.01", "optimizer.ema=none", "data.epoch_images=32")
     with pytest.raises(TrainingDiverged, match=r"(fell from|ten times) .*best\.weights\.h5"):
         tune(photos, tmp_path / "strict", "lite", *wild, strict=True)
     result = tune(photos, tmp_path / "run", "lite", *wild, notify=said.append)
