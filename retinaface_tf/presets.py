@@ -121,34 +121,35 @@ def _wider_ap(original: str, large: str) -> tuple[tuple[str, str], ...]:
     return ((f"{what}, original size", original), (f"{what}, short edge 1600", large))
 
 
-# https://github.com/biubug6/Pytorch_Retinaface keeps its files in a shared folder; these are copies.
-_BIUBUG6 = UrlSource(
-    urls=(
-        "https://github.com/elliottzheng/face-detection/releases/download/0.0.1/"
-        "mobilenet0.25_Final.pth",
-        "https://github.com/xinntao/facexlib/releases/download/v0.1.0/"
-        "detection_mobilenet0.25_Final.pth",
-        "https://raw.githubusercontent.com/hukkelas/DSFD-Pytorch-Inference/master/"
-        "RetinaFace_mobilenet025.pth",
-    ),
-    digest="2979b33ffafda5d74b6948cd7a5b9a7a62f62b949cef24e95fd15d2883a65220",
-    size=1_789_735,
-    licence="MIT (biubug6/Pytorch_Retinaface)",
-    homepage="https://github.com/biubug6/Pytorch_Retinaface",
-    about=(_WIDER,),
+def _biubug6(file: str, digest: str, size: int, *others: str) -> UrlSource:
+    """A file of biubug6/Pytorch_Retinaface, which keeps them in a shared folder; these are copies."""
+    return UrlSource(
+        urls=(
+            f"https://github.com/elliottzheng/face-detection/releases/download/0.0.1/{file}",
+            f"https://github.com/xinntao/facexlib/releases/download/v0.1.0/detection_{file}",
+            *others,
+        ),
+        digest=digest,
+        size=size,
+        licence="MIT (biubug6/Pytorch_Retinaface)",
+        homepage="https://github.com/biubug6/Pytorch_Retinaface",
+        about=(_WIDER,),
+    )
+
+
+_BIUBUG6 = _biubug6(
+    "mobilenet0.25_Final.pth",
+    "2979b33ffafda5d74b6948cd7a5b9a7a62f62b949cef24e95fd15d2883a65220",
+    1_789_735,
+    "https://raw.githubusercontent.com/hukkelas/DSFD-Pytorch-Inference/master/"
+    "RetinaFace_mobilenet025.pth",
 )
 
-_RESNET50 = UrlSource(
-    urls=(
-        "https://github.com/elliottzheng/face-detection/releases/download/0.0.1/Resnet50_Final.pth",
-        "https://github.com/xinntao/facexlib/releases/download/v0.1.0/detection_Resnet50_Final.pth",
-        "https://github.com/sczhou/CodeFormer/releases/download/v0.1.0/detection_Resnet50_Final.pth",
-    ),
-    digest="6d1de9c2944f2ccddca5f5e010ea5ae64a39845a86311af6fdf30841b0a5a16d",
-    size=109_497_761,
-    licence="MIT (biubug6/Pytorch_Retinaface)",
-    homepage="https://github.com/biubug6/Pytorch_Retinaface",
-    about=(_WIDER,),
+_RESNET50 = _biubug6(
+    "Resnet50_Final.pth",
+    "6d1de9c2944f2ccddca5f5e010ea5ae64a39845a86311af6fdf30841b0a5a16d",
+    109_497_761,
+    "https://github.com/sczhou/CodeFormer/releases/download/v0.1.0/detection_Resnet50_Final.pth",
 )
 
 # https://github.com/ternaus/retinaface; the name gives the beginning of the file's sha256.

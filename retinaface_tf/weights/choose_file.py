@@ -200,7 +200,7 @@ def pull(
     packaged = source.file("weights") is not None
     if packaged and given is not None:
         raise ConfigError(f"The weights of {preset!r} are in this package; leave out {given}.")
-    if packaged or (target.is_file() and not force):
+    if packaged or (target.is_file() and given is None and not force):
         return target
     require("export", for_=f"Converting the weights of preset {preset!r}, once,")
     require_writable(target.parent)

@@ -262,6 +262,18 @@ def test_damage_and_missing_packages_leave_one_sentence_and_no_file(
     assert not list((cache / "compiled").iterdir())
 
 
+def test_a_given_file_is_looked_at_though_one_is_cached(tmp_path):
+    wrong = tmp_path / "wrong.pth"
+    wrong.write_bytes(b"something else")
+    target = weights_path("resnet50")
+    target.parent.mkdir(parents=True)
+    target.write_bytes(b"cached")
+    assert choose_file.pull("resnet50") == target
+    with pytest.raises(WeightsError, match=r"wrong\.pth is not Resnet50_Final\.pth"):
+        choose_file.pull("resnet50", given=wrong)
+    assert target.read_bytes() == b"cached" and wrong.read_bytes() == b"something else"
+
+
 def test_a_preset_by_its_entry_is_the_same_file():
     assert weights_path("resnet50.biubug6") == weights_path("resnet50")
     assert weights_path("resnet50.ternaus") != weights_path("resnet50")

@@ -11,18 +11,14 @@ from dataclasses import dataclass
 
 from retinaface_tf.config import RetinaFaceConfig
 from retinaface_tf.errors import WeightsError
+from retinaface_tf.models.backbones import MOBILENETV2_STAGES, resnet_depths
 
 _MOBILENETS = ("mobilenet0.25", "mobilenet0.5", "mobilenet1.0")
 # Separable blocks of MobileNetV1 in each of the public network's stages (13 in all).
 _MOBILENET_STAGES = (5, 6, 2)
-_RESNET_DEPTHS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "resnet50": (3, 4, 6, 3)}
+_RESNETS = ("resnet18", "resnet34", "resnet50")
 _BASIC_BLOCK = (("first", 1), ("second", 2))
 _BOTTLENECK = (("reduce", 1), ("middle", 2), ("expand", 3))
-# MobileNetV2's stages: expansion, width, blocks and first stride.
-_INVERTED = (
-    *((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2)),
-    *((6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)),
-)
 _HEADS = {"class": "ClassHead", "box": "BboxHead", "landmark": "LandmarkHead"}
 
 # A convolution's input: one entry for each map that is concatenated; each entry names the
@@ -84,9 +80,9 @@ def public_units(config: RetinaFaceConfig) -> list[Unit]:
             "(shared_heads=True); convert into a preset without shared heads."
         )
     slope = config.pyramid_slope
-    if config.backbone in _RESNET_DEPTHS:
+    if config.backbone in _RESNETS:
         basic = config.backbone != "resnet50"
-        units, features = _resnet_units(_RESNET_DEPTHS[config.backbone], basic)
+        units, features = _resnet_units(resnet_depths(config.backbone), basic)
     elif config.backbone == "mobilenetv2":
         units, features = _inverted_units()
     elif config.backbone in _MOBILENETS:
@@ -94,7 +90,7 @@ def public_units(config: RetinaFaceConfig) -> list[Unit]:
     else:
         raise WeightsError(
             f"The public layout has no network with the backbone {config.backbone}; it has "
-            f"{', '.join((*_MOBILENETS, 'mobilenetv2', *_RESNET_DEPTHS))}: choose a preset with one of these."
+            f"{', '.join((*_MOBILENETS, 'mobilenetv2', *_RESNETS))}: choose a preset with one of these."
         )
     levels = [level.index for level in config.levels]
     for number, level in enumerate(levels, start=1):
@@ -155,7 +151,7 @@ def _inverted_units() -> tuple[list[Unit], dict[int, frozenset[str]]]:
     stem = _numbered("body.features.0")
     units = [Unit("stem", *stem, (), 2, 0.0, 6.0)]
     features, previous, number, level, channels = {}, frozenset({"stem"}), 0, 1, 32
-    for expansion, width, depth, first in _INVERTED:
+    for expansion, width, depth, first in MOBILENETV2_STAGES:
         for strides in (first, *[1] * (depth - 1)):
             number += 1
             level += strides - 1
