@@ -109,7 +109,7 @@ def test_ctrl_c_that_comes_while_memory_is_freed_still_ends_the_command():
 
 
 def test_ctrl_c_ends_processes_that_draw_without_a_word(tmp_path):
-    words = ("data", "synth", "s", "--count", "9000", "--size", "64", "--quiet")
+    words = ("data", "synth", "s", "--count", "90000", "--size", "64", "--quiet")
     code = HANDLED + "from retinaface_tf.cli import main; main()"
     process = subprocess.Popen(
         [sys.executable, "-c", code, *words],

@@ -211,5 +211,8 @@ def draw_images(
     with ProcessPoolExecutor(processes, get_context("spawn"), _start_worker) as pool:
         with out_of_reach_of_ctrl_c():
             results = pool.map(draw, indices, chunksize=8)
-        for index, drawn in zip(indices, results):
-            yield label(index, drawn)
+        try:
+            for index, drawn in zip(indices, results):
+                yield label(index, drawn)
+        finally:  # whoever stops early does not wait for the rest
+            pool.shutdown(cancel_futures=True)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from retinaface_tf.data.options import SyntheticConfig
+from retinaface_tf.data.synthetic import scene
 from retinaface_tf.data.synthetic.head_mesh import draw_person, draw_view, rotation
 from retinaface_tf.data.synthetic.scene import draw_image, draw_images
 from retinaface_tf.errors import ConfigError
@@ -19,6 +20,21 @@ def test_images_follow_from_seed_and_number():
     encoded, label = next(draw_images(CONFIG, 4, 1))
     assert encoded[:3] == b"\xff\xd8\xff"
     np.testing.assert_array_equal(label.boxes, first.boxes)
+
+
+def test_whoever_stops_early_does_not_wait_for_the_rest(monkeypatch):
+    calls = []
+
+    class Pool(scene.ProcessPoolExecutor):
+        def submit(self, *args, **options):
+            calls.append(super().submit(*args, **options))
+            return calls[-1]
+
+    monkeypatch.setattr(scene, "ProcessPoolExecutor", Pool)
+    images = draw_images(CONFIG, 0, 1600, processes=2)
+    next(images)
+    images.close()
+    assert sum(call.cancelled() for call in calls) > len(calls) / 2
 
 
 def test_labels_are_inside_and_of_every_size():
