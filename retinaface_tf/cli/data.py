@@ -28,7 +28,7 @@ Kind = Annotated[
         help="format of the labels, such as wider or json; an unknown one lists them all"
     ),
 ]
-Labels = Annotated[Path, typer.Argument(help="the label file; a folder for yolo and labelme")]
+Labels = Annotated[Path, typer.Argument(help="the label file; a folder for yolo, labelme and voc")]
 Images = Annotated[Path, typer.Argument(help="folder of the images")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="no progress bar")]
 Category = Annotated[
@@ -135,7 +135,7 @@ def convert(
     kind: Kind,
     labels: Labels,
     images: Images,
-    out: Annotated[Path, typer.Argument(help="the label file; a folder for yolo and labelme")],
+    out: Annotated[Path, typer.Argument(help="the label file; a folder for yolo, labelme and voc")],
     to: Annotated[str, typer.Option(help="format to write; an unknown one lists them all")],
     category: Category = None,
     ignore: Ignore = None,

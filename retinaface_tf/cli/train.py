@@ -21,7 +21,7 @@ def train(
         str | None,
         typer.Option(
             help="folder of photos and labels, or a label file; or the kind of what --root holds: "
-            "synthetic, wider, retinaface, fddb, coco, json, yolo, labelme, records or mesh-labels"
+            "synthetic, wider, retinaface, fddb, coco, json, yolo, labelme, voc, records or mesh-labels"
         ),
     ] = None,
     finetune: Annotated[

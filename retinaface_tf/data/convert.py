@@ -43,19 +43,28 @@ def convert_labels(images: Sequence[AnnotatedImage], folder: Path, to: str, out:
     """
     if to not in WRITERS:
         raise ConfigError(f"{to!r} is no format to convert to; choose one of {', '.join(WRITERS)}.")
-    writer = WRITERS[to]
-    lost: Counter[str] = Counter()
     entries = []
     for image in images:
-        if not np.isfinite(image.boxes).all():
-            raise DataError(f"A box of {image.path} is not finite; find such with `data check`.")
-        lost.update(_lost(image, writer))
-        if "ignored" not in writer.holds:
-            image = image.keep(~image.ignored)
         inside = image.path.is_relative_to(folder)
         name = (image.path.relative_to(folder) if inside else image.path).as_posix()
-        size = read_size(image.path) if writer.sized else (0, 0)
+        size = read_size(image.path) if WRITERS[to].sized else (0, 0)
         entries.append(LabelledImage(name, size, image))
+    return label_texts(entries, to, out)
+
+
+def label_texts(entries: Sequence[LabelledImage], to: str, out: Path) -> Converted:
+    """Labels as the text of a format's files, for images of known sizes; see `convert_labels`."""
+    writer = WRITERS[to]
+    lost: Counter[str] = Counter()
+    for entry in entries:
+        if not np.isfinite(entry.image.boxes).all():
+            path = entry.image.path
+            raise DataError(f"A box of {path} is not finite; find such with `data check`.")
+        lost.update(_lost(entry.image, writer))
+    if "ignored" not in writer.holds:
+        entries = [
+            entry._replace(image=entry.image.keep(~entry.image.ignored)) for entry in entries
+        ]
     texts: dict[Path, str] = {}
     if not writer.suffix:
         texts[out] = writer.write(entries)

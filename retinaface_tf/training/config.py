@@ -49,7 +49,7 @@ class DataConfig:
         kind: one of `KINDS`, or "module:name" of your own, see `register_reader`.
         root: folder of the data set; for "mesh-labels" the one that `data label-mesh` wrote.
         labels, images: its label file and image folder where they are not found under `root`.
-        category: name or id of the category of coco, yolo or labelme labels that is faces; None for the only one or "face".
+        category: name or id of the category of coco, yolo, labelme or voc labels that is faces; None for the only one or "face".
         ignore: attributes of faces that are not learnt, see `ignore_faces`, such as "blur=2".
         meshes: folder that `data label-mesh` wrote, whose meshes the faces of the set get.
         validation_labels, validation_images: the same of the set that is evaluated each epoch.

@@ -13,7 +13,7 @@ from retinaface_tf.util.text_lines import parse_numbers, read_text
 
 # Folders are looked into this far below the one that is named.
 _DEPTH = 3
-_FOLDERS = ("labelme", "yolo")
+_FOLDERS = ("labelme", "voc", "yolo")
 
 
 def find_data(place: str) -> dict[str, str]:
@@ -21,7 +21,7 @@ def find_data(place: str) -> dict[str, str]:
 
     With several label files, one with "val" in its path is for validation, those with "test" are left
     out. Of several formats of the same labels the first in this order is taken: RetinaFace's, JSON
-    lines, COCO's, WIDER's, FDDB's, LabelMe's, YOLO's.
+    lines, COCO's, WIDER's, FDDB's, LabelMe's, VOC's, YOLO's.
 
     Raises:
         ConfigError: there are no labels of a known format, several files could be meant, or the
@@ -39,7 +39,7 @@ def find_data(place: str) -> dict[str, str]:
     if not formats:
         raise ConfigError(
             f"{place} holds no labels of a known format (a WIDER FACE list, RetinaFace's label.txt, "
-            "COCO's JSON, JSON lines, LabelMe's JSON, YOLO's .txt, FDDB's folds); see `retinaface-tf data check --help`."
+            "COCO's JSON, JSON lines, LabelMe's JSON, VOC's XML, YOLO's .txt, FDDB's folds); see `retinaface-tf data check --help`."
         )
     parts: dict[str, list[Path]] = {"": [], "validation_": []}
     for file in formats:
@@ -51,7 +51,7 @@ def find_data(place: str) -> dict[str, str]:
     if not parts[""]:
         listed = ", ".join(str(file) for file in formats)
         raise ConfigError(f"{place} has no labels to train on beside {listed}; name one as --data.")
-    order = ("retinaface", "json", "coco", "wider", "fddb-boxes", "labelme", "yolo")
+    order = ("retinaface", "json", "coco", "wider", "fddb-boxes", "labelme", "voc", "yolo")
     kind = min((formats[file] for file in parts[""]), key=order.index)
     options = {"data.kind": kind}
     for part, found in parts.items():
@@ -82,10 +82,12 @@ def _folders(root: Path) -> list[Path]:
 def _format_of(file: Path) -> str | None:
     if file.suffix == ".jsonl":
         return "json"
-    if file.suffix not in (".json", ".txt"):
+    if file.suffix not in (".json", ".txt", ".xml"):
         return None
     try:
         text = read_text(file)
+        if file.suffix == ".xml":
+            return "voc" if "<annotation" in text and "<filename>" in text else None
         if file.suffix == ".json":
             values = json.loads(text)
             keys = set(values) if isinstance(values, dict) else set()
@@ -121,7 +123,7 @@ def _home(labels: Path, kind: str, folders: list[Path]) -> Path:
 
 def _home_of_folder(labels: Path, folders: list[Path]) -> Path:
     """Where photos have the names of the files in a folder: itself, its twin "images", or one of `folders`."""
-    stems = {path.stem for path in labels.iterdir() if path.suffix in (".json", ".txt")}
+    stems = {path.stem for path in labels.iterdir() if path.suffix in (".json", ".txt", ".xml")}
     twin = Path(*("images" if part == "labels" else part for part in labels.parts))
     for folder in (labels, twin, *folders):
         photos = folder.iterdir() if is_folder(folder) else ()

@@ -114,7 +114,7 @@ def test_what_has_no_place_is_counted_and_ignored_faces_are_left_out(photos, tmp
     with pytest.raises(DataError, match=r"none\.png cannot be in a list of FDDB's"):
         convert_labels([AnnotatedImage(photos / "none.png", [])], photos, "fddb", tmp_path)
     with pytest.raises(ConfigError, match="one of wider"):
-        convert_labels([], photos, "voc", tmp_path)
+        convert_labels([], photos, "kitti", tmp_path)
 
 
 def test_the_command_writes_refuses_and_counts(photos, tmp_path):
@@ -209,6 +209,26 @@ def test_labelme_points_belong_to_their_group_or_to_the_face_they_lie_in(photos,
     file.write_text(json.dumps(document | {"shapes": shapes[2:3]}))
     with pytest.raises(DataError, match="'left_eye' belongs to no face"):
         READERS["labelme"](file, photos)
+
+
+def test_voc_as_its_devkit_has_it(photos, tmp_path):
+    """Corners name pixels from 1, the last included; the last object is another class."""
+    box = "<bndbox><xmin>1</xmin><ymin>11</ymin><xmax>401</xmax><ymax>20.5</ymax></bndbox>"
+    part = "<part><name>head</name><bndbox><xmin>9</xmin></bndbox></part>"
+    file = tmp_path / "labels/a.xml"
+    file.parent.mkdir()
+    file.write_text(
+        "<annotation><folder>VOC2012</folder><filename>C:\\x\\a.jpg</filename>"
+        f"<object>{part}<name>face</name><difficult>1</difficult>{box}</object>"
+        f"<object><name>Cat</name>{box}</object></annotation>"
+    )
+    (image,) = READERS["voc"](tmp_path / "labels", photos)
+    assert image.path == photos / "a.jpg" and image.ignored.tolist() == [True]
+    assert image.boxes.tolist() == [[0, 10, 401, 20.5]]
+    for text in ("<annotation>", "<annotation/>", "no XML", file.read_text().replace("11", "x")):
+        file.write_text(text)
+        with pytest.raises(DataError, match=r"a\.xml is not Pascal VOC's XML"):
+            READERS["voc"](file, photos)
 
 
 def test_check_finds_images_that_are_kept_for_evaluation_too(tmp_path, rng):

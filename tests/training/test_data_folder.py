@@ -154,6 +154,12 @@ def test_a_small_set_is_gone_through_several_times(tmp_path, rng):
 def test_folders_with_a_file_an_image_are_found(tmp_path, labels, photos):
     texts = {
         "yolo": (".txt", "0 0.3 0.35 0.4 0.5\n"),
+        "voc": (
+            ".xml",
+            "<annotation><filename>a.jpg</filename><object><name>face</name><bndbox>"
+            f"<xmin>{BOX[0] + 1}</xmin><ymin>{BOX[1] + 1}</ymin>"
+            f"<xmax>{BOX[2]}</xmax><ymax>{BOX[3]}</ymax></bndbox></object></annotation>",
+        ),
         "labelme": (
             ".json",
             json.dumps(

@@ -27,7 +27,8 @@ def read_coco(
     "keypoints" of exactly five points are taken in their order, which has to be the image's left
     eye, right eye, nose, left and right mouth corner; a point with visibility 0 is NaN. Faces
     with other keypoints have none. Crowds ("iscrowd") are `ignored`, and what "ignore" or an entry of
-    "attributes" (as CVAT writes) marks so; other entries are `AnnotatedImage.attributes`.
+    "attributes" (as CVAT writes) marks so; other entries are `AnnotatedImage.attributes`. "score", as in
+    COCO's files of results, is the face's.
 
     Args:
         images: folder the file names are relative to.
@@ -63,6 +64,7 @@ def _annotated(document, images: Path, labels, category) -> list[AnnotatedImage]
             corners_from_xywh([face["bbox"] for face in faces[image["id"]]]),
             np.array([_points(face) for face in faces[image["id"]]], np.float32),
             np.array([bool(face.get("iscrowd", 0)) for face in faces[image["id"]]], bool),
+            scores=np.array([face.get("score", np.nan) for face in faces[image["id"]]], float),
             attributes=attribute_columns([_attributes(face) for face in faces[image["id"]]]),
         )
         for image in entries
@@ -98,9 +100,13 @@ def write_coco(entries: Sequence[LabelledImage]) -> str:
     for number, (name, (height, width), image) in enumerate(entries, start=1):
         images.append({"id": number, "file_name": name, "width": width, "height": height})
         rows = zip(
-            decimals_xywh(image.boxes), image.landmarks, image.ignored, image.attribute_rows()
+            decimals_xywh(image.boxes),
+            image.landmarks,
+            image.ignored,
+            decimals(image.scores),
+            image.attribute_rows(),
         )
-        for box, points, ignored, attributes in rows:
+        for box, points, ignored, score, attributes in rows:
             seen = np.isfinite(points).all(axis=1)
             places = decimals(np.where(seen[:, None], points, 0))
             annotations.append(
@@ -116,6 +122,7 @@ def write_coco(entries: Sequence[LabelledImage]) -> str:
                         value for place, s in zip(places, seen) for value in (*place, 2 * int(s))
                     ],
                 }
+                | ({"score": score} if np.isfinite(score) else {})
                 | ({"attributes": attributes} if attributes else {})
             )
     category = {"id": 1, "name": "face", "supercategory": "person", "skeleton": []}

@@ -2,7 +2,8 @@
 
 A face is a rectangle, or a polygon's bounding box. Its points are shapes of the kind "point", named
 like "left_eye" or "mouth corner right", with the image's left and right; they have the face's
-`group_id`, or belong to the face they lie in. The face's flags are attributes, "ignored" among them.
+`group_id`, or belong to the face they lie in. The face's flags are attributes, "ignored" among them;
+its "score", which LabelMe keeps though it does not show it, says how sure a detector was.
 """
 
 import json
@@ -64,8 +65,8 @@ def write_labelme(entry: LabelledImage, file: Path) -> str:
 
     image = entry.image
     shapes = []
-    for group, (box, points, flags) in enumerate(
-        zip(image.boxes, image.landmarks, image.attribute_rows())
+    for group, (box, points, score, flags) in enumerate(
+        zip(image.boxes, image.landmarks, decimals(image.scores), image.attribute_rows())
     ):
         common = {"group_id": group, "description": ""}
         flags |= {"ignored": True} if image.ignored[group] else {}
@@ -78,6 +79,7 @@ def write_labelme(entry: LabelledImage, file: Path) -> str:
                 "shape_type": "rectangle",
                 "flags": flags,
             }
+            | ({"score": score} if np.isfinite(score) else {})
         )
         for name, point in zip(LANDMARK_NAMES, points):
             if np.isfinite(point).all():
@@ -105,6 +107,7 @@ def _shape(shape: dict) -> dict:
         "box": np.array(corners) if kind in ("rectangle", "polygon") else None,
         "point": points[0] if kind == "point" else None,
         "flags": dict(shape.get("flags") or {}),
+        "score": np.nan if shape.get("score") is None else float(shape["score"]),
     }
 
 
@@ -128,7 +131,8 @@ def _annotated(file: Path, path: Path, shapes: list[dict], wanted: set) -> Annot
         face = _owner(shape, faces)
         landmarks[face, _WORDS.index(words)] = shape["point"]
     attributes = attribute_columns([face["flags"] for face in faces])
-    return AnnotatedImage(path, [face["box"] for face in faces], landmarks, attributes=attributes)
+    boxes, scores = ([face[key] for face in faces] for key in ("box", "score"))
+    return AnnotatedImage(path, boxes, landmarks, scores=scores, attributes=attributes)
 
 
 def _owner(point: dict, faces: list[dict]) -> int:

@@ -15,6 +15,7 @@ from retinaface_tf.data.readers.fddb import (
 )
 from retinaface_tf.data.readers.json_labels import read_json_labels, write_json_labels
 from retinaface_tf.data.readers.labelme import read_labelme, write_labelme
+from retinaface_tf.data.readers.voc import read_voc, write_voc
 from retinaface_tf.data.readers.widerface import (
     WIDER_COLUMNS,
     read_retinaface_labels,
@@ -37,9 +38,10 @@ READERS: dict[str, Reader] = {
     "json": read_json_labels,
     "yolo": read_yolo,
     "labelme": read_labelme,
+    "voc": read_voc,
 }
 # Those whose readers are told which category is faces.
-WITH_CATEGORIES = ("coco", "yolo", "labelme")
+WITH_CATEGORIES = ("coco", "yolo", "labelme", "voc")
 
 
 class LabelWriter(NamedTuple):
@@ -64,10 +66,11 @@ WRITERS = {
     "retinaface": LabelWriter(write_retinaface_labels, ("landmarks", "blur")),
     "fddb": LabelWriter(write_fddb_ellipses, ()),
     "fddb-boxes": LabelWriter(write_fddb_boxes, ()),
-    "coco": LabelWriter(write_coco, ("landmarks", "ignored", "*"), sized=True),
+    "coco": LabelWriter(write_coco, ("landmarks", "ignored", "scores", "*"), sized=True),
     "json": LabelWriter(write_json_labels, ("landmarks", "ignored", "scores", "*"), sized=True),
     "yolo": LabelWriter(write_yolo, ("landmarks",), sized=True, suffix=".txt"),
-    "labelme": LabelWriter(write_labelme, ("landmarks", "ignored", "*"), True, ".json"),
+    "labelme": LabelWriter(write_labelme, ("landmarks", "ignored", "scores", "*"), True, ".json"),
+    "voc": LabelWriter(write_voc, ("ignored",), sized=True, suffix=".xml"),
 }
 
 
