@@ -15,6 +15,7 @@ import numpy as np
 from retinaface_tf.bulk.bulk_image import BulkImage
 from retinaface_tf.errors import DataError, ImageError
 from retinaface_tf.faces.faces import Faces
+from retinaface_tf.util.files import is_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -146,7 +147,7 @@ def read_report(path: str | os.PathLike) -> ShardReport | None:
 
 
 def read_results(out: str | os.PathLike) -> Iterator[Result]:
-    """The results of a bulk run, in the order of its images, a shard in memory at a time.
+    """The results of a bulk run, in the order of its images, a shard in memory at a time; or of one file.
 
     Raises:
         DataError: there are none, or a file is damaged.
@@ -154,7 +155,7 @@ def read_results(out: str | os.PathLike) -> Iterator[Result]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    paths = sorted(Path(out).glob("faces-*.parquet"))
+    paths = [Path(out)] if is_file(out) else sorted(Path(out).glob("faces-*.parquet"))
     if not paths:
         raise DataError(f"Cannot read {out}: it holds no results of a bulk run (faces-*.parquet).")
     for path in paths:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -58,6 +58,27 @@ class OutputOptions:
         typer.Option(metavar="DIR", help="Write each face's mesh; needs a preset that makes one."),
     ] = None
     mesh_format: Annotated[str, typer.Option(help="Of those meshes: obj or ply.")] = "obj"
+    coco: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write COCO's JSON: boxes, five keypoints, scores."),
+    ] = None
+    yolo: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write YOLO's text file of each image: boxes and points."),
+    ] = None
+    labelme: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write LabelMe's JSON of each image.")
+    ] = None
+    voc: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write Pascal VOC's XML of each image: boxes."),
+    ] = None
+    csv: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a table with a row a face.")
+    ] = None
+    parquet: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a Parquet table with a row an image.")
+    ] = None
     frames: Annotated[
         int | None, typer.Option(help="Stop a video or webcam after this many frames.")
     ] = None
@@ -107,7 +128,9 @@ def detect(
     images, any number of them, into Parquet files; a run that was stopped is resumed.
     """
     if many.engine is not None:
-        names = ("json", "draw", "crops", "mesh", "frames", "resume", "overwrite")
+        names = [
+            field.name for field in fields(output) if field.name not in ("mesh_format", "every")
+        ]
         refused = {f"--{name}": getattr(output, name) or None for name in names}
         many.run(
             inputs,
@@ -148,6 +171,7 @@ def detect_and_write(
         with run:
             run.search_images()
             run.search_videos()
+            run.write_labels()
     except ServingError:
         run.print_left()
         raise

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from retinaface_tf.cli.json_output import JsonLines
+from retinaface_tf.cli.label_files import LabelFiles
 from retinaface_tf.cli.output_names import OutputNames, own_stems
 from retinaface_tf.cli.summary import Summary
 from retinaface_tf.errors import ImageError, RetinaFaceError
@@ -49,6 +50,18 @@ class Source(NamedTuple):
     name: Path
     stem: Path
     mark: str
+
+    @property
+    def path(self) -> Path:
+        """The file; of standard input, what it is called."""
+        return self.name if isinstance(self.given, bytes) else Path(self.given)
+
+    @property
+    def root(self) -> Path | None:
+        """The folder that `name` is relative to; None where the name is not the file's own."""
+        count = len(self.name.parts)
+        same = self.path.parts[-count:] == self.name.parts
+        return Path(*self.path.parts[:-count]) if same else None
 
 
 @dataclass(frozen=True)
@@ -133,6 +146,7 @@ class DetectRun:
         self._names = OutputNames(inputs.files, overwrite=output.overwrite)
         self._shrunk, self._truncated = False, 0
         self._stack = ExitStack()
+        self._labels = LabelFiles(output, inputs)
         self._lines = None
         self._done: dict[str, int] = {}
         self._failed: set[str] = set()
@@ -168,6 +182,7 @@ class DetectRun:
             if "error" in entry:
                 self._failed.add(name)
             self.summary.add_known(entry)
+            self._labels.add(entry)
 
     def search_images(self) -> None:
         """Every image of the inputs that has no line yet."""
@@ -289,14 +304,21 @@ class DetectRun:
     def _report(self, source: Source, faces: Faces, extra: dict, entry: dict) -> None:
         self.summary.add(source.shown, faces, **extra)
         self._truncated += faces.truncated
-        if self._lines:
-            self._lines.write({"image": source.shown, **extra, **entry})
+        self._write_line({"image": source.shown, **extra, **entry})
 
     def _fail(self, source: Source, error: RetinaFaceError) -> None:
         self.summary.errors += 1
         self.progress.console.print(f"error: {error}", markup=False, soft_wrap=True)
+        self._write_line({"image": source.shown, "error": str(error)})
+
+    def _write_line(self, entry: dict) -> None:
+        self._labels.add(entry)
         if self._lines:
-            self._lines.write({"image": source.shown, "error": str(error)})
+            self._lines.write(entry)
+
+    def write_labels(self) -> None:
+        """The files of labels and tables, of all that was found."""
+        self._labels.write()
 
     def print_left(self) -> None:
         """Where a run that a server ended can go on, on standard error."""

@@ -22,7 +22,7 @@ from retinaface_tf.evaluation.fddb import FDDBCurve
 from retinaface_tf.evaluation.landmarks import LandmarkErrors
 from retinaface_tf.evaluation.verification import FAR_LEVELS, VerificationResult
 from retinaface_tf.evaluation.widerface import NUM_THRESHOLDS, SUBSETS, WiderFaceResult
-from retinaface_tf.faces.faces import LANDMARK_NAMES
+from retinaface_tf.faces.rows import LANDMARK_NAMES
 from retinaface_tf.util.files import write_whole
 from retinaface_tf.util.text_lines import MALFORMED, read_text
 

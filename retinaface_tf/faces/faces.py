@@ -9,12 +9,13 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from retinaface_tf.errors import ConfigError, ImageError
-from retinaface_tf.faces.json_lines import face_entry
+from retinaface_tf.errors import ConfigError, DataError, ImageError
+from retinaface_tf.faces.json_lines import face_entry, parse_face_line
+from retinaface_tf.faces.rows import COLUMNS, face_row
 from retinaface_tf.geometry.similarity import estimate_similarity
 from retinaface_tf.images.read import ImageSource, describe_source, read_image
+from retinaface_tf.util.extras import require_package
 
-LANDMARK_NAMES = ("left_eye", "right_eye", "nose", "left_mouth_corner", "right_mouth_corner")
 # Where each point of a mirrored face is found among the face's own.
 MIRRORED_POINTS = (1, 0, 2, 4, 3)
 
@@ -31,14 +32,49 @@ ALIGNED_POINTS_112 = np.array(
 )
 
 
+class NamedLandmarks:
+    """The five points by name: float32 x, y in image pixels, [2] of a `Face`, [N, 2] of `Faces`.
+
+    Left and right are the image's, as it is seen: `left_eye` is the one nearer the image's left edge in
+    an upright face, which is the person's right eye.
+    """
+
+    landmarks: NDArray[np.float32]
+
+    @property
+    def left_eye(self) -> NDArray[np.float32]:
+        """The eye on the image's left, the person's right."""
+        return self.landmarks[..., 0, :]
+
+    @property
+    def right_eye(self) -> NDArray[np.float32]:
+        """The eye on the image's right, the person's left."""
+        return self.landmarks[..., 1, :]
+
+    @property
+    def nose(self) -> NDArray[np.float32]:
+        """The tip of the nose."""
+        return self.landmarks[..., 2, :]
+
+    @property
+    def left_mouth_corner(self) -> NDArray[np.float32]:
+        """The corner of the mouth on the image's left, the person's right."""
+        return self.landmarks[..., 3, :]
+
+    @property
+    def right_mouth_corner(self) -> NDArray[np.float32]:
+        """The corner of the mouth on the image's right, the person's left."""
+        return self.landmarks[..., 4, :]
+
+
 @dataclass(frozen=True, eq=False, repr=False)
-class Face:
+class Face(NamedLandmarks):
     """One face. Faces with the same values are equal (an unknown point, NaN, equals another).
 
     Attributes:
         box: float32 [4] x1, y1, x2, y2 in image pixels.
         score: probability, 0..1.
-        landmarks: float32 [5, 2] x, y in image pixels, in the order of `LANDMARK_NAMES`; left and
+        landmarks: float32 [5, 2] x, y in image pixels, in the order of `rows.LANDMARK_NAMES`; left and
             right are the image's.
         vertices: float32 [V, 3] x, y, z in image pixels, or None.
     """
@@ -81,7 +117,7 @@ class Face:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Faces:
+class Faces(NamedLandmarks):
     """All faces of one image, best score first.
 
     `==` compares the values of all faces and the size of the image, and gives one bool.
@@ -162,6 +198,25 @@ class Faces:
         vertices = np.zeros((0, num_vertices, 3), np.float32) if num_vertices else None
         return cls(none, none[:, 0], np.zeros((0, 5, 2), np.float32), image_size, vertices)
 
+    @classmethod
+    def from_dict(cls, entry: dict[str, Any]) -> Faces:
+        """The faces of `to_dict`, or of a line of `detect --json`; unknown scores and points are NaN.
+
+        Raises:
+            DataError: the entry is no such line, or says no size.
+        """
+        line = parse_face_line({"image": "", **entry}, "The faces given")
+        if line.size is None or line.error is not None:
+            raise DataError(
+                "The faces given are not those of an image: width or height is missing."
+            )
+        arrays = (line.boxes, line.scores, line.landmarks)
+        boxes, scores, landmarks = (values.astype(np.float32) for values in arrays)
+        meshes = [face.get("vertices") for face in entry["faces"]]
+        vertices = np.array(meshes, np.float32) if meshes and all(meshes) else None
+        truncated = bool(entry.get("truncated"))
+        return cls(boxes, scores, landmarks, line.size, vertices, truncated)
+
     @property
     def pose(self) -> NDArray[np.float64] | None:
         """Yaw, pitch and roll in degrees, float64 [N, 3], measured on the vertices.
@@ -179,6 +234,36 @@ class Faces:
         height, width = self.image_size
         entry = {"width": width, "height": height, "faces": [face.to_dict() for face in self]}
         return entry | {"truncated": True} if self.truncated else entry
+
+    def to_pandas(self) -> Any:
+        """A pandas.DataFrame with a row a face: `x1`, `y1`, `x2`, `y2`, `score`, `left_eye_x` and so on.
+
+        The columns are those of `detect --csv`, rounded as JSON lines are.
+
+        Raises:
+            MissingPackage: pandas is not installed.
+        """
+        require_package("pandas", for_="Faces.to_pandas")
+        import pandas
+
+        rows = [face_row(face) for face in self.to_dict()["faces"]]
+        return pandas.DataFrame(rows, columns=None if rows else list(COLUMNS))
+
+    def to_supervision(self) -> Any:
+        """supervision.Detections: `xyxy`, `confidence`, class 0, and in `data` class_name and landmarks.
+
+        Raises:
+            MissingPackage: supervision is not installed.
+        """
+        require_package("supervision", for_="Faces.to_supervision")
+        import supervision
+
+        return supervision.Detections(
+            xyxy=self.boxes.copy(),
+            confidence=self.scores.copy(),
+            class_id=np.zeros(len(self), int),
+            data={"class_name": np.full(len(self), "face"), "landmarks": self.landmarks.copy()},
+        )
 
     def draw(self, image: ImageSource) -> NDArray[np.uint8]:
         """A copy of the image with boxes, scores, points and meshes drawn on it.

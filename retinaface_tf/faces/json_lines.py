@@ -68,20 +68,30 @@ def read_face_lines(path: Path | str) -> Iterator[FaceLine]:
     while lines:
         text = lines.take("an image")
         try:
-            yield _read_line(json.loads(text), f"{lines.path} line {lines.number}")
+            yield parse_face_line(json.loads(text), f"{lines.path} line {lines.number}")
         except json.JSONDecodeError:
             raise lines.error(
                 "not whole JSON, as where the command that wrote it was stopped; resume that "
                 "command, or remove the line"
             ) from None
-        except MALFORMED as error:
-            raise lines.error(
-                "not an object with image and faces (box of four numbers, score, landmarks) as "
-                f"`detect --json` writes: {error!r}"
-            ) from None
 
 
-def _read_line(entry: dict[str, Any], where: str) -> FaceLine:
+def parse_face_line(entry: dict[str, Any], where: str) -> FaceLine:
+    """A line that was taken apart as JSON; `where` it stands is for messages.
+
+    Raises:
+        DataError: it is not such an object.
+    """
+    try:
+        return _parsed(entry, where)
+    except MALFORMED as error:
+        raise DataError(
+            f"{where}: not an object with image and faces (box of four numbers, score, landmarks) as "
+            f"`detect --json` writes: {error!r}."
+        ) from None
+
+
+def _parsed(entry: dict[str, Any], where: str) -> FaceLine:
     faces = [] if "error" in entry else entry["faces"]
     unknown = [np.nan, np.nan]
     points = [face.get("landmarks") or [None] * 5 for face in faces]

@@ -42,7 +42,7 @@ def roi_of_face(box: np.ndarray, landmarks: np.ndarray) -> Roi:
 
     Args:
         box: [4] x1, y1, x2, y2 in pixels.
-        landmarks: [5, 2] in the order of `faces.LANDMARK_NAMES`.
+        landmarks: [5, 2] in the order of `faces.rows.LANDMARK_NAMES`.
     """
     across = landmarks[1] - landmarks[0]
     x1, y1, x2, y2 = (float(v) for v in box)

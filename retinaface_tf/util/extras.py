@@ -50,6 +50,18 @@ def require(extra: str, *modules: str, for_: str) -> None:
         raise MissingPackage(_sentence(for_, missing, extra))
 
 
+def require_package(module: str, *, for_: str) -> None:
+    """Refuses to begin what a package in no extra is missing for: one that its users have.
+
+    Raises:
+        MissingPackage: it is not installed.
+    """
+    if not is_installed(module):
+        raise MissingPackage(
+            f"{for_} needs {module}, which is not installed: pip install {module}."
+        )
+
+
 def missing_extra(error: ImportError) -> MissingPackage | None:
     """The sentence for a failed import; None where no extra brings the module."""
     for extra, modules in EXTRAS.items():

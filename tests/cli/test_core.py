@@ -42,6 +42,7 @@ show_help(typer.main.get_command(app))
 run("--version")
 run("detect", "photo.png", "clip.avi", "--json", "faces.jsonl", "--draw", "d", "--crops", "c")
 run("detect", "photo.png", "--precision", "int8")
+run("detect", "photo.png", "--coco", "c.json", "--yolo", "y", "--labelme", "l", "--voc", "v", "--csv", "f.csv")
 run("demo", "photo.png", "--out", "faces")
 run("presets")
 run("presets", "lite")
@@ -78,6 +79,7 @@ NEEDS = [
     ("export", "weights convert w.pth out.weights.h5 --preset lite"),
     ("export", "detect photo.png --model w.weights.h5 --draw out"),
     ("export", "detect photo.png --model w.keras --draw out"),
+    ("bulk", "detect photo.png --parquet out"),
     ("onnx", "detect photo.png --runtime onnx --draw out"),
     ("evaluate", "evaluate fddb --gt label.txt --images ."),
     ("evaluate", "evaluate report r.json --out out"),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from retinaface_tf.errors import ConfigError, ImageError
+from retinaface_tf.errors import ConfigError, DataError, ImageError, MissingPackage
 from retinaface_tf.faces.faces import ALIGNED_POINTS_112, Face, Faces
 
 
@@ -35,6 +35,42 @@ def test_to_dict_is_the_line_of_the_contract(faces):
     assert line["width"] == 160 and line["height"] == 120
     assert line["faces"][0]["box"] == [20, 20, 70, 85]
     assert np.shape(line["faces"][1]["landmarks"]) == (5, 2)
+
+
+def test_a_dictionary_of_faces_is_read_back(faces):
+    again = Faces.from_dict(json.loads(json.dumps(faces.to_dict())))
+    assert again == faces and Faces.from_dict(faces[:0].to_dict()) == faces[:0]
+    for wrong in ({}, {"faces": []}, {"error": "x"}, {"faces": [{}], "width": 1, "height": 1}):
+        with pytest.raises(DataError, match="The faces given"):
+            Faces.from_dict(wrong)
+
+
+def test_landmarks_have_names_whose_left_is_the_images(faces):
+    assert faces[0].left_eye.tolist() == [30, 40] and faces[0].nose.tolist() == [45, 55]
+    assert (faces.left_eye[:, 0] < faces.right_eye[:, 0]).all()
+    assert (faces.left_mouth_corner[:, 0] < faces.right_mouth_corner[:, 0]).all()
+    assert faces.nose.shape == (2, 2)
+
+
+def test_faces_as_a_table(faces):
+    pytest.importorskip("pandas")
+    table = faces.to_pandas()
+    assert table.shape == (2, 15) and table["right_eye_x"].tolist() == [60, 130]
+    assert list(faces[:0].to_pandas().columns) == list(table.columns)
+
+
+def test_what_a_conversion_lacks_is_said(faces, monkeypatch):
+    monkeypatch.setattr("retinaface_tf.util.extras.is_installed", lambda module: False)
+    for convert, name in ((faces.to_pandas, "pandas"), (faces.to_supervision, "supervision")):
+        with pytest.raises(MissingPackage, match=f"not installed: pip install {name}"):
+            convert()
+
+
+def test_supervision_takes_the_faces(faces):
+    supervision = pytest.importorskip("supervision")
+    detections = faces.to_supervision()
+    assert isinstance(detections, supervision.Detections) and len(detections) == 2
+    assert detections[detections.confidence > 0.7].data["landmarks"].shape == (1, 5, 2)
 
 
 def test_drawing_leaves_the_image_alone(faces):

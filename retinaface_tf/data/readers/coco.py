@@ -16,6 +16,7 @@ from retinaface_tf.data.readers.annotation import (
 )
 from retinaface_tf.data.readers.categories import face_categories
 from retinaface_tf.errors import DataError
+from retinaface_tf.faces.rows import LANDMARK_NAMES
 from retinaface_tf.util.text_lines import MALFORMED, read_text
 
 
@@ -94,8 +95,6 @@ def _points(face: dict) -> np.ndarray:
 
 def write_coco(entries: Sequence[LabelledImage]) -> str:
     """A COCO annotation file; `ignored` faces are crowds, which its evaluation does not count."""
-    from retinaface_tf.faces.faces import LANDMARK_NAMES  # loads OpenCV
-
     images, annotations = [], []
     for number, (name, (height, width), image) in enumerate(entries, start=1):
         images.append({"id": number, "file_name": name, "width": width, "height": height})

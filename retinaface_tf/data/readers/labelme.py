@@ -20,6 +20,7 @@ from retinaface_tf.data.readers.annotation import (
 )
 from retinaface_tf.data.readers.categories import face_categories
 from retinaface_tf.errors import DataError
+from retinaface_tf.faces.rows import LANDMARK_NAMES
 from retinaface_tf.util.files import is_file, is_folder
 from retinaface_tf.util.text_lines import MALFORMED, read_text
 
@@ -61,8 +62,6 @@ def read_labelme(
 
 def write_labelme(entry: LabelledImage, file: Path) -> str:
     """One image's file, which will be `file`: LabelMe looks for the image from there."""
-    from retinaface_tf.faces.faces import LANDMARK_NAMES  # loads OpenCV
-
     image = entry.image
     shapes = []
     for group, (box, points, score, flags) in enumerate(

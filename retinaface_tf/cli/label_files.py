@@ -1,0 +1,131 @@
+"""The files of `detect --coco`, `--yolo`, `--labelme`, `--voc`, `--csv` and `--parquet`, written when all is found."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from retinaface_tf.errors import ConfigError, ImageError, RetinaFaceError
+from retinaface_tf.faces.faces import Faces
+from retinaface_tf.faces.rows import COLUMNS, face_row
+from retinaface_tf.util.extras import require
+from retinaface_tf.util.files import require_free, write_whole
+
+if TYPE_CHECKING:
+    from retinaface_tf.cli.detect import OutputOptions
+    from retinaface_tf.cli.detect_run import Inputs, Source
+
+_LABELS = ("coco", "yolo", "labelme", "voc")
+# Of each row, beside what is said of the face.
+_PLACE = ("image", "width", "height", "frame", "time")
+
+
+class LabelFiles:
+    """Keeps the entries of the JSON lines, and makes files of them.
+
+    Args:
+        output: says which.
+        inputs: what is searched.
+
+    Raises:
+        ConfigError: a file is in the way, two images would have one, or a video cannot be in one.
+        MissingPackage: Parquet is asked for and pyarrow missing.
+    """
+
+    def __init__(self, output: OutputOptions, inputs: Inputs):
+        self._wanted = {
+            kind: Path(path)
+            for kind in (*_LABELS, "csv", "parquet")
+            if (path := getattr(output, kind)) is not None
+        }
+        self._overwrite, self._images = output.overwrite, inputs.images
+        self._sources = {source.shown: source for source in inputs.images}
+        self._entries: list[dict[str, Any]] = []
+        if "parquet" in self._wanted:
+            require("bulk", for_="--parquet")
+        if inputs.videos and (kinds := [kind for kind in self._wanted if kind != "csv"]):
+            raise ConfigError(f"--{kinds[0]} is of images; the faces of a video go into --csv.")
+        for path in self._texts([_entry(source) for source in inputs.images]):
+            require_free(path, inputs.files, overwrite=output.overwrite)
+
+    def add(self, entry: dict[str, Any]) -> None:
+        """Keeps a JSON line's entry."""
+        if self._wanted:
+            self._entries.append(entry)
+
+    def write(self) -> None:
+        """Writes the files.
+
+        Raises:
+            RetinaFaceError: one cannot be written.
+        """
+        for path, content in self._texts(self._entries).items():
+            write_whole(path, content, error=RetinaFaceError)
+
+    def _texts(self, entries: list[dict[str, Any]]) -> dict[Path, str | bytes]:
+        texts: dict[Path, str | bytes] = {}
+        for kind, path in self._wanted.items():
+            if kind == "csv":
+                texts[path] = _csv(entries)
+            elif kind == "parquet":
+                texts[path] = _parquet(entries)
+            else:
+                texts |= self._labels(kind, path, entries)
+        return texts
+
+    def _labels(self, kind: str, out: Path, entries: list[dict[str, Any]]) -> dict[Path, str]:
+        from retinaface_tf.data.convert import label_texts
+        from retinaface_tf.data.readers.annotation import AnnotatedImage, LabelledImage
+        from retinaface_tf.data.readers.registry import WRITERS
+
+        # Names are relative to the folder of the images where that is one, as the readers want them.
+        roots = {source.root for source in self._images}
+        below = (len(roots) == 1 and None not in roots) or WRITERS[kind].suffix
+        labelled = []
+        for entry in {
+            entry["image"]: entry for entry in entries
+        }.values():  # what is named twice once
+            source = self._sources.get(entry["image"])
+            if source is None or "error" in entry:
+                continue
+            faces = Faces.from_dict(entry)
+            name = source.name if below else source.path
+            image = AnnotatedImage(source.path, faces.boxes, faces.landmarks, scores=faces.scores)
+            labelled.append(LabelledImage(name.as_posix(), faces.image_size, image))
+        return label_texts(labelled, kind, out).texts
+
+
+def _entry(source: Source) -> dict[str, Any]:
+    return {"image": source.shown, **Faces.empty((1, 1)).to_dict()}
+
+
+def _csv(entries: list[dict[str, Any]]) -> str:
+    """A row a face; images without faces, and those that could not be read, have none."""
+    rows = [
+        {name: entry.get(name) for name in _PLACE} | face_row(face)
+        for entry in entries
+        for face in entry.get("faces", ())
+    ]
+    columns = {**dict.fromkeys((*_PLACE, *COLUMNS)), **{name: 0 for row in rows for name in row}}
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _parquet(entries: list[dict[str, Any]]) -> bytes:
+    """A row an image, with the columns of a bulk run, without meshes."""
+    from retinaface_tf.bulk.bulk_image import BulkImage
+    from retinaface_tf.bulk.results import ShardReport, encode_results
+
+    answers = [
+        ImageError(entry["error"]) if "error" in entry else Faces.from_dict(entry)
+        for entry in entries
+    ]
+    rows = [(BulkImage(None, e["image"], None), answer) for e, answer in zip(entries, answers)]
+    counts = [len(answer) for answer in answers if isinstance(answer, Faces)]
+    report = ShardReport(0, len(rows), sum(counts), len(rows) - len(counts), "detect")
+    return encode_results(rows, 0, report)
