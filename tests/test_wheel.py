@@ -164,6 +164,9 @@ def test_the_core_finds_faces(core, python, wheel, tmp_path, astronaut):
     clip.release()
     outputs = ("--json", "faces.jsonl", "--draw", "drawn", "--crops", "crops")
     core("retinaface-tf", "detect", "portrait.png", "clip.avi", *outputs, cwd=tmp_path)
+    core("retinaface-tf", "blur", "portrait.png", "--out", "blurred", cwd=tmp_path)
+    blurred = cv2.imread(str(tmp_path / "blurred" / "portrait.png"))
+    assert (blurred[120:140, 210:230] != astronaut[120:140, 210:230, ::-1]).mean() > 0.9
     lines = [json.loads(line) for line in (tmp_path / "faces.jsonl").read_text().splitlines()]
     assert len(lines) == 4  # the photo, three frames
     for line in lines:

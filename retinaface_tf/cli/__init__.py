@@ -94,6 +94,7 @@ def with_commands() -> typer.Typer:
     """`app` with its commands, whose modules are imported now."""
     from retinaface_tf.cli import (
         benchmark,
+        blur,
         data,
         detect,
         evaluate,
@@ -108,6 +109,7 @@ def with_commands() -> typer.Typer:
 
     app.command("detect")(grouped(detect.detect))
     app.command("demo")(detect.demo)
+    app.command("blur")(grouped(blur.blur))
     app.command("train")(train.train)
     app.command("launch")(launch.launch)
     app.command("train-mesh")(train_mesh.train_mesh)

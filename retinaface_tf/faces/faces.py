@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retinaface_tf.errors import ConfigError, DataError, ImageError
+from retinaface_tf.faces.blurring import DEFAULT_MARGIN, BlurMethod, BlurShape, blur_boxes
 from retinaface_tf.faces.json_lines import face_entry, parse_face_line
 from retinaface_tf.faces.rows import COLUMNS, face_row
 from retinaface_tf.geometry.similarity import estimate_similarity
@@ -280,6 +281,32 @@ class Faces(NamedLandmarks):
         from retinaface_tf.faces.drawing import draw_faces
 
         return draw_faces(self._pixels(image), self)
+
+    def blur(
+        self,
+        image: ImageSource,
+        *,
+        method: BlurMethod = "gaussian",
+        shape: BlurShape = "ellipse",
+        margin: float = DEFAULT_MARGIN,
+    ) -> NDArray[np.uint8]:
+        """A copy of the image in which nobody can recognise these faces, nor undo it.
+
+        Args:
+            image: the image that was searched, as `detect` takes it.
+            method: "gaussian" is smooth, "pixelate" has squares, both of about five colours along
+                a face of any size; "solid" is black and leaves nothing.
+            shape: "ellipse" or "box".
+            margin: each edge of a face's box is moved out by this share of its side.
+
+        Returns:
+            uint8 RGB [H, W, 3].
+
+        Raises:
+            ImageError: it cannot be read, or its size is not that of the image that was searched.
+            ConfigError: there is no such method or shape, or the margin is negative.
+        """
+        return blur_boxes(self._pixels(image), self.boxes, method, shape, margin)
 
     def align(self, image: ImageSource, size: int = 112) -> NDArray[np.uint8]:
         """Crops turned and scaled so that the five points meet the ArcFace template.

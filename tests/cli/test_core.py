@@ -44,6 +44,7 @@ run("detect", "photo.png", "clip.avi", "--json", "faces.jsonl", "--draw", "d", "
 run("detect", "photo.png", "--precision", "int8")
 run("detect", "photo.png", "--coco", "c.json", "--yolo", "y", "--labelme", "l", "--voc", "v", "--csv", "f.csv")
 run("demo", "photo.png", "--out", "faces")
+run("blur", "photo.png", "--out", "blurred")
 run("presets")
 run("presets", "lite")
 run("weights", "list")

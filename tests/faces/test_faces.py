@@ -207,3 +207,39 @@ def test_crops_of_very_wide_and_high_images_are_those_of_the_part(faces, rng, pl
     )
     difference = moved.align(image).astype(int) - faces.align(part)
     assert np.abs(difference).mean() < 1.5
+
+
+@pytest.mark.parametrize("shape", ["ellipse", "box"])
+@pytest.mark.parametrize("method", ["gaussian", "pixelate", "solid"])
+def test_blur_leaves_few_colours_of_a_face_and_all_around_it(faces, method, shape):
+    image = np.random.default_rng(0).integers(0, 256, (120, 160, 3), np.uint8)
+    before = image.copy()
+    blurred = faces.blur(image, method=method, shape=shape)
+    assert (image == before).all()
+    # Of noise only the mean is left: its deviation falls from 74 to that of a cell's mean.
+    for x1, y1, x2, y2 in faces.boxes.astype(int):
+        assert blurred[y1:y2, x1:x2].std() < 15
+    changed = (blurred != image).any(axis=2)
+    assert changed[85:103, 40:50].any() and not changed[106:].any() and not changed[:, :3].any()
+    assert changed[2, 6] == (shape == "box")  # a corner of the first face's margin
+
+
+def test_blur_is_the_same_for_each_size_of_a_face():
+    small = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
+    boxes = np.array([[-10, 4, 30, 36]], np.float32)  # reaches outside
+    large = np.kron(small, np.ones((8, 8, 1), np.uint8))
+    one, other = (
+        Faces(boxes * k, np.ones(1, np.float32), np.zeros((1, 5, 2), np.float32), image.shape[:2])
+        .blur(image, shape="box", margin=0)
+        .astype(int)
+        for k, image in ((1, small), (8, large))
+    )
+    assert abs(one - other[4::8, 4::8]).mean() < 6
+
+
+def test_blur_refuses_what_it_does_not_know(faces):
+    image = np.zeros((120, 160, 3), np.uint8)
+    for wrong in ({"method": "mosaic"}, {"shape": "round"}, {"margin": -1}):
+        with pytest.raises(ConfigError, match=next(iter(wrong))):
+            faces.blur(image, **wrong)
+    assert (Faces.empty((120, 160)).blur(image) == image).all()
