@@ -50,9 +50,25 @@ class OutputOptions:
     draw: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write images with the faces drawn.")
     ] = None
-    crops: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write each face aligned to 112x112.")
+    crops: Annotated[Path | None, typer.Option(metavar="DIR", help="Write each face.")] = None
+    crop_kind: Annotated[
+        str,
+        typer.Option(
+            metavar="aligned|ffhq|square|box",
+            help="How faces are cut out: by their points, as embedders (aligned) or networks for "
+            "portraits (ffhq) want them, or by their box.",
+        ),
+    ] = "aligned"
+    crop_size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIDE|WIDTHxHEIGHT",
+            help="Pixels of a crop; without it 112 for aligned, 512 for ffhq, else as in the image.",
+        ),
     ] = None
+    crop_margin: Annotated[
+        float, typer.Option(help="More on each side of a crop, as a share of the face: 0.4.")
+    ] = 0.0
     mesh: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Write each face's mesh; needs a preset that makes one."),
@@ -95,6 +111,7 @@ class OutputOptions:
     def __post_init__(self):
         if self.mesh_format not in ("obj", "ply"):
             raise ConfigError(f"--mesh-format {self.mesh_format!r} must be obj or ply.")
+        _ = self.crop_options  # refuses what cannot be
         if self.frames is not None and self.frames < 1:
             raise ConfigError(f"--frames {self.frames} must be at least 1.")
         if self.resume and self.overwrite:
@@ -103,9 +120,31 @@ class OutputOptions:
             raise ConfigError("--resume goes with --json FILE, whose lines say what is done.")
 
     @property
+    def crop_options(self) -> tuple[str, int | tuple[int, int] | None, float]:
+        """Kind, size and margin of crops.
+
+        Raises:
+            ConfigError: one is unknown or out of range.
+        """
+        from retinaface_tf.faces.crops import check_crops
+
+        size = _crop_size(self.crop_size)
+        check_crops(self.crop_kind, size, self.crop_margin)
+        return self.crop_kind, size, self.crop_margin
+
+    @property
     def folders(self) -> list[Path]:
         """Those that files are written to."""
         return [path for path in (self.draw, self.crops, self.mesh) if path is not None]
+
+
+def _crop_size(text: str | None) -> int | tuple[int, int] | None:
+    if text is None:
+        return None
+    sides = text.lower().split("x")
+    if len(sides) > 2 or not all(side.isascii() and side.isdigit() for side in sides):
+        raise ConfigError(f"--crop-size {text!r} must be a number of pixels or WIDTHxHEIGHT.")
+    return int(sides[0]) if len(sides) == 1 else (int(sides[1]), int(sides[0]))
 
 
 def detect(
@@ -128,10 +167,12 @@ def detect(
     images, any number of them, into Parquet files; a run that was stopped is resumed.
     """
     if many.engine is not None:
-        names = [
-            field.name for field in fields(output) if field.name not in ("mesh_format", "every")
-        ]
-        refused = {f"--{name}": getattr(output, name) or None for name in names}
+        plain = OutputOptions(every=output.every)
+        refused = {
+            f"--{field.name.replace('_', '-')}": getattr(output, field.name)
+            for field in fields(output)
+            if getattr(output, field.name) != getattr(plain, field.name)
+        }
         many.run(
             inputs,
             refused | {"--server": server.server},

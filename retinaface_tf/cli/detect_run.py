@@ -285,9 +285,9 @@ class DetectRun:
     def _write_faces(
         self, stem: Path, mark: str, pixels: np.ndarray, faces: Faces, entry: dict
     ) -> None:
-        """`STEM_INDEX.png`, the face aligned to 112x112, and its mesh; best score first."""
+        """`STEM_INDEX.png`, the face's crop, and its mesh; in the order of the faces."""
         if self.output.crops:
-            for number, crop in enumerate(faces.align(pixels)):
+            for number, crop in enumerate(faces.crops(pixels, *self.output.crop_options)):
                 wished = self.output.crops / stem.with_name(f"{stem.name}_{number:03d}.png")
                 path = self._names.claim(wished, mark)
                 save_image(path, crop, mark=mark)

@@ -13,6 +13,7 @@ from retinaface_tf.evaluation.widerface import WiderFaceResult
 from retinaface_tf.geometry.boxes import area
 from retinaface_tf.geometry.similarity import square_around
 from retinaface_tf.images.read import read_image
+from retinaface_tf.images.warp import warp
 
 MISS_COLOR, WRONG_COLOR, TRUTH_COLOR = (255, 60, 60), (255, 170, 0), (80, 220, 80)
 SIDE, COUNT = 168, 24
@@ -122,13 +123,7 @@ def cut_out(
 
     side = float(np.max(box[2:] - box[:2]))
     matrix = square_around(box, SIDE, context=max(3.0, 48.0 / max(side, 1e-6)))
-    applied, method = matrix, cv2.INTER_AREA if matrix[0, 0] < 1 else cv2.INTER_CUBIC
-    # warpAffine does not average; shrink first, so that large faces do not turn to noise.
-    if matrix[0, 0] < 0.5:
-        factor = 2 * matrix[0, 0]
-        image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
-        applied = matrix / [[factor, factor, 1]]
-    crop = cv2.warpAffine(image, applied, (SIDE, SIDE), flags=method, borderValue=(40, 40, 40))
+    crop = warp(image, matrix, (SIDE, SIDE), fill=40)
     for corners, tint in (*((other, TRUTH_COLOR) for other in others), (box, color)):
         corners = np.reshape(corners, (2, 2)) * matrix[0, 0] + matrix[:, 2]
         (x1, y1), (x2, y2) = np.rint(np.clip(corners, -1000, 1000)).astype(int).tolist()

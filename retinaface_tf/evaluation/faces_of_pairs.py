@@ -10,6 +10,7 @@ from retinaface_tf.errors import DataError, ImageError
 from retinaface_tf.faces.faces import Faces
 from retinaface_tf.geometry.similarity import square_around
 from retinaface_tf.images.read import read_image
+from retinaface_tf.images.warp import warp
 from retinaface_tf.util.text_lines import TextLines
 
 ALIGNMENTS = ("points", "box", "none")
@@ -39,9 +40,7 @@ def square_crop(image: np.ndarray, box: np.ndarray, size: int) -> np.ndarray:
     Returns:
         uint8 RGB [size, size, 3]; black where the square leaves the image.
     """
-    import cv2
-
-    return cv2.warpAffine(image, square_around(box, size), (size, size), flags=cv2.INTER_LINEAR)
+    return warp(image, square_around(box, size), (size, size))
 
 
 def face_crops(

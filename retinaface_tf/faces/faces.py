@@ -9,28 +9,15 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from retinaface_tf.errors import ConfigError, DataError, ImageError
+from retinaface_tf.errors import DataError, ImageError
 from retinaface_tf.faces.blurring import DEFAULT_MARGIN, BlurMethod, BlurShape, blur_boxes
 from retinaface_tf.faces.json_lines import face_entry, parse_face_line
 from retinaface_tf.faces.rows import COLUMNS, face_row
-from retinaface_tf.geometry.similarity import estimate_similarity
 from retinaface_tf.images.read import ImageSource, describe_source, read_image
 from retinaface_tf.util.extras import require_package
 
 # Where each point of a mirrored face is found among the face's own.
 MIRRORED_POINTS = (1, 0, 2, 4, 3)
-
-# Where the five points sit in the 112x112 crop of the ArcFace family of embedders
-# (insightface, `arcface_dst`).
-ALIGNED_POINTS_112 = np.array(
-    [
-        [38.2946, 51.6963],
-        [73.5318, 51.5014],
-        [56.0252, 71.7366],
-        [41.5493, 92.3655],
-        [70.7299, 92.2041],
-    ]
-)
 
 
 class NamedLandmarks:
@@ -322,24 +309,40 @@ class Faces(NamedLandmarks):
             ImageError: it cannot be read, or its size is not that of the image that was searched.
             ConfigError: the size is no whole number, or not positive.
         """
-        import cv2
+        crops = self.crops(image, "aligned", (size, size))
+        return np.stack(crops) if crops else np.zeros((0, size, size, 3), np.uint8)
 
-        if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
-            raise ConfigError(f"size={size!r} must be a whole number of pixels, at least 1.")
-        pixels = self._pixels(image)
-        crops = np.zeros((len(self), size, size, 3), np.uint8)
-        template = ALIGNED_POINTS_112 * (size / 112)
-        for crop, points, (x1, y1, x2, y2) in zip(crops, self.landmarks, self.boxes):
-            target = template
-            if np.ptp(points, axis=0).max() < 1:
-                # Points that fell together (a face of a pixel or two) have no direction: its box.
-                points = np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]])
-                target = np.array([[0, 0], [size, 0], [size, size], [0, size]])
-            matrix = estimate_similarity(points, target)
-            part, matrix = _within_reach(pixels, matrix, size)
-            if part.size:
-                crop[:] = cv2.warpAffine(part, matrix, (size, size), flags=cv2.INTER_LINEAR)
-        return crops
+    def crops(
+        self,
+        image: ImageSource,
+        kind: str = "aligned",
+        size: int | tuple[int, int] | None = None,
+        margin: float = 0.0,
+    ) -> list[NDArray[np.uint8]]:
+        """Each face cut out of the image.
+
+        Args:
+            image: the image that was searched, as `detect` takes it.
+            kind: "aligned" turns and scales the face so that its points meet ArcFace's template,
+                "ffhq" those of FFHQ's; "square" is a square around the box, upright; "box" the box
+                itself, as far as the image has it.
+            size: pixels of the side, of "box" the longer one; for "aligned" and "ffhq" also (height,
+                width), as (112, 96). None: 112 for "aligned", 512 for "ffhq", else the image's own
+                pixels.
+            margin: added on each side, as a share of what is cut out without: 0.5 shows twice as
+                much in each direction.
+
+        Returns:
+            uint8 RGB [h, w, 3] a face; black where a crop other than "box" reaches outside the image.
+
+        Raises:
+            ImageError: it cannot be read, or its size is not that of the image that was searched.
+            ConfigError: an option is unknown or out of range.
+        """
+        from retinaface_tf.faces.crops import check_crops, cut_faces
+
+        check_crops(kind, size, margin)
+        return cut_faces(self._pixels(image), self, kind, size, margin)
 
     def _pixels(self, source: ImageSource) -> NDArray[np.uint8]:
         """The pixels of the image that was searched; other images are refused by their size."""
@@ -354,27 +357,6 @@ class Faces(NamedLandmarks):
             f"These faces are of an image of {self.image_size[1]} x {self.image_size[0]} pixels, but "
             f"{describe_source(source)} has {width} x {height}; {remedy}."
         )
-
-
-def _within_reach(
-    image: np.ndarray, matrix: np.ndarray, size: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """The part of a very wide or high image that a crop shows, and its matrix from there.
-
-    OpenCV 4 takes no image with a side above 32,766 pixels.
-    """
-    import cv2
-
-    if max(image.shape[:2]) < 32767:
-        return image, matrix
-    corners = np.array([[0, 0, 1], [size, 0, 1], [0, size, 1], [size, size, 1]], float)
-    corners = corners @ cv2.invertAffineTransform(matrix).T
-    limit = image.shape[1::-1]
-    low = np.clip(np.floor(corners.min(axis=0)) - 2, 0, limit).astype(int)
-    high = np.clip(np.ceil(corners.max(axis=0)) + 3, 0, limit).astype(int)
-    shift = matrix[:, :2] @ low
-    matrix = np.column_stack([matrix[:, :2], matrix[:, 2] + shift])
-    return image[low[1] : high[1], low[0] : high[0]], matrix
 
 
 def _all_equal(one: Any, other: Any, names: tuple[str, ...]) -> bool:

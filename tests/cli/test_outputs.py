@@ -387,3 +387,17 @@ def test_marks_are_found_in_every_format_and_nowhere_else(tmp_path):
         assert mark_in(path) is None
     assert mark_in(tmp_path / "missing") is None and mark_in(tmp_path) is None
     assert mark_of("x.png") != mark_of("y.png") and mark_of("x.png") == mark_of("./x.png")
+
+
+def test_crops_are_cut_as_asked(run):
+    photo("a.png", (2, 2), (5, 9))
+    words = ("--crop-kind", "square", "--crop-size", "24", "--crop-margin", "0.4")
+    assert run("a.png", "--crops", "c", *words, "--json", "o.jsonl").exit_code == 0
+    crops = [face["crop"] for face in lines()[0]["faces"]]
+    assert crops == ["c/a_000.png", "c/a_001.png"]
+    assert [Image.open(path).size for path in crops] == [(24, 24)] * 2
+    run("a.png", "--crops", "d", "--crop-size", "96X112")
+    assert Image.open("d/a_000.png").size == (96, 112)
+    for words in (("--crop-size", "big"), ("--crop-kind", "x"), ("--crop-margin", "nan")):
+        refused = run("a.png", "--crops", "e", *words)
+        assert words[1] in str(refused.exception) and not Path("e").exists()
