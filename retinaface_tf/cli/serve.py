@@ -42,6 +42,12 @@ def serve(
     max_pending_mb: Annotated[
         int, typer.Option(help="All accepted requests that are not answered yet, together.")
     ] = 512,
+    read_seconds: Annotated[
+        float,
+        typer.Option(
+            min=0.1, help="Within which the head of a request must be here, then its body."
+        ),
+    ] = 30.0,
     tls_certificate: Annotated[Path | None, typer.Option(help="PEM file.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="PEM file.")] = None,
 ) -> None:
@@ -68,6 +74,7 @@ def serve(
     from retinaface_tf.serving.server import serve as run
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     options = ServerOptions(
         folder=model,
         name=name,
@@ -81,6 +88,7 @@ def serve(
             request_images=max_images,
             request_bytes=max_request_mb << 20,
             pending_bytes=max_pending_mb << 20,
+            read_seconds=read_seconds,
         ),
         policy=versions,
         labels=_labels(label or []),

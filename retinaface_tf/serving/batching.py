@@ -7,16 +7,17 @@ both servers.
 import asyncio
 import re
 import time
-from collections import deque
+from collections import Counter
 from collections.abc import Callable, Hashable
 from concurrent.futures import Executor
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from retinaface_tf.errors import ConfigError
+from retinaface_tf.serving.budget import Budget
 from retinaface_tf.serving.request_error import RequestError
 from retinaface_tf.util.options import check_range
 
@@ -36,9 +37,9 @@ class BatchingParameters:
             request runs by itself, whatever its size.
         batch_timeout_micros: how long a batch that is not full waits for more, while a thread is
             free.
-        max_enqueued_batches: batches that may wait; beyond, requests are refused
+        max_enqueued_batches: batches that may wait or run; beyond, requests are refused
             (RESOURCE_EXHAUSTED) instead of filling memory.
-        num_batch_threads: batches that run at the same time.
+        num_batch_threads: batches that run at the same time for one address.
         allowed_batch_sizes: batches are filled up to the next of these, ascending, the last equal
             to `max_batch_size`; empty allows all.
     """
@@ -58,6 +59,11 @@ class BatchingParameters:
                 f"allowed_batch_sizes {list(sizes)} must ascend and end with max_batch_size "
                 f"{self.max_batch_size}."
             )
+
+    @property
+    def threads(self) -> int:
+        """All threads: one more than an address may use."""
+        return self.num_batch_threads + 1
 
     def padded(self, rows: int) -> int:
         """Rows that a batch is filled up to."""
@@ -99,27 +105,25 @@ def read_batching_file(path: str | Path) -> BatchingParameters:
 
 @dataclass(eq=False)
 class _Task:
+    key: Hashable
     inputs: Arrays
     rows: int
+    address: str
     answer: asyncio.Future
     arrived: float
-
-
-@dataclass(eq=False)
-class _Batch:
-    key: Hashable
-    tasks: list[_Task] = field(default_factory=list)
-    rows: int = 0
-    due: bool = False
 
 
 class Batcher:
     """Joins tasks of one key, runs the batches in threads, gives each task its rows back.
 
+    Addresses take turns: next comes the oldest task of the address with the fewest rows before it,
+    and the last thread runs only for an address that has no other, so no one waits for all that
+    another has sent.
+
     Args:
         run: called in a thread with a key and the joined inputs; returns outputs whose first
             dimension is that of the inputs.
-        executor: with at least `num_batch_threads` threads.
+        executor: with at least `parameters.threads` threads.
         on_batch: called after each batch: rows, seconds its first task waited, seconds it ran.
     """
 
@@ -132,115 +136,120 @@ class Batcher:
     ):
         self._run, self._executor, self._on_batch = run, executor, on_batch
         self.parameters = parameters
-        self._waiting: deque[_Batch] = deque()
-        self._open: dict[Hashable, _Batch] = {}
-        self._running: set[asyncio.Task] = set()
+        most = max(1, parameters.max_batch_size)
+        self._budget = Budget(parameters.max_enqueued_batches * most, floor=most)
+        self._waiting: dict[_Task, None] = {}  # in order of arrival
+        self._running: dict[asyncio.Task, list[_Task]] = {}
+        self._draining = False
 
     @property
     def queued_rows(self) -> int:
         """Rows that wait for a thread."""
-        return sum(batch.rows for batch in self._waiting)
+        return sum(task.rows for task in self._waiting)
 
-    async def submit(self, key: Hashable, inputs: Arrays) -> Arrays:
+    async def submit(self, key: Hashable, inputs: Arrays, address: str = "") -> Arrays:
         """The answer for one request.
 
         Args:
             key: requests of different keys are never joined.
             inputs: arrays that share their first dimension; of one key, all others too.
+            address: of the caller; addresses take turns.
 
         Raises:
             RequestError: INVALID_ARGUMENT for more rows than a batch holds, RESOURCE_EXHAUSTED when
                 too many batches wait already.
         """
         rows = len(next(iter(inputs.values())))
-        limit = self.parameters.max_batch_size
+        limit, loop = self.parameters.max_batch_size, asyncio.get_running_loop()
         if limit and rows > limit:
             raise RequestError(
                 f"A request of {rows} images is larger than the server's max_batch_size {limit}; "
                 "send fewer at once."
             )
-        answer = asyncio.get_running_loop().create_future()
-        task = _Task(inputs, rows, answer, time.monotonic())
-        self._place(key, task)
+        room = rows if limit else 1
+        if not self._budget.take(address, room):
+            raise RequestError(
+                f"The server's queue is full ({self.queued_rows} images wait, too many of them from "
+                "your address for one more); try again later.",
+                "RESOURCE_EXHAUSTED",
+            )
+        task = _Task(key, inputs, rows, address, loop.create_future(), time.monotonic())
+        task.answer.add_done_callback(lambda _: self._waiting.pop(task, None))
+        self._waiting[task] = None
         self._dispatch()
-        return await task.answer
+        if limit and task in self._waiting:
+            loop.call_later(self.parameters.batch_timeout_micros / 1e6, self._dispatch)
+        try:
+            return await task.answer
+        finally:
+            self._budget.give_back(address, room)
 
     async def drain(self) -> None:
-        """Returns when everything submitted has been answered."""
+        """Returns when everything submitted has been answered; no batch waits for more rows."""
+        self._draining = True
         while self._waiting or self._running:
-            for batch in self._waiting:
-                batch.due = True
             self._dispatch()
-            await asyncio.wait(self._running or [asyncio.ensure_future(asyncio.sleep(0.01))])
-
-    def _place(self, key: Hashable, task: _Task) -> None:
-        limit = self.parameters.max_batch_size
-        batch = self._open.get(key)
-        if batch is None or batch.rows + task.rows > limit:
-            if len(self._waiting) >= self.parameters.max_enqueued_batches:
-                raise RequestError(
-                    f"The server's queue is full ({len(self._waiting)} batches wait); try again "
-                    "later.",
-                    "RESOURCE_EXHAUSTED",
-                )
-            if batch is not None:
-                self._close(batch)
-            batch = _Batch(key)
-            self._waiting.append(batch)
-            if limit:
-                self._open[key] = batch
-            delay = self.parameters.batch_timeout_micros / 1e6
-            if limit and delay:
-                asyncio.get_running_loop().call_later(delay, self._make_due, batch)
-            else:
-                batch.due = True
-        batch.tasks.append(task)
-        batch.rows += task.rows
-        if limit and batch.rows >= limit:
-            self._close(batch)
-
-    def _close(self, batch: _Batch) -> None:
-        batch.due = True
-        if self._open.get(batch.key) is batch:
-            del self._open[batch.key]
-
-    def _make_due(self, batch: _Batch) -> None:
-        batch.due = True
-        self._dispatch()
+            await asyncio.wait(self._running)
 
     def _dispatch(self) -> None:
-        """Starts due batches, oldest first, while threads are free; the others stay open."""
-        while len(self._running) < self.parameters.num_batch_threads:
-            batch = next((b for b in self._waiting if b.due), None)
-            if batch is None:
-                return
-            self._waiting.remove(batch)
-            self._close(batch)
-            # Requests whose caller has hung up or run out of time are dropped.
-            batch.tasks = [task for task in batch.tasks if not task.answer.done()]
-            if batch.tasks:
-                running = asyncio.ensure_future(self._work(batch))
-                self._running.add(running)
-                running.add_done_callback(self._finished)
+        """Starts batches while threads are free."""
+        while len(self._running) < self.parameters.threads and (tasks := self._next_batch()):
+            for task in tasks:
+                del self._waiting[task]
+            running = asyncio.ensure_future(self._work(tasks))
+            self._running[running] = tasks
+            running.add_done_callback(self._finished)
+
+    def _next_batch(self) -> list[_Task]:
+        """Tasks of one key that fill a batch or have waited long enough; none where none may run."""
+        limit = self.parameters.max_batch_size
+        before: Counter[str] = Counter()  # rows of each address under way or earlier in its queue
+        threads: Counter[str] = Counter()
+        for tasks in self._running.values():
+            threads.update({task.address for task in tasks})
+            for task in tasks:
+                before[task.address] += task.rows
+        turns = {}
+        for task in self._waiting:
+            turns[task] = before[task.address]
+            before[task.address] += task.rows
+        queues: dict[Hashable, list[_Task]] = {}
+        for task in sorted(turns, key=turns.__getitem__):
+            if threads[task.address] < self.parameters.num_batch_threads:
+                queues.setdefault(task.key, []).append(task)
+        due = time.monotonic() - self.parameters.batch_timeout_micros / 1e6
+        for queue in queues.values():
+            if not limit:
+                return queue[:1]
+            batch, rows = [], 0
+            for task in queue:
+                if rows + task.rows <= limit:
+                    batch.append(task)
+                    rows += task.rows
+            full = rows == limit or len(batch) < len(queue)
+            if full or self._draining or any(task.arrived <= due for task in queue):
+                return batch
+        return []
 
     def _finished(self, running: asyncio.Task) -> None:
-        self._running.discard(running)
+        del self._running[running]
         self._dispatch()
 
-    async def _work(self, batch: _Batch) -> None:
-        tasks = batch.tasks
+    async def _work(self, tasks: list[_Task]) -> None:
         rows = sum(task.rows for task in tasks)
         started = time.monotonic()
         try:
             outputs = await asyncio.get_running_loop().run_in_executor(
-                self._executor, self._run_joined, batch.key, tasks, rows
+                self._executor, self._run_joined, tasks[0].key, tasks, rows
             )
         except Exception as error:
             for task in tasks:
                 if not task.answer.done():
                     task.answer.set_exception(error)
             return
-        self._on_batch(rows, started - tasks[0].arrived, time.monotonic() - started)
+        self._on_batch(
+            rows, started - min(task.arrived for task in tasks), time.monotonic() - started
+        )
         start = 0
         for task in tasks:
             part = {name: values[start : start + task.rows] for name, values in outputs.items()}

@@ -3,12 +3,13 @@
 import asyncio
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from retinaface_tf.serving.batching import Arrays, Batcher, BatchingParameters
+from retinaface_tf.serving.budget import Budget
 from retinaface_tf.serving.loaded_model import Signature
 from retinaface_tf.serving.metrics import Metrics
 from retinaface_tf.serving.repository import Repository
@@ -19,13 +20,18 @@ from retinaface_tf.serving.request_error import RequestError
 class Limits:
     """What a request may ask for, and what all of them together may hold.
 
+    No address gets all of what requests hold together (`serving.budget`).
+
     Attributes:
         request_images: most images of a request, its rows.
         request_bytes: largest message or body.
         request_pixels: pixels of an `images` tensor, all its images together. For encoded images
             the exported graph has a limit of its own.
-        pending_bytes: of all requests accepted and not yet answered.
+        pending_bytes: that have arrived of all requests not yet answered.
         pending_requests: most of those.
+        connections: open HTTP connections.
+        read_seconds: within which the head of a request must be here, then its body or message; an
+            HTTP connection without a request is closed after as long.
     """
 
     request_images: int = 32
@@ -33,6 +39,8 @@ class Limits:
     request_pixels: int = 100_000_000
     pending_bytes: int = 512 << 20
     pending_requests: int = 1024
+    connections: int = 1000
+    read_seconds: float = 30.0
 
 
 class Core:
@@ -46,54 +54,67 @@ class Core:
         metrics: Metrics,
     ):
         self.repository, self.limits, self.metrics = repository, limits, metrics
-        self._executor = ThreadPoolExecutor(batching.num_batch_threads, "batch")
+        self._executor = ThreadPoolExecutor(batching.threads, "batch")
         self._batcher = Batcher(
             lambda key, inputs: key[0].run(inputs), batching, self._executor, metrics.note_batch
         )
-        self._pending_bytes = self._pending_requests = 0
+        self._bytes = Budget(limits.pending_bytes, limits.request_bytes)
+        self._requests = Budget(limits.pending_requests)
         self.draining = False
         metrics.watch("queued_rows", lambda: self._batcher.queued_rows)
-        metrics.watch("pending_requests", lambda: self._pending_requests)
-        metrics.watch("pending_bytes", lambda: self._pending_bytes)
+        metrics.watch("pending_requests", lambda: self._requests.used)
+        metrics.watch("pending_bytes", lambda: self._bytes.used)
 
     @contextmanager
-    def admit(self, size: int) -> Iterator[None]:
-        """Counts a request of `size` bytes for as long as the block runs.
+    def admit(self, address: str) -> Iterator[Callable[[int], None]]:
+        """Counts a request of an address for as long as the block runs.
+
+        Yields:
+            a function to call with the number of bytes whenever a part of the request arrives.
 
         Raises:
-            RequestError: the server is stopping, the request is too large, or too many are pending.
+            RequestError: the server is stopping, or too many requests are pending. The function
+                raises it where the request is too large, or too many bytes are pending.
         """
-        limits = self.limits
         if self.draining:
             raise RequestError("The server is stopping.", "UNAVAILABLE")
-        if size > limits.request_bytes:
-            raise RequestError(
-                f"The request has {size:,} bytes; the limit is {limits.request_bytes:,}.",
-                "RESOURCE_EXHAUSTED",
-            )
-        full = self._pending_bytes + size > limits.pending_bytes
-        if full or self._pending_requests >= limits.pending_requests:
-            raise RequestError(
-                f"The server has {self._pending_requests} pending requests of "
-                f"{self._pending_bytes:,} bytes already; try again later.",
-                "RESOURCE_EXHAUSTED",
-            )
-        self._pending_bytes += size
-        self._pending_requests += 1
+        if not self._requests.take(address):
+            raise self._overloaded()
+        size = 0
+
+        def arrived(amount: int) -> None:
+            nonlocal size
+            if size + amount > self.limits.request_bytes:
+                raise RequestError(
+                    f"The request is larger than the limit of {self.limits.request_bytes:,} bytes.",
+                    "RESOURCE_EXHAUSTED",
+                )
+            if not self._bytes.take(address, amount):
+                raise self._overloaded()
+            size += amount
+
         try:
-            yield
+            yield arrived
         finally:
-            self._pending_bytes -= size
-            self._pending_requests -= 1
+            self._bytes.give_back(address, size)
+            self._requests.give_back(address)
+
+    def _overloaded(self) -> RequestError:
+        return RequestError(
+            f"The server has {self._requests.used} pending requests of {self._bytes.used:,} bytes, "
+            "too many of them from your address for one more; try again later.",
+            "RESOURCE_EXHAUSTED",
+        )
 
     async def predict(
-        self, signature: Signature, inputs: Arrays, outputs: Sequence[str] = ()
+        self, signature: Signature, inputs: Arrays, address: str, outputs: Sequence[str] = ()
     ) -> Arrays:
         """Runs a signature for one request.
 
         Args:
             signature: of a model that is in use.
             inputs: of its names, types and shapes.
+            address: of the caller.
             outputs: names of those to return; none for all.
 
         Raises:
@@ -109,14 +130,14 @@ class Core:
         # Only requests that agree in all sides but the first are joined.
         shapes = tuple((name, values.shape[1:]) for name, values in sorted(inputs.items()))
         started = time.perf_counter()
-        answer = await self._batcher.submit((signature, shapes), inputs)
+        answer = await self._batcher.submit((signature, shapes), inputs, address)
         self.metrics.note_run(time.perf_counter() - started)
         return {name: answer[name] for name in outputs or answer}
 
     async def drain(self) -> None:
         """Refuses new requests from now on; returns when all accepted ones are answered."""
         self.draining = True
-        while self._pending_requests:
+        while self._requests.used:
             await self._batcher.drain()
             await asyncio.sleep(0.02)
 

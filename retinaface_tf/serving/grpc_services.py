@@ -2,6 +2,8 @@
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from weakref import WeakValueDictionary
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -11,6 +13,10 @@ from retinaface_tf.protocol import messages as protocol
 from retinaface_tf.protocol.tensors import to_array, to_message
 from retinaface_tf.serving.core import Core
 from retinaface_tf.serving.request_error import RequestError
+
+# gRPC's own parts hold a message while it arrives; an address may send this many at a time, and its
+# next ones wait.
+MESSAGES_UNDER_WAY = 8
 
 
 def build_grpc_server(core: Core, credentials: grpc.ServerCredentials | None, address: str):
@@ -34,15 +40,24 @@ def build_grpc_server(core: Core, credentials: grpc.ServerCredentials | None, ad
             ("grpc.max_receive_message_length", core.limits.request_bytes + (1 << 20)),
             ("grpc.max_send_message_length", -1),
             ("grpc.so_reuseport", 0),
-        ],
-        maximum_concurrent_rpcs=2 * core.limits.pending_requests,
+            # Further calls of a connection wait in the client, under the client's deadline. Without
+            # the second line gRPC breaks off calls that a client sent before it knew of the first.
+            ("grpc.max_concurrent_streams", 100),
+            ("grpc.http.overload_protection", 0),
+            # gRPC cancels what is above this, without a word; `Core.admit` refuses with a reason.
+            ("grpc.server.max_pending_requests", 100_000),
+            ("grpc.server.max_pending_requests_hard_limit", 200_000),
+            ("grpc.server_handshake_timeout_ms", int(core.limits.read_seconds * 1000)),
+            ("grpc.max_connection_idle_ms", 300_000),
+        ]
     )
+    method = _Methods(core)
     services = {
         protocol.PREDICTION_SERVICE: {
-            "Predict": _method(core, "predict", _predict),
-            "GetModelMetadata": _method(core, "metadata", _metadata),
+            "Predict": method("predict", _predict),
+            "GetModelMetadata": method("metadata", _metadata),
         },
-        protocol.MODEL_SERVICE: {"GetModelStatus": _method(core, "status", _status)},
+        protocol.MODEL_SERVICE: {"GetModelStatus": method("status", _status)},
     }
     for name, methods in services.items():
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, methods),))
@@ -57,24 +72,50 @@ def build_grpc_server(core: Core, credentials: grpc.ServerCredentials | None, ad
     return server, port, servicer
 
 
-def _method(core: Core, api: str, answer) -> grpc.RpcMethodHandler:
-    # Messages arrive as bytes, so that damaged ones get a proper status, not "internal error".
-    async def handle(data: bytes, context: grpc.aio.ServicerContext) -> bytes:
-        started, status = time.perf_counter(), "OK"
-        try:
-            with core.admit(len(data)):
-                return (await answer(core, data)).SerializeToString()
-        except asyncio.CancelledError:
-            status = "CANCELLED"
-            raise
-        except Exception as error:
-            failure = RequestError.of(error)
-            status = failure.code
-            await context.abort(getattr(grpc.StatusCode, status), str(failure))
-        finally:
-            core.metrics.note_request(status, time.perf_counter() - started, api, "gRPC")
+class _Methods:
+    """Makes handlers for gRPC. Messages arrive as bytes, so that damaged ones get a proper status, not
+    "internal error"; and as a stream of one, the same on the wire, so that a caller who never ends
+    its message is let go."""
 
-    return grpc.unary_unary_rpc_method_handler(handle)
+    def __init__(self, core: Core):
+        self._core = core
+        self._reading: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+
+    def __call__(self, api: str, answer) -> grpc.RpcMethodHandler:
+        core = self._core
+
+        async def handle(stream: AsyncIterator[bytes], context: grpc.aio.ServicerContext) -> bytes:
+            started, status = time.perf_counter(), "OK"
+            address = context.peer().rpartition(":")[0].partition(":")[2]
+            try:
+                with core.admit(address) as arrived:
+                    data = await self._read(stream, address)
+                    arrived(len(data))
+                    return (await answer(core, data, address)).SerializeToString()
+            except asyncio.CancelledError:
+                status = "CANCELLED"
+                raise
+            except Exception as error:
+                failure = RequestError.of(error)
+                status = failure.code
+                await context.abort(getattr(grpc.StatusCode, status), str(failure))
+            finally:
+                core.metrics.note_request(status, time.perf_counter() - started, api, "gRPC")
+
+        return grpc.stream_unary_rpc_method_handler(handle)
+
+    async def _read(self, stream: AsyncIterator[bytes], address: str) -> bytes:
+        turn = self._reading.setdefault(address, asyncio.Semaphore(MESSAGES_UNDER_WAY))
+        seconds = self._core.limits.read_seconds
+        try:
+            async with asyncio.timeout(seconds), turn:
+                return await anext(stream)
+        except TimeoutError:
+            raise RequestError(
+                f"The message did not arrive within {seconds:g} s.", "DEADLINE_EXCEEDED"
+            ) from None
+        except StopAsyncIteration:
+            raise RequestError("The call has no message.") from None
 
 
 def _parse(kind, data: bytes):
@@ -84,7 +125,7 @@ def _parse(kind, data: bytes):
         raise RequestError(f"The message is not a {kind.DESCRIPTOR.full_name}.") from None
 
 
-async def _predict(core: Core, data: bytes):
+async def _predict(core: Core, data: bytes, address: str):
     request = _parse(protocol.PredictRequest, data)
     async with core.repository.use(request.model_spec) as model:
         signature = model.signature(request.model_spec.signature_name)
@@ -93,7 +134,7 @@ async def _predict(core: Core, data: bytes):
             inputs = {key: to_array(value) for key, value in request.inputs.items()}
         except ServingError as error:
             raise RequestError(str(error)) from None
-        outputs = await core.predict(signature, inputs, list(request.output_filter))
+        outputs = await core.predict(signature, inputs, address, list(request.output_filter))
         response = protocol.PredictResponse()
         response.model_spec.name = core.repository.name
         response.model_spec.version.value = model.version
@@ -103,7 +144,7 @@ async def _predict(core: Core, data: bytes):
         return response
 
 
-async def _metadata(core: Core, data: bytes):
+async def _metadata(core: Core, data: bytes, address: str):
     request = _parse(protocol.GetModelMetadataRequest, data)
     unknown = set(request.metadata_field) - {"signature_def"}
     if unknown or not request.metadata_field:
@@ -118,6 +159,6 @@ async def _metadata(core: Core, data: bytes):
         return response
 
 
-async def _status(core: Core, data: bytes):
+async def _status(core: Core, data: bytes, address: str):
     request = _parse(protocol.GetModelStatusRequest, data)
     return core.repository.status(request.model_spec)

@@ -5,6 +5,7 @@ import base64
 import binascii
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,13 @@ from google.protobuf import json_format
 
 from retinaface_tf.protocol import messages as protocol
 from retinaface_tf.protocol.tensors import STRING
+from retinaface_tf.serving.budget import Budget
 from retinaface_tf.serving.core import Core
 from retinaface_tf.serving.loaded_model import Signature
 from retinaface_tf.serving.request_error import HTTP_STATUS, RequestError
 
+# Python objects of this many values take about 400 MB, and a second in which nothing else runs.
+MAX_VALUES = 4_000_000
 PAGE = Path(__file__).parent / "page"
 _NUMPY = {4: np.uint8, 3: np.int32, 9: np.int64, 1: np.float32}
 _PAGE_HEADERS = {
@@ -45,12 +49,56 @@ def build_rest_app(core: Core) -> web.Application:
     return app
 
 
+class Connection(web.RequestHandler):
+    """An HTTP connection that is closed where no request, or no reader of the answer, comes.
+
+    Args:
+        budget: of connections.
+        seconds: to wait for the head of a request; for a reader of an answer also.
+    """
+
+    def __init__(self, *args, budget: Budget, seconds: float, **options):
+        super().__init__(*args, **options)
+        self._budget, self._seconds = budget, seconds
+        self._address = self._timer = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        address = str((transport.get_extra_info("peername") or [""])[0])
+        if not self._budget.take(address):
+            transport.abort()
+            return
+        self._address = address
+        super().connection_made(transport)
+        self.wait()
+
+    def connection_lost(self, error: BaseException | None) -> None:
+        if self._address is None:
+            return
+        self.stop_waiting()
+        self._budget.give_back(self._address)
+        super().connection_lost(error)
+
+    def wait(self) -> None:
+        """From now on the other side must act."""
+        self.stop_waiting()
+        if self.transport is not None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(self._seconds, self.transport.abort)
+
+    def stop_waiting(self) -> None:
+        """A request is being answered."""
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+
+
 def _answer_errors(core: Core):
     """Answers every error as TF-Serving does, {"error": "..."}; counts predictions."""
 
     @web.middleware
     async def middleware(request: web.Request, handler):
         started, status = time.perf_counter(), "OK"
+        request.protocol.stop_waiting()
         try:
             return await handler(request)
         except web.HTTPRequestEntityTooLarge:
@@ -70,6 +118,7 @@ def _answer_errors(core: Core):
             status = failure.code
             return web.json_response({"error": str(failure)}, status=HTTP_STATUS[status])
         finally:
+            request.protocol.wait()
             if request.method == "POST":
                 seconds = time.perf_counter() - started
                 core.metrics.note_request(status, seconds, "predict", "REST")
@@ -83,16 +132,17 @@ class _Handlers:
 
     async def predict(self, request: web.Request) -> web.Response:
         core = self._core
-        length = request.content_length
-        if length is not None and length > core.limits.request_bytes:
-            raise web.HTTPRequestEntityTooLarge(core.limits.request_bytes, length)
-        # Admitted before the body is read: there must be room for the announced length.
-        with core.admit(length if length is not None else core.limits.request_bytes):
-            body = await asyncio.to_thread(_parse_body, await request.read())
+        length, limit = request.content_length, core.limits.request_bytes
+        if length is not None and length > limit:
+            raise web.HTTPRequestEntityTooLarge(limit, length)
+        address = request.remote or ""
+        with core.admit(address) as arrived:
+            data = await _read(request, arrived, core.limits.read_seconds)
+            body = await asyncio.to_thread(_parse_body, data)
             async with core.repository.use(_spec(request)) as model:
                 signature = model.signature(str(body.get("signature_name", "")))
                 inputs = await asyncio.to_thread(_read_inputs, body, signature)
-                outputs = await core.predict(signature, inputs)
+                outputs = await core.predict(signature, inputs, address)
             text = await asyncio.to_thread(_answer, outputs, "instances" in body)
         return web.Response(text=text, content_type="application/json")
 
@@ -164,7 +214,26 @@ def _spec(request: web.Request) -> protocol.ModelSpec:
     return spec
 
 
+async def _read(request: web.Request, arrived: Callable[[int], None], seconds: float) -> bytes:
+    """The body; `arrived` is told of each part."""
+    parts = []
+    try:
+        async with asyncio.timeout(seconds):
+            async for part in request.content.iter_any():
+                arrived(len(part))
+                parts.append(part)
+    except TimeoutError:
+        raise web.HTTPRequestTimeout(
+            reason=f"The body did not arrive within {seconds:g} s."
+        ) from None
+    return b"".join(parts)
+
+
 def _parse_body(data: bytes) -> dict:
+    if data.count(b",") > MAX_VALUES:
+        raise RequestError(
+            f"The body has more than {MAX_VALUES:,} values; send images as encoded files, or use gRPC."
+        )
     try:
         body = json.loads(data)
     except (ValueError, RecursionError):

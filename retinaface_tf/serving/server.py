@@ -13,9 +13,11 @@ from typing import Literal
 
 from retinaface_tf.errors import ServingError
 from retinaface_tf.serving.batching import BatchingParameters
+from retinaface_tf.serving.budget import Budget
 from retinaface_tf.serving.core import Core, Limits
 from retinaface_tf.serving.metrics import Metrics
 from retinaface_tf.serving.repository import Repository, check_folder
+from retinaface_tf.util.process import allow_open_files
 
 # How long callers still get the answer that the server is stopping, once all others are answered.
 LAME_DUCK_SECONDS = 0.5
@@ -77,7 +79,7 @@ class Server:
         )
         self.metrics = Metrics(self.name)
         self.core = Core(self.repository, options.batching, options.limits, self.metrics)
-        self._watching = self._runner = None
+        self._watching = self._runner = self._listening = None
 
     async def start(self) -> None:
         """Loads the model and opens the ports.
@@ -90,6 +92,7 @@ class Server:
         from retinaface_tf.serving.grpc_services import build_grpc_server
 
         options = self.options
+        allow_open_files()
         await self.repository.refresh()
         if not self.repository.available:
             reasons = [s.error for s in self.repository.statuses.values() if s.error]
@@ -127,7 +130,8 @@ class Server:
             await asyncio.wait_for(self.core.drain(), self.options.grace_seconds)
         await asyncio.sleep(LAME_DUCK_SECONDS)
         closing = [self._grpc.stop(1.0)]
-        if self._runner:
+        if self._listening:
+            self._listening.close()
             closing.append(self._runner.cleanup())
         await asyncio.gather(*closing)
         self.core.close()
@@ -136,25 +140,37 @@ class Server:
     async def _start_rest(self) -> None:
         from aiohttp import web
 
-        from retinaface_tf.serving.rest import build_rest_app
+        from retinaface_tf.serving.rest import Connection, build_rest_app
 
-        options = self.options
+        options, limits = self.options, self.options.limits
         self._runner = web.AppRunner(
             build_rest_app(self.core),
-            access_log=None,
             handler_cancellation=True,
             shutdown_timeout=options.grace_seconds,
         )
         await self._runner.setup()
-        site = web.TCPSite(self._runner, options.host, options.rest_port, ssl_context=self._ssl())
+        loop, budget = asyncio.get_running_loop(), Budget(limits.connections)
+
+        def connection() -> Connection:
+            return Connection(
+                self._runner.server,
+                budget=budget,
+                seconds=limits.read_seconds,
+                loop=loop,
+                access_log=None,
+                lingering_time=2.0,  # reads on after a refusal, so that the caller sees it
+            )
+
         try:
-            await site.start()
+            self._listening = await loop.create_server(
+                connection, options.host, options.rest_port, ssl=self._ssl(), backlog=1024
+            )
         except OSError as error:
             raise ServingError(
                 f"Cannot listen on {options.host}:{options.rest_port} ({error.strerror}); choose "
                 "another --rest-port."
             ) from None
-        self.rest_port = self._runner.addresses[0][1]
+        self.rest_port = self._listening.sockets[0].getsockname()[1]
 
     def _credentials(self):
         import grpc

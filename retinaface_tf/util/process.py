@@ -33,6 +33,15 @@ def child_environment(**changes: str) -> dict[str, str]:
     }
 
 
+def allow_open_files() -> None:
+    """Lets this process open as many files and connections as the system permits."""
+    with contextlib.suppress(ImportError, ValueError, OSError):  # Windows has no such limit
+        import resource
+
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 @contextlib.contextmanager
 def out_of_reach_of_ctrl_c() -> Iterator[None]:
     """Processes started in the block do not get the terminal's Ctrl-C: they end with this one."""

@@ -81,9 +81,11 @@ def test_batches_are_filled_up_to_an_allowed_size():
 def test_a_full_queue_refuses_and_recovers():
     async def scenario(batcher, model):
         model.gate.clear()
-        calls = [asyncio.ensure_future(batcher.submit("k", rows(i))) for i in range(20)]
+        calls = [
+            asyncio.ensure_future(batcher.submit("k", rows(i), "ab"[i // 10])) for i in range(20)
+        ]
         await asyncio.sleep(0.05)
-        assert batcher.queued_rows == 4
+        assert batcher.queued_rows == 2  # two run
         model.gate.set()
         answers = await asyncio.gather(*calls, return_exceptions=True)
         return answers, await batcher.submit("k", rows(5))
@@ -92,8 +94,24 @@ def test_a_full_queue_refuses_and_recovers():
         scenario, max_batch_size=2, max_enqueued_batches=2, num_batch_threads=1
     )
     refused = [a for a in answers if isinstance(a, RequestError)]
-    assert {r.code for r in refused} == {"RESOURCE_EXHAUSTED"} and 10 < len(refused) < 20
+    assert {r.code for r in refused} == {"RESOURCE_EXHAUSTED"} and len(refused) == 16
     assert later["y"].tolist() == [10]
+
+
+def test_addresses_take_turns_and_one_thread_is_never_theirs_who_have_others():
+    async def scenario(batcher, model):
+        model.gate.clear()
+        calls = [asyncio.ensure_future(batcher.submit("k", rows(i), "greedy")) for i in range(9)]
+        await asyncio.sleep(0.02)
+        calls += [asyncio.ensure_future(batcher.submit("k", rows(90 + i), "new")) for i in range(2)]
+        await asyncio.sleep(0.02)
+        assert batcher.queued_rows == 9  # one of each runs
+        model.gate.set()
+        await asyncio.gather(*calls)
+
+    _, model = run(scenario, num_batch_threads=1)
+    order = [x[0] for _, x in model.batches]
+    assert set(order[:2]) == {0, 90} and set(order[2:4]) == {1, 91} and order[4:] == [*range(2, 9)]
 
 
 def test_a_request_larger_than_a_batch_is_refused():

@@ -339,8 +339,8 @@ def test_more_than_the_server_holds_is_refused_not_stored(run_server, served_fol
         assert "OK" in outcomes and any("overloaded" in o for o in outcomes)
         code, answer = post(server, {"instances": [b64(bytes(2 << 20))]})
         assert code == 413 and "limit" in answer["error"]
-        until(lambda: server.server.core._pending_requests == 0)
-        assert server.server.core._pending_bytes == 0
+        until(lambda: server.server.core._requests.used == 0)
+        assert server.server.core._bytes.used == 0
 
 
 def test_requests_of_many_images_are_refused_and_our_client_sends_fewer(server, photos):
@@ -380,7 +380,7 @@ def test_a_caller_that_vanishes_leaves_nothing_behind(server, photos):
     for one in calls[:3]:
         one.cancel()
     channel.close()
-    until(lambda: server.server.core._pending_requests == 0)
+    until(lambda: server.server.core._requests.used == 0)
     assert call(server, request({"image_bytes": photos[:1]})) == "OK"
 
 
