@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from retinaface_tf.cli.bulk import BulkOptions
+from retinaface_tf.cli.face_choice import FaceChoice
 from retinaface_tf.cli.open_detector import DetectionOptions, ServerOptions
 from retinaface_tf.cli.options import MaxFaces, Preset, Threads
 from retinaface_tf.config import DetectionSettings
@@ -41,8 +42,8 @@ class DetectOptions(DetectionOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OutputOptions:
-    """Where the answers of `detect` go, besides a table."""
+class OutputOptions(FaceChoice):
+    """Where the answers of `detect` go, besides a table, and which of an image's faces."""
 
     json: Annotated[
         str | None, typer.Option(metavar="FILE|-", help="Write a JSON line for each image.")
@@ -109,6 +110,7 @@ class OutputOptions:
     ] = False
 
     def __post_init__(self):
+        super().__post_init__()
         if self.mesh_format not in ("obj", "ply"):
             raise ConfigError(f"--mesh-format {self.mesh_format!r} must be obj or ply.")
         _ = self.crop_options  # refuses what cannot be

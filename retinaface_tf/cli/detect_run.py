@@ -191,7 +191,7 @@ class DetectRun:
             left[source.shown] -= 1
             if left[source.shown] < 0:
                 images.append(source)
-        wanted = bool(self.output.folders)
+        wanted = bool(self.output.folders) or self.output.needs_pixels
         # Images that are drawn stay decoded until then: no more than a batch of them.
         step = max(1, self.batch_size if wanted else len(images))
         task = self.progress.add_task("images", total=len(images), visible=len(images) > 1)
@@ -205,10 +205,11 @@ class DetectRun:
                     self._fail(source, answer)
                     continue
                 self._shrunk |= max(answer.image_size) > DEFAULT_MAX_SIDE
-                entry = answer.to_dict()
                 try:
-                    if wanted:
-                        self._write_files(source, read_image(one), answer, entry, one)
+                    pixels = read_image(one) if wanted else None
+                    answer, entry = self._chosen(answer, pixels)
+                    if self.output.folders:
+                        self._write_files(source, pixels, answer, entry, one)
                 except RetinaFaceError as error:
                     self._fail(source, error)
                     continue
@@ -247,8 +248,7 @@ class DetectRun:
                     continue
                 if writer and count == done:
                     self._draw_again(source, done, writer)
-                faces = self.detector.detect(frame.image)
-                entry = faces.to_dict()
+                faces, entry = self._chosen(self.detector.detect(frame.image), frame.image)
                 if writer:
                     writer.write(faces.draw(frame.image))
                     entry["drawn"] = str(writer.path)
@@ -263,7 +263,8 @@ class DetectRun:
 
         with open_video(source.given) as video:
             for frame in islice(video, frames):
-                writer.write(self.detector.detect(frame.image).draw(frame.image))
+                faces, _ = self._chosen(self.detector.detect(frame.image), frame.image)
+                writer.write(faces.draw(frame.image))
 
     def _finish_video(self, writer) -> None:
         if writer.close():
@@ -300,6 +301,14 @@ class DetectRun:
                 path = self._names.claim(self.output.mesh / stem.with_name(name), mark)
                 write_face_mesh(path, vertices, pixels, mark)
                 entry["faces"][number]["mesh"] = str(path)
+
+    def _chosen(self, faces: Faces, pixels: np.ndarray | None) -> tuple[Faces, dict]:
+        """The faces that are asked for, and their JSON line's entry."""
+        faces, quality = self.output.of(faces, pixels)
+        entry = faces.to_dict()
+        for number, face in enumerate(entry["faces"] if quality else ()):
+            face |= quality.entry(number)
+        return faces, entry
 
     def _report(self, source: Source, faces: Faces, extra: dict, entry: dict) -> None:
         self.summary.add(source.shown, faces, **extra)

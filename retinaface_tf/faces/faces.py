@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ from retinaface_tf.faces.json_lines import face_entry, parse_face_line
 from retinaface_tf.faces.rows import COLUMNS, face_row
 from retinaface_tf.images.read import ImageSource, describe_source, read_image
 from retinaface_tf.util.extras import require_package
+
+if TYPE_CHECKING:
+    from retinaface_tf.faces.quality import Quality
 
 # Where each point of a mirrored face is found among the face's own.
 MIRRORED_POINTS = (1, 0, 2, 4, 3)
@@ -343,6 +346,21 @@ class Faces(NamedLandmarks):
 
         check_crops(kind, size, margin)
         return cut_faces(self._pixels(image), self, kind, size, margin)
+
+    def quality(self, image: ImageSource) -> Quality:
+        """How sharp, large, well lit and frontal each face is, and one figure of it all.
+
+        `faces[np.argsort(-faces.quality(image).figure)]` has the best first.
+
+        Args:
+            image: the image that was searched, as `detect` takes it.
+
+        Raises:
+            ImageError: it cannot be read, or its size is not that of the image that was searched.
+        """
+        from retinaface_tf.faces.quality import face_quality
+
+        return face_quality(self._pixels(image), self)
 
     def _pixels(self, source: ImageSource) -> NDArray[np.uint8]:
         """The pixels of the image that was searched; other images are refused by their size."""

@@ -47,10 +47,17 @@ def mean_face_by_similarity(
 
 
 def mean_face_by_pose(mean: np.ndarray, five: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
-    """The same with a rotation in space: the scaled orthographic pose of five points [5, 3].
+    """The same with a rotation in space, `pose_of_points` of its five points [5, 3]."""
+    rotation, scale = pose_of_points(five, landmarks)
+    turned = scale * (mean - five.mean(axis=0)) @ rotation.T
+    return turned + np.append(landmarks.mean(axis=0), 0)
 
-    Starts at the linear solution (DeMenthon and Davis 1995), then Gauss-Newton on rotation and
-    scale.
+
+def pose_of_points(five: np.ndarray, landmarks: np.ndarray) -> tuple[np.ndarray, float]:
+    """The rotation [3, 3] and scale with which points in space [P, 3] are seen at [P, 2].
+
+    Scaled orthographic: starts at the linear solution (DeMenthon and Davis 1995), then Gauss-Newton
+    on rotation and scale.
     """
     offset = landmarks.mean(axis=0)
     points = five - five.mean(axis=0)
@@ -74,5 +81,4 @@ def mean_face_by_pose(mean: np.ndarray, five: np.ndarray, landmarks: np.ndarray)
         step = np.linalg.solve(jacobian.T @ jacobian + damping, jacobian.T @ error)
         rotation = rotation_matrix(step[None, :3])[0] @ rotation
         scale = max(scale + step[3], 1e-6)
-    turned = scale * (mean - five.mean(axis=0)) @ rotation.T
-    return turned + np.append(offset, 0)
+    return rotation, scale

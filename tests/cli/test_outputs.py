@@ -401,3 +401,16 @@ def test_crops_are_cut_as_asked(run):
     for words in (("--crop-size", "big"), ("--crop-kind", "x"), ("--crop-margin", "nan")):
         refused = run("a.png", "--crops", "e", *words)
         assert words[1] in str(refused.exception) and not Path("e").exists()
+
+
+def test_quality_is_said_where_it_is_asked_for(run):
+    photo("a.png", (2, 2), (5, 9))
+    run("a.png", "--json", "plain.jsonl")
+    assert {*lines("plain.jsonl")[0]["faces"][0]} == {"box", "score", "landmarks"}
+    words = ("--sort", "position", "--largest", "1", "--crops", "c", "--csv", "f.csv")
+    assert run("a.png", "--json", "o.jsonl", "--quality", *words).exit_code == 0
+    (face,) = lines()[0]["faces"]
+    assert 0 <= face["quality"] <= 1 and face["size"] > 0 and face["crop"] == "c/a_000.png"
+    header, _ = Path("f.csv").read_text().splitlines()
+    assert header.split(",")[20:] == ["quality", "sharpness", "size", "exposure", "cut_off", "crop"]
+    assert run("a.png", "--min-quality", "1", "--draw", "d").stdout.startswith("0 faces in 1 image")
