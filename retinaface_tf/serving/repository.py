@@ -1,7 +1,9 @@
 """The versions of a model on disk: a new one is loaded while the old one answers, then takes over."""
 
 import asyncio
+import contextlib
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import asynccontextmanager
@@ -16,8 +18,9 @@ from retinaface_tf.serving.request_error import RequestError
 from retinaface_tf.util.files import is_file, is_folder
 
 logger = logging.getLogger("retinaface_tf.serving")
-# A version is loaded at most this often: its files may still be arriving the first time.
-LOAD_ATTEMPTS = 3
+# A version that failed is tried again when its files have changed, or after a pause that doubles
+# from the first to the second of these seconds: its files may still be arriving, or memory short.
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 300.0
 
 
 @dataclass
@@ -28,11 +31,15 @@ class VersionStatus:
         state: "LOADING", "AVAILABLE", "UNLOADING" or "END".
         error: why it is not available; empty if nothing went wrong.
         failures: how often loading failed.
+        again: when it is tried again, by `time.monotonic`.
+        files: what was tried, see `_files`.
     """
 
     state: str
     error: str = ""
     failures: int = 0
+    again: float = 0.0
+    files: frozenset = frozenset()
 
 
 class Repository:
@@ -180,16 +187,22 @@ class Repository:
 
     async def _bring_up(self, version: int) -> None:
         before = self.statuses.get(version)
-        failures = before.failures if before else 0
-        if failures >= LOAD_ATTEMPTS:
+        files = await asyncio.to_thread(_files, self.folder / str(version))
+        if before and before.failures and before.files == files and time.monotonic() < before.again:
             return
-        status = self.statuses[version] = VersionStatus("LOADING")
+        status = self.statuses[version] = VersionStatus("LOADING", files=files)
         try:
             model = await asyncio.to_thread(self._load_and_warm, self.folder / str(version))
         except Exception as error:
-            status.state, status.failures = "END", failures + 1
+            same = before is not None and before.files == files
+            status.state, status.failures = "END", before.failures + 1 if before and same else 1
+            pause = min(FIRST_PAUSE * 2 ** (status.failures - 1), LONGEST_PAUSE)
+            status.again = time.monotonic() + pause
             status.error = first_line(error)[:500]
-            logger.error("version %d of %s did not load: %s", version, self.name, status.error)
+            logger.error(
+                "version %d of %s did not load: %s; the next try is in %.0f s, or when its files "
+                "change", version, self.name, status.error, pause,
+            )  # fmt: skip
             return
         self._models[version] = model
         status.state = "AVAILABLE"
@@ -220,6 +233,16 @@ class Repository:
         task = asyncio.ensure_future(free())
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)
+
+
+def _files(folder: Path) -> frozenset[tuple[str, int, int]]:
+    """Path, size and time of change of each file of a version."""
+    found = set()
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):  # gone since
+            state = path.stat()
+            found.add((str(path), state.st_size, state.st_mtime_ns))
+    return frozenset(found)
 
 
 def check_folder(folder: Path) -> None:

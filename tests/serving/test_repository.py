@@ -1,13 +1,15 @@
 """Versions that come and go, with models that only remember whether they were closed."""
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 
 pytest.importorskip("google.protobuf")
 
 from retinaface_tf.protocol.messages import ModelSpec
-from retinaface_tf.serving.repository import LOAD_ATTEMPTS, Repository
+from retinaface_tf.serving import repository as repository_module
+from retinaface_tf.serving.repository import Repository
 from retinaface_tf.serving.request_error import RequestError
 
 ANY = ModelSpec(name="m")
@@ -54,23 +56,32 @@ def test_a_version_comes_back_while_its_first_model_still_answers(tmp_path):
     asyncio.run(main())
 
 
-def test_a_broken_version_is_tried_some_times_and_says_why(tmp_path):
+def test_a_broken_version_is_tried_again_after_a_pause_or_when_its_files_change(
+    tmp_path, monkeypatch
+):
     async def main():
-        loads = []
+        loads, clock = [], [0.0]
+        monkeypatch.setattr(repository_module, "time", SimpleNamespace(monotonic=lambda: clock[0]))
 
         def load(folder, threads):
-            loads.append(folder)
+            loads.append(clock[0])
             return Model(folder, threads)
 
         repository = Repository(tmp_path, "m", load=load)
         add_version(tmp_path, 1)
         (tmp_path / "1" / "broken").touch()
-        for _ in range(LOAD_ATTEMPTS + 2):
+        while clock[0] < 1000:
             await repository.refresh()
-        assert len(loads) == LOAD_ATTEMPTS and repository.statuses[1].error == "broken"
+            clock[0] += 1
+        assert loads == [0, 1, 3, 7, 15, 31, 63, 127, 255, 511, 811]
+        assert repository.statuses[1].error == "broken"
         with pytest.raises(RequestError, match="No version") as caught:
             async with repository.use(ANY):
                 pass
         assert caught.value.code == "UNAVAILABLE"
+        (tmp_path / "1" / "broken").unlink()
+        await repository.refresh()
+        assert repository.available == [1] and not repository.statuses[1].error
+        await repository.close()
 
     asyncio.run(main())
