@@ -15,6 +15,7 @@ import numpy as np
 
 from retinaface_tf.errors import WeightsError
 from retinaface_tf.util.files import is_file
+from retinaface_tf.util.per_process import PerProcess
 
 POINTS = 468
 # Of the crop against the longer side of the face: what the model was trained with.
@@ -61,8 +62,8 @@ def roi_of_points(points: np.ndarray) -> Roi:
     return Roi((float(center[0]), float(center[1])), CROP_SCALE * float((high - low).max()), angle)
 
 
-class FaceLandmarkModel:
-    """The model in a file, ready for images; may be called from any thread.
+class FaceLandmarkModel(PerProcess):
+    """The model in a file, ready for images; may be called from any thread, and after a fork.
 
     Args:
         path: of `face_landmark.tflite`.
@@ -70,6 +71,8 @@ class FaceLandmarkModel:
     Raises:
         WeightsError: the file is missing or is another model.
     """
+
+    _own = ("_idle", "_lock", "_pool")
 
     def __init__(self, path: str | Path):
         from ai_edge_litert.interpreter import Interpreter
@@ -90,6 +93,9 @@ class FaceLandmarkModel:
             )
         self._side = int(image["shape"][1])
         self._input, self._outputs = image["index"], (points["index"], presence["index"])
+        self._forget()
+
+    def _forget(self) -> None:
         self._idle, self._lock = [], threading.Lock()
         self._pool = ThreadPoolExecutor(2, "face-landmarks")
 

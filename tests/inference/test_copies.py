@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import copy
+import json
 import pickle
+import socket
 import subprocess
 import sys
+import time
+import urllib.error
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+import cv2
 import pytest
 from PIL import Image
 
-from retinaface_tf.util.process import child_environment
+from retinaface_tf.util.process import child_environment, connection_problem
 from tests.helpers.use_in_processes import make
 
 EXPRESSIONS = {
@@ -82,3 +89,44 @@ def test_other_processes_answer_alike(expression, photo):
         assert all("get_context('spawn')" in said for said in ways.values())
     else:
         assert set(ways.values()) == {"same"}
+
+
+@pytest.mark.slow
+def test_gunicorn_may_preload_the_detector(astronaut, tmp_path):
+    """The application that the documentation shows, with two forked workers."""
+    pytest.importorskip("gunicorn")
+    page = Path(__file__).parents[2] / "docs" / "serving.md"
+    code = page.read_text().partition("# faces_app.py")[2].partition("```")[0]
+    # One search before the fork, so that threads and interpreters exist.
+    (tmp_path / "faces_app.py").write_text(
+        f"{code}\nimport numpy as np\nblank = np.zeros((300, 400, 3), np.uint8)\n"
+        "detector.detect([blank] * 4, batch_size=4)\n"
+    )
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "gunicorn", "--preload", "--workers", "2", "--timeout", "60"]
+    server = subprocess.Popen(
+        [*command, "--bind", f"127.0.0.1:{port}", "faces_app:app"],
+        cwd=tmp_path,
+        env=child_environment(),
+    )
+    photo = cv2.imencode(".jpg", astronaut[..., ::-1])[1].tobytes()
+
+    def ask(body):
+        request = urllib.request.Request(f"http://127.0.0.1:{port}", body)
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return json.load(answer)
+
+    try:
+        end = time.monotonic() + 60
+        while connection_problem(f"127.0.0.1:{port}") and time.monotonic() < end:
+            time.sleep(0.1)
+        with ThreadPoolExecutor(6) as pool:
+            answers = list(pool.map(ask, [photo] * 12))
+        with pytest.raises(urllib.error.HTTPError, match="400"):
+            ask(b"no photo")
+    finally:
+        server.terminate()
+        server.wait(60)
+    assert len(answers[0]["faces"]) == 1 and all(answer == answers[0] for answer in answers)
