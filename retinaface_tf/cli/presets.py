@@ -119,7 +119,7 @@ def _print_cost(name: str, size: int) -> None:
 
     config = get_preset(name).config
     size = -(-size // config.max_stride) * config.max_stride
-    console = Console()
+    console = Console(highlight=False)
     anchors = Table("level", "stride", "map", "anchor sizes", "anchors", "share")
     shapes = level_shapes(config.levels, size, size)
     counts = [r * c * len(l.anchor_sizes) for (r, c), l in zip(shapes, config.levels)]

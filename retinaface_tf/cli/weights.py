@@ -28,7 +28,7 @@ def list_weights(
     from retinaface_tf.util.cache import cache_folder
     from retinaface_tf.weights.choose_file import weights_path
 
-    rows = []
+    rows, sizes = [], []
     for name in list_presets():
         source = get_preset(name).source
         if source is None:
@@ -36,6 +36,7 @@ def list_weights(
         path = weights_path(name)
         here = path.is_file()
         packaged = source.file("weights") is not None
+        sizes.append(f"{path.stat().st_size / 1e6:.1f}" if here else source.how_large)
         rows.append(
             {
                 "preset": name,
@@ -51,17 +52,15 @@ def list_weights(
         return
     # A pipe has no width to fold into; the table takes what it needs.
     console = Console() if sys.stdout.isatty() else Console(width=1000)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for title in ("preset", "here"):
         table.add_column(title, no_wrap=True)
     table.add_column("MB", justify="right", no_wrap=True)
     table.add_column("licence", no_wrap=True)
     table.add_column("from", overflow="fold")
-    for row in rows:
-        size = "" if row["bytes"] is None else f"{row['bytes'] / 1e6:.1f}"
-        table.add_row(
-            row["preset"], row["here"], size, row["licence"].partition(" (")[0], row["from"]
-        )
+    for row, size in zip(rows, sizes):
+        here = "no" if row["path"] is None else "yes"
+        table.add_row(row["preset"], here, size, row["licence"].partition(" (")[0], row["from"])
     console.print(table)
     print(f"cache folder: {cache_folder()}", file=sys.stderr)
 

@@ -58,6 +58,7 @@ class UrlSource:
         licence: of the weights, as an SPDX identifier, with what else must be said.
         homepage: of those who trained them.
         size: of the file in bytes; None where it is not known.
+        megabytes: about its size, where `size` is not known.
         about: lines to show before anything is fetched.
     """
 
@@ -66,6 +67,7 @@ class UrlSource:
     licence: str
     homepage: str
     size: int | None = None
+    megabytes: float | None = None
     about: tuple[str, ...] = ()
 
     @property
@@ -78,9 +80,16 @@ class UrlSource:
         """Who trained them, in a few words."""
         return "/".join(self.homepage.split("/")[-2:])
 
+    @property
+    def how_large(self) -> str:
+        """The file's size, see `WeightsSource`."""
+        if self.size is not None:
+            return f"{self.size / 1e6:.1f}"
+        return "" if self.megabytes is None else f"~{self.megabytes:.0f}"
+
     def describe(self) -> list[str]:
         """The file, its size, who trained it and the licence."""
-        size = "" if self.size is None else f", {self.size / 1e6:.1f} MB"
+        size = f", {self.how_large} MB" if self.how_large else ""
         return [
             f"{self.name}{size}, from {self.homepage}",
             f"licence: {self.licence}",

@@ -52,6 +52,7 @@ class Packaged:
     licence: str
     folder: Path = FOLDER
     origin: str = "in this package"
+    how_large: str = ""
 
     @property
     def digest(self) -> str:

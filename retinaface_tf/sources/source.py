@@ -60,6 +60,7 @@ class WeightsSource(Protocol):
         origin: where the weights are, in a few words.
         licence: of the weights, as an SPDX identifier, with what else must be said.
         digest: letters that change when the trained data does; they name what is cached.
+        how_large: what is fetched, in MB, as a person reads it: "109.5", "~48", or "" where it is not known.
     """
 
     @property
@@ -70,6 +71,9 @@ class WeightsSource(Protocol):
 
     @property
     def digest(self) -> str: ...
+
+    @property
+    def how_large(self) -> str: ...
 
     def describe(self) -> list[str]:
         """Lines for a person, before anything is fetched: origin and licence."""

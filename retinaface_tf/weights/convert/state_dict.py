@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from retinaface_tf.config import BGR, ImageFormat
+from retinaface_tf.config import BGR, ImageFormat, RetinaFaceConfig
 from retinaface_tf.errors import WeightsError
-from retinaface_tf.weights.convert.filling import Place, fill_network, our_kernel, some
+from retinaface_tf.presets import get_preset, list_presets
+from retinaface_tf.weights.convert.filling import (
+    Place,
+    fill_network,
+    likely_backbone,
+    our_kernel,
+    some,
+)
 from retinaface_tf.weights.convert.public_layout import Unit, common_name, public_units
 
 if TYPE_CHECKING:
@@ -56,8 +64,10 @@ def fill_from_state_dict(
         common_name(name): our_kernel(value) if value.ndim == 4 else value
         for name, value in tensors.items()
     }
-    if trained:
-        _require_scale(tensors, images, source)
+    kernels = [value.shape for value in tensors.values()]
+    # A file of another network is told so.
+    if trained and likely_backbone(kernels) in (None, network.config.backbone):
+        _require_scale(tensors, network.config, images, source)
     fill_network(
         network,
         {places[name]: value for name, value in tensors.items() if name in places},
@@ -65,11 +75,13 @@ def fill_from_state_dict(
         images=images,
         names={place: name for name, place in places.items()},
         unknown=[name for name in tensors if name not in places],
-        kernels=(value.shape for value in tensors.values()),
+        kernels=kernels,
     )
 
 
-def _require_scale(tensors: dict[str, np.ndarray], images: ImageFormat, source: str) -> None:
+def _require_scale(
+    tensors: dict[str, np.ndarray], config: RetinaFaceConfig, images: ImageFormat, source: str
+) -> None:
     """Refuses a file whose first batch norm saw images of another scale than the given ones.
 
     The variance behind the stem is the images' variance times the kernel's sum of squares, and more
@@ -84,11 +96,22 @@ def _require_scale(tensors: dict[str, np.ndarray], images: ImageFormat, source: 
         if divided != (images.deviation != BGR.deviation):
             ours = "0..255" if divided else "divided by their deviation"
             theirs = "divided by their deviation" if divided else "0..255"
-            remedy = "--preset resnet50.ternaus is of such images" if divided else "try resnet50"
             raise WeightsError(
                 f"{source} was trained on images {theirs}, as its first batch norm shows, and the "
-                f"preset is of images {ours}: {remedy}."
+                f"preset is of images {ours}: {_remedy(config, divided)}."
             )
+
+
+def _remedy(config: RetinaFaceConfig, divided: bool) -> str:
+    """Where weights of this network belong that saw images of the other scale."""
+    for preset in map(get_preset, list_presets()):
+        same = dataclasses.replace(preset.config, pixel_mean=config.pixel_mean) == config
+        if same and divided == (preset.trained_on.deviation != BGR.deviation):
+            return f"--preset {preset.name} is of such images"
+    return (
+        f"no preset of a {config.backbone} network is of such images, so convert it in Python, by "
+        "`convert_weights` with `images` and the mean of its training (docs/model-zoo.md)"
+    )
 
 
 def _places(units: list[Unit]) -> dict[str, Place]:

@@ -4,10 +4,12 @@ The answers were written by `benchmarks/published_code.py`, which runs that code
 """
 
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from retinaface_tf.config import BGR, RGB_TORCHVISION
 from retinaface_tf.errors import WeightsError
 from retinaface_tf.models.cost import network_cost
 from retinaface_tf.presets import get_preset, list_presets
@@ -58,18 +60,38 @@ def trained(preset: str, deviation: float) -> dict[str, np.ndarray]:
     return tensors | {norm: np.float32(3 * deviation**2 * squares), counter: np.array(1000)}
 
 
-def test_images_of_another_scale_are_noticed(tmp_path):
-    raw, divided = tmp_path / "raw.pth", tmp_path / "divided.pth"
-    raw.write_bytes(archive_file(*tensors_of(trained("mobilenet0.25.biubug6", 60.0))))
-    divided.write_bytes(archive_file(*tensors_of(trained("mobilenet0.25.biubug6", 1.0))))
-    known = get_preset("mobilenet0.25.biubug6")
-    turned = get_preset("resnet50.ternaus").trained_on
-    convert_weights(raw, known.config, known.trained_on)
-    convert_weights(divided, known.config, turned)
-    with pytest.raises(WeightsError, match=r"divided by their deviation, as.*resnet50\.ternaus is"):
-        convert_weights(divided, known.config, known.trained_on)
-    with pytest.raises(WeightsError, match=r"images 0\.\.255, as its first batch norm shows"):
-        convert_weights(raw, known.config, turned)
+def written(path: Path, preset: str, deviation: float) -> Path:
+    path.write_bytes(archive_file(*tensors_of(trained(preset, deviation))))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("preset", "divided_preset"),
+    [
+        ("mobilenet0.25", None),
+        pytest.param("resnet50", "resnet50.ternaus", marks=pytest.mark.slow),
+    ],
+)
+def test_images_of_another_scale_are_noticed(preset, divided_preset, tmp_path):
+    known = get_preset(preset)
+    fixture = preset if preset in NAMES else f"{preset}.biubug6"
+    raw = written(tmp_path / "raw.pth", fixture, 60.0)
+    divided = written(tmp_path / "divided.pth", fixture, 1.0)
+    convert_weights(raw, known.config, BGR)
+    convert_weights(divided, known.config, RGB_TORCHVISION)
+    belongs = (
+        f"--preset {divided_preset} is" if divided_preset else "in Python, by `convert_weights"
+    )
+    with pytest.raises(WeightsError, match=f"divided by their deviation, as.*{belongs}"):
+        convert_weights(divided, known.config, BGR)
+    with pytest.raises(WeightsError, match=rf"images 0\.\.255, as.*--preset {preset} is of such"):
+        convert_weights(raw, known.config, RGB_TORCHVISION)
+
+
+def test_a_divided_file_of_another_network_is_told_its_network(tmp_path):
+    divided = written(tmp_path / "divided.pth", "mobilenetv2", 1.0)
+    with pytest.raises(WeightsError, match="try --preset mobilenetv2"):
+        convert_weights(divided, get_preset("mobilenet0.25").config, BGR)
 
 
 def test_two_programs_names_in_one_file_are_refused(tmp_path):
