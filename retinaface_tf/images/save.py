@@ -86,11 +86,14 @@ def save_image(
 def end_mark(path: Path, mark: str) -> bytes:
     """What stands behind a file's content, where readers of images and MP4 leave it alone.
 
-    In MP4 and AVIF it is a box of the kind "free", which readers skip.
+    In MP4 and AVIF it is a box of the kind "free", in Matroska a "Void" element, which readers skip.
     """
     text = mark.encode()
-    box = (8 + len(text)).to_bytes(4, "big") + b"free"
-    return box + text if path.suffix.lower() in (".mp4", ".avif") else text
+    if path.suffix.lower() in (".mp4", ".mov", ".m4v", ".avif"):
+        return (8 + len(text)).to_bytes(4, "big") + b"free" + text
+    if path.suffix.lower() in (".mkv", ".webm"):
+        return bytes([0xEC, 0x80 | len(text)]) + text
+    return text
 
 
 def encode_jpeg(pixels: np.ndarray, quality: int = 92) -> bytes:
