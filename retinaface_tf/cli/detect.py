@@ -12,6 +12,7 @@ from retinaface_tf.cli.bulk import BulkOptions
 from retinaface_tf.cli.face_choice import FaceChoice
 from retinaface_tf.cli.open_detector import DetectionOptions, ServerOptions
 from retinaface_tf.cli.options import MaxFaces, Preset, Threads
+from retinaface_tf.cli.video_options import VideoOptions
 from retinaface_tf.config import DetectionSettings
 from retinaface_tf.errors import ConfigError, ServingError
 from retinaface_tf.presets import DEFAULT_PRESET
@@ -153,11 +154,13 @@ def detect(
     inputs: Annotated[
         list[str],
         typer.Argument(
-            help="Photos, folders, videos, webcam[:N], or - for standard input.", metavar="INPUT..."
+            help="Photos, folders, videos, rtsp://..., webcam[:N], or - for standard input.",
+            metavar="INPUT...",
         ),
     ],
     search: DetectOptions,
     output: OutputOptions,
+    videos: VideoOptions,
     server: ServerOptions,
     many: BulkOptions,
 ) -> None:
@@ -190,11 +193,15 @@ def detect(
         )
         return
     many.require_none(inputs)
-    detect_and_write(inputs, search, output, server)
+    detect_and_write(inputs, search, output, server, videos)
 
 
 def detect_and_write(
-    inputs: list[str], search: DetectOptions, output: OutputOptions, server: ServerOptions
+    inputs: list[str],
+    search: DetectOptions,
+    output: OutputOptions,
+    server: ServerOptions,
+    videos: VideoOptions,
 ) -> list[Path]:
     """Searches images and videos in this process; the drawings that were written.
 
@@ -209,7 +216,7 @@ def detect_and_write(
     detector = search.open_detector(threads=search.threads, server=server)
     if output.mesh is not None:
         _require_mesh(detector, search.augmentation is not None)
-    run = DetectRun(detector, search.batch_size, output, sources)
+    run = DetectRun(detector, search.batch_size, output, sources, videos)
     try:
         with run:
             run.search_images()
@@ -241,7 +248,7 @@ def demo(
 
     sources = [str(path) for path in images or [demo_photo(to_stderr)]]
     search, output = DetectOptions(preset=preset), OutputOptions(draw=out)
-    for path in detect_and_write(sources, search, output, ServerOptions()):
+    for path in detect_and_write(sources, search, output, ServerOptions(), VideoOptions()):
         print(f"wrote {path}")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -16,6 +16,7 @@ from retinaface_tf.cli.json_output import JsonLines
 from retinaface_tf.cli.label_files import LabelFiles
 from retinaface_tf.cli.output_names import OutputNames, own_stems
 from retinaface_tf.cli.summary import Summary
+from retinaface_tf.cli.video_options import search_frames
 from retinaface_tf.errors import ImageError, RetinaFaceError
 from retinaface_tf.faces.faces import Faces
 from retinaface_tf.images.listing import list_inputs, said_left_out
@@ -26,7 +27,8 @@ from retinaface_tf.util.progress import progress_bar
 
 if TYPE_CHECKING:
     from retinaface_tf.cli.detect import OutputOptions
-    from retinaface_tf.images.video import VideoWriter
+    from retinaface_tf.cli.video_options import VideoOptions
+    from retinaface_tf.images.video_frames import FrameWriter
     from retinaface_tf.inference.detector import Detector
 
 STANDARD_INPUT = "-"
@@ -130,6 +132,7 @@ class DetectRun:
         batch_size: images given to it at once.
         output: where its answers go.
         inputs: what is searched.
+        videos: which frames of videos.
 
     Attributes:
         summary: counts, and rows of the table.
@@ -139,9 +142,16 @@ class DetectRun:
         ConfigError: the file of the JSON lines is in the way.
     """
 
-    def __init__(self, detector: Detector, batch_size: int, output: OutputOptions, inputs: Inputs):
+    def __init__(
+        self,
+        detector: Detector,
+        batch_size: int,
+        output: OutputOptions,
+        inputs: Inputs,
+        videos: VideoOptions,
+    ):
         self.detector, self.batch_size, self.output = detector, batch_size, output
-        self.inputs = inputs
+        self.inputs, self.videos = inputs, videos
         self.summary, self.drawn = Summary(output.every), []
         self._names = OutputNames(inputs.files, overwrite=output.overwrite)
         self._shrunk, self._truncated = False, 0
@@ -226,45 +236,51 @@ class DetectRun:
                 self._fail(source, error)
 
     def _search_video(self, source: Source) -> None:
-        from retinaface_tf.images.video import VideoWriter, open_video
+        from retinaface_tf.images.video import VideoWriter, open_video, read_ahead
 
         done = self._done.get(source.shown, 0)
         limit = self.output.frames
         with ExitStack() as stack:
-            video = stack.enter_context(open_video(source.given))
+            video = stack.enter_context(open_video(source.given, self.videos.cut))
             writer = None
             if self.output.draw:
                 path = self._names.claim(
                     self.output.draw / source.stem.with_suffix(".mp4"), source.mark
                 )
-                writer = VideoWriter(path, video.frame_rate, mark=source.mark)
+                writer = VideoWriter(path, video.frame_rate, source.mark, like=video)
                 # Whatever ends the video, the frames written so far are kept.
                 stack.callback(self._finish_video, writer)
-            total = min(filter(None, (video.frame_count, limit)), default=None)
-            task = self.progress.add_task(source.name.name, total=total)
-            for count, frame in enumerate(islice(video, limit and min(limit, sys.maxsize))):
+            total = min(filter(None, (video.wanted_count, limit)), default=None)
+            task = self.progress.add_task(source.name.name, total=total, completed=done)
+            frames = stack.enter_context(closing(read_ahead(iter(video))))
+            wanted = islice(frames, done, limit and min(limit, sys.maxsize))
+            batch_size = 1 if video.live else self.batch_size
+            found = search_frames(self.detector, wanted, batch_size)
+            for count, (frame, faces) in enumerate(found, start=done):
                 self.progress.advance(task)
-                if count < done:
-                    continue
                 if writer and count == done:
                     self._draw_again(source, done, writer)
-                faces, entry = self._chosen(self.detector.detect(frame.image), frame.image)
+                faces, entry = self._chosen(faces, frame.image)
                 if writer:
-                    writer.write(faces.draw(frame.image))
+                    writer.write(faces.draw(frame.image), frame.time)
                     entry["drawn"] = str(writer.path)
                 place = source.stem.with_name(f"{source.stem.name}_{frame.index:06d}")
                 self._write_faces(place, source.mark, frame.image, faces, entry)
                 extra = {"frame": frame.index, "time": round(frame.time, 3)}
                 self._report(source, faces, extra, entry)
 
-    def _draw_again(self, source: Source, frames: int, writer: VideoWriter) -> None:
+    def _draw_again(self, source: Source, frames: int, writer: FrameWriter) -> None:
         """A drawn video is written as a whole: with the frames that have their lines already."""
         from retinaface_tf.images.video import open_video
 
-        with open_video(source.given) as video:
-            for frame in islice(video, frames):
-                faces, _ = self._chosen(self.detector.detect(frame.image), frame.image)
-                writer.write(faces.draw(frame.image))
+        if not frames:
+            return
+        with open_video(source.given, self.videos.cut) as video:
+            for frame, faces in search_frames(
+                self.detector, islice(video, frames), self.batch_size
+            ):
+                faces, _ = self._chosen(faces, frame.image)
+                writer.write(faces.draw(frame.image), frame.time)
 
     def _finish_video(self, writer) -> None:
         if writer.close():

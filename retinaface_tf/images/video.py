@@ -15,7 +15,14 @@ from pathlib import Path
 
 from retinaface_tf.errors import ImageError
 from retinaface_tf.images.listing import VIDEO_SUFFIXES
-from retinaface_tf.images.video_frames import USUAL_FRAME_RATE, Cut, Frame, FrameWriter, VideoReader
+from retinaface_tf.images.video_frames import (
+    USUAL_FRAME_RATE,
+    WHOLE,
+    Cut,
+    Frame,
+    FrameWriter,
+    VideoReader,
+)
 from retinaface_tf.util.extras import is_installed, require
 from retinaface_tf.util.files import is_folder, is_special
 
@@ -48,7 +55,7 @@ def is_live(source: str | int | os.PathLike[str]) -> bool:
     return _camera_index(source) is not None or is_address(source)
 
 
-def open_video(source: str | int | os.PathLike[str], cut: Cut = Cut()) -> VideoReader:
+def open_video(source: str | int | os.PathLike[str], cut: Cut = WHOLE) -> VideoReader:
     """A video file, address or webcam, to iterate over as `Frame`s; close it or use it in `with`.
 
     Args:
@@ -61,14 +68,16 @@ def open_video(source: str | int | os.PathLike[str], cut: Cut = Cut()) -> VideoR
         MissingPackage: an address needs the extra `video`.
     """
     camera = _camera_index(source)
-    if camera is None and not is_address(source):
-        _check_file(Path(source))
-    if is_address(source):
-        require("video", for_="Reading from an address")
-    if camera is None and reads_by_ffmpeg():
-        from retinaface_tf.images.video_av import AVReader
+    if camera is None and not isinstance(source, int):
+        live = is_address(source)
+        if live:
+            require("video", for_="Reading from an address")
+        else:
+            _check_file(Path(source))
+        if reads_by_ffmpeg():
+            from retinaface_tf.images.video_av import AVReader
 
-        return AVReader(source, cut, live=is_address(source))
+            return AVReader(source, cut, live)
     from retinaface_tf.images.video_opencv import OpenCVReader
 
     return OpenCVReader(source, camera, cut)

@@ -49,8 +49,8 @@ _MOST_ERRORS = 20
 class AVReader(VideoReader):
     """See `video.open_video`."""
 
-    def __init__(self, source: str | int | os.PathLike[str], cut: Cut, live: bool):
-        self.name, self.live, self.cut = str(source), live, cut
+    def __init__(self, source: str | os.PathLike[str], cut: Cut, live: bool):
+        self.name, self.live, self.cut, self.frame_count = str(source), live, cut, None
         self.container = open_container(self.name, live)
         try:
             video = next((s for s in self.container.streams.video if not _is_picture(s)), None)
@@ -60,11 +60,11 @@ class AVReader(VideoReader):
             video.thread_type = "AUTO"
             self.rate = video.average_rate or video.guessed_rate or Fraction(USUAL_FRAME_RATE)
             self.frame_rate = float(self.rate)
-            seconds = float(video.duration * video.time_base) if video.duration else None
-            if seconds is None and self.container.duration:
-                seconds = self.container.duration / av.time_base
-            count = video.frames or (seconds and int(seconds * self.frame_rate))
-            self.frame_count = count or None if not live else None
+            if not live:
+                seconds = _duration(self.container, video)
+                estimate = int(seconds * self.frame_rate) if seconds else 0
+                self.frame_count = video.frames or estimate or None
+                self.duration = None if video.frames else seconds
             # Seconds of the first frame on the clock of the file, which the sound has too.
             self.offset = 0.0
             self._start()
@@ -156,6 +156,17 @@ def open_container(name: str, live: bool = False) -> Any:
         if live:
             reason = f"{first_line(error.strerror)}; is it there, and does it need a password?"
         raise ImageError(f"Cannot read {name}: {reason}.") from error
+
+
+def _duration(container: Any, video: Any) -> float | None:
+    """Seconds of the pictures, as far as the file says."""
+    if video.duration:
+        return float(video.duration * video.time_base)
+    hours, _, rest = video.metadata.get("DURATION", "").partition(":")  # of Matroska
+    with contextlib.suppress(ValueError):
+        return 3600 * float(hours) + 60 * float(rest[:2]) + float(rest[3:])
+    alone = len(container.streams) == 1 and container.duration  # else the sound may last longer
+    return container.duration / av.time_base if alone else None
 
 
 def _is_picture(stream: Any) -> bool:
@@ -284,8 +295,10 @@ class AVWriter(FrameWriter):
         """Up to a second of the new file, or to its end."""
         while True:
             self._waiting = self._waiting or next(self._sound, None)
-            late = until is not None and self._waiting and (
-                self._waiting.dts * self._waiting.time_base > until
+            late = (
+                until is not None
+                and self._waiting
+                and (self._waiting.dts * self._waiting.time_base > until)
             )
             if self._waiting is None or late:
                 return

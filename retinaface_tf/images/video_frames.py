@@ -57,6 +57,9 @@ class Cut:
             raise ConfigError(f"Each {self.every}-th frame cannot be taken; give at least 1.")
 
 
+WHOLE = Cut()
+
+
 class Coded(NamedTuple):
     """A frame that may be decoded.
 
@@ -77,11 +80,13 @@ class VideoReader(ABC):
         name: what messages call it.
         frame_rate: frames a second, 25 where the file or camera does not say.
         frame_count: frames the file says it has; None for a live source, or if it does not say.
+        duration: seconds the file says its pictures last, if it does not count them; None elsewhere.
         cut: which frames it gives.
         ended: all were read, up to the end of the video.
     """
 
     ended = False
+    duration: float | None = None
 
     name: str
     live: bool
@@ -135,28 +140,26 @@ class VideoReader(ABC):
 
     def _wanted(self) -> Iterator[Frame]:
         damaged: list[int] = []
-        read = taken = 0
+        read, taken, last = 0, 0, 0.0
         for number, time, decode in self._coded():
             if self.cut.end is not None and time >= self.cut.end:
                 break
             if time < self.cut.start:
-                read = number + 1
                 continue
             image = None
             if decode is not None:
+                read, last = number + 1, time
                 taken += 1
                 if (taken - 1) % self.cut.every:
-                    read = number + 1
                     continue
                 image = decode()
             if image is None:
                 damaged.append(number)
             else:
-                read = number + 1
                 yield Frame(number, time, image)
         else:
             self.ended = True
-            self._say_where_it_ends(read)
+            self._say_where_it_ends(read, last)
         # What follows the last good frame is the end, not damage.
         damaged = [number for number in damaged if number < read]
         if damaged:
@@ -165,14 +168,21 @@ class VideoReader(ABC):
                 f"{damaged[0]} and {damaged[-1]}: they are damaged; all others were searched."
             )
 
-    def _say_where_it_ends(self, read: int) -> None:
-        if self.live and read:
+    def _say_where_it_ends(self, read: int, last: float) -> None:
+        if not read:
+            return
+        if self.live:
             raise ImageError(f"Cannot read on from {self.name}: it gave {read} frames and stopped.")
-        # The count is an estimate in some containers, so only a plain lack is an error.
-        if read and self.frame_count and read < min(0.9 * self.frame_count, self.frame_count - 2):
+        # Both are estimates in some containers, so only a plain lack is an error.
+        if self.duration is not None:
+            lacks, of = last < 0.9 * self.duration - 2 / self.frame_rate, f"{self.duration:.1f} s"
+            where = f"{last:.1f} s"
+        else:
+            count = self.frame_count or 0
+            lacks, where, of = read < min(0.9 * count, count - 2), str(read), f"{count} frames"
+        if lacks:
             raise ImageError(
-                f"Cannot read on from {self.name}: it breaks off after {read} of "
-                f"{self.frame_count} frames."
+                f"Cannot read on from {self.name}: it breaks off after {where} of {of}."
             )
 
 

@@ -18,6 +18,7 @@ EXTRAS = {
     "evaluate": _EVALUATE,
     "onnx": ("onnxruntime",),
     "heif": ("pillow_heif",),
+    "video": ("av",),
     "demo": ("skimage",),
     "client": ("grpc", "google.protobuf"),
     "serving": (

@@ -6,8 +6,11 @@ import cv2
 import numpy as np
 import pytest
 
-from retinaface_tf.errors import ImageError
-from retinaface_tf.images.video import VideoWriter, is_video, open_video
+from retinaface_tf.errors import ConfigError, ImageError
+from retinaface_tf.images import video as video_module
+from retinaface_tf.images.video import VideoWriter, is_video, open_video, read_ahead
+from retinaface_tf.images.video_frames import Cut
+from retinaface_tf.util.extras import is_installed
 
 COUNT, RATE = 20, 10.0
 
@@ -27,8 +30,17 @@ def clip(tmp_path_factory):
     return path
 
 
-def read_frames(source):
-    with open_video(source) as video:
+@pytest.fixture(params=["opencv", "ffmpeg"], autouse=True)
+def by(request, monkeypatch):
+    """What reads and writes."""
+    if request.param == "ffmpeg" and not is_installed("av"):
+        pytest.skip("needs the extra video")
+    monkeypatch.setattr(video_module, "reads_by_ffmpeg", lambda: request.param == "ffmpeg")
+    return request.param
+
+
+def read_frames(source, *cut):
+    with open_video(source, Cut(*cut)) as video:
         yield from video
 
 
@@ -46,11 +58,60 @@ def test_what_is_known_before_reading(clip):
         assert (video.frame_rate, video.frame_count) == (RATE, COUNT)
 
 
+@pytest.mark.parametrize(
+    "cut, wanted",
+    [
+        ((0.55, 1.15), range(6, 12)),
+        ((0.0, None, 7), range(0, 20, 7)),
+        ((1.0, 1.5, 2), range(10, 15, 2)),
+    ],
+)
+def test_a_cut_gives_its_frames_with_their_own_numbers(clip, cut, wanted):
+    frames = list(read_frames(clip, *cut))
+    assert [frame.index for frame in frames] == list(wanted)
+    for index, time, image in frames:
+        assert time == pytest.approx(index / RATE)
+        np.testing.assert_allclose(image[24, 32], colour(index), atol=6)
+
+
+def test_a_cut_behind_the_end_is_refused(clip):
+    with pytest.raises(ImageError, match="no frame from 9 s on"):
+        list(read_frames(clip, 9.0))
+    with pytest.raises(ConfigError, match="has no frames"):
+        Cut(2.0, 1.0)
+
+
+def test_reading_ahead_gives_the_same_frames_and_the_same_error(clip):
+    with open_video(clip) as video:
+        assert [frame.index for frame in read_ahead(iter(video))] == list(range(COUNT))
+
+    def failing():
+        yield from read_frames(clip, 0.0, 0.5)
+        raise ImageError("broken")
+
+    seen = []
+    with pytest.raises(ImageError, match="broken"):
+        for frame in read_ahead(failing()):
+            seen.append(frame.index)
+    assert seen == [0, 1, 2, 3, 4]
+    frames = read_ahead(read_frames(clip))
+    next(frames)
+    frames.close()  # and its thread ends: the fixture's file can be closed
+
+
 def test_what_is_a_video(tmp_path):
-    for name in ("a.mp4", "b.MOV", "c.webm", "webcam", "webcam:2"):
+    for name in (
+        "a.mp4",
+        "b.MOV",
+        "c.webm",
+        "webcam",
+        "webcam:2",
+        "rtsp://a/b",
+        "https://a/b.m3u8",
+    ):
         assert is_video(name)
     (tmp_path / "folder.mp4").mkdir()
-    for name in ("a.jpg", "webcam.jpg", "a", tmp_path / "folder.mp4"):
+    for name in ("a.jpg", "webcam.jpg", "a", "https://a/b.jpg", tmp_path / "folder.mp4"):
         assert not is_video(name)
     with pytest.raises(ImageError, match="webcam:N"):
         is_video("webcam:front")

@@ -1,0 +1,87 @@
+"""Which frames of a video a command takes, and how they are searched."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+import typer
+
+from retinaface_tf.errors import ConfigError, ImageError, RetinaFaceError
+
+if TYPE_CHECKING:
+    from retinaface_tf.faces.faces import Faces
+    from retinaface_tf.images.video_frames import Cut, Frame
+    from retinaface_tf.inference.detector import Detector
+
+_TIME = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoOptions:
+    """Which frames of a video are taken."""
+
+    begin: Annotated[
+        str | None,
+        typer.Option("--from", metavar="TIME", help="Of a video: 90, 1:30 or 0:01:30.5."),
+    ] = None
+    end: Annotated[
+        str | None, typer.Option("--to", metavar="TIME", help="Of a video: its end, as --from.")
+    ] = None
+    each: Annotated[
+        int, typer.Option("--every", metavar="N", min=1, help="Of a video: each N-th frame only.")
+    ] = 1
+
+    def __post_init__(self):
+        _ = self.cut  # refuses what cannot be
+
+    @property
+    def cut(self) -> Cut:
+        """The frames that are wanted.
+
+        Raises:
+            ConfigError: there are none.
+        """
+        from retinaface_tf.images.video_frames import Cut
+
+        end = None if self.end is None else _seconds("--to", self.end)
+        return Cut(_seconds("--from", self.begin or "0"), end, self.each)
+
+
+def _seconds(option: str, text: str) -> float:
+    match = _TIME.fullmatch(text.strip())
+    if match is None:
+        raise ConfigError(f"{option} {text} is no time; give seconds, or 1:30, or 0:01:30.")
+    hours, minutes, seconds = (float(part or 0) for part in match.groups())
+    return 3600 * hours + 60 * minutes + seconds
+
+
+def search_frames(
+    detector: Detector, frames: Iterable[Frame], batch_size: int
+) -> Iterator[tuple[Frame, Faces]]:
+    """Frames and their faces; a few are read and prepared ahead of the network.
+
+    Raises:
+        RetinaFaceError: after all frames before it: a frame cannot be searched, or the video ends.
+    """
+    waiting: deque[Frame] = deque()
+    failure: list[RetinaFaceError] = []
+
+    def images() -> Iterator[np.ndarray]:
+        try:
+            for frame in frames:
+                waiting.append(frame)
+                yield frame.image
+        except RetinaFaceError as error:  # whose frames are still in the network
+            failure.append(error)
+
+    for answer in detector.stream(images(), batch_size=batch_size):
+        if isinstance(answer, ImageError):
+            raise answer
+        yield waiting.popleft(), answer
+    if failure:
+        raise failure[0]
