@@ -61,10 +61,10 @@ class PyramidLevel:
         object.__setattr__(self, "anchor_sizes", tuple(float(s) for s in self.anchor_sizes))
         if self.stride < 2 or self.stride & (self.stride - 1):
             raise ConfigError(f"Level stride {self.stride} must be a power of two, at least 2.")
-        if not self.anchor_sizes or min(self.anchor_sizes) <= 0:
+        if not 1 <= len(self.anchor_sizes) <= 64 or min(self.anchor_sizes) <= 0:
             raise ConfigError(
-                f"Level with stride {self.stride} has anchor sizes {self.anchor_sizes}; "
-                "give at least one positive size."
+                f"Level with stride {self.stride} has {len(self.anchor_sizes)} anchor sizes from "
+                f"{min(self.anchor_sizes, default=None)}; give 1 to 64 positive sizes."
             )
 
     @property
@@ -89,6 +89,10 @@ PAPER_LEVELS = tuple(
 DENSE_LEVELS = tuple(
     PyramidLevel(stride=8 << n, anchor_sizes=PAPER_SCALES[5 * n : 5 * n + 5]) for n in range(3)
 )
+
+
+# Most of each; see `DenseConfig`.
+_DENSE_LIMITS = {"vertices": 2**18, "grid": 9, "reduced": 256, "rank hidden": 1024}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,11 +130,17 @@ class DenseConfig:
         object.__setattr__(self, "hidden", tuple(int(width) for width in self.hidden))
         if self.frame not in ("anchor", "face"):
             raise ConfigError(f"dense.frame={self.frame!r} must be 'anchor' or 'face'.")
-        for name in ("vertices", "grid", "reduced", "rank"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"dense.{name}={getattr(self, name)} must be at least 1.")
-        if self.finer < 0 or self.extent <= 0 or min(self.hidden, default=1) < 1:
-            raise ConfigError("dense.finer, dense.extent and dense.hidden must be positive.")
+        # Four times what any network has: a file must not ask for more memory than there is.
+        for names, most in _DENSE_LIMITS.items():
+            check_range(self, "dense", names, 1, most)
+        if self.finer < 0 or self.extent <= 0 or len(self.hidden) > 4:
+            raise ConfigError(
+                "dense.finer and dense.extent must be positive, dense.hidden at most four widths."
+            )
+        if self.vertices * self.rank > 2**23:
+            raise ConfigError(
+                f"dense.vertices * dense.rank is {self.vertices * self.rank:,}; it may be {2**23:,}."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,8 +198,8 @@ class RetinaFaceConfig:
             raise ConfigError(
                 f"Pyramid strides {strides} must lie from 4 to 64, and 64 needs 32 beside it."
             )
-        if self.channels < 4 or self.channels % 4:
-            raise ConfigError(f"channels={self.channels} must be a positive multiple of 4.")
+        if not 4 <= self.channels <= 1024 or self.channels % 4:
+            raise ConfigError(f"channels={self.channels} must be a multiple of 4 from 4 to 1024.")
         if self.shared_heads and len({len(level.anchor_sizes) for level in self.levels}) > 1:
             raise ConfigError("Shared heads need the same number of anchors on every level.")
         if self.separable and (self.deformable or self.cascade or self.shared_heads):

@@ -17,6 +17,7 @@ from typing import Any
 import retinaface_tf
 from retinaface_tf.config import DetectionSettings, RetinaFaceConfig
 from retinaface_tf.errors import ConfigError, WeightsError
+from retinaface_tf.util.bounds import read_whole
 
 FORMAT = 1
 ENTRY = "retinaface_tf"
@@ -201,12 +202,9 @@ def read_checked(path: str | os.PathLike[str]) -> tuple[bytes, ModelMetadata]:
         WeightsError: the file is missing, cut off, damaged or another program's.
     """
     path = Path(path)
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise WeightsError(f"There is no file {path}; check the path.") from None
-    except OSError as error:
-        raise WeightsError(f"Cannot read {path}: {error.strerror or error}.") from None
+    if not path.exists():
+        raise WeightsError(f"There is no file {path}; check the path.")
+    content = read_whole(path)
     metadata = open_checked(content, str(path))
     return content, metadata
 
@@ -231,7 +229,7 @@ def open_checked(content: bytes, name: str) -> ModelMetadata:
     try:
         values, _ = json.JSONDecoder().raw_decode(block)
         return ModelMetadata.from_dict(values)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise WeightsError(f"{name} has a note that is not JSON; export it again.") from None
     except WeightsError as error:
         raise WeightsError(f"{name} {error}.") from None

@@ -11,12 +11,11 @@ from typing import IO, Any
 import numpy as np
 
 from retinaface_tf.errors import RetinaFaceError, WeightsError
+from retinaface_tf.util.bounds import LARGEST, open_archive, parse_json
 from retinaface_tf.util.files import whole_file
 
 # What zipfile raises for an archive that is damaged or of a kind that it does not read.
 DAMAGED_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError)
-# Most bytes that a file's arrays may take in memory.
-LIMIT = 1 << 30
 
 
 def write_npz(
@@ -60,7 +59,7 @@ def read_npz(
     *,
     key: str | None = "note",
     name: str | Path | None = None,
-    limit: int | None = LIMIT,
+    limit: int | None = LARGEST,
     remedy: str = "copy it again",
     error: type[RetinaFaceError] = WeightsError,
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -80,15 +79,17 @@ def read_npz(
     """
     name = name or source
     try:
-        with zipfile.ZipFile(_open(source)) as archive:
+        with open_archive(source, name, error=error) as archive:
             size = sum(entry.file_size for entry in archive.infolist())
         if limit is not None and size > limit:
             raise ValueError(f"{size} bytes of arrays")
         with np.load(_open(source), allow_pickle=False) as file:
             arrays = {entry: file[entry] for entry in file.files}
-        note = json.loads(arrays.pop(key).tobytes()) if key is not None else {}
+        note = parse_json(arrays.pop(key).tobytes()) if key is not None else {}
         if not isinstance(note, dict):
             raise ValueError("a note without names")
+    except RetinaFaceError:
+        raise
     except Exception as failure:  # numpy, zipfile, zlib and json report damage in many classes
         if isinstance(failure, OSError) and failure.errno:
             raise error(f"Cannot read {name}: {os.strerror(failure.errno)}.") from None

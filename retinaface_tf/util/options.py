@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import math
-import tomllib
 import types
 import typing
 from collections.abc import Iterable, Sequence
@@ -11,12 +10,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from retinaface_tf.errors import ConfigError
+from retinaface_tf.util.bounds import parse_json, parse_toml
 from retinaface_tf.util.text_lines import read_text
 
 Options = TypeVar("Options")
 
 # Keras and numpy take seeds of 32 bits.
 MAX_SEED = 2**32 - 1
+# Of a file of options.
+_LARGEST = 1 << 20
+# Dots in a key; what follows stays in its last name, which no option has.
+_LEVELS = 8
 
 # One of a kind, and several.
 _WORDS = {
@@ -35,10 +39,10 @@ def read_options(path: Path | str) -> dict[str, Any]:
         ConfigError: the file cannot be read or parsed.
     """
     path = Path(path)
-    text = read_text(path, error=ConfigError)
+    text = read_text(path, limit=_LARGEST, error=ConfigError)
     try:
-        values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
+        values = parse_json(text) if path.suffix == ".json" else parse_toml(text)
+    except ValueError as error:
         raise ConfigError(f"Configuration {path} cannot be parsed: {error}.") from None
     if not isinstance(values, dict):
         raise ConfigError(f"Configuration {path} must be a table of options.")
@@ -64,7 +68,7 @@ def apply_overrides(values: dict[str, Any], overrides: Sequence[str]) -> dict[st
 
 def set_option(values: dict[str, Any], key: str, value: Any) -> None:
     """Puts a value at a "dotted.key", with new tables on the way where there are none."""
-    *tables, last = key.split(".")
+    *tables, last = key.split(".", _LEVELS)
     for name in tables:
         inner = values.get(name)
         values[name] = values = inner if isinstance(inner, dict) else {}
@@ -75,8 +79,8 @@ def _parse(text: str) -> Any:
     if text.lower() in ("none", "null"):
         return None
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        return parse_toml(f"value = {text}")["value"]
+    except ValueError:
         return text
 
 
@@ -123,7 +127,9 @@ def _convert(hint, value, name: str):
                 return float(value)
         elif isinstance(value, kind) and isinstance(value, bool) == (kind is bool):
             return value
-    raise ConfigError(f"{name}={value!r} must be {_in_words(hint)}.")
+    shown = repr(value)
+    shown = shown if len(shown) < 200 else f"{shown[:200]}..."
+    raise ConfigError(f"{name}={shown} must be {_in_words(hint)}.")
 
 
 def _kinds(hint) -> tuple:

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from retinaface_tf.errors import DataError, RetinaFaceError
-from retinaface_tf.util.files import reason_of
+from retinaface_tf.util.bounds import LARGEST, read_whole
 
 # What code that takes JSON apart raises where it has another layout than expected.
 MALFORMED = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
@@ -21,18 +21,18 @@ _MARKS = {
 _LINE_END = re.compile(r"\r\n|\n|\r")
 
 
-def read_text(path: Path | str, *, error: type[RetinaFaceError] = DataError) -> str:
+def read_text(
+    path: Path | str, *, limit: int = LARGEST, error: type[RetinaFaceError] = DataError
+) -> str:
     """The text of a file in UTF-8, or in the encoding that the byte order mark at its beginning names.
 
     Bytes that are not UTF-8 stay what they are (surrogate escapes), as in names of files.
 
     Raises:
-        DataError: or `error`: the file cannot be read, or is not what its mark says.
+        DataError: or `error`: the file cannot be read, has more than `limit` bytes, or is not what
+            its mark says.
     """
-    try:
-        content = Path(path).read_bytes()
-    except (OSError, ValueError) as failure:
-        raise error(f"Cannot read {path}: {reason_of(failure)}.") from None
+    content = read_whole(path, limit=limit, error=error)
     mark = next((mark for mark in _MARKS if content.startswith(mark)), None)
     if mark is None:
         return content.decode("utf-8", "surrogateescape")

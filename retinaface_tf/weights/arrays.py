@@ -91,6 +91,23 @@ def require_unchanged(path: Path, note: dict[str, Any], arrays: dict[str, np.nda
         raise WeightsError(f"{path} is damaged: its numbers changed since it was written.")
 
 
+def require_finite(source: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Refuses arrays with NaN or infinite numbers, which a training that blew up leaves.
+
+    Raises:
+        WeightsError: it names some of them.
+    """
+    import numpy as np
+
+    broken = [name for name, values in arrays.items() if not np.isfinite(values).all()]
+    if broken:
+        more = f" and {len(broken) - 3} more" if len(broken) > 3 else ""
+        raise WeightsError(
+            f"{source} has numbers that are not finite in {', '.join(broken[:3])}{more}; take "
+            "another checkpoint."
+        )
+
+
 def require_config(path: Path, has: RetinaFaceConfig, wanted: RetinaFaceConfig | None) -> None:
     """Refuses another network than the wanted one; None wants any.
 
@@ -101,9 +118,9 @@ def require_config(path: Path, has: RetinaFaceConfig, wanted: RetinaFaceConfig |
         return
     ours, theirs = wanted.to_dict(), has.to_dict()
     differences = [
-        f"{name} is {theirs[name]!r}, not {ours[name]!r}"
-        for name in theirs
-        if theirs[name] != ours[name]
+        f"{name} is {theirs.get(name)!r}, not {ours.get(name)!r}"
+        for name in theirs | ours
+        if theirs.get(name) != ours.get(name)
     ]
     raise WeightsError(
         f"{path} belongs to another network ({'; '.join(differences)}); "

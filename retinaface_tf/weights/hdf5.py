@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from retinaface_tf.config import RetinaFaceConfig
 from retinaface_tf.errors import WeightsError
+from retinaface_tf.util.bounds import parse_json, require_growth
 from retinaface_tf.util.files import whole_file
 from retinaface_tf.weights.arrays import (
     NOTE,
@@ -18,10 +19,13 @@ from retinaface_tf.weights.arrays import (
     network_note,
     recorded_config,
     require_config,
+    require_finite,
     require_unchanged,
 )
 
 if TYPE_CHECKING:
+    import h5py
+
     from retinaface_tf.models import RetinaFaceNetwork
 
 SUFFIX = ".weights.h5"
@@ -82,8 +86,10 @@ def load_hdf5(path: Path, config: RetinaFaceConfig | None) -> RetinaFaceNetwork:
             f"{path} does not hold the weights of a {recorded.backbone} network, or is damaged "
             f"({detail}); make it again, or name its network with --preset."
         ) from None
+    arrays = named_arrays(network)
     if note is not None:
-        require_unchanged(path, note, named_arrays(network))
+        require_unchanged(path, note, arrays)
+    require_finite(path, arrays)
     return network
 
 
@@ -93,11 +99,32 @@ def _read_note(path: Path) -> Any:
 
     try:
         with h5py.File(path, "r") as file:
+            _require_plain(path, file)
             text = file.attrs.get(NOTE)
-            return None if text is None else json.loads(text) or {}
+            return None if text is None else parse_json(text) or {}
     except (OSError, RuntimeError, KeyError):
         raise WeightsError(
             f"{path} is truncated or damaged; copy it, convert it or pull it again."
         ) from None
     except (ValueError, TypeError):
         return {}
+
+
+def _require_plain(path: Path, file: h5py.File) -> None:
+    """Refuses arrays in other files, and a few bytes that stand for any shape."""
+    import h5py
+
+    declared, elsewhere = [], []
+
+    def look(name: str, link: object) -> None:
+        if not isinstance(link, h5py.HardLink):
+            elsewhere.append(name)
+        elif isinstance(item := file[name], h5py.Dataset):
+            declared.append(item.nbytes)
+            if item.external or item.is_virtual:
+                elsewhere.append(name)
+
+    file.visititems_links(look)
+    if elsewhere:
+        raise WeightsError(f"{path} keeps {elsewhere[0]!r} elsewhere; save it as one file.")
+    require_growth(path, sum(declared), path.stat().st_size)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
-import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retinaface_tf.config import RetinaFaceConfig
 from retinaface_tf.errors import ConfigError, WeightsError
+from retinaface_tf.util.bounds import open_archive, parse_json
 from retinaface_tf.util.files import is_file, is_folder
 from retinaface_tf.util.npz import DAMAGED_ZIP
-from retinaface_tf.weights.arrays import NOTE, known_config, require_config
+from retinaface_tf.weights.arrays import (
+    NOTE,
+    known_config,
+    named_arrays,
+    require_config,
+    require_finite,
+)
 from retinaface_tf.weights.hdf5 import SUFFIX, load_hdf5
 
 if TYPE_CHECKING:
@@ -71,7 +76,7 @@ def own_format(path: Path) -> str | None:
             start = file.read(len(_HDF5_START))
         if not start.startswith(b"PK"):
             return "hdf5" if start == _HDF5_START else None
-        with zipfile.ZipFile(path) as archive:
+        with open_archive(path) as archive:
             names = set(archive.namelist())
     except DAMAGED_ZIP:
         # Cut off before its directory: only the name is left to go by.
@@ -105,8 +110,8 @@ def _load_keras(path: Path) -> RetinaFaceNetwork:
     from retinaface_tf.models import RetinaFaceNetwork
 
     try:
-        with zipfile.ZipFile(path) as archive:
-            described = json.loads(archive.read("config.json"))
+        with open_archive(path) as archive:
+            described = parse_json(archive.read("config.json"))
         registered, options = described.get("registered_name"), described["config"].get("config")
     except (*DAMAGED_ZIP, KeyError, AttributeError, OSError):
         raise WeightsError(f"{path} is truncated or damaged; save or copy it again.") from None
@@ -127,4 +132,5 @@ def _load_keras(path: Path) -> RetinaFaceNetwork:
         raise WeightsError(f"{path} is damaged ({detail}); save or copy it again.") from None
     if not isinstance(network, RetinaFaceNetwork):
         raise WeightsError(f"{path} does not hold a RetinaFace network.")
+    require_finite(path, named_arrays(network))
     return network

@@ -17,6 +17,7 @@ from retinaface_tf.weights.arrays import (
     named_arrays,
     network_note,
     recorded_config,
+    require_finite,
     require_unchanged,
 )
 
@@ -55,6 +56,7 @@ def load_compact_weights(path: str | Path) -> RetinaFaceNetwork:
     arrays, note = read_npz(path, key=NOTE)
     config = recorded_config(path, note)
     require_unchanged(path, note, arrays)
+    require_finite(path, arrays)
     network = build_retinaface(config)
     if not assign_arrays({weight.path: weight for weight in network.weights}, arrays):
         raise WeightsError(

@@ -14,6 +14,8 @@ import pytest
 from retinaface_tf.config import RetinaFaceConfig
 from retinaface_tf.errors import WeightsError
 from retinaface_tf.models import build_retinaface
+from retinaface_tf.util.npz import write_npz
+from retinaface_tf.weights.arrays import named_arrays, network_note
 from retinaface_tf.weights.convert.convert import convert_weights
 from retinaface_tf.weights.hdf5 import save_weights
 from retinaface_tf.weights.load import load_weights
@@ -169,3 +171,62 @@ def test_a_file_is_written_whole_or_not_at_all(network, saved, tmp_path, monkeyp
     assert list(tmp_path.iterdir()) == [path]
     with pytest.raises(WeightsError, match=r"ends in \.weights\.h5"):
         save_weights(network, tmp_path / "net.bin")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"channels": 10_000_000}, "channels=10000000 must be"),
+        ({"levels": [{"stride": 8, "anchor_sizes": [16.0] * 5000}]}, "5000 anchor sizes"),
+        ({"dense": {"vertices": 10**9}}, "dense.vertices=1000000000 must be"),
+        ({"dense": {"vertices": 200_000, "rank": 1000}}, "dense.vertices . dense.rank"),
+        ({"dense": {"hidden": [10**8]}}, "dense.hidden=.* must be"),
+    ],
+)
+@pytest.mark.parametrize("wanted", [None, CONFIG])
+def test_a_note_asks_for_no_more_than_a_network_has(saved, tmp_path, change, said, wanted):
+    path = tmp_path / "net.weights.h5"
+    shutil.copy(saved, path)
+    with h5py.File(path, "r+") as file:
+        note = json.loads(file.attrs["retinaface_tf"])
+        file.attrs["retinaface_tf"] = json.dumps({**note, "config": {**note["config"], **change}})
+    with pytest.raises(WeightsError, match=said):
+        load_weights(path, wanted)
+
+
+def test_arrays_of_hdf5_stand_in_the_file_and_have_its_size(saved, tmp_path):
+    path, other = tmp_path / "net.weights.h5", tmp_path / "other.h5"
+    shutil.copy(saved, other)
+    for name, change in {
+        "would unpack": lambda file: file.create_dataset(
+            "x", shape=(1 << 31,), dtype="f4", chunks=(1 << 20,), compression="gzip"
+        ),
+        "'x' elsewhere": lambda file: file.__setitem__(
+            "x", h5py.ExternalLink(str(other), "/layers")
+        ),
+        "'y' elsewhere": lambda file: file.create_dataset(
+            "y", shape=(4,), dtype="f4", external=[(str(other), 0, 16)]
+        ),
+    }.items():
+        shutil.copy(saved, path)
+        with h5py.File(path, "r+") as file:
+            change(file)
+        with pytest.raises(WeightsError, match=name):
+            load_weights(path)
+
+
+@pytest.mark.parametrize("suffix", [".weights.h5", ".weights.npz", ".keras"])
+def test_numbers_that_are_not_finite_are_refused(tmp_path, suffix):
+    network = build_retinaface(CONFIG)
+    norm = network.get_layer("stem_bn")
+    norm.beta.assign(np.full(norm.beta.shape, np.nan))
+    path = tmp_path / f"net{suffix}"
+    if suffix == ".keras":
+        network.save(path)
+    elif suffix == ".weights.h5":
+        save_weights(network, path)
+    else:
+        arrays = named_arrays(network)
+        write_npz(path, arrays, network_note(network, arrays), key="retinaface_tf")
+    with pytest.raises(WeightsError, match=r"not finite in .*beta"):
+        load_weights(path)

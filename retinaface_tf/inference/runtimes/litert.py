@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from retinaface_tf.errors import ImageError, WeightsError
+from retinaface_tf.errors import ImageError, WeightsError, first_line
 from retinaface_tf.inference.preprocess import bucket_shape
 from retinaface_tf.inference.runtimes.runtime import (
     DenseOutputs,
@@ -159,7 +159,10 @@ class _Session:
 
     def __call__(self, image: np.ndarray) -> list[np.ndarray]:
         self._interpreter.set_tensor(self._input, image[None].astype(self._dtype, copy=False))
-        self._interpreter.invoke()
+        try:
+            self._interpreter.invoke()
+        except RuntimeError as error:  # a file that is whole, and wrong within
+            raise WeightsError(f"LiteRT cannot run the network: {first_line(error)}.") from None
         return [self._interpreter.get_tensor(index)[0] for index in self._outputs]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retinaface_tf.config import BGR, ImageFormat, RetinaFaceConfig
-from retinaface_tf.errors import WeightsError
+from retinaface_tf.util.bounds import read_whole
 
 if TYPE_CHECKING:
     from retinaface_tf.models import RetinaFaceNetwork
@@ -41,10 +41,7 @@ def convert_weights(
         network = build_retinaface(config)
         fill_from_state_dict(network, tensors, str(source), images)
         return network
-    try:
-        content = source.read_bytes()
-    except OSError as error:
-        raise WeightsError(f"Cannot read {source}: {error.strerror or error}.") from None
+    content = read_whole(source)
     network = build_retinaface(config)
     fill = fill_from_yunet if config.separable else fill_from_onnx
     fill(network, content, str(source), images)

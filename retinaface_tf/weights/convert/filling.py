@@ -10,6 +10,7 @@ import numpy as np
 
 from retinaface_tf.config import ImageFormat
 from retinaface_tf.errors import WeightsError
+from retinaface_tf.weights.arrays import require_finite
 
 if TYPE_CHECKING:
     from retinaface_tf.models import RetinaFaceNetwork
@@ -138,12 +139,12 @@ def fill_network(
     }
     if any(problems.values()):
         raise misfit(source, network.config.backbone, problems, kernels)
-    if broken := [name(place) for place, value in values.items() if not np.isfinite(value).all()]:
-        raise WeightsError(
-            f"{source} has numbers that are not finite in {some(broken)}; take another checkpoint."
-        )
+    # As the network keeps them: a larger number would become infinite.
+    with np.errstate(over="ignore"):
+        values = {place: np.asarray(value, np.float32) for place, value in values.items()}
+    require_finite(source, {name(place): value for place, value in values.items()})
     for place, value in values.items():
         if place == ("stem_conv", "kernel"):
             value = value[:, :, ::-1] if images.order == "BGR" else value
             value = value / np.float32(images.deviation)[:, None]
-        weights[place].assign(np.asarray(value, np.float32))
+        weights[place].assign(value)

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
     from retinaface_tf.models import RetinaFaceNetwork
 
+# Feature maps behind one another; each Concat of a map with itself would double them.
+_MOST_JOINED = 256
 # Nodes a feature map passes through as the same map, for the wiring's purpose.
 _TRANSPARENT = {"Identity", "Clip", "Dropout", "LeakyRelu", "MaxPool", "Relu", "Resize", "Upsample"}
 
@@ -200,7 +202,10 @@ class _Graph:
             elif kind == "Add" and all(len(maps.get(name, ())) == 1 for name in node.input):
                 maps[node.output[0]] = (frozenset().union(*(maps[n][0] for n in node.input)),)
             elif kind == "Concat" and all(name in maps for name in node.input):
-                maps[node.output[0]] = sum((maps[name] for name in node.input), ())
+                joined = sum((maps[name] for name in node.input), ())
+                if len(joined) > _MOST_JOINED:
+                    raise WeightsError(f"{self._source} joins more feature maps than any detector.")
+                maps[node.output[0]] = joined
             # Anything else (the heads' Transpose, Reshape, Softmax) ends the trace: a convolution
             # behind it is refused.
 

@@ -9,7 +9,6 @@ needs and refuses every other one. Two containers are known: the stream of PyTor
 import collections
 import io
 import pickle
-import pickletools
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from retinaface_tf.errors import WeightsError
+from retinaface_tf.util.bounds import open_archive, read_whole
 from retinaface_tf.util.npz import DAMAGED_ZIP
 
 # The first pickle of the stream format is this number.
@@ -25,8 +25,10 @@ _STREAM_MAGIC = 0x1950A86A20F9469CFC6C
 _STREAM_START = pickle.dumps(_STREAM_MAGIC, protocol=2)
 _STREAM_VERSION = 1001
 
-# Of what an archive may unpack to.
-_LARGEST = 2**30
+# Of a pickle without the numbers; that of a large network's whole training has 1 MB.
+_LARGEST_PICKLE = 1 << 23
+# More than any axis, stride or storage has.
+_HUGE = 1 << 40
 
 # PyTorch's name of a storage and numpy's name of its element.
 _STORAGES = {
@@ -64,10 +66,16 @@ class _Tensor:
     strides: tuple[int, ...]
 
 
-class _UniqueKeys(collections.OrderedDict):
-    """A pickle may set a key twice; the first tensor would vanish unseen."""
+class _Names(collections.OrderedDict):
+    """A dictionary of a pickle.
+
+    A key may come twice, and the first tensor would vanish unseen. It may be a tuple of tuples of
+    tuples, each twice the one before, whose hash would take for ever.
+    """
 
     def __setitem__(self, key, value):
+        if not isinstance(key, str | int | float | None):
+            raise _Refused("has a dictionary whose keys are not names")
         if key in self:
             raise _Refused(f"holds {key!r} twice")
         super().__setitem__(key, value)
@@ -82,7 +90,7 @@ def is_torch_file(path: Path) -> bool:
     if not start.startswith(b"PK\x03\x04"):
         return False
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_archive(path) as archive:
             names = archive.namelist()
             return any(name.endswith("data.pkl") for name in names) or _wraps_one(names)
     except DAMAGED_ZIP:
@@ -103,19 +111,19 @@ def read_torch_file(path: str | Path) -> dict[str, np.ndarray]:
     """
     path = Path(path)
     try:
-        content = _unwrap(path.read_bytes())
+        content = _unwrap(read_whole(path), path)
         if content.startswith(_STREAM_START):
             tree, storages = _read_stream(content)
         else:
-            tree, storages = _read_archive(content)
+            tree, storages = _read_archive(content, path)
         tensors = {
             name: _view(name, value, storages)
             for name, value in _state_dict(tree).items()
             if isinstance(value, _Tensor)
         }
         return _without_prefix(tensors)
-    except OSError as error:
-        raise WeightsError(f"Cannot read {path}: {error.strerror or error}.") from None
+    except WeightsError:
+        raise
     except _Refused as problem:
         raise WeightsError(f"{path} {problem}.") from None
     except zipfile.BadZipFile as error:
@@ -135,27 +143,39 @@ def _wraps_one(names: list[str]) -> bool:
     return len(names) == 1 and names[0].endswith((".pth", ".pt"))
 
 
-def _unwrap(content: bytes) -> bytes:
+def _unwrap(content: bytes, path: Path) -> bytes:
     """The file in an archive of one; any other content as it is."""
     if not content.startswith(b"PK\x03\x04"):
         return content
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+    with open_archive(content, path) as archive:
         names = archive.namelist()
-        if not _wraps_one(names):
-            return content
-        with archive.open(names[0]) as file:
-            inner = file.read(_LARGEST + 1)
-    if len(inner) > _LARGEST:
-        raise _Refused(f"unpacks to more than {_LARGEST} bytes")
-    return inner
+        return archive.read(names[0]) if _wraps_one(names) else content
 
 
-class _TensorUnpickler(pickle.Unpickler):
+# What `torch.save` writes, by the names in `pickle`. Others make sets and objects, or take memory at a word.
+_OPCODES = """
+    PROTO FRAME MARK STOP POP POP_MARK GLOBAL STACK_GLOBAL REDUCE BUILD BINPERSID
+    NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 LONG4 BINFLOAT
+    BINUNICODE SHORT_BINUNICODE BINUNICODE8 BINSTRING SHORT_BINSTRING BINBYTES SHORT_BINBYTES
+    EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_LIST APPEND APPENDS EMPTY_DICT SETITEM SETITEMS
+    PUT BINPUT LONG_BINPUT MEMOIZE GET BINGET LONG_BINGET
+"""
+
+
+class _TensorUnpickler(pickle._Unpickler):  # type: ignore[name-defined]  # in Python, to be changed
     """Knows the names a dictionary of tensors needs; what it returns for them are stand-ins.
 
     The stand-ins are made anew for each file, so that a pickle that sets attributes on them
     changes nothing that outlives it.
     """
+
+    def _empty_dictionary(self) -> None:
+        self.append(_Names())
+
+    dispatch = {
+        code: pickle._Unpickler.dispatch[code]
+        for code in (getattr(pickle, name)[0] for name in _OPCODES.split())
+    } | {pickle.EMPTY_DICT[0]: _empty_dictionary}
 
     def __init__(self, file: io.BytesIO):
         super().__init__(file, encoding="utf-8")
@@ -167,7 +187,7 @@ class _TensorUnpickler(pickle.Unpickler):
             return tensor
 
         def ordered_dict():
-            return _UniqueKeys()
+            return _Names()
 
         self._admitted = {
             ("collections", "OrderedDict"): ordered_dict,
@@ -188,36 +208,32 @@ class _TensorUnpickler(pickle.Unpickler):
     def persistent_load(self, reference: Any) -> _Storage:
         kind, element, key, _, length, *view = reference
         if kind != "storage" or element not in _STORAGES.values():
-            raise _Refused(f"refers to an unknown kind of object, {kind!r}")
+            raise _Refused("refers to an unknown kind of object")
+        if not isinstance(key, str | int) or not isinstance(length, int) or length > _HUGE:
+            raise _Refused("has a storage without a name or a size")
         if view and view[0] is not None:
             raise _Refused("uses storage views of PyTorch before 0.4; save it again with a newer")
-        return _Storage(str(key), element, int(length))
+        return _Storage(str(key), element, length)
 
 
 def _unpickle(content: bytes, start: int = 0) -> tuple[Any, int]:
     """The object of the pickle at `start`, and where that pickle ends."""
-    end = start
-    stream = io.BytesIO(content)
-    stream.seek(start)
-    for opcode, argument, position in pickletools.genops(stream):
-        end = position + 1
-        # The unpickler would lay out a table up to whatever index a file names.
-        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > len(content):
-            raise _Refused("is damaged: its pickle numbers more objects than it has bytes")
-    return _TensorUnpickler(io.BytesIO(memoryview(content)[start:end])).load(), end
+    stream = io.BytesIO(memoryview(content)[start : start + _LARGEST_PICKLE])
+    tree = _TensorUnpickler(stream).load()
+    return tree, start + stream.tell()
 
 
 def _read_stream(content: bytes) -> tuple[Any, dict[str, memoryview]]:
     magic, position = _unpickle(content)
     version, position = _unpickle(content, position)
     if magic != _STREAM_MAGIC or version != _STREAM_VERSION:
-        raise _Refused(f"has version {version!r} of the PyTorch format, not {_STREAM_VERSION}")
+        raise _Refused(f"is not of version {_STREAM_VERSION} of the PyTorch format")
     _, position = _unpickle(content, position)
     tree, position = _unpickle(content, position)
     keys, position = _unpickle(content, position)
     widths = {tensor.storage.key: int(tensor.storage.element[-1]) for tensor in _all_tensors(tree)}
     storages = {}
-    for key in map(str, keys):
+    for key in (str(key) if isinstance(key, str | int) else "" for key in keys):
         if key not in widths:
             raise _Refused(f"holds the storage {key}, which no tensor uses")
         length = int.from_bytes(content[position : position + 8], "little")
@@ -231,13 +247,8 @@ def _read_stream(content: bytes) -> tuple[Any, dict[str, memoryview]]:
     return tree, storages
 
 
-def _read_archive(content: bytes) -> tuple[Any, dict[str, memoryview]]:
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        sizes = 0
-        for entry in archive.infolist():
-            sizes += entry.file_size
-            if sizes > len(content):
-                raise _Refused("claims to unpack to more bytes than it has: not PyTorch's archive")
+def _read_archive(content: bytes, path: Path) -> tuple[Any, dict[str, memoryview]]:
+    with open_archive(content, path) as archive:
         names = [name for name in archive.namelist() if name.endswith("data.pkl")]
         if len(names) != 1:
             raise _Refused("is not a PyTorch archive: it has no data.pkl")
@@ -295,10 +306,9 @@ def _view(name: str, tensor: _Tensor, storages: dict[str, memoryview]) -> np.nda
         )
     flat = np.frombuffer(raw, dtype)
     numbers = (tensor.offset, *tensor.shape, *tensor.strides)
-    if not all(isinstance(n, int) and n >= 0 for n in numbers) or len(tensor.shape) != len(
-        tensor.strides
-    ):
-        raise _Refused(f"gives {name!r} an impossible shape {tensor.shape}")
+    plausible = all(isinstance(n, int) and 0 <= n < _HUGE for n in numbers)
+    if not plausible or len(tensor.shape) != len(tensor.strides) or len(tensor.shape) > 8:
+        raise _Refused(f"gives {name!r} an impossible shape")
     count = int(np.prod([int(n) for n in tensor.shape], dtype=object)) if tensor.shape else 1
     last = tensor.offset + sum((n - 1) * s for n, s in zip(tensor.shape, tensor.strides))
     # A repeated (stride 0) element could make a huge array of a few bytes.

@@ -2,6 +2,7 @@
 
 import pickle
 import sys
+import time
 from collections import OrderedDict
 
 import numpy as np
@@ -155,11 +156,29 @@ def test_a_storage_that_claims_more_than_the_file_is_refused(tmp_path):
         read_torch_file(_written(tmp_path, content))
 
 
-def test_a_huge_memo_index_does_not_take_memory(tmp_path):
-    body = b"\x80\x02Nr\xff\xff\xff\xff."  # LONG_BINPUT 4294967295
-    start = pickle.dumps(0x1950A86A20F9469CFC6C, 2) + pickle.dumps(1001, 2) + pickle.dumps({}, 2)
-    with pytest.raises(WeightsError, match="numbers more objects"):
-        read_torch_file(_written(tmp_path, start + body))
+_START = pickle.dumps(0x1950A86A20F9469CFC6C, 2) + pickle.dumps(1001, 2) + pickle.dumps({}, 2)
+# A tuple of twice the tuple before, 26 times over: few bytes, and 2^26 empty tuples to hash or to print.
+_TUPLES = b")" + b"".join(b"q%ch%c\x86" % (i, i) for i in range(26))
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"}" + _TUPLES + b"K\x01s", "keys are not names"),
+        (b"(" + _TUPLES + b"K\x01d", "damaged"),
+        (b"(" + _TUPLES + b"ctorch\nFloatStorage\n" + _TUPLES + b"NK\x01tQ", "unknown kind"),
+        (b"(X\x07\0\0\0storagectorch\nFloatStorage\n" + _TUPLES + b"NK\x01tQ", "name or a size"),
+        (b"Nr\xff\xff\xff\xff", "no dictionary"),  # LONG_BINPUT 4294967295
+        (b"\x8f(" + _TUPLES + b"\x90", "damaged"),  # EMPTY_SET, ADDITEMS
+        (b"\x96" + (2**40).to_bytes(8, "little"), "damaged"),  # BYTEARRAY8
+    ],
+)
+def test_a_few_bytes_do_not_cost_time_or_memory(tmp_path, body, message):
+    path = _written(tmp_path, _START + b"\x80\x02" + body + b"." + pickle.dumps([], 2))
+    started = time.process_time()
+    with pytest.raises(WeightsError, match=message):
+        read_torch_file(path)
+    assert time.process_time() - started < 0.5
 
 
 def test_a_name_given_twice_is_refused(tmp_path):
