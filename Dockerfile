@@ -1,8 +1,9 @@
-# Images for detection, without TensorFlow, and for training:
+# Images for detection, without TensorFlow, for training and for `retinaface-tf serve`:
 #     docker build --tag retinaface-tf .
 #     docker run --rm --volume "$PWD/photos:/work" retinaface-tf detect . --json -
 #     docker build --tag retinaface-tf:train --target train .
-# Neither runs as root: to write into a mounted folder, add --user "$(id -u):$(id -g)".
+#     docker build --tag retinaface-tf:serve --target serve .
+# None runs as root: to write into a mounted folder, add --user "$(id -u):$(id -g)".
 FROM debian:trixie-slim AS python
 # hadolint ignore=DL3008
 RUN apt-get update \
@@ -36,8 +37,15 @@ ARG TENSORFLOW=tensorflow
 # hadolint ignore=DL3013
 RUN pip --python /opt/faces/bin/python install --no-cache-dir "$(echo /wheels/*.whl)[train,export]" "$TENSORFLOW"
 
+FROM build AS build-serve
+RUN pip --python /opt/faces/bin/python install --no-cache-dir "$(echo /wheels/*.whl)[serving]"
+
 FROM python AS train
 COPY --from=build-train /opt/faces /opt/faces
+USER 10001
+
+FROM python AS serve
+COPY --from=build-serve /opt/faces /opt/faces
 USER 10001
 
 FROM python AS detect

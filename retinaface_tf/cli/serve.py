@@ -50,6 +50,10 @@ def serve(
     ] = 30.0,
     tls_certificate: Annotated[Path | None, typer.Option(help="PEM file.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="PEM file.")] = None,
+    auth_token_file: Annotated[
+        Path | None,
+        typer.Option(help="Holds a token; callers send 'authorization: Bearer TOKEN'."),
+    ] = None,
 ) -> None:
     """Serve a model on this machine with TF-Serving's interfaces: gRPC, REST, and a page.
 
@@ -63,8 +67,6 @@ def serve(
     from retinaface_tf.errors import ConfigError
     from retinaface_tf.util.extras import require
 
-    if (tls_certificate is None) != (tls_key is None):
-        raise ConfigError("Give both --tls-certificate and --tls-key, or neither.")
     if versions not in ("latest", "all"):
         raise ConfigError(f"--versions is {versions!r}; choose latest or all.")
     require("serving", for_="The server")
@@ -96,6 +98,7 @@ def serve(
         threads=threads,
         tls_certificate=tls_certificate,
         tls_key=tls_key,
+        auth_token_file=auth_token_file,
     )
 
     def announce(server) -> None:

@@ -1,6 +1,7 @@
 """What gRPC and REST share: limits, checks, the queue, the run itself, the metrics."""
 
 import asyncio
+import hmac
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -44,7 +45,7 @@ class Limits:
 
 
 class Core:
-    """Answers requests with the versions of one model."""
+    """Answers requests with the versions of one model; with a `token`, to those who send it."""
 
     def __init__(
         self,
@@ -52,8 +53,10 @@ class Core:
         batching: BatchingParameters,
         limits: Limits,
         metrics: Metrics,
+        token: str | None = None,
     ):
         self.repository, self.limits, self.metrics = repository, limits, metrics
+        self._token = token
         self._executor = ThreadPoolExecutor(batching.threads, "batch")
         self._batcher = Batcher(
             lambda key, inputs: key[0].run(inputs), batching, self._executor, metrics.note_batch
@@ -105,6 +108,23 @@ class Core:
             "too many of them from your address for one more; try again later.",
             "RESOURCE_EXHAUSTED",
         )
+
+    @property
+    def ready(self) -> bool:
+        """Whether requests are taken."""
+        return bool(self.repository.available) and not self.draining
+
+    def authorize(self, header: str | None) -> None:
+        """Raises a RequestError unless an `authorization` header has the token, where there is one."""
+        if self._token is None:
+            return
+        kind, _, given = (header or "").partition(" ")
+        same = hmac.compare_digest(given.strip().encode(), self._token.encode())
+        if kind.lower() != "bearer" or not same:
+            raise RequestError(
+                "The token is missing or wrong; send the header 'authorization: Bearer TOKEN'.",
+                "UNAUTHENTICATED",
+            )
 
     async def predict(
         self, signature: Signature, inputs: Arrays, address: str, outputs: Sequence[str] = ()

@@ -49,7 +49,8 @@ def build_grpc_server(core: Core, credentials: grpc.ServerCredentials | None, ad
             ("grpc.server.max_pending_requests_hard_limit", 200_000),
             ("grpc.server_handshake_timeout_ms", int(core.limits.read_seconds * 1000)),
             ("grpc.max_connection_idle_ms", 300_000),
-        ]
+        ],
+        interceptors=[_Authorization(core)],
     )
     method = _Methods(core)
     services = {
@@ -70,6 +71,27 @@ def build_grpc_server(core: Core, credentials: grpc.ServerCredentials | None, ad
     else:
         port = server.add_secure_port(address, credentials)
     return server, port, servicer
+
+
+class _Authorization(grpc.aio.ServerInterceptor):
+    """Refuses calls without the token; health is for probes, which have none."""
+
+    def __init__(self, core: Core):
+        self._core = core
+
+    async def intercept_service(self, continuation, handler_call_details):
+        headers = dict(handler_call_details.invocation_metadata)
+        try:
+            if not handler_call_details.method.startswith("/grpc.health."):
+                self._core.authorize(headers.get("authorization"))
+        except RequestError as error:
+            code, text = getattr(grpc.StatusCode, error.code), str(error)
+
+            async def refuse(stream, context: grpc.aio.ServicerContext) -> bytes:
+                await context.abort(code, text)
+
+            return grpc.stream_unary_rpc_method_handler(refuse)
+        return await continuation(handler_call_details)
 
 
 class _Methods:

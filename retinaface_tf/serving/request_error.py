@@ -7,6 +7,7 @@ from retinaface_tf.errors import first_line
 # gRPC status code -> HTTP status, as TF-Serving maps them.
 HTTP_STATUS = {
     "INVALID_ARGUMENT": 400,
+    "UNAUTHENTICATED": 401,
     "NOT_FOUND": 404,
     "RESOURCE_EXHAUSTED": 429,
     "FAILED_PRECONDITION": 412,

@@ -22,6 +22,8 @@ from retinaface_tf.serving.request_error import HTTP_STATUS, RequestError
 # Python objects of this many values take about 400 MB, and a second in which nothing else runs.
 MAX_VALUES = 4_000_000
 PAGE = Path(__file__).parent / "page"
+# The page itself and what probes ask for need no token.
+_OPEN = {"/", "/healthz", "/readyz", "/page/page.js", "/page/style.css"}
 _NUMPY = {4: np.uint8, 3: np.int32, 9: np.int64, 1: np.float32}
 _PAGE_HEADERS = {
     # The page needs nothing from elsewhere, and may not fetch it.
@@ -43,6 +45,8 @@ def build_rest_app(core: Core) -> web.Application:
         app.router.add_get(place, handlers.status)
         app.router.add_get(place + "/metadata", handlers.metadata)
     app.router.add_get("/monitoring/prometheus/metrics", handlers.metrics)
+    app.router.add_get("/healthz", handlers.healthz)
+    app.router.add_get("/readyz", handlers.readyz)
     app.router.add_get("/", handlers.page)
     app.router.add_get(r"/page/{file:[a-z]+\.(?:js|css)}", handlers.page)
     app.router.add_get("/page/model", handlers.about)
@@ -100,6 +104,8 @@ def _answer_errors(core: Core):
         started, status = time.perf_counter(), "OK"
         request.protocol.stop_waiting()
         try:
+            if request.path not in _OPEN:
+                core.authorize(request.headers.get("Authorization"))
             return await handler(request)
         except web.HTTPRequestEntityTooLarge:
             status = "RESOURCE_EXHAUSTED"
@@ -178,6 +184,16 @@ class _Handlers:
                     "metadata": {"signature_def": described},
                 }
             )
+
+    async def healthz(self, request: web.Request) -> web.Response:
+        """The process answers."""
+        return web.Response(text="ok")
+
+    async def readyz(self, request: web.Request) -> web.Response:
+        """A version is loaded, and the server is not stopping."""
+        if not self._core.ready:
+            raise RequestError("No version is loaded, or the server is stopping.", "UNAVAILABLE")
+        return web.Response(text="ok")
 
     async def metrics(self, request: web.Request) -> web.Response:
         return web.Response(text=self._core.metrics.text(), content_type="text/plain")

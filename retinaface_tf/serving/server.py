@@ -17,6 +17,7 @@ from retinaface_tf.serving.budget import Budget
 from retinaface_tf.serving.core import Core, Limits
 from retinaface_tf.serving.metrics import Metrics
 from retinaface_tf.serving.repository import Repository, check_folder
+from retinaface_tf.serving.secrets import read_tls, read_token
 from retinaface_tf.util.process import allow_open_files
 
 # How long callers still get the answer that the server is stopping, once all others are answered.
@@ -40,6 +41,7 @@ class ServerOptions:
         threads: cores TensorFlow may use; 0 for all.
         grace_seconds: for requests under way when the server is stopped.
         tls_certificate, tls_key: PEM files; both or none.
+        auth_token_file: holds a token that callers must send; None answers everybody.
     """
 
     folder: Path
@@ -56,6 +58,7 @@ class ServerOptions:
     grace_seconds: float = 30.0
     tls_certificate: Path | None = None
     tls_key: Path | None = None
+    auth_token_file: Path | None = None
 
 
 class Server:
@@ -63,11 +66,16 @@ class Server:
 
     Attributes:
         port, rest_port: those listened on, once started; `rest_port` is None without REST.
+
+    Raises:
+        ConfigError: the folder, the TLS files or the token file are not what they should be.
     """
 
     def __init__(self, options: ServerOptions):
         check_folder(options.folder)
         self.options = options
+        self._tls = read_tls(options.tls_certificate, options.tls_key)
+        token = read_token(options.auth_token_file)
         self.name = options.name or options.folder.resolve().name
         self.port = self.rest_port = None
         self.repository = Repository(
@@ -78,7 +86,7 @@ class Server:
             threads=options.threads,
         )
         self.metrics = Metrics(self.name)
-        self.core = Core(self.repository, options.batching, options.limits, self.metrics)
+        self.core = Core(self.repository, options.batching, options.limits, self.metrics, token)
         self._watching = self._runner = self._listening = None
 
     async def start(self) -> None:
@@ -104,7 +112,7 @@ class Server:
         address = f"{options.host}:{options.port}"
         try:
             self._grpc, self.port, self._health = build_grpc_server(
-                self.core, self._credentials(), address
+                self.core, self._tls and self._tls.grpc, address
             )
         except RuntimeError:
             raise ServingError(f"Cannot listen on {address}; choose another --port.") from None
@@ -163,7 +171,12 @@ class Server:
 
         try:
             self._listening = await loop.create_server(
-                connection, options.host, options.rest_port, ssl=self._ssl(), backlog=1024
+                connection,
+                options.host,
+                options.rest_port,
+                ssl=self._tls and self._tls.http,
+                ssl_handshake_timeout=limits.read_seconds if self._tls else None,
+                backlog=1024,
             )
         except OSError as error:
             raise ServingError(
@@ -171,23 +184,6 @@ class Server:
                 "another --rest-port."
             ) from None
         self.rest_port = self._listening.sockets[0].getsockname()[1]
-
-    def _credentials(self):
-        import grpc
-
-        if self.options.tls_certificate is None:
-            return None
-        pair = self.options.tls_key.read_bytes(), self.options.tls_certificate.read_bytes()
-        return grpc.ssl_server_credentials([pair])
-
-    def _ssl(self):
-        import ssl
-
-        if self.options.tls_certificate is None:
-            return None
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        context.load_cert_chain(self.options.tls_certificate, self.options.tls_key)
-        return context
 
 
 async def serve(options: ServerOptions, announce=lambda server: None) -> None:

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from retinaface_tf.serving.batching import read_batching_file
 from retinaface_tf.serving.metrics import Metrics
@@ -23,7 +24,7 @@ def test_every_yaml_file_parses(path):
 
 
 @pytest.mark.parametrize(
-    "path", sorted((SERVING / "kubernetes").glob("*.yaml")), ids=lambda p: p.name
+    "path", sorted(SERVING.glob("kubernetes*/*.yaml")), ids=lambda p: f"{p.parent.name}/{p.name}"
 )
 def test_kubernetes_accepts_its_files(path):
     validator = pytest.importorskip("kubernetes_validate")
@@ -41,7 +42,7 @@ def test_docker_compose_accepts_its_file():
     text = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
     read = compose.from_yaml(text)
     read.validate()
-    assert set(read.to_spec().services) == {"serving", "prometheus", "grafana"}
+    assert set(read.to_spec().services) == {"serving", "local", "prometheus", "grafana"}
     for broken in (text.replace("ports:", "portz:"), text.replace("services:", "servers:")):
         with pytest.raises(ValueError):
             compose.from_yaml(broken).to_spec()
@@ -56,6 +57,42 @@ def test_all_servers_read_the_same_parameter_files():
     for argument in container["args"]:
         if "=/config/" in argument:
             assert argument.rpartition("/")[2] in config["data"]
+
+
+def test_tf_serving_reads_the_configuration_which_one_version_satisfies():
+    proto = pytest.importorskip("tensorflow_serving.config.model_server_config_pb2")
+    text_format = pytest.importorskip("google.protobuf.text_format")
+    text = (SERVING / "config" / "models.config").read_text()
+    with_canary = re.sub(
+        r"^( *)# ( *(?:versions|version_labels|key|value|\}))", r"\1\2", text, flags=re.M
+    )
+    for content, versions in ((text, {1}), (with_canary, {1, 2})):
+        (model,) = text_format.Parse(content, proto.ModelServerConfig()).model_config_list.config
+        assert set(model.model_version_policy.specific.versions) == versions
+        assert set(model.version_labels.values()) == versions
+
+
+def test_probes_ask_for_what_the_local_server_has():
+    deployment, _ = documents(SERVING / "kubernetes-local" / "deployment.yaml")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    paths = {
+        container[f"{kind}Probe"]["httpGet"]["path"]
+        for kind in ("startup", "readiness", "liveness")
+    }
+    (compose,) = documents(SERVING / "docker-compose.yaml")
+    asked = re.findall(r"8501(/\w+)", str(compose["services"]["local"]["healthcheck"]))
+    handlers = (SERVING.parent / "retinaface_tf" / "serving" / "rest.py").read_text()
+    assert all(f'add_get("{path}"' in handlers for path in {*paths, *asked}) and paths | set(asked)
+    options = [word.partition("=")[0] for word in container["args"][1:]]
+    help_text = CliRunner().invoke(_app(), ["serve", "--help"], env={"COLUMNS": "200"}).stdout
+    assert all(option in help_text for option in options)
+
+
+def _app():
+    from retinaface_tf import cli
+
+    cli.with_commands()
+    return cli.app
 
 
 @pytest.mark.parametrize("name", ["batching_cpu.txt", "batching_gpu.txt"])

@@ -3,12 +3,14 @@
 
 const COLORS = ["#e4572e", "#2e86e4", "#f2c14e", "#5bba6f", "#c44ee4"]; // the five points, in order
 const element = (id) => document.getElementById(id);
+// A server that wants a token is opened as http://HOST:PORT/#TOKEN; what is behind # stays in the browser.
+const headers = location.hash ? { Authorization: `Bearer ${decodeURIComponent(location.hash.slice(1))}` } : {};
 let model = null; // what /page/model says
 let shown = null; // {image, faces, timings}
 
 async function start() {
   try {
-    const answer = await fetch("/page/model");
+    const answer = await fetch("/page/model", { headers });
     if (!answer.ok) throw new Error((await answer.json()).error);
     model = await answer.json();
     const options = (model.note || {}).options || {};
@@ -32,7 +34,7 @@ async function search(file) {
   const data = new Uint8Array(await file.arrayBuffer());
   const body = JSON.stringify({ instances: [{ b64: toBase64(data) }] });
   const packed = performance.now();
-  const response = await fetch(`/v1/models/${encodeURIComponent(model.name)}:predict`, { method: "POST", body });
+  const response = await fetch(`/v1/models/${encodeURIComponent(model.name)}:predict`, { method: "POST", headers, body });
   const answer = await response.json();
   const answered = performance.now();
   if (!response.ok) throw new Error(answer.error);
