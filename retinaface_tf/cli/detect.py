@@ -154,7 +154,8 @@ def detect(
     inputs: Annotated[
         list[str],
         typer.Argument(
-            help="Photos, folders, videos, rtsp://..., webcam[:N], or - for standard input.",
+            help="Photos, folders, videos, http(s):// and rtsp:// addresses, webcam[:N], or - for standard "
+            "input.",
             metavar="INPUT...",
         ),
     ],
@@ -163,6 +164,10 @@ def detect(
     videos: VideoOptions,
     server: ServerOptions,
     many: BulkOptions,
+    allow_private: Annotated[
+        bool,
+        typer.Option("--allow-private", help="Read addresses of this machine and its network too."),
+    ] = False,
 ) -> None:
     """Find faces in photos, folders of photos, videos or the webcam.
 
@@ -193,7 +198,7 @@ def detect(
         )
         return
     many.require_none(inputs)
-    detect_and_write(inputs, search, output, server, videos)
+    detect_and_write(inputs, search, output, server, videos, allow_private=allow_private)
 
 
 def detect_and_write(
@@ -202,6 +207,8 @@ def detect_and_write(
     output: OutputOptions,
     server: ServerOptions,
     videos: VideoOptions,
+    *,
+    allow_private: bool = False,
 ) -> list[Path]:
     """Searches images and videos in this process; the drawings that were written.
 
@@ -210,7 +217,7 @@ def detect_and_write(
     """
     from retinaface_tf.cli.detect_run import DetectRun, Inputs
 
-    sources = Inputs.of(inputs)
+    sources = Inputs.of(inputs, allow_private=allow_private)
     for folder in output.folders:
         require_folder(folder)
     detector = search.open_detector(threads=search.threads, server=server)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import Counter
 from contextlib import ExitStack, closing
@@ -19,8 +20,9 @@ from retinaface_tf.cli.summary import Summary
 from retinaface_tf.cli.video_options import search_frames
 from retinaface_tf.errors import ImageError, RetinaFaceError
 from retinaface_tf.faces.faces import Faces
-from retinaface_tf.images.listing import list_inputs, said_left_out
+from retinaface_tf.images.listing import IMAGE_SUFFIXES, list_inputs, said_left_out
 from retinaface_tf.images.read import CachedImage, NamedBytes, colour_profile, read_image
+from retinaface_tf.images.remote import RemoteImage, is_remote
 from retinaface_tf.images.save import drawing_name, mark_of, save_image
 from retinaface_tf.inference.preprocess import DEFAULT_MAX_SIDE
 from retinaface_tf.util.progress import progress_bar
@@ -54,9 +56,14 @@ class Source(NamedTuple):
     mark: str
 
     @property
+    def is_file(self) -> bool:
+        """Whether it is one: neither standard input nor an address."""
+        return not isinstance(self.given, bytes | RemoteImage)
+
+    @property
     def path(self) -> Path:
-        """The file; of standard input, what it is called."""
-        return self.name if isinstance(self.given, bytes) else Path(self.given)
+        """The file; of what is none, what it is called."""
+        return Path(self.given) if self.is_file else self.name
 
     @property
     def root(self) -> Path | None:
@@ -80,14 +87,20 @@ class Inputs:
     left_out: str
 
     @classmethod
-    def of(cls, words: list[str]) -> Inputs:
-        """Lists folders and patterns, and reads standard input for "-".
+    def of(cls, words: list[str], *, allow_private: bool = False) -> Inputs:
+        """Lists folders and patterns, and reads standard input for "-"; addresses are read later.
+
+        Args:
+            words: of the command line.
+            allow_private: addresses may be in the own network.
 
         Raises:
             ImageError: a folder or pattern without images, an empty name, or too large an input.
         """
         from retinaface_tf.images.video import is_video
 
+        remote = [RemoteImage(w, allow_private=allow_private) for w in words if _is_photo(w)]
+        words = [word for word in words if not _is_photo(word)]
         videos = [word for word in words if is_video(word)]
         listed = list_inputs([word for word in words if not is_video(word)])
         video_names = [Path(Path(word.replace(":", "_")).name) for word in videos]
@@ -95,11 +108,12 @@ class Inputs:
             (path, _STANDARD_INPUT_NAME if str(path) == STANDARD_INPUT else name)
             for path, name in listed.images
         ]
+        named += [(image, _remote_name(image)) for image in remote]
         stems = own_stems([*(name for _, name in named), *video_names])
         images = []
         for (path, name), stem in zip(named, stems):
             given = _standard_input() if str(path) == STANDARD_INPUT else path
-            images.append(Source(given, str(path), name, stem, mark_of(path)))
+            images.append(Source(given, os.fspath(path), name, stem, mark_of(path)))
         return cls(
             images,
             [
@@ -112,9 +126,18 @@ class Inputs:
     @property
     def files(self) -> list[Path]:
         """All that are files."""
-        return [
-            Path(s.given) for s in (*self.images, *self.videos) if not isinstance(s.given, bytes)
-        ]
+        return [source.path for source in (*self.images, *self.videos) if source.is_file]
+
+
+def _is_photo(word: str) -> bool:
+    """Whether a word is an image's address, or a data URI."""
+    from retinaface_tf.images.video import is_address, is_video
+
+    return is_remote(word) and not (is_address(word) and is_video(word))
+
+
+def _remote_name(image: RemoteImage) -> Path:
+    return image.name if image.name.suffix.lower() in IMAGE_SUFFIXES else Path(f"{image.name}.png")
 
 
 def _standard_input() -> NamedBytes:
@@ -375,4 +398,6 @@ class DetectRun:
 
 def _kept(given: Any) -> Any:
     """The source such that its pixels are decoded once."""
+    if isinstance(given, RemoteImage):
+        return given.kept()
     return given if isinstance(given, bytes) else CachedImage(given)

@@ -108,7 +108,7 @@ def list_inputs(
                 elif "**" not in path.parts:  # ** names the files of the folders by itself
                     listed += walk.images(match)
         elif "://" in os.fspath(given):
-            raise ImageError(f"Cannot read {given}: it is an address; download it first.")
+            raise ImageError(f"Cannot read {given}: of addresses, http and https are read here.")
         else:
             listed.append((path, Path(path.name)))
     return Listed(_unique_names(listed), left_out)

@@ -16,6 +16,7 @@ from PIL import Image
 from retinaface_tf.errors import ImageError, first_line
 from retinaface_tf.images import decode as decoding
 from retinaface_tf.images.decode import UnreadableError, WantedSize
+from retinaface_tf.images.remote import RemoteImage, is_remote
 
 # More bytes than any image file that is decoded here has: a bound for streams without an end.
 MAX_BYTES = 1 << 30
@@ -86,7 +87,8 @@ def read_image(source: ImageSource, *, max_pixels: int | None = None) -> NDArray
 
     Args:
         source: path, encoded bytes, a binary file or stream (read from its beginning where it can
-            be rewound), a uint8 array or a Pillow image. Arrays are RGB [H, W, 3] (returned as they
+            be rewound), a uint8 array or a Pillow image; an http or https address (at most 100 MiB,
+            within a minute, not in the own network: see `RemoteImage`) or a data URI. Arrays are RGB [H, W, 3] (returned as they
             are, not copied), RGBA [H, W, 4] or grey [H, W] or [H, W, 1].
         max_pixels: larger images are refused; files by their header, before decoding. None refuses
             JPEG files above 256 million pixels, other files above 128 million, and no array.
@@ -140,6 +142,8 @@ def _read(
         pixels = _from_pillow(source, max_pixels)
     elif isinstance(source, (bytes, bytearray, memoryview)):
         return decoding.decode(BytesIO(source), max_pixels, wanted)
+    elif (remote := _remote(source)) is not None:
+        return decoding.decode(BytesIO(remote.content()), max_pixels, wanted)
     elif isinstance(source, CachedImage):
         if source.pixels is None:
             pixels, size = _from_path(source, max_pixels, wanted)
@@ -161,6 +165,12 @@ def _read(
     return pixels, pixels.shape[:2]
 
 
+def _remote(source: object) -> RemoteImage | None:
+    if isinstance(source, str):
+        return RemoteImage(source) if is_remote(source) else None
+    return source if isinstance(source, RemoteImage) else None
+
+
 def file_content(source: ImageSource) -> bytes | None:
     """An image's file as it is, of a path, bytes or a stream; None for pixels, and for no file.
 
@@ -171,6 +181,8 @@ def file_content(source: ImageSource) -> bytes | None:
     if isinstance(source, (bytes, bytearray, memoryview)):
         return bytes(source)
     try:
+        if (remote := _remote(source)) is not None:
+            return remote.content()
         if isinstance(source, (str, os.PathLike)):
             path = Path(os.fsdecode(source))
             return path.read_bytes() if path.is_file() else None
@@ -186,7 +198,7 @@ def file_content(source: ImageSource) -> bytes | None:
 def describe_source(source: object) -> str:
     """What messages call an image: its path, or "the array given" and the like."""
     if isinstance(source, (str, os.PathLike)):
-        return _printable(source)
+        return _printable(_remote(source) or source)
     if isinstance(source, NamedBytes):
         return source.name
     if isinstance(source, (bytes, bytearray, memoryview)):
@@ -232,6 +244,8 @@ def read_size(path: str | os.PathLike[str]) -> tuple[int, int]:
 def _header_stream(source: Any) -> BinaryIO:
     if isinstance(source, (bytes, bytearray, memoryview)):
         return BytesIO(source)
+    if (remote := _remote(source)) is not None:
+        return BytesIO(remote.content())
     return Path(os.fsdecode(source)).open("rb")
 
 
@@ -297,7 +311,7 @@ def _from_path(
             stream = file if stat.S_ISREG(mode) else BytesIO(_content(file))
             return decoding.decode(stream, max_pixels, wanted)
     except FileNotFoundError as error:
-        hint = "; download it first" if "://" in describe_source(path) else ""
+        hint = "; of addresses http and https are read" if "://" in describe_source(path) else ""
         raise UnreadableError(f"there is no such file{hint}") from error
     except PermissionError as error:
         raise UnreadableError("you may not read it (permission denied)") from error

@@ -12,6 +12,7 @@ from PIL import ExifTags, Image, JpegImagePlugin
 from retinaface_tf.errors import ImageError
 from retinaface_tf.images import decode as decoding
 from retinaface_tf.images.read import ImageSource, describe_source, file_content, read_image
+from retinaface_tf.images.remote import RemoteImage
 
 # Of EXIF's first directory what says when, where and by what a photo was taken. Others may hold a
 # preview of the photo, XMP, or how its old file was laid out.
@@ -43,6 +44,8 @@ class PhotoFile:
         name = describe_source(source)
         if isinstance(source, (np.ndarray, Image.Image)):
             raise ImageError(f"Cannot rewrite {name}: it is no image file.")
+        if isinstance(source, RemoteImage):
+            source = source.kept()
         first = read_image(source)  # which says what is wrong with a file
         content = file_content(source)
         if content is None:

@@ -337,7 +337,7 @@ def test_names_that_are_no_files(tmp_path):
     assert "no such file" in refusal(tmp_path / "absent.jpg")
     assert "no such file" in refusal(str(tmp_path / "absent.jpg"))
     assert "no such file" in refusal("absent\udcff.jpg")
-    assert "download it first" in refusal("https://example.org/face.jpg")
+    assert "http and https are read" in refusal("ftp://example.org/face.jpg")
     assert "folder" in refusal(tmp_path)
     assert "folder" in refusal("") or "no such file" in refusal("")
     with pytest.raises(ImageError, match="too long"):
