@@ -48,6 +48,9 @@ def serve(
             min=0.1, help="Within which the head of a request must be here, then its body."
         ),
     ] = 30.0,
+    run_seconds: Annotated[
+        float, typer.Option(min=0.1, help="That the model may take for a request or batch.")
+    ] = 120.0,
     tls_certificate: Annotated[Path | None, typer.Option(help="PEM file.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="PEM file.")] = None,
     auth_token_file: Annotated[
@@ -91,6 +94,7 @@ def serve(
             request_bytes=max_request_mb << 20,
             pending_bytes=max_pending_mb << 20,
             read_seconds=read_seconds,
+            run_seconds=run_seconds,
         ),
         policy=versions,
         labels=_labels(label or []),

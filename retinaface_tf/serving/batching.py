@@ -5,6 +5,7 @@ both servers.
 """
 
 import asyncio
+import math
 import re
 import time
 from collections import Counter
@@ -109,6 +110,7 @@ class _Task:
     inputs: Arrays
     rows: int
     address: str
+    deadline: float
     answer: asyncio.Future
     arrived: float
 
@@ -121,15 +123,15 @@ class Batcher:
     another has sent.
 
     Args:
-        run: called in a thread with a key and the joined inputs; returns outputs whose first
-            dimension is that of the inputs.
+        run: called in a thread with a key, the joined inputs and the seconds that it may take;
+            returns outputs whose first dimension is that of the inputs.
         executor: with at least `parameters.threads` threads.
         on_batch: called after each batch: rows, seconds its first task waited, seconds it ran.
     """
 
     def __init__(
         self,
-        run: Callable[[Hashable, Arrays], Arrays],
+        run: Callable[[Hashable, Arrays, float], Arrays],
         parameters: BatchingParameters,
         executor: Executor,
         on_batch: Callable[[int, float, float], None] = lambda *_: None,
@@ -147,13 +149,16 @@ class Batcher:
         """Rows that wait for a thread."""
         return sum(task.rows for task in self._waiting)
 
-    async def submit(self, key: Hashable, inputs: Arrays, address: str = "") -> Arrays:
+    async def submit(
+        self, key: Hashable, inputs: Arrays, address: str = "", seconds: float | None = None
+    ) -> Arrays:
         """The answer for one request.
 
         Args:
             key: requests of different keys are never joined.
             inputs: arrays that share their first dimension; of one key, all others too.
             address: of the caller; addresses take turns.
+            seconds: that its caller waits; None for ever.
 
         Raises:
             RequestError: INVALID_ARGUMENT for more rows than a batch holds, RESOURCE_EXHAUSTED when
@@ -173,7 +178,9 @@ class Batcher:
                 "your address for one more); try again later.",
                 "RESOURCE_EXHAUSTED",
             )
-        task = _Task(key, inputs, rows, address, loop.create_future(), time.monotonic())
+        now = time.monotonic()
+        deadline = math.inf if seconds is None else now + seconds
+        task = _Task(key, inputs, rows, address, deadline, loop.create_future(), now)
         task.answer.add_done_callback(lambda _: self._waiting.pop(task, None))
         self._waiting[task] = None
         self._dispatch()
@@ -259,12 +266,13 @@ class Batcher:
 
     def _run_joined(self, key: Hashable, tasks: list[_Task], rows: int) -> Arrays:
         filling = self.parameters.padded(rows) - rows if self.parameters.max_batch_size else 0
+        seconds = max(task.deadline for task in tasks) - time.monotonic()
         if len(tasks) == 1 and not filling:
-            return self._run(key, tasks[0].inputs)
+            return self._run(key, tasks[0].inputs, seconds)
         joined = {}
         for name in tasks[0].inputs:
             parts = [task.inputs[name] for task in tasks]
             parts += [parts[0][:1]] * filling
             joined[name] = np.concatenate(parts)
-        outputs = self._run(key, joined)
+        outputs = self._run(key, joined, seconds)
         return {name: values[:rows] for name, values in outputs.items()}

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from retinaface_tf.serving.batching import Arrays, Batcher, BatchingParameters
 from retinaface_tf.serving.budget import Budget
@@ -33,6 +34,7 @@ class Limits:
         connections: open HTTP connections.
         read_seconds: within which the head of a request must be here, then its body or message; an
             HTTP connection without a request is closed after as long.
+        run_seconds: that the graph may run for a request or batch.
     """
 
     request_images: int = 32
@@ -42,10 +44,22 @@ class Limits:
     pending_requests: int = 1024
     connections: int = 1000
     read_seconds: float = 30.0
+    run_seconds: float = 120.0
+
+
+class Caller(NamedTuple):
+    """Who asks, and how many seconds they wait; None for ever."""
+
+    address: str
+    seconds: float | None = None
 
 
 class Core:
-    """Answers requests with the versions of one model; with a `token`, to those who send it."""
+    """Answers requests with the versions of one model; with a `token`, to those who send it.
+
+    Attributes:
+        requests: how many have been admitted.
+    """
 
     def __init__(
         self,
@@ -57,9 +71,13 @@ class Core:
     ):
         self.repository, self.limits, self.metrics = repository, limits, metrics
         self._token = token
+        self.requests = 0
         self._executor = ThreadPoolExecutor(batching.threads, "batch")
         self._batcher = Batcher(
-            lambda key, inputs: key[0].run(inputs), batching, self._executor, metrics.note_batch
+            lambda key, inputs, seconds: key[0].run(inputs, min(seconds, limits.run_seconds)),
+            batching,
+            self._executor,
+            metrics.note_batch,
         )
         self._bytes = Budget(limits.pending_bytes, limits.request_bytes)
         self._requests = Budget(limits.pending_requests)
@@ -83,6 +101,7 @@ class Core:
             raise RequestError("The server is stopping.", "UNAVAILABLE")
         if not self._requests.take(address):
             raise self._overloaded()
+        self.requests += 1
         size = 0
 
         def arrived(amount: int) -> None:
@@ -127,14 +146,18 @@ class Core:
             )
 
     async def predict(
-        self, signature: Signature, inputs: Arrays, address: str, outputs: Sequence[str] = ()
+        self,
+        signature: Signature,
+        inputs: Arrays,
+        caller: Caller,
+        outputs: Sequence[str] = (),
     ) -> Arrays:
         """Runs a signature for one request.
 
         Args:
             signature: of a model that is in use.
             inputs: of its names, types and shapes.
-            address: of the caller.
+            caller: addresses take turns, and the graph runs no longer than the caller waits.
             outputs: names of those to return; none for all.
 
         Raises:
@@ -150,7 +173,9 @@ class Core:
         # Only requests that agree in all sides but the first are joined.
         shapes = tuple((name, values.shape[1:]) for name, values in sorted(inputs.items()))
         started = time.perf_counter()
-        answer = await self._batcher.submit((signature, shapes), inputs, address)
+        answer = await self._batcher.submit(
+            (signature, shapes), inputs, caller.address, caller.seconds
+        )
         self.metrics.note_run(time.perf_counter() - started)
         return {name: answer[name] for name in outputs or answer}
 

@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 from retinaface_tf.errors import ServingError
 from retinaface_tf.protocol import messages as protocol
 from retinaface_tf.protocol.tensors import to_array, to_message
-from retinaface_tf.serving.core import Core
+from retinaface_tf.serving.core import Caller, Core
 from retinaface_tf.serving.request_error import RequestError
 
 # gRPC's own parts hold a message while it arrives; an address may send this many at a time, and its
@@ -113,7 +113,8 @@ class _Methods:
                 with core.admit(address) as arrived:
                     data = await self._read(stream, address)
                     arrived(len(data))
-                    return (await answer(core, data, address)).SerializeToString()
+                    caller = Caller(address, context.time_remaining())
+                    return (await answer(core, data, caller)).SerializeToString()
             except asyncio.CancelledError:
                 status = "CANCELLED"
                 raise
@@ -147,7 +148,7 @@ def _parse(kind, data: bytes):
         raise RequestError(f"The message is not a {kind.DESCRIPTOR.full_name}.") from None
 
 
-async def _predict(core: Core, data: bytes, address: str):
+async def _predict(core: Core, data: bytes, caller: Caller):
     request = _parse(protocol.PredictRequest, data)
     async with core.repository.use(request.model_spec) as model:
         signature = model.signature(request.model_spec.signature_name)
@@ -156,7 +157,7 @@ async def _predict(core: Core, data: bytes, address: str):
             inputs = {key: to_array(value) for key, value in request.inputs.items()}
         except ServingError as error:
             raise RequestError(str(error)) from None
-        outputs = await core.predict(signature, inputs, address, list(request.output_filter))
+        outputs = await core.predict(signature, inputs, caller, list(request.output_filter))
         response = protocol.PredictResponse()
         response.model_spec.name = core.repository.name
         response.model_spec.version.value = model.version
@@ -166,7 +167,7 @@ async def _predict(core: Core, data: bytes, address: str):
         return response
 
 
-async def _metadata(core: Core, data: bytes, address: str):
+async def _metadata(core: Core, data: bytes, caller: Caller):
     request = _parse(protocol.GetModelMetadataRequest, data)
     unknown = set(request.metadata_field) - {"signature_def"}
     if unknown or not request.metadata_field:
@@ -181,6 +182,6 @@ async def _metadata(core: Core, data: bytes, address: str):
         return response
 
 
-async def _status(core: Core, data: bytes, address: str):
+async def _status(core: Core, data: bytes, caller: Caller):
     request = _parse(protocol.GetModelStatusRequest, data)
     return core.repository.status(request.model_spec)

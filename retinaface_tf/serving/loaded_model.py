@@ -37,7 +37,7 @@ class Signature:
         name: "serving_default" for one.
         inputs, outputs: by their names, sorted.
         definition: the message, for GetModelMetadata.
-        call: takes the inputs' arrays in order and returns the outputs'.
+        call: takes the inputs' arrays in order and `seconds`, and returns the outputs'.
     """
 
     name: str
@@ -46,9 +46,14 @@ class Signature:
     definition: SignatureDef
     call: Callable[..., list[np.ndarray]]
 
-    def run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """All outputs; several threads may call it at the same time."""
-        return dict(zip(self.outputs, self.call(*(inputs[name] for name in self.inputs))))
+    def run(self, inputs: dict[str, np.ndarray], seconds: float = 600.0) -> dict[str, np.ndarray]:
+        """All outputs; several threads may call it at the same time.
+
+        Raises:
+            RequestError: it takes longer than `seconds`; the graph stops.
+        """
+        arrays = (inputs[name] for name in self.inputs)
+        return dict(zip(self.outputs, self.call(*arrays, seconds=seconds)))
 
     def check(self, inputs: dict) -> None:
         """Raises a RequestError unless names, types and shapes of TensorProtos are right."""
@@ -152,11 +157,27 @@ class LoadedModel:
         self._session.close()
 
     def _read_signature(self, name: str, definition) -> Signature:
+        import tensorflow as tf
+
         inputs, outputs = (sorted(part.items()) for part in (definition.inputs, definition.outputs))
         tensor = self._session.graph.get_tensor_by_name
-        call = self._session.make_callable(
-            [tensor(info.name) for _, info in outputs], [tensor(info.name) for _, info in inputs]
+        run = self._session.make_callable(
+            [tensor(info.name) for _, info in outputs],
+            [tensor(info.name) for _, info in inputs],
+            accept_options=True,
         )
+
+        def call(*arrays: np.ndarray, seconds: float) -> list[np.ndarray]:
+            milliseconds = max(1, int(seconds * 1000))  # 0 is for ever
+            try:
+                return run(*arrays, options=tf.compat.v1.RunOptions(timeout_in_ms=milliseconds))
+            except tf.errors.DeadlineExceededError:
+                raise RequestError(
+                    f"The images took longer than {seconds:.1f} s; send fewer or smaller ones at "
+                    "once, or start the server with a larger --run-seconds.",
+                    "DEADLINE_EXCEEDED",
+                ) from None
+
         # TensorFlow's own class of the message, over to ours.
         copy = SignatureDef.FromString(definition.SerializeToString())
         return Signature(name, _specs(inputs), _specs(outputs), copy, call)

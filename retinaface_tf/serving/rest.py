@@ -15,7 +15,7 @@ from google.protobuf import json_format
 from retinaface_tf.protocol import messages as protocol
 from retinaface_tf.protocol.tensors import STRING
 from retinaface_tf.serving.budget import Budget
-from retinaface_tf.serving.core import Core
+from retinaface_tf.serving.core import Caller, Core
 from retinaface_tf.serving.loaded_model import Signature
 from retinaface_tf.serving.request_error import HTTP_STATUS, RequestError
 
@@ -148,7 +148,7 @@ class _Handlers:
             async with core.repository.use(_spec(request)) as model:
                 signature = model.signature(str(body.get("signature_name", "")))
                 inputs = await asyncio.to_thread(_read_inputs, body, signature)
-                outputs = await core.predict(signature, inputs, address)
+                outputs = await core.predict(signature, inputs, Caller(address))
             text = await asyncio.to_thread(_answer, outputs, "instances" in body)
         return web.Response(text=text, content_type="application/json")
 

@@ -18,10 +18,12 @@ from retinaface_tf.serving.core import Core, Limits
 from retinaface_tf.serving.metrics import Metrics
 from retinaface_tf.serving.repository import Repository, check_folder
 from retinaface_tf.serving.secrets import read_tls, read_token
-from retinaface_tf.util.process import allow_open_files
+from retinaface_tf.util.process import allow_open_files, give_memory_back
 
 # How long callers still get the answer that the server is stopping, once all others are answered.
 LAME_DUCK_SECONDS = 0.5
+# Free memory goes back to the system as often as this.
+MEMORY_SECONDS = 5.0
 
 logger = logging.getLogger("retinaface_tf.serving")
 
@@ -87,7 +89,8 @@ class Server:
         )
         self.metrics = Metrics(self.name)
         self.core = Core(self.repository, options.batching, options.limits, self.metrics, token)
-        self._watching = self._runner = self._listening = None
+        self._runner = self._listening = None
+        self._background: list[asyncio.Task] = []
 
     async def start(self) -> None:
         """Loads the model and opens the ports.
@@ -121,16 +124,17 @@ class Server:
         await self._grpc.start()
         for service in ("", self.name, "tensorflow.serving.PredictionService"):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+        self._background.append(asyncio.ensure_future(self._give_memory_back()))
         if options.poll_seconds:
-            self._watching = asyncio.ensure_future(self.repository.watch(options.poll_seconds))
+            watch = self.repository.watch(options.poll_seconds)
+            self._background.append(asyncio.ensure_future(watch))
 
     async def stop(self) -> None:
         """Accepts no new requests, answers the accepted ones, unloads the model."""
         logger.info("stopping: answering the requests under way")
-        if self._watching:
-            self._watching.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._watching
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
         await self._health.enter_graceful_shutdown()
         # New calls get UNAVAILABLE while the accepted ones are answered. Only then are the ports
         # closed, since gRPC cancels calls that it has received and not yet passed on.
@@ -144,6 +148,15 @@ class Server:
         await asyncio.gather(*closing)
         self.core.close()
         await self.repository.close()
+
+    async def _give_memory_back(self) -> None:
+        """Threads free what a large request took, and the C library keeps it for them."""
+        seen = 0
+        while True:
+            await asyncio.sleep(MEMORY_SECONDS)
+            if self.core.requests != seen:
+                seen = self.core.requests
+                await asyncio.to_thread(give_memory_back)
 
     async def _start_rest(self) -> None:
         from aiohttp import web

@@ -42,6 +42,14 @@ def allow_open_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
+def give_memory_back() -> None:
+    """Returns free memory to the system, where the C library is one that keeps it (glibc)."""
+    import ctypes
+
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # macOS, musl, Windows
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 @contextlib.contextmanager
 def out_of_reach_of_ctrl_c() -> Iterator[None]:
     """Processes started in the block do not get the terminal's Ctrl-C: they end with this one."""

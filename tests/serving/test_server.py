@@ -384,6 +384,22 @@ def test_a_caller_that_vanishes_leaves_nothing_behind(server, photos):
     assert call(server, request({"image_bytes": photos[:1]})) == "OK"
 
 
+def test_the_graph_stops_when_time_is_up(server, run_server, served_folder, rng):
+    import cv2
+
+    wide = cv2.resize(rng.integers(0, 256, (19, 20, 3), np.uint8), (2000, 1900))
+    slow = [cv2.imencode(".jpg", wide)[1].tobytes()] * 32
+    with grpc.insecure_channel(server.grpc) as channel:
+        method = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
+        with pytest.raises(grpc.RpcError) as caught:
+            method(request({"image_bytes": slow}).SerializeToString(), timeout=0.5)
+        assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    until(lambda: not server.server.core._batcher._running, 30)
+    with run_server(served_folder, limits=Limits(run_seconds=0.3)) as hurried:
+        code, answer = post(hurried, {"instances": [b64(one) for one in slow]})
+    assert code == 504 and "longer than 0.3 s; send fewer" in answer["error"]
+
+
 def test_folders_that_cannot_be_served_are_named(run_server, tmp_path, served_folder):
     from retinaface_tf.serving.server import Server, ServerOptions
 
