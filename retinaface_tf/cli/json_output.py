@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TextIO
 
 from retinaface_tf.errors import ConfigError, RetinaFaceError
+from retinaface_tf.util.bounds import LARGEST
 from retinaface_tf.util.files import cannot_write, stream_of
 from retinaface_tf.util.text_lines import MALFORMED
 
@@ -75,8 +76,9 @@ class JsonLines:
 
     def _read_whole_lines(self, path: Path) -> None:
         with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                if not line.endswith(b"\n"):
+            lines = iter(lambda: file.readline(LARGEST), b"")
+            for number, line in enumerate(lines, start=1):
+                if not line.endswith(b"\n") and len(line) < LARGEST:
                     break  # a stopped run leaves at most a piece of its last line
                 try:
                     entry = json.loads(line)

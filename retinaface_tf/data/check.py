@@ -12,6 +12,8 @@ import numpy as np
 
 from retinaface_tf.data.readers.annotation import AnnotatedImage
 from retinaface_tf.images.decode import orientation
+from retinaface_tf.images.read import require_photo_size
+from retinaface_tf.util.files import is_file
 
 # Eyes or mouth corners are called exchanged when they stand the wrong way round by more than this, in
 # sqrt(W * H) of the box: seen from the side, they lie close together and may be either way round.
@@ -160,7 +162,7 @@ def check_images(
     def check(image: AnnotatedImage) -> tuple[AnnotatedImage | None, list[Problem], bool]:
         path = str(image.path)
         try:
-            if not _is_file(image.path):
+            if not is_file(image.path):
                 return None, [Problem("missing file", path, None, "no such file")], False
             try:
                 width, height, turned = _upright_size(image.path, decode)
@@ -196,13 +198,6 @@ def _without(image: AnnotatedImage, problems: list[Problem]) -> AnnotatedImage:
     return dataclasses.replace(image, landmarks=landmarks).keep(kept)
 
 
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # a name that no file can have
-        return False
-
-
 def _upright_size(path: Path, decode: bool) -> tuple[int, int, bool]:
     """Width and height of an image as it is seen, and whether its EXIF orientation turns it.
 
@@ -210,6 +205,7 @@ def _upright_size(path: Path, decode: bool) -> tuple[int, int, bool]:
     """
     from PIL import Image
 
+    require_photo_size(path)
     with Image.open(path) as image:
         exif = orientation(image)
         size = image.size[:: -1 if exif >= 5 else 1]

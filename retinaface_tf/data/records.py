@@ -21,6 +21,7 @@ import numpy as np
 from retinaface_tf.data.readers.annotation import AnnotatedImage, common_vertices
 from retinaface_tf.data.sources import EpochSlice, shuffled_order
 from retinaface_tf.errors import ConfigError, DataError
+from retinaface_tf.util.bounds import read_whole
 from retinaface_tf.util.extras import require
 from retinaface_tf.util.files import require_folder, sha256_of, whole_file, write_whole
 from retinaface_tf.util.text_lines import MALFORMED, read_text
@@ -166,11 +167,8 @@ class RecordSource:
         self._first = np.cumsum([0] + [len(shard["names"]) for shard in shards])[:-1]
         self.count = len(self._names)
         self.vertices = _vertices_of(shards)
-        for file in self._files:
-            if not Path(os.fsdecode(file)).is_file():
-                raise DataError(
-                    f"Shard {os.fsdecode(file)} is missing; run `retinaface-tf data pack` again."
-                )
+        for shard in shards:
+            _require_lengths(folder / shard["file"])
 
     def name(self, image_id: int) -> str:
         return self._names[image_id]
@@ -222,6 +220,7 @@ def read_record_images(
     shards = _read_manifest(folder)
     vertices = _vertices_of(shards)
     for shard in shards:
+        _require_lengths(folder / shard["file"])
         for record in tf.data.TFRecordDataset(os.fsencode(folder / shard["file"])):
             if limit is not None and len(images) >= limit:
                 return images, encoded
@@ -230,6 +229,22 @@ def read_record_images(
             images.append(AnnotatedImage(path, **example))
             encoded.append(encoding)
     return images, encoded
+
+
+def _require_lengths(path: Path) -> None:
+    """Refuses a shard with a record that claims more bytes than there are: TensorFlow would crash."""
+    position, remedy = 0, "run `retinaface-tf data pack` again"
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            while position < size:
+                file.seek(position)
+                # length, its checksum, the record, its checksum
+                position += 8 + 4 + int.from_bytes(file.read(8), "little") + 4
+    except OSError:
+        raise DataError(f"Shard {path} is missing; {remedy}.") from None
+    if position > size:
+        raise DataError(f"Shard {path} is cut off or damaged; {remedy}.")
 
 
 def _vertices_of(shards: Sequence[dict]) -> int:
@@ -277,10 +292,7 @@ def _parse(serialized, vertices: int):
 def _serialize(image: AnnotatedImage) -> bytes:
     import tensorflow as tf
 
-    try:
-        encoded = image.path.read_bytes()
-    except OSError as error:
-        raise DataError(f"Cannot read {image.path}: {error.strerror or error}.") from None
+    encoded = read_whole(image.path, error=DataError)
 
     def numbers(values):
         return tf.train.Feature(float_list=tf.train.FloatList(value=np.ravel(values)))

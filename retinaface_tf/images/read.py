@@ -20,6 +20,7 @@ from retinaface_tf.images.remote import RemoteImage, is_remote
 
 # More bytes than any image file that is decoded here has: a bound for streams without an end.
 MAX_BYTES = 1 << 30
+_TOO_LARGE = f"it has more than {MAX_BYTES >> 30} GiB"
 # A `CachedImage` with more pixels is decoded each time: several of them are held at once.
 _MAX_KEPT_PIXELS = 32_000_000
 
@@ -185,7 +186,10 @@ def file_content(source: ImageSource) -> bytes | None:
             return remote.content()
         if isinstance(source, (str, os.PathLike)):
             path = Path(os.fsdecode(source))
-            return path.read_bytes() if path.is_file() else None
+            if not path.is_file():
+                return None
+            require_photo_size(path)
+            return path.read_bytes()
         if callable(getattr(source, "read", None)):
             return _content(source)
     except OSError as error:
@@ -276,8 +280,19 @@ def _rest(stream: Any) -> bytes:
         parts.append(part)
         left -= len(part)
     if left <= 0:
-        raise UnreadableError(f"it has more than {MAX_BYTES >> 30} GiB")
+        raise UnreadableError(_TOO_LARGE)
     return b"".join(parts)
+
+
+def require_photo_size(path: Path) -> None:
+    """Refuses a file of more bytes than any image has, unread: a sparse one takes no place on the disk.
+
+    Raises:
+        UnreadableError: it has.
+        OSError: there is no such file.
+    """
+    if path.stat().st_size > MAX_BYTES:
+        raise UnreadableError(_TOO_LARGE)
 
 
 _rewinding: threading.Lock
@@ -307,6 +322,7 @@ def _from_path(
             raise UnreadableError("it is a folder, not an image" if allowed else denied)
         if not stat.S_ISREG(mode) and not stat.S_ISFIFO(mode):
             raise UnreadableError("it is a device, not an image")
+        require_photo_size(file_path)
         with file_path.open("rb") as file:
             stream = file if stat.S_ISREG(mode) else BytesIO(_content(file))
             return decoding.decode(stream, max_pixels, wanted)

@@ -6,6 +6,7 @@ import numpy as np
 
 from retinaface_tf.errors import DataError
 from retinaface_tf.util.files import write_whole
+from retinaface_tf.util.text_lines import read_text
 
 
 def read_obj(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
@@ -22,9 +23,7 @@ def read_obj(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """
     points, textures, triangles, texture_of = [], [], [], {}
     consistent = True
-    for number, line in enumerate(
-        path.read_text(encoding="utf-8", errors="replace").splitlines(), 1
-    ):
+    for number, line in enumerate(read_text(path).splitlines(), 1):
         words = line.split()
         try:
             if not words:

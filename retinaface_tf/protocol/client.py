@@ -19,6 +19,7 @@ import numpy as np
 
 from retinaface_tf.errors import ConfigError, ServingError
 from retinaface_tf.protocol.listener import find_listener
+from retinaface_tf.util.bounds import read_whole
 from retinaface_tf.util.extras import require
 from retinaface_tf.util.per_process import PerProcess
 
@@ -456,10 +457,7 @@ def _error_text(error: urllib.error.HTTPError) -> str | None:
 def _read_pem(path: str | Path | None) -> bytes | None:
     if path is None:
         return None
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise ServingError(f"Cannot read the certificate {path}: {error.strerror}.") from None
+    return read_whole(path, limit=1 << 20, error=ServingError)
 
 
 def _ssl_context(options: EndpointOptions):

@@ -10,6 +10,7 @@ from retinaface_tf.data.check import check_images
 from retinaface_tf.data.readers.annotation import AnnotatedImage
 from retinaface_tf.data.records import RecordSource, pack_images, read_record_images
 from retinaface_tf.data.sources import EpochSlice, LabelledSource
+from retinaface_tf.errors import DataError
 from retinaface_tf.images.save import encode_jpeg
 
 
@@ -137,3 +138,27 @@ def test_names_that_are_no_utf8_are_checked_and_packed(folder):
     for source in (packed, LabelledSource(result.images)):
         (example,) = source.examples(part)
         assert example["encoded"].numpy() == path.read_bytes() and len(source.digest()) == 12
+
+
+def test_a_sparse_file_costs_only_itself(folder):
+    os.truncate(folder / "cut.jpg", 30 << 30)
+    images = [AnnotatedImage(folder / name, [[1, 1, 5, 5]]) for name in ("cut.jpg", "good.jpg")]
+    result = check_images(images)
+    assert [(p.kind, p.detail) for p in result.problems] == [
+        ("undecodable image", "it has more than 1 GiB")
+    ]
+    assert [image.path.name for image in result.images] == ["good.jpg"]
+    with pytest.raises(DataError, match=r"cut\.jpg: it has more than"):
+        pack_images(images, folder / "packed")
+
+
+def test_a_record_that_claims_more_than_its_file_is_refused(folder):
+    pack_images([AnnotatedImage(folder / "good.jpg", [[1, 1, 5, 5]])], folder / "packed")
+    (shard,) = (folder / "packed").glob("*.tfrecord*")
+    content = shard.read_bytes()
+    lying = (1 << 40).to_bytes(8, "little") + content[8:]
+    for changed in (lying, content[:-1]):
+        shard.write_bytes(changed)
+        for read in (RecordSource, read_record_images):
+            with pytest.raises(DataError, match="is cut off or damaged"):
+                read(folder / "packed")

@@ -21,7 +21,7 @@ from PIL import Image, ImageCms, ImageOps
 
 from retinaface_tf.errors import ImageError
 from retinaface_tf.images.listing import list_images
-from retinaface_tf.images.read import describe_source, read_image
+from retinaface_tf.images.read import describe_source, file_content, read_image
 
 
 def encoded(image: Image.Image, kind: str, **options) -> bytes:
@@ -558,3 +558,12 @@ def test_listing(tmp_path, monkeypatch):
         list_images(["none"])
     with pytest.raises(ImageError, match="no file matches"):
         list_images(["*.tiff"])
+
+
+def test_a_sparse_file_is_refused_unread(tmp_path):
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(encoded(Image.new("RGB", (8, 8)), "JPEG"))
+    os.truncate(path, 30 << 30)
+    for read in (read_image, file_content):
+        with pytest.raises(ImageError, match=r"photo\.jpg: it has more than 1 GiB"):
+            read(path)
