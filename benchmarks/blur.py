@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -36,8 +37,7 @@ def main() -> None:
     parser.add_argument("--fddb", type=Path, help="with boxes_verified.txt and originalPics/")
     parser.add_argument("--wider", type=Path, nargs="*", default=[], help="folders of a split")
     parser.add_argument("--preset", default="lite")
-    parser.add_argument("--limit", type=int, help="only so many photos of each set")
-    parser.add_argument("--ways", nargs="*", help="only these; NAME=--option,value... adds one")
+    parser.add_argument("--limit", type=int, help="only about so many photos of each set")
     options = parser.parse_args()
     sets = {}
     if options.fddb:
@@ -46,18 +46,18 @@ def main() -> None:
     for folder in options.wider:
         labels = folder / "wider_face_val_bbx_gt.txt"
         sets.setdefault("WIDER", []).extend(read_labels("wider", labels, folder / "images"))
-    once = {"scales": None, "flip": False}
+    options_of = BlurOptions(preset=options.preset)
+    once = replace(options_of, flip=False)
     ways = {
-        "default": {},
-        "one look": {"threshold": 0.5, **once},
+        "default": options_of.of_photos,
+        "one look": replace(once, threshold=0.5),
         "one look, 0.2": once,
     }
     for name, entries in sets.items():
-        entries = entries[: options.limit]
+        entries = entries[:: max(1, len(entries) // (options.limit or len(entries)))]
         print(f"{name}: {len(entries)} photos, {sum(len(truth(e)) for e in entries)} faces")
-        for way, changes in ways.items():
-            if not options.ways or way in options.ways:
-                report(way, BlurOptions(preset=options.preset, **changes), entries)
+        for way, chosen in ways.items():
+            report(way, chosen, entries)
 
 
 def truth(entry: AnnotatedImage) -> np.ndarray:
@@ -78,7 +78,7 @@ def report(way: str, options: BlurOptions, entries: list[AnnotatedImage]) -> Non
         began = time.perf_counter()
         faces = detector.detect(image)
         spent += time.perf_counter() - began
-        covered = options.blur(faces, np.ones_like(pixels), method="solid")[..., 0] == 0
+        covered = faces.blur(np.ones_like(pixels), method="solid")[..., 0] == 0
         for box in truth(entry):
             seen = covered_share(covered, box) < 0.5
             side = (box[2:] - box[:2]).min()

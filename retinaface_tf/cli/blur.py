@@ -1,24 +1,40 @@
-"""`retinaface-tf blur`: copies of photos in which nobody can be recognised."""
+"""`retinaface-tf blur`: copies of photos and videos in which nobody can be recognised."""
 
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
 
 from retinaface_tf.cli.open_detector import DetectionOptions
 from retinaface_tf.cli.options import Overwrite, Threads, Threshold
-from retinaface_tf.faces.blurring import DEFAULT_MARGIN, check_blur
-from retinaface_tf.faces.faces import Faces
+from retinaface_tf.cli.output_names import OutputNames
+from retinaface_tf.cli.video_options import VideoOptions, search_frames
+from retinaface_tf.errors import ImageError, RetinaFaceError
+from retinaface_tf.faces.blurring import DEFAULT_MARGIN, blur_boxes, check_blur
+from retinaface_tf.faces.tracking import TrackingSettings
+from retinaface_tf.images.rewrite import PhotoFile
+from retinaface_tf.images.save import drawing_name, end_mark, mark_in
+from retinaface_tf.util.extras import require
+from retinaface_tf.util.files import write_whole
+from retinaface_tf.util.progress import progress_bar
 
 if TYPE_CHECKING:
     from retinaface_tf.cli.detect_run import Source
-    from retinaface_tf.cli.output_names import OutputNames
+    from retinaface_tf.images.video_frames import Frame
     from retinaface_tf.inference.detector import Detector
+    from retinaface_tf.inference.test_time_augmentation import Augmentation
+
+_SIZES_OF_PHOTOS = "default,1000"
+_ENLARGED = 300.0
+# In videos a detection this much weaker than the threshold continues a track.
+_WEAK = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,11 +43,20 @@ class BlurOptions(DetectionOptions):
 
     threshold: Threshold = 0.2
     scales: Annotated[
-        str | None, typer.Option(metavar="LIST", help="Sizes of each search, as in `detect`.")
-    ] = "640,1000"
-    flip: Annotated[bool, typer.Option("--flip/--no-flip", help="Search the mirror image too.")] = (
-        True
-    )
+        str | None,
+        typer.Option(
+            metavar="LIST",
+            help=f"Sizes of each search, as in `detect`; without, {_SIZES_OF_PHOTOS} for photos and "
+            "one for videos.",
+        ),
+    ] = None
+    flip: Annotated[
+        bool | None,
+        typer.Option(
+            "--flip/--no-flip",
+            help="Search the mirror image too; without, of photos but not of videos.",
+        ),
+    ] = None
     threads: Threads = None
     method: Annotated[
         str, typer.Option(help="gaussian, pixelate, or solid, which leaves nothing of a face.")
@@ -42,93 +67,202 @@ class BlurOptions(DetectionOptions):
     ] = DEFAULT_MARGIN
 
     def __post_init__(self):
-        check_blur(self.method, self.shape, self.margin)
+        check_blur(**self.manner)
 
-    def blur(self, faces: Faces, image: np.ndarray, **changes) -> np.ndarray:
-        """See `Faces.blur`, whose keywords `changes` are."""
-        chosen = {"method": self.method, "shape": self.shape, "margin": self.margin}
-        return faces.blur(image, **chosen | changes)
+    @property
+    def manner(self) -> dict[str, Any]:
+        """Keywords of `Faces.blur`."""
+        return {"method": self.method, "shape": self.shape, "margin": self.margin}
+
+    @property
+    def augmentation(self) -> Augmentation | None:
+        """As in `detect`; large faces are left to the smallest size, where fewer are false."""
+        chosen = super().augmentation
+        several = chosen is not None and len(chosen.scales) > 1
+        return replace(chosen, enlarged_limit=_ENLARGED) if several else chosen
+
+    @property
+    def of_photos(self) -> BlurOptions:
+        """With all that was not chosen as photos want it."""
+        scales = self.scales or (_SIZES_OF_PHOTOS if self.size is None else None)
+        return replace(self, scales=scales, flip=self.flip is None or self.flip)
+
+    @property
+    def of_videos(self) -> BlurOptions:
+        """With the weaker detections too, which tracks pick from."""
+        return replace(self, threshold=_WEAK * self.threshold, flip=bool(self.flip))
+
+    @property
+    def tracking(self) -> TrackingSettings:
+        """What begins and continues the track of a face that must not be missed."""
+        least, sure = _WEAK * self.threshold, max(self.threshold, 0.3)
+        return TrackingSettings(sure=sure, least=least, begin=min(sure + 0.1, 0.95))
 
 
 def blur(
     inputs: Annotated[
         list[str],
-        typer.Argument(help="Photos, folders, or - for standard input.", metavar="INPUT..."),
+        typer.Argument(
+            help="Photos, folders, videos, or - for standard input.", metavar="INPUT..."
+        ),
     ],
     options: BlurOptions,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the copies.")],
+    videos: VideoOptions,
     resume: Annotated[
         bool, typer.Option("--resume", help="Leave out what has its copy in DIR already.")
     ] = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Write copies of photos in which nobody can be recognised.
+    """Write copies of photos and videos in which nobody can be recognised.
 
-    Every photo is searched at several sizes and mirrored, and the least score is low: of a
-    photo's faces few are missed, but none of all photos nobody can promise, so look at the copies.
-    Format, JPEG quality, colour profile and EXIF stay; previews inside the file are left out. No
-    original is replaced.
+    Photos are searched at several sizes and mirrored, videos once, but faces are followed forwards
+    and backwards, and the least score is low: few faces are missed, but that none is nobody can
+    promise, so look at the copies. Format, JPEG quality, colour profile and EXIF stay; previews
+    inside the file are left out. Videos keep their codec, frame times and sound. No original is
+    replaced.
     """
     from retinaface_tf.cli.detect_run import Inputs
-    from retinaface_tf.cli.output_names import OutputNames
-    from retinaface_tf.errors import RetinaFaceError
     from retinaface_tf.util.files import require_folder
-    from retinaface_tf.util.progress import progress_bar
 
     listed = Inputs.of(inputs)
+    if listed.videos:
+        require("video", for_="Blurring a video")
     require_folder(out)
-    detector = options.open_detector(threads=options.threads)
     names = OutputNames(listed.files, overwrite=overwrite)
-    done = faces = errors = 0
-    with progress_bar(transient=True, disable=not sys.stderr.isatty()) as progress:
-        task = progress.add_task("photos", total=len(listed.images))
-        for source in listed.images:
-            try:
-                written = _blur_photo(source, options, detector, out, names, resume)
-                if written is not None:
-                    path, count = written
-                    progress.console.print(
-                        f"wrote {path}: {_faces(count)}", markup=False, soft_wrap=True
-                    )
-                    done, faces = done + 1, faces + count
-            except RetinaFaceError as error:
-                errors += 1
-                progress.console.print(f"error: {error}", markup=False, soft_wrap=True)
-            progress.advance(task)
-    print(f"{_faces(faces)} blurred in {done} photo{'s' * (done != 1)}, by {detector.backend.name}")
-    print("note: look at the copies; no detector finds every face.", file=sys.stderr)
-    if listed.left_out:
-        print(f"note: {listed.left_out}.", file=sys.stderr)
-    if errors:
+    with _BlurRun(options, videos, out, names, resume) as run:
+        for source in run.progress.track(listed.images, description="photos"):
+            run.write(source, run.blur_photo)
+        for source in listed.videos:
+            run.write(source, run.blur_video)
+    run.print_summary(listed.left_out)
+    if run.errors:
         raise typer.Exit(1)
 
 
-def _faces(count: int) -> str:
-    return f"{count} face{'s' * (count != 1)}"
+class _BlurRun:
+    """One call of `blur`; use it in `with`."""
+
+    def __init__(
+        self,
+        options: BlurOptions,
+        videos: VideoOptions,
+        out: Path,
+        names: OutputNames,
+        resume: bool,
+    ):
+        self.options, self.videos, self.out = options, videos, out
+        self.names, self.resume = names, resume
+        self.written = self.errors = 0
+        self.progress = progress_bar(transient=True, disable=not sys.stderr.isatty())
+
+    def __enter__(self) -> _BlurRun:
+        self.progress.__enter__()
+        return self
+
+    def __exit__(self, *failure) -> None:
+        self.progress.__exit__(*failure)
+
+    @cached_property
+    def photo_detector(self) -> Detector:
+        return self.options.of_photos.open_detector(threads=self.options.threads)
+
+    @cached_property
+    def video_detector(self) -> Detector:
+        return self.options.of_videos.open_detector(threads=self.options.threads)
+
+    def write(self, source: Source, work: Callable[[Source], tuple[Path, str] | None]) -> None:
+        """Does one source's work, and says what became of it."""
+        try:
+            if (written := work(source)) is not None:
+                path, what = written
+                self.written += 1
+                self._say(f"wrote {path}: {what}")
+        except RetinaFaceError as error:
+            self.errors += 1
+            self._say(f"error: {error}")
+
+    def _say(self, sentence: str) -> None:
+        self.progress.console.print(sentence, markup=False, soft_wrap=True)
+
+    def _claim(self, name: Path, source: Source) -> Path | None:
+        """Where the copy goes; None where it is there already."""
+        path = self.names.claim(self.out / name, source.mark)
+        return None if self.resume and mark_in(path) == source.mark else path
+
+    def blur_photo(self, source: Source) -> tuple[Path, str] | None:
+        """The copy that was written, and what it shows."""
+        name = drawing_name(source.name)
+        if isinstance(source.given, bytes):  # standard input, of any format
+            name = name.with_suffix(PhotoFile(source.given).suffix)
+        if (path := self._claim(name, source)) is None:
+            return None
+        photo = PhotoFile(source.given)
+        found = self.photo_detector.detect(photo.frames)
+        content = photo.encode(
+            [faces.blur(frame, **self.options.manner) for faces, frame in zip(found, photo.frames)]
+        )
+        write_whole(path, content + end_mark(path, source.mark), error=RetinaFaceError)
+        count = sum(map(len, found))
+        return path, f"{count} face{'s' * (count != 1)}"
+
+    def blur_video(self, source: Source) -> tuple[Path, str] | None:
+        """As `blur_photo`: the video is read twice, for its faces and for its copy.
+
+        Raises:
+            ImageError: it cannot be read, or a part of it is damaged; the copy has all others.
+        """
+        from retinaface_tf.faces.tracks import boxes_to_hide
+        from retinaface_tf.images.video import VideoWriter, is_live, open_video, read_ahead
+        from retinaface_tf.images.video_av import container_for
+
+        if is_live(source.given):
+            raise ImageError(
+                f"Cannot blur {source.shown}: faces are followed backwards too; record it first."
+            )
+        cut, options = self.videos.cut, self.options
+        with ExitStack() as stack:
+            video = stack.enter_context(open_video(source.given, cut))
+            if (path := self._claim(source.name.with_suffix(container_for(video)), source)) is None:
+                return None
+            task = self.progress.add_task(f"{source.name.name}: faces", total=video.wanted_count)
+            frames = stack.enter_context(closing(read_ahead(iter(video))))
+            times, found, damage = [], [], None
+            try:
+                for frame, faces in search_frames(self.video_detector, frames, options.batch_size):
+                    times.append(frame.time)
+                    found.append(faces)
+                    self.progress.advance(task)
+            except ImageError as error:  # at the end of what can be read
+                damage = error
+        rate = video.frame_rate / cut.every
+        hidden = boxes_to_hide(found, rate, options.threshold, options.tracking)
+        places = dict(zip(times, hidden))
+        with (
+            open_video(source.given, cut) as video,
+            VideoWriter(path, video.rate, source.mark, like=video) as writer,
+            closing(read_ahead(iter(video))) as frames,
+        ):
+            self.progress.update(task, description=f"{source.name.name}: copy", completed=0)
+            for frame in _readable(frames) if damage else frames:
+                if (boxes := places.get(frame.time)) is not None:  # it was searched
+                    writer.write(blur_boxes(frame.image, boxes, **options.manner), frame.time)
+                self.progress.advance(task)
+        self.progress.remove_task(task)
+        if damage:
+            self._say(f"wrote {path}: {len(found)} frames")
+            raise damage
+        return path, f"{len(found)} frames"
+
+    def print_summary(self, left_out: str) -> None:
+        """Counts on standard output, what to know on standard error."""
+        print(f"{self.written} cop{'ies' if self.written != 1 else 'y'} written")
+        for note in ("look at the copies; no detector finds every face", left_out):
+            if note:
+                print(f"note: {note}.", file=sys.stderr)
 
 
-def _blur_photo(
-    source: Source,
-    options: BlurOptions,
-    detector: Detector,
-    out: Path,
-    names: OutputNames,
-    resume: bool,
-) -> tuple[Path, int] | None:
-    """The copy that was written and its number of faces; None where it was there."""
-    from retinaface_tf.errors import RetinaFaceError
-    from retinaface_tf.images.rewrite import PhotoFile
-    from retinaface_tf.images.save import drawing_name, end_mark, mark_in
-    from retinaface_tf.util.files import write_whole
-
-    name = drawing_name(source.name)
-    if isinstance(source.given, bytes):  # standard input, of any format
-        name = name.with_suffix(PhotoFile(source.given).suffix)
-    path = names.claim(out / name, source.mark)
-    if resume and mark_in(path) == source.mark:
-        return None
-    photo = PhotoFile(source.given)
-    found = detector.detect(photo.frames)
-    content = photo.encode([options.blur(*pair) for pair in zip(found, photo.frames)])
-    write_whole(path, content + end_mark(path, source.mark), error=RetinaFaceError)
-    return path, sum(map(len, found))
+def _readable(frames: Iterator[Frame]) -> Iterator[Frame]:
+    """Those before whatever ends a video, which was said already."""
+    with suppress(ImageError):
+        yield from frames

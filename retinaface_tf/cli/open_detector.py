@@ -45,7 +45,7 @@ class DetectionOptions:
         typer.Option(
             metavar="LIST",
             help="Search at several sizes, each as --size takes it: 500,800,1100,1400,1700; "
-            "`paper` stands for these.",
+            "`paper` stands for these, `default` for the size without --size.",
         ),
     ] = None
     flip: Annotated[bool, typer.Option("--flip", help="Search the mirror image too.")] = False

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from fractions import Fraction
 from functools import partial as bound
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,17 @@ def open_container(name: str, live: bool = False) -> Any:
         if live:
             reason = f"{first_line(error.strerror)}; is it there, and does it need a password?"
         raise ImageError(f"Cannot read {name}: {reason}.") from error
+
+
+def container_for(video: AVReader) -> str:
+    """The suffix of a copy: that of the file, or one whose format holds its frame times and sound."""
+    own = Path(video.name).suffix.lower()
+    if own in (".mp4", ".mov", ".m4v", ".mkv", ".webm"):
+        return own
+    with av.open(BytesIO(), "w", format="mp4") as file:
+        held = file.supported_codecs
+        sounds = {stream.codec.canonical_name for stream in video.container.streams.audio}
+    return ".mp4" if sounds <= held else ".mkv"
 
 
 def _duration(container: Any, video: Any) -> float | None:

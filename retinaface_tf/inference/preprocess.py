@@ -37,12 +37,12 @@ class Prepared(NamedTuple):
 
 
 def parse_size(text: str | None) -> Size:
-    """The command line's `--size`: a short edge in pixels, SHORTxLONGEST, or "original".
+    """The command line's `--size`: a short edge in pixels, SHORTxLONGEST, "original" or "default".
 
     Raises:
         ConfigError: it is none of these, or the short edge is above the longest side.
     """
-    if text is None:
+    if text in (None, "default"):
         return None
     if text == "original":
         return "original"

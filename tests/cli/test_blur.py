@@ -1,5 +1,6 @@
 """`retinaface-tf blur`: copies whose faces are blurred, whatever else is in the folder."""
 
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,11 @@ from typer.testing import CliRunner
 
 from retinaface_tf import cli
 from retinaface_tf.images.read import read_image
+from retinaface_tf.images.video import open_video
 from retinaface_tf.inference import detector
 from tests.helpers.bright_pixel import BrightPixelRuntime, black_image
 
+av = pytest.importorskip("av")
 cli.with_commands()
 
 
@@ -41,7 +44,7 @@ def test_copies_are_blurred_and_originals_are_not_touched(run):
     before = {path: path.read_bytes() for path in Path("in").iterdir()}
     done = run("in", "--out", "out")
     assert done.exit_code == 0, done.output
-    assert "2 faces blurred in 2 photos" in done.stdout and "wrote out/a.png: 1 face" in done.stderr
+    assert "2 copies written" in done.stdout and "wrote out/a.png: 1 face" in done.stderr
     assert {path: path.read_bytes() for path in Path("in").iterdir()} == before
     for name in ("a.png", "b.jpg"):
         image = read_image(Path("out") / name)
@@ -58,9 +61,9 @@ def test_a_run_goes_on_and_replaces_only_its_own(run):
     assert run("in", "--out", "out").exit_code == 0
     assert Path("out/a.png").read_bytes() == stranger and Path("out/a_2.png").exists()
     again = run("in", "--out", "out", "--resume")
-    assert "0 faces blurred in 0 photos" in again.stdout
+    assert "0 copies written" in again.stdout
     Path("out/b.png").unlink()
-    assert "1 face blurred in 1 photo" in run("in", "--out", "out", "--resume").stdout
+    assert "1 copy written" in run("in", "--out", "out", "--resume").stdout
     assert sorted(p.name for p in Path("out").iterdir()) == ["a.png", "a_2.png", "b.png"]
     # Into the folder of the photos: each copy has a name of its own.
     photos = {path: path.read_bytes() for path in Path("in").iterdir()}
@@ -91,3 +94,60 @@ def test_frames_of_an_animation_and_standard_input_are_blurred(run):
     photo("in/b.jpg")
     done = run("-", "--out", "out", input=Path("in/b.jpg").read_bytes())
     assert done.exit_code == 0 and "wrote out/stdin.jpg" in done.stderr
+
+
+def test_a_video_keeps_its_sound_and_times_and_nobody_is_missed(run):
+    film(Path("in/a.mp4"), lost=(6, 7, 8), weak=(0, 1))
+    before = Path("in/a.mp4").read_bytes()
+    done = run("in/a.mp4", "--out", "out")
+    assert done.exit_code == 0, done.output
+    assert "wrote out/a.mp4: 15 frames" in done.stderr and Path("in/a.mp4").read_bytes() == before
+    with av.open("out/a.mp4") as new, av.open("in/a.mp4") as old:
+        for number, (frame, was) in enumerate(zip(new.decode(video=0), old.decode(video=0))):
+            assert frame.time == pytest.approx(was.time, abs=1e-3)
+            # Where the face is, in the frames in which it is not found too.
+            one, other = (f.to_ndarray(format="gray")[60:84, 26:46] for f in (frame, was))
+            assert one.std() < 0.6 * other.std(), number
+    with av.open("out/a.mp4") as new, av.open("in/a.mp4") as old:
+        assert [bytes(p) for p in new.demux(audio=0)] == [bytes(p) for p in old.demux(audio=0)]
+    assert "0 copies" in run("in/a.mp4", "--out", "out", "--resume").stdout
+    part = run("in/a.mp4", "--out", "part", "--from", "0.2", "--to", "0.4")
+    assert "wrote part/a.mp4: 5 frames" in part.stderr
+
+
+def test_a_damaged_video_is_blurred_as_far_as_it_can_be_read(run):
+    film(Path("in/a.mkv"), count=60)
+    content = Path("in/a.mkv").read_bytes()
+    Path("in/a.mkv").write_bytes(content[: len(content) // 2])
+    done = run("in/a.mkv", "--out", "out", "--method", "solid")
+    assert done.exit_code == 1 and "error: Cannot read on from in/a.mkv" in done.stderr
+    with open_video("out/a.mkv") as video:
+        frames = list(video)
+    assert 5 < len(frames) < 60
+    assert all(frame.image[64:72, 32:40].max() < 40 for frame in frames)
+    assert run("webcam", "--out", "out").exit_code == 1
+
+
+def film(path, count=15, lost=(), weak=()):
+    """192 x 128 with a face of 32 pixels round a white cell among noise, and a tone.
+
+    In the frames `lost` the cell is too dark to be found.
+    """
+    noise = np.random.default_rng(0)
+    with av.open(str(path), "w") as file:
+        pictures = file.add_stream("libx264", rate=25, options={"crf": "1"})
+        pictures.width, pictures.height, pictures.pix_fmt = 192, 128, "yuv420p"
+        sound = file.add_stream("aac", rate=48000, layout="mono")
+        for number in range(count):
+            image = noise.integers(0, 200, (128, 192, 3), np.uint8)
+            image[64:72, 32:40] = 180 if number in (*lost, *weak) else 255
+            frame = av.VideoFrame.from_ndarray(image, "rgb24")
+            frame.pts, frame.time_base = 40 * number + number % 3, Fraction(1, 1000)
+            file.mux(pictures.encode(frame))
+        file.mux(pictures.encode())
+        for start in range(0, 1920 * count, 1024):
+            wave = 8000 * np.sin(np.arange(start, start + 1024) / 20)
+            frame = av.AudioFrame.from_ndarray(wave.astype(np.int16)[None], "s16", "mono")
+            frame.rate, frame.pts = 48000, start
+            file.mux(sound.encode(frame))
+        file.mux(sound.encode())
