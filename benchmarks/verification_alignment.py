@@ -22,9 +22,9 @@ import cv2
 import numpy as np
 
 from retinaface_tf import RetinaFace
-from retinaface_tf.evaluation.embedder import Embedder, EmbedderInput, open_embedder
 from retinaface_tf.evaluation.faces_of_pairs import ALIGNMENTS, face_crops
 from retinaface_tf.evaluation.verification import cosine_similarity, verify
+from retinaface_tf.faces.embedder import Embedder, EmbedderInput, open_embedder
 
 SIDE, CANVAS = 160, 256
 COMPONENTS = 128

@@ -99,6 +99,7 @@ def with_commands() -> typer.Typer:
         detect,
         evaluate,
         export,
+        group,
         launch,
         presets,
         serve,
@@ -110,6 +111,7 @@ def with_commands() -> typer.Typer:
     app.command("detect")(grouped(detect.detect))
     app.command("demo")(detect.demo)
     app.command("blur")(grouped(blur.blur))
+    app.command("group")(grouped(group.group))
     app.command("train")(train.train)
     app.command("launch")(launch.launch)
     app.command("train-mesh")(train_mesh.train_mesh)

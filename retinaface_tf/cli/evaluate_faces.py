@@ -16,6 +16,7 @@ from retinaface_tf.cli.evaluation_run import (
     progress,
     show,
 )
+from retinaface_tf.cli.group import EmbedderOptions
 from retinaface_tf.cli.options import grouped
 from retinaface_tf.errors import ConfigError
 from retinaface_tf.util.files import is_folder
@@ -102,6 +103,7 @@ def verification(
     embedder: Annotated[Path, typer.Option(help="Embedder: .onnx, .tflite or .keras.")],
     detector: DetectorOptions,
     output: OutputOptions,
+    pixels: EmbedderOptions,
     templates: Annotated[
         Path | None,
         typer.Option(help="IJB-C's list `IMAGE TEMPLATE MEDIUM`; --pairs are then of templates."),
@@ -109,20 +111,14 @@ def verification(
     align: Annotated[
         str, typer.Option(help="points: align by the five points; box: cut out; none: as it is.")
     ] = "points",
-    mean: Annotated[float, typer.Option(help="Subtracted from the embedder's pixels.")] = 127.5,
-    scale: Annotated[float, typer.Option(help="Divides the embedder's pixels.")] = 127.5,
-    color: Annotated[str, typer.Option(help="The embedder's colour order: rgb or bgr.")] = "rgb",
-    mirror: Annotated[
-        bool, typer.Option("--mirror", help="Add the embedding of the mirrored crop.")
-    ] = False,
 ) -> None:
     """Accuracy over ten folds and TAR at FAR of an embedder fed with the faces found."""
     import numpy as np
 
-    from retinaface_tf.evaluation.embedder import EmbedderInput, open_embedder
     from retinaface_tf.evaluation.faces_of_pairs import ALIGNMENTS, face_crops
     from retinaface_tf.evaluation.results import provenance, verification_json
     from retinaface_tf.evaluation.verification import verify
+    from retinaface_tf.faces.embedder import open_embedder
     from retinaface_tf.util.files import sha256_of
 
     if align not in ALIGNMENTS:
@@ -130,7 +126,7 @@ def verification(
     names, score = _pair_scorer(pairs, templates)
     paths = [images / name for name in names]
     output.require("verification", [pairs, templates, embedder, *paths])
-    network = open_embedder(embedder, EmbedderInput(mean=mean, scale=scale, color=color))
+    network = open_embedder(embedder, pixels.input)
     searcher, settings = (None, {}) if align == "none" else detector.open()
     crops, found = [], 0
     with progress("images", len(paths)) as (advance, _):
@@ -138,7 +134,7 @@ def verification(
             crops.append(crop)
             found += seen
             advance(1)
-    scores, same, folds, units = score(network(np.stack(crops), flip=mirror))
+    scores, same, folds, units = score(network(np.stack(crops), flip=pixels.mirror))
     result = verify(scores, same, 10 if folds is None else folds)
     settings = {
         "embedder": str(embedder),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, overload
@@ -17,6 +18,7 @@ from retinaface_tf.images.read import ImageSource, describe_source, read_image
 from retinaface_tf.util.extras import require_package
 
 if TYPE_CHECKING:
+    from retinaface_tf.faces.embedder import Embedder
     from retinaface_tf.faces.quality import Quality
 
 # Where each point of a mirrored face is found among the face's own.
@@ -346,6 +348,37 @@ class Faces(NamedLandmarks):
 
         check_crops(kind, size, margin)
         return cut_faces(self._pixels(image), self, kind, size, margin)
+
+    def embed(
+        self,
+        image: ImageSource,
+        model: Embedder | str | os.PathLike[str],
+        mirror: bool = False,
+    ) -> NDArray[np.float32]:
+        """What a face embedder of yours says of each face: the nearer two vectors, the more alike.
+
+        Args:
+            image: the image that was searched, as `detect` takes it.
+            model: an .onnx, .tflite or .keras file whose input is normalised as ArcFace's, or what
+                `faces.embedder.open_embedder` opened, for many images and other normalisations.
+            mirror: add the embedding of the mirrored crop.
+
+        Returns:
+            float32 [N, D], of length 1: the dot product of two is their cosine.
+
+        Raises:
+            ImageError: it cannot be read, or its size is not that of the image that was searched.
+            WeightsError: the embedder cannot be read or run.
+        """
+        from retinaface_tf.faces.embedder import Embedder, open_embedder
+
+        network = model if isinstance(model, Embedder) else open_embedder(os.fspath(model))
+        crops = self.crops(image, "aligned", network.size)
+        if not crops:
+            return np.zeros((0, 0), np.float32)
+        vectors = network(np.stack(crops), flip=mirror)
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        return np.asarray(vectors / np.where(lengths > 0, lengths, 1), np.float32)
 
     def quality(self, image: ImageSource) -> Quality:
         """How sharp, large, well lit and frontal each face is, and one figure of it all.

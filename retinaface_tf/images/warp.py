@@ -31,9 +31,9 @@ def warp(
         sides = [max(1, round(side * factor)) for side in part.shape[1::-1]]
         scale = np.array(sides) / part.shape[1::-1]
         part = cv2.resize(part, sides, interpolation=cv2.INTER_AREA)
-        shrunk = matrix[:, :2] / scale
-        # Middles of pixels: x of the part is at (x + 0.5) * scale - 0.5 of the shrunk one.
-        matrix = np.column_stack([shrunk, matrix[:, 2] + shrunk @ (0.5 - 0.5 * scale)])
+        # Not moved by the quarter of the result's pixel by which middles of pixels shift: the first
+        # would then lie outside.
+        matrix = np.column_stack([matrix[:, :2] / scale, matrix[:, 2]])
     return cv2.warpAffine(
         part, matrix, (width, height), flags=cv2.INTER_LINEAR, borderValue=(fill,) * 3
     )

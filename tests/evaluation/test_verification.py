@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from retinaface_tf.errors import ConfigError, DataError, WeightsError
-from retinaface_tf.evaluation.embedder import EmbedderInput, open_embedder
 from retinaface_tf.evaluation.faces_of_pairs import read_templates
 from retinaface_tf.evaluation.verification import (
     best_threshold,
@@ -13,6 +12,8 @@ from retinaface_tf.evaluation.verification import (
     read_pairs,
     verify,
 )
+from retinaface_tf.faces.embedder import EmbedderInput, open_embedder
+from tests.helpers.mean_colour import mean_colour_onnx
 
 
 def test_separable_pairs_are_all_right():
@@ -105,23 +106,6 @@ def test_broken_lists_are_refused_by_line(tmp_path, text, line):
     file.write_text(text)
     with pytest.raises(DataError, match=f"line {line}"):
         read_pairs(file)
-
-
-def mean_colour_onnx(path, layout):
-    """A network whose embedding is the mean colour of the crop."""
-    onnx = pytest.importorskip("onnx")
-    pytest.importorskip("onnxruntime")
-    helper = onnx.helper
-    shape = ["n", 8, 8, 3] if layout == "nhwc" else ["n", 3, 8, 8]
-    axes = [1, 2] if layout == "nhwc" else [2, 3]
-    graph = helper.make_graph(
-        [helper.make_node("ReduceMean", ["x"], ["y"], axes=axes, keepdims=0)],
-        "mean",
-        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["n", 3])],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
-    onnx.save(model, path)
 
 
 @pytest.mark.parametrize("layout", ["nhwc", "nchw"])

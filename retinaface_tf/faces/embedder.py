@@ -1,15 +1,21 @@
 """Face embedders from a file: ONNX, TFLite or Keras, all called as crops -> vectors."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from retinaface_tf.errors import ConfigError, RetinaFaceError, WeightsError, first_line
 from retinaface_tf.util.extras import require
 from retinaface_tf.util.files import is_file
+
+Pixels = NDArray[Any]
+# The input's shape, of which a free side is no positive number; and what runs the network.
+_Opened = tuple[Sequence[Any], Callable[[Pixels], Pixels]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +36,7 @@ class EmbedderInput:
     color: str = "rgb"
     size: int = 112
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.color not in ("rgb", "bgr"):
             raise ConfigError(f"color={self.color!r} must be 'rgb' or 'bgr'.")
         if not math.isfinite(self.mean) or not math.isfinite(self.scale) or self.scale == 0:
@@ -51,10 +57,10 @@ class Embedder:
     """
 
     size: tuple[int, int]
-    run: Callable[[np.ndarray], np.ndarray]
+    run: Callable[[Pixels], Pixels]
     input: EmbedderInput
 
-    def __call__(self, crops: np.ndarray, flip: bool = False, batch_size: int = 32) -> np.ndarray:
+    def __call__(self, crops: Pixels, flip: bool = False, batch_size: int = 32) -> Pixels:
         """Embed crops.
 
         Args:
@@ -110,13 +116,15 @@ def open_embedder(path: Path | str, input: EmbedderInput | None = None) -> Embed
         raise WeightsError(f"{path}: its input {list(shape)} is not a batch of colour images.")
     channels_first = shape[3] != 3
     sides = shape[2:4] if channels_first else shape[1:3]
-    size = tuple(s if isinstance(s, int) and s > 0 else input.size for s in sides)
+    height, width = (s if isinstance(s, int) and s > 0 else input.size for s in sides)
     if channels_first:
-        return Embedder(size, lambda x: run(np.ascontiguousarray(x.transpose(0, 3, 1, 2))), input)
-    return Embedder(size, run, input)
+        return Embedder(
+            (height, width), lambda x: run(np.ascontiguousarray(x.transpose(0, 3, 1, 2))), input
+        )
+    return Embedder((height, width), run, input)
 
 
-def _open_onnx(path: Path):
+def _open_onnx(path: Path) -> _Opened:
     require("onnx", for_=f"The embedder {path}")
     import onnxruntime
 
@@ -124,15 +132,15 @@ def _open_onnx(path: Path):
     entry = session.get_inputs()[0]
     fixed_batch = entry.shape[0] == 1
 
-    def run(batch):
+    def run(batch: Pixels) -> Pixels:
         if fixed_batch:
             return np.concatenate([session.run(None, {entry.name: b[None]})[0] for b in batch])
-        return session.run(None, {entry.name: batch})[0]
+        return np.asarray(session.run(None, {entry.name: batch})[0])
 
     return entry.shape, run
 
 
-def _open_tflite(path: Path):
+def _open_tflite(path: Path) -> _Opened:
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(str(path))
@@ -145,7 +153,7 @@ def _open_tflite(path: Path):
 
     shape = [1, *(int(s) for s in entry["shape"][1:])]
 
-    def run(batch):
+    def run(batch: Pixels) -> Pixels:
         nonlocal shape
         vectors = []
         for crop in batch:
@@ -162,7 +170,7 @@ def _open_tflite(path: Path):
     return [int(s) for s in entry.get("shape_signature", entry["shape"])], run
 
 
-def _open_keras(path: Path):
+def _open_keras(path: Path) -> _Opened:
     require("train", "keras", for_=f"The embedder {path}")
     import keras
 
