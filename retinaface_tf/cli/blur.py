@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from retinaface_tf.cli.open_detector import DetectionOptions
-from retinaface_tf.cli.options import Overwrite, Threads, Threshold
+from retinaface_tf.cli.options import Overwrite, Threads
 from retinaface_tf.cli.output_names import OutputNames
 from retinaface_tf.cli.video_options import VideoOptions, search_frames
 from retinaface_tf.errors import ImageError, RetinaFaceError
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 _SIZES_OF_PHOTOS = "default,1000"
 _ENLARGED = 300.0
+_OF_PHOTOS, _OF_VIDEOS = 0.12, 0.2
 # In videos a detection this much weaker than the threshold continues a track.
 _WEAK = 0.25
 
@@ -41,7 +42,13 @@ _WEAK = 0.25
 class BlurOptions(DetectionOptions):
     """How faces are searched and blurred. A face that is missed is worse than a false alarm."""
 
-    threshold: Threshold = 0.2
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            help="Least score of a face, 0 to 1; of photos the mean of all searches, 0.12 without "
+            "this; of videos 0.2."
+        ),
+    ] = None
     scales: Annotated[
         str | None,
         typer.Option(
@@ -76,26 +83,42 @@ class BlurOptions(DetectionOptions):
 
     @property
     def augmentation(self) -> Augmentation | None:
-        """As in `detect`; large faces are left to the smallest size, where fewer are false."""
+        """As in `detect`, but its searches have to agree, which lets the threshold be low.
+
+        Large faces are left to the smallest size, where fewer are false.
+        """
         chosen = super().augmentation
         several = chosen is not None and len(chosen.scales) > 1
-        return replace(chosen, enlarged_limit=_ENLARGED) if several else chosen
+        if chosen is None or chosen.tile or not chosen.vote:
+            return chosen
+        return replace(chosen, agree=True, enlarged_limit=_ENLARGED if several else None)
 
     @property
     def of_photos(self) -> BlurOptions:
         """With all that was not chosen as photos want it."""
         scales = self.scales or (_SIZES_OF_PHOTOS if self.size is None else None)
-        return replace(self, scales=scales, flip=self.flip is None or self.flip)
+        return replace(
+            self,
+            scales=scales,
+            flip=self.flip is None or self.flip,
+            vote=True,
+            threshold=_OF_PHOTOS if self.threshold is None else self.threshold,
+        )
 
     @property
     def of_videos(self) -> BlurOptions:
         """With the weaker detections too, which tracks pick from."""
-        return replace(self, threshold=_WEAK * self.threshold, flip=bool(self.flip))
+        return replace(self, threshold=_WEAK * self.video_threshold, flip=bool(self.flip))
+
+    @property
+    def video_threshold(self) -> float:
+        """Least score of a face in a video that need not be part of a track."""
+        return _OF_VIDEOS if self.threshold is None else self.threshold
 
     @property
     def tracking(self) -> TrackingSettings:
         """What begins and continues the track of a face that must not be missed."""
-        least, sure = _WEAK * self.threshold, max(self.threshold, 0.3)
+        least, sure = _WEAK * self.video_threshold, max(self.video_threshold, 0.3)
         return TrackingSettings(sure=sure, least=least, begin=min(sure + 0.1, 0.95))
 
 
@@ -236,7 +259,7 @@ class _BlurRun:
             except ImageError as error:  # at the end of what can be read
                 damage = error
         rate = video.frame_rate / cut.every
-        hidden = boxes_to_hide(found, rate, options.threshold, options.tracking)
+        hidden = boxes_to_hide(found, rate, options.video_threshold, options.tracking)
         places = dict(zip(times, hidden))
         with (
             open_video(source.given, cut) as video,

@@ -37,6 +37,8 @@ def vote(
     *,
     iou_threshold: float,
     max_outputs: int | None = None,
+    source: np.ndarray | None = None,
+    sources: int = 1,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Joins detections of many passes by box voting (arXiv 1905.00641, section 4.3).
 
@@ -52,9 +54,11 @@ def vote(
             other way round. None when all are alike.
         iou_threshold: least IoU with the best one for a vote.
         max_outputs: stop after this many; None for all.
+        source: int [N], the pass that found each, out of `sources`: the score is then the mean of
+            the best ones of all passes, 0 of one that found nothing there. None for the best score.
 
     Returns:
-        boxes float64 [K, 4], scores float64 [K] falling, landmarks float64 [K, P, 2].
+        boxes float64 [K, 4], scores float64 [K] (falling, without `source`), landmarks float64 [K, P, 2].
     """
     boxes, scores, landmarks = (np.asarray(v, np.float64) for v in (boxes, scores, landmarks))
     rotation = np.zeros(len(scores)) if rotation is None else np.asarray(rotation)
@@ -65,10 +69,16 @@ def vote(
         joined.append(
             (
                 np.average(boxes[group], axis=0, weights=weights[group]),
-                scores[group[0]],
+                scores[group[0]] if source is None else _summed(scores, source, group) / sources,
                 np.average(landmarks[alike], axis=0, weights=weights[alike]),
             )
         )
     if not joined:
         return boxes[:0], scores[:0], landmarks[:0]
     return tuple(np.stack(column) for column in zip(*joined))
+
+
+def _summed(scores: np.ndarray, source: np.ndarray, group: np.ndarray) -> float:
+    """The sum of the best score of each source in a group, best score first."""
+    _, first = np.unique(source[group], return_index=True)
+    return float(scores[group[first]].sum())

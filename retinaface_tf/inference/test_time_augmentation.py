@@ -27,6 +27,8 @@ from retinaface_tf.inference.preprocess import naming, target_size
 PAPER_SCALES = (500, 800, 1100, 1400, 1700)
 # A detection this near to a tile's inner edge, in shares of its size, is taken for a cut face.
 CUT_MARGIN = 0.05
+# Where passes have to agree, each gives detections down to this share of the threshold of the mean.
+_CANDIDATES = 0.4
 # Images are taken together until they have this many pixels.
 MAX_WINDOW_PIXELS = 64_000_000
 
@@ -50,6 +52,9 @@ class Augmentation:
         enlarged_limit: detections wider or higher than this many pixels of a pass are dropped,
             except at an image's smallest scale: in an enlarged close-up parts of faces, such as
             noses, are found as faces. None keeps everything.
+        agree: the score of a face is the mean over all passes, 0 of one that has not found it; the
+            threshold, then a low one, is of that mean. It tells faces from false alarms better than
+            the best score does. Not with tiles.
     """
 
     scales: tuple[Size, ...] = (None,)
@@ -60,6 +65,7 @@ class Augmentation:
     vote: bool = True
     vote_iou: float = 0.4
     enlarged_limit: float | None = None
+    agree: bool = False
 
     def __post_init__(self) -> None:
         if not self.scales:
@@ -78,6 +84,8 @@ class Augmentation:
             raise ConfigError(f"tile_overlap={self.tile_overlap} must be in [0, 1).")
         if not 0 < self.vote_iou <= 1:
             raise ConfigError(f"vote_iou={self.vote_iou} must be in (0, 1].")
+        if self.agree and (self.tile or not self.vote):
+            raise ConfigError("agree=True goes with vote=True and without tiles.")
         if self.enlarged_limit is not None and self.enlarged_limit <= 0:
             raise ConfigError(f"enlarged_limit={self.enlarged_limit} must be positive, or None.")
 
@@ -160,7 +168,7 @@ class AugmentedDetector(Detector):
             answers = self.detector.stream(
                 [view.pixels for view in views],
                 batch_size=batch_size,
-                threshold=settings.threshold,
+                threshold=settings.threshold * (_CANDIDATES if self.augmentation.agree else 1),
                 iou=1.0,
                 size=scale,
                 max_faces=None,
@@ -351,6 +359,7 @@ def _join(
     settings: DetectionSettings,
 ) -> Faces:
     boxes, scores, landmarks, rotation = (np.concatenate(parts) for parts in zip(*passes))
+    source = np.repeat(np.arange(len(passes)), [len(one.scores) for one in passes])
     if augmentation.vote:
         boxes, scores, landmarks = vote(
             boxes,
@@ -358,8 +367,14 @@ def _join(
             landmarks,
             rotation,
             iou_threshold=augmentation.vote_iou,
-            max_outputs=settings.max_faces,
+            max_outputs=None if augmentation.agree else settings.max_faces,
+            source=source if augmentation.agree else None,
+            sources=len(passes),
         )
+        if augmentation.agree:
+            order = np.argsort(-scores, kind="stable")
+            order = order[scores[order] >= settings.threshold][: settings.max_faces]
+            boxes, scores, landmarks = boxes[order], scores[order], landmarks[order]
     else:
         kept = non_max_suppression(boxes, scores, settings.iou, settings.max_faces)
         boxes, scores, landmarks = boxes[kept], scores[kept], landmarks[kept]

@@ -54,3 +54,17 @@ def test_detections_of_score_zero_count_alike():
     joined, scores, _ = vote(boxes, np.zeros(2), np.zeros((2, 5, 2)), iou_threshold=0.4)
     np.testing.assert_allclose(joined, [[1, 0, 11, 10]])
     assert scores.tolist() == [0]
+
+
+def test_the_score_of_several_sources_is_their_mean():
+    boxes = np.array([[0.0, 0, 10, 10], [1, 0, 11, 10], [0, 0, 10, 10], [50, 50, 60, 60]])
+    joined, scores, _ = vote(
+        boxes,
+        [0.6, 0.5, 0.3, 0.9],
+        np.zeros((4, 5, 2)),
+        iou_threshold=0.4,
+        source=np.array([0, 0, 1, 2]),
+        sources=3,
+    )
+    assert joined[0, 0] == 50  # the best detection is joined first
+    np.testing.assert_allclose(scores, [0.3, (0.6 + 0.3) / 3])

@@ -1,5 +1,7 @@
 """Test-time augmentation: views map back exactly, votes average, tiles leave nothing uncovered."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -156,7 +158,15 @@ def test_one_view_without_voting_is_the_detector_itself(rng):
 
 @pytest.mark.parametrize(
     "options",
-    [{"scales": ()}, {"rotations": (4,)}, {"tile": 10}, {"tile_overlap": 1.0}, {"vote_iou": 0}],
+    [
+        {"scales": ()},
+        {"rotations": (4,)},
+        {"tile": 10},
+        {"tile_overlap": 1.0},
+        {"vote_iou": 0},
+        {"agree": True, "tile": 100},
+        {"agree": True, "vote": False},
+    ],
 )
 def test_impossible_augmentations_are_refused(options):
     with pytest.raises(ConfigError):
@@ -185,3 +195,20 @@ def test_an_enlarged_pass_leaves_large_faces_to_the_smallest_one():
     assert len(AugmentedDetector(Detector(), every, iou=1.0).detect(image)) == 4
     with pytest.raises(ConfigError, match="enlarged_limit"):
         Augmentation(enlarged_limit=0)
+
+
+def test_views_that_have_to_agree_outvote_one_that_is_sure():
+    class Detector:
+        settings, backend = DEFAULT_SETTINGS, None
+
+        def stream(self, images, size=None, threshold=0.0, **settings):
+            assert threshold == pytest.approx(0.4 * 0.3)
+            for image in images:
+                boxes = [[0, 0, 10, 10]] if size == 100 else [[0, 0, 10, 10], [50, 50, 80, 80]]
+                faces = faces_of(boxes, image.shape[:2])
+                yield dataclasses.replace(faces, scores=np.float32([0.35, 0.5][: len(boxes)]))
+
+    views = Augmentation(scales=(100, 150), agree=True)
+    image = np.zeros((100, 200, 3), np.uint8)
+    found = AugmentedDetector(Detector(), views, threshold=0.3).detect(image)
+    assert found.boxes.tolist() == [[0, 0, 10, 10]] and found.scores == pytest.approx([0.35])
