@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, overload
@@ -125,6 +127,8 @@ class Faces(NamedLandmarks):
             0, or None where the model has no dense branch.
         truncated: the model found more faces than it may answer (`max_faces` of its export) and
             these are the best.
+        origin: where `detect` found the image, for notebooks: a file's name, or a weak reference; None
+            elsewhere, and in copies sent to other processes.
     """
 
     boxes: NDArray[np.float32]
@@ -133,6 +137,22 @@ class Faces(NamedLandmarks):
     image_size: tuple[int, int]
     vertices: NDArray[np.float32] | None = None
     truncated: bool = False
+    origin: str | weakref.ref[Any] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "origin": None}
+
+    def of_image(self, source: object) -> Faces:
+        """The same, that know where their image is, so that a notebook shows it."""
+        from retinaface_tf.faces.notebook import origin_of
+
+        return dataclasses.replace(self, origin=origin_of(source))
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the drawn picture, at most 640 pixels, where the image is at hand."""
+        from retinaface_tf.faces.notebook import faces_as_html
+
+        return faces_as_html(self)
 
     def __repr__(self) -> str:
         height, width = self.image_size
@@ -182,6 +202,7 @@ class Faces(NamedLandmarks):
             self.image_size,
             vertices,
             self.truncated,
+            self.origin,
         )
 
     @classmethod

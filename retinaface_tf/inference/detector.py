@@ -145,8 +145,12 @@ class Detector(Protocol):
             (result,) = self.stream([images], batch_size=1, **settings)
             if isinstance(result, ImageError):
                 raise result
-            return result
-        results = list(self.stream(images, batch_size=batch_size, **settings))
+            return result.of_image(images)
+        answers = zip(images, self.stream(images, batch_size=batch_size, **settings), strict=True)
+        results = [
+            answer if isinstance(answer, ImageError) else answer.of_image(source)
+            for source, answer in answers
+        ]
         if on_error == "raise" and any(isinstance(result, ImageError) for result in results):
             raise BatchError(results)
         return results
