@@ -73,7 +73,7 @@ def gather(repository: Path, out: Path, *, presets_table: str) -> None:
         text = rewrite_links(text, page, repository, sources)
         write(out / site_path(page), text.replace(PRESETS_MARK, presets_table))
     for image in sorted((repository / "docs").glob("*.*")):
-        if image.suffix in (".png", ".svg"):
+        if image.suffix in (".jpg", ".png", ".svg"):
             shutil.copy(image, out / image.name)
     shutil.copy(Path(__file__).with_name("site.css"), out / "site.css")
     for name, text in api_pages(repository).items():
