@@ -63,11 +63,17 @@ def export_onnx(
         threshold=threshold,
         iou=iou,
     )
-    model = _convert(network, metadata, opset)
+    native = opset > _LAST_WRITTEN
+    written = _LAST_WRITTEN if native else opset
+    model = _convert(network, metadata, written, native)
     if suppression:
         from retinaface_tf.export.onnx_faces import append_suppression
 
-        append_suppression(model, metadata, network, opset)
+        append_suppression(model, metadata, network, written)
+    if native:
+        from retinaface_tf.export.onnx_deformable import raise_opset
+
+        model = raise_opset(model, opset)
     entry = model.metadata_props.add()
     entry.key, entry.value = ENTRY, metadata.to_json()
     if network.dense_head is not None and not suppression:
@@ -78,8 +84,11 @@ def export_onnx(
     return write_whole(path, append_checksum(model.SerializeToString()))
 
 
-def _convert(network: RetinaFaceNetwork, metadata: ModelMetadata, opset: int):
-    """Raw heads, or with suppression decoded boxes, as an onnx.ModelProto."""
+def _convert(network: RetinaFaceNetwork, metadata: ModelMetadata, opset: int, native: bool):
+    """Raw heads, or with suppression decoded boxes, as an onnx.ModelProto.
+
+    With `native`, deformable convolutions are operators for `onnx_deformable.raise_opset`.
+    """
     import tensorflow as tf
     import tf2onnx
 
@@ -106,19 +115,16 @@ def _convert(network: RetinaFaceNetwork, metadata: ModelMetadata, opset: int):
         return (*values, *(found[name] for name in maps))
 
     signature = tf.TensorSpec([None, None, None, 3], tf.float32, "image")
-    native = opset > _LAST_WRITTEN
     mark = onnx_deformable.mark if native else None
     with saved_graph(network, raw_heads(network), signature, mark) as folder:
         loaded = tf.saved_model.load(folder)
         model, _ = tf2onnx.convert.from_function(
             tf.function(outputs),
             [signature],
-            opset=min(opset, _LAST_WRITTEN),
+            opset=opset,
             custom_op_handlers={onnx_deformable.MARK: (onnx_deformable.convert_mark, [])},
             extra_opset=[onnx_deformable.opset()],
         )
-    if native:
-        model = onnx_deformable.raise_opset(model, opset)
     rewrite(model)
     _rename(model, [*(DETECTIONS if metadata.suppression else heads), *maps])
     return model
