@@ -16,7 +16,7 @@ from retinaface_tf.cli.video_options import VideoOptions
 from retinaface_tf.config import DetectionSettings
 from retinaface_tf.errors import ConfigError, ServingError
 from retinaface_tf.presets import DEFAULT_PRESET
-from retinaface_tf.util.files import require_folder
+from retinaface_tf.util.files import require_folder, require_free
 
 if TYPE_CHECKING:
     from retinaface_tf.inference.detector import Detector
@@ -218,8 +218,12 @@ def detect_and_write(
     from retinaface_tf.cli.detect_run import DetectRun, Inputs
 
     sources = Inputs.of(inputs, allow_private=allow_private)
-    for folder in output.folders:
+    for folder in (*output.folders, *filter(None, [videos.best])):
         require_folder(folder)
+    if videos.tracks:
+        require_free(videos.tracks, sources.files, overwrite=output.overwrite)
+    if videos.tracking and output.resume:
+        raise ConfigError("A face is followed in one run: leave out --resume, or --track.")
     detector = search.open_detector(threads=search.threads, server=server)
     if output.mesh is not None:
         _require_mesh(detector, search.augmentation is not None)

@@ -178,6 +178,15 @@ class DetectRun:
         self.summary, self.drawn = Summary(output.every), []
         self._names = OutputNames(inputs.files, overwrite=output.overwrite)
         self._shrunk, self._truncated = False, 0
+        self._tracks = None
+        if videos.tracking:
+            from retinaface_tf.cli.track_output import TrackOutput
+
+            self._tracks = TrackOutput(
+                videos,
+                detector.settings.threshold,
+                lambda pixels, faces: faces.crops(pixels, *output.crop_options),
+            )
         self._stack = ExitStack()
         self._labels = LabelFiles(output, inputs)
         self._lines = None
@@ -278,11 +287,18 @@ class DetectRun:
             frames = stack.enter_context(closing(read_ahead(iter(video))))
             wanted = islice(frames, done, limit and min(limit, sys.maxsize))
             batch_size = 1 if video.live else self.batch_size
-            found = search_frames(self.detector, wanted, batch_size)
+            settings = {}
+            if self._tracks:
+                self._tracks.begin(video.frame_rate / self.videos.each)
+                stack.callback(self._end_tracks, source)
+                settings["threshold"] = self._tracks.settings.least
+            found = search_frames(self.detector, wanted, batch_size, **settings)
             for count, (frame, faces) in enumerate(found, start=done):
                 self.progress.advance(task)
                 if writer and count == done:
                     self._draw_again(source, done, writer)
+                if self._tracks:
+                    faces = self._tracks.follow(frame, faces)
                 faces, entry = self._chosen(faces, frame.image)
                 if writer:
                     writer.write(faces.draw(frame.image), frame.time)
@@ -291,6 +307,15 @@ class DetectRun:
                 self._write_faces(place, source.mark, frame.image, faces, entry)
                 extra = {"frame": frame.index, "time": round(frame.time, 3)}
                 self._report(source, faces, extra, entry)
+
+    def _end_tracks(self, source: Source) -> None:
+        folder = self.videos.best or Path()
+
+        def place(number: int) -> Path:
+            name = f"{source.stem.name}_track_{number:04d}.png"
+            return self._names.claim(folder / source.stem.with_name(name), source.mark)
+
+        self._tracks.end(source.shown, source.mark, place)
 
     def _draw_again(self, source: Source, frames: int, writer: FrameWriter) -> None:
         """A drawn video is written as a whole: with the frames that have their lines already."""
@@ -365,8 +390,10 @@ class DetectRun:
             self._lines.write(entry)
 
     def write_labels(self) -> None:
-        """The files of labels and tables, of all that was found."""
+        """The files of labels, tables and tracks, of all that was found."""
         self._labels.write()
+        if self._tracks:
+            self._tracks.write()
 
     def print_left(self) -> None:
         """Where a run that a server ended can go on, on standard error."""

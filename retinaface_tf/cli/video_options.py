@@ -6,6 +6,7 @@ import re
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
@@ -23,7 +24,7 @@ _TIME = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?)")
 
 @dataclass(frozen=True, kw_only=True)
 class VideoOptions:
-    """Which frames of a video are taken."""
+    """Which frames of a video are taken, and whether its faces are followed."""
 
     begin: Annotated[
         str | None,
@@ -36,8 +37,30 @@ class VideoOptions:
         int, typer.Option("--every", metavar="N", min=1, help="Of a video: each N-th frame only.")
     ] = 1
 
+    track: Annotated[
+        bool,
+        typer.Option(
+            "--track", help="Follow the faces of a video: the same face, the same number."
+        ),
+    ] = False
+    tracks: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write a JSON line a track: gaps filled, points smooth."),
+    ] = None
+    best: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Write the best crop of each track: sharp, frontal, large."
+        ),
+    ] = None
+
     def __post_init__(self):
         _ = self.cut  # refuses what cannot be
+
+    @property
+    def tracking(self) -> bool:
+        """Whether faces are followed."""
+        return self.track or self.tracks is not None or self.best is not None
 
     @property
     def cut(self) -> Cut:
@@ -61,9 +84,14 @@ def _seconds(option: str, text: str) -> float:
 
 
 def search_frames(
-    detector: Detector, frames: Iterable[Frame], batch_size: int
+    detector: Detector, frames: Iterable[Frame], batch_size: int, **settings
 ) -> Iterator[tuple[Frame, Faces]]:
     """Frames and their faces; a few are read and prepared ahead of the network.
+
+    Args:
+        detector, frames: what searches what.
+        batch_size: frames given to the network at once.
+        settings: see `Detector.stream`.
 
     Raises:
         RetinaFaceError: after all frames before it: a frame cannot be searched, or the video ends.
@@ -79,7 +107,7 @@ def search_frames(
         except RetinaFaceError as error:  # whose frames are still in the network
             failure.append(error)
 
-    for answer in detector.stream(images(), batch_size=batch_size):
+    for answer in detector.stream(images(), batch_size=batch_size, **settings):
         if isinstance(answer, ImageError):
             raise answer
         yield waiting.popleft(), answer

@@ -36,7 +36,9 @@ def draw_faces(image: np.ndarray, faces: Faces) -> np.ndarray:
             radius = max(1, min(round(2.2 * base), side // 20))
             cv2.circle(canvas, center, radius, color, cv2.FILLED, cv2.LINE_AA)
         if side >= 24 * base:
-            _draw_label(canvas, f"{faces.scores[i]:.2f}", (x1, y1), 0.42 * base)
+            track = 0 if faces.tracks is None else faces.tracks[i]
+            text = f"#{track}" if track else f"{faces.scores[i]:.2f}"
+            _draw_label(canvas, text, (x1, y1), 0.42 * base)
     return canvas
 
 

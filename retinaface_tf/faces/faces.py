@@ -72,12 +72,14 @@ class Face(NamedLandmarks):
         landmarks: float32 [5, 2] x, y in image pixels, in the order of `rows.LANDMARK_NAMES`; left and
             right are the image's.
         vertices: float32 [V, 3] x, y, z in image pixels, or None.
+        track: the number of its track in a video, see `faces.tracking`; None where it has none.
     """
 
     box: NDArray[np.float32]
     score: float
     landmarks: NDArray[np.float32]
     vertices: NDArray[np.float32] | None = None
+    track: int | None = None
 
     def __repr__(self) -> str:
         box = ", ".join(f"{v:.1f}" for v in self.box)
@@ -94,9 +96,12 @@ class Face(NamedLandmarks):
     def to_dict(self) -> dict[str, Any]:
         """{"box": [x1, y1, x2, y2], "score": s, "landmarks": [[x, y] x5]}, rounded for JSON.
 
-        With a mesh also "pose" [yaw, pitch, roll] in degrees and "vertices" [[x, y, z] xV].
+        In a track also its number, "track"; with a mesh also "pose" [yaw, pitch, roll] in degrees and
+        "vertices" [[x, y, z] xV].
         """
         entry = face_entry(self.box, self.score, self.landmarks)
+        if self.track is not None:
+            entry["track"] = self.track
         if self.vertices is not None and self.pose is not None:
             entry["pose"] = [round(v, 2) for v in self.pose]
             entry["vertices"] = [[round(float(v), 2) for v in vertex] for vertex in self.vertices]
@@ -129,6 +134,8 @@ class Faces(NamedLandmarks):
             these are the best.
         origin: where `detect` found the image, for notebooks: a file's name, or a weak reference; None
             elsewhere, and in copies sent to other processes.
+        tracks: int64 [N], the number of each face's track in a video, 0 for none
+            (`faces.tracking.Tracker.follow`); None where faces are not followed.
     """
 
     boxes: NDArray[np.float32]
@@ -138,6 +145,7 @@ class Faces(NamedLandmarks):
     vertices: NDArray[np.float32] | None = None
     truncated: bool = False
     origin: str | weakref.ref[Any] | None = None
+    tracks: NDArray[np.int64] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "origin": None}
@@ -194,7 +202,10 @@ class Faces(NamedLandmarks):
         """An integer gives a `Face`; a slice, mask or index array gives `Faces`."""
         vertices = None if self.vertices is None else self.vertices[key]
         if isinstance(key, int | np.integer):
-            return Face(self.boxes[key], float(self.scores[key]), self.landmarks[key], vertices)
+            track = None if self.tracks is None else int(self.tracks[key]) or None
+            return Face(
+                self.boxes[key], float(self.scores[key]), self.landmarks[key], vertices, track
+            )
         return Faces(
             self.boxes[key],
             self.scores[key],
@@ -203,6 +214,7 @@ class Faces(NamedLandmarks):
             vertices,
             self.truncated,
             self.origin,
+            None if self.tracks is None else self.tracks[key],
         )
 
     @classmethod

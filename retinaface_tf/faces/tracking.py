@@ -9,12 +9,13 @@ filters of two states.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from retinaface_tf.faces.faces import Faces
 from retinaface_tf.geometry.assignment import assign
 from retinaface_tf.geometry.boxes import pairwise_iou
 
@@ -117,6 +118,17 @@ class Tracker:
         ]
         self._drop_twins()
         return numbers
+
+    def follow(self, faces: Faces) -> Faces:
+        """The next frame's faces with their tracks; weak ones that continue none are left out.
+
+        Args:
+            faces: with scores down to `settings.least`.
+        """
+        numbers = self.update(faces.boxes, faces.scores)
+        followed = replace(faces, tracks=numbers)
+        kept: NDArray[np.bool_] = (numbers > 0) | (faces.scores > self.settings.sure)
+        return followed[kept]
 
     def _drop_twins(self) -> None:
         """Of a track and a lost one in the same place only the longer one stays."""

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retinaface_tf.faces.faces import Faces
-from retinaface_tf.faces.json_lines import face_entry
 from retinaface_tf.faces.tracking import DEFAULT_TRACKING, Tracker, TrackingSettings
 
 # A track goes on this many seconds before its first and behind its last detection where a face is to
@@ -59,19 +58,25 @@ class FaceTrack:
         )
 
     def smoothed(self, frames: float = 1.5) -> FaceTrack:
-        """Boxes and points as means over time, by a Gaussian of that deviation: nothing lags behind."""
-        reach = int(np.ceil(3 * frames))
-        apart = np.abs(self.frames[:, None] - self.frames)
-        # As far back as forward: at the ends of a track, and of a gap, the mean is not pulled inward.
-        limit = np.minimum(self.frames - self.frames[0], self.frames[-1] - self.frames)
-        weights = np.exp(-0.5 * (apart / frames) ** 2) * (
-            apart <= np.minimum(limit, reach)[:, None]
-        )
-        weights /= weights.sum(axis=1, keepdims=True)
+        """Filled, boxes and points as means over time, by a Gaussian of that deviation: no lag.
+
+        Near both ends the mean reaches as far forward as back, so that it is not pulled inward.
+        """
+        whole, reach = self.filled(), int(np.ceil(3 * frames))
+        places = np.arange(len(whole))
+        room = np.minimum(places, places[::-1])
+        total = np.zeros(len(whole))
+        boxes, points = np.zeros((len(whole), 4)), np.zeros((len(whole), 5, 2))
+        for step in range(-reach, reach + 1):
+            weight = np.exp(-0.5 * (step / frames) ** 2) * (abs(step) <= room)
+            there = np.clip(places + step, 0, len(whole) - 1)
+            total += weight
+            boxes += weight[:, None] * whole.boxes[there]
+            points += weight[:, None, None] * whole.landmarks[there]
         return replace(
-            self,
-            boxes=(weights @ self.boxes).astype(np.float32),
-            landmarks=np.einsum("kn,npc->kpc", weights, self.landmarks).astype(np.float32),
+            whole,
+            boxes=(boxes / total[:, None]).astype(np.float32),
+            landmarks=(points / total[:, None, None]).astype(np.float32),
         )
 
     def extended(self, frames: int, count: int) -> FaceTrack:
@@ -115,49 +120,39 @@ class FaceTrack:
             landmarks=self.landmarks[key],
         )
 
-    def entries(self) -> list[dict[str, Any]]:
-        """For JSON, a dictionary a frame: its position, and the face as `Face.to_dict` has it."""
-        return [
-            {"position": int(frame), **face_entry(box, score, points)}
-            for frame, box, score, points in zip(
-                self.frames, self.boxes, self.scores, self.landmarks
-            )
-        ]
 
-
-def link(
-    found: Sequence[Faces],
-    frame_rate: float,
-    settings: TrackingSettings = DEFAULT_TRACKING,
-    *,
-    least: int = 2,
-) -> list[FaceTrack]:
-    """The tracks of faces through successive frames, of at least so many detections.
+def tracks_of(followed: Sequence[Faces], least: int = 2) -> list[FaceTrack]:
+    """The tracks of successive frames' faces, of at least so many detections.
 
     Args:
-        found: of each frame, with scores down to `settings.least`.
-        frame_rate: frames a second.
-        settings: of `Tracker`.
+        followed: of each frame, as `Tracker.follow` gives them.
         least: shorter tracks are left out.
     """
-    tracker = Tracker(frame_rate, settings)
     seen: dict[int, list[tuple[int, int]]] = {}
-    for position, faces in enumerate(found):
-        for index, number in enumerate(tracker.update(faces.boxes, faces.scores)):
+    for position, faces in enumerate(followed):
+        for index, number in enumerate(() if faces.tracks is None else faces.tracks.tolist()):
             if number:
-                seen.setdefault(int(number), []).append((position, index))
-    kept = [places for _, places in sorted(seen.items()) if len(places) >= least]
+                seen.setdefault(number, []).append((position, index))
     return [
         FaceTrack(
             number,
             np.array([position for position, _ in places]),
             *(
-                np.stack([getattr(found[position], name)[index] for position, index in places])
+                np.stack([getattr(followed[position], name)[index] for position, index in places])
                 for name in ("boxes", "scores", "landmarks")
             ),
         )
-        for number, places in enumerate(kept, start=1)
+        for number, places in sorted(seen.items())
+        if len(places) >= least
     ]
+
+
+def link(
+    found: Sequence[Faces], frame_rate: float, settings: TrackingSettings = DEFAULT_TRACKING
+) -> list[FaceTrack]:
+    """The tracks of successive frames' faces, whose scores go down to `settings.least`."""
+    tracker = Tracker(frame_rate, settings)
+    return tracks_of([tracker.follow(faces) for faces in found])
 
 
 def boxes_to_hide(
