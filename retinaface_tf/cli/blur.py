@@ -250,17 +250,17 @@ class _BlurRun:
                 return None
             task = self.progress.add_task(f"{source.name.name}: faces", total=video.wanted_count)
             frames = stack.enter_context(closing(read_ahead(iter(video))))
-            times, found, damage = [], [], None
+            keys, found, damage = [], [], None
             try:
                 for frame, faces in search_frames(self.video_detector, frames, options.batch_size):
-                    times.append(frame.time)
+                    keys.append((frame.index, frame.time))
                     found.append(faces)
                     self.progress.advance(task)
             except ImageError as error:  # at the end of what can be read
                 damage = error
         rate = video.frame_rate / cut.every
         hidden = boxes_to_hide(found, rate, options.video_threshold, options.tracking)
-        places = dict(zip(times, hidden))
+        places = dict(zip(keys, hidden))
         with (
             open_video(source.given, cut) as video,
             VideoWriter(path, video.rate, source.mark, like=video) as writer,
@@ -268,7 +268,7 @@ class _BlurRun:
         ):
             self.progress.update(task, description=f"{source.name.name}: copy", completed=0)
             for frame in _readable(frames) if damage else frames:
-                if (boxes := places.get(frame.time)) is not None:  # it was searched
+                if (boxes := places.get((frame.index, frame.time))) is not None:  # it was searched
                     writer.write(blur_boxes(frame.image, boxes, **options.manner), frame.time)
                 self.progress.advance(task)
         self.progress.remove_task(task)
@@ -280,7 +280,8 @@ class _BlurRun:
     def print_summary(self, left_out: str) -> None:
         """Counts on standard output, what to know on standard error."""
         print(f"{self.written} cop{'ies' if self.written != 1 else 'y'} written")
-        for note in ("look at the copies; no detector finds every face", left_out):
+        look = "look at the copies; no detector finds every face" if self.written else ""
+        for note in (look, left_out):
             if note:
                 print(f"note: {note}.", file=sys.stderr)
 

@@ -97,11 +97,15 @@ class Inputs:
         Raises:
             ImageError: a folder or pattern without images, an empty name, or too large an input.
         """
-        from retinaface_tf.images.video import is_video
+        from retinaface_tf.images.remote import require_public
+        from retinaface_tf.images.video import is_address, is_video
 
         remote = [RemoteImage(w, allow_private=allow_private) for w in words if _is_photo(w)]
         words = [word for word in words if not _is_photo(word)]
         videos = [word for word in words if is_video(word)]
+        for word in videos:
+            if word.lower().startswith("http") and not allow_private and is_address(word):
+                require_public(word)
         listed = list_inputs([word for word in words if not is_video(word)])
         video_names = [Path(Path(word.replace(":", "_")).name) for word in videos]
         named = [

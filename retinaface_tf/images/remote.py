@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote, unquote, unquote_to_bytes, urljoin, urlsplit
 
-from retinaface_tf.errors import first_line
+from retinaface_tf.errors import ImageError, first_line
 from retinaface_tf.images.decode import UnreadableError
 
 LARGEST_BYTES = 100 << 20
@@ -227,10 +227,26 @@ def _connect(host: str, port: int, allow_private: bool) -> socket.socket:
             failure = error
     if failure is not None:
         raise failure
-    raise UnreadableError(
-        f"{host} is in the own network ({', '.join(dict.fromkeys(private))}); --allow-private "
-        "reads from there"
-    )
+    raise UnreadableError(_refused(host, list(dict.fromkeys(private))))
+
+
+def require_public(address: str) -> None:
+    """Refuses an http address of the own network, for readers that connect by themselves.
+
+    Raises:
+        ImageError: the host is in the own network, or is not found.
+    """
+    host = urlsplit(address).hostname or ""
+    try:
+        places = {str(place[4][0]) for place in socket.getaddrinfo(host, None)}
+    except (OSError, UnicodeError):
+        raise ImageError(f"Cannot read {address}: the host {host} is not found.") from None
+    if private := sorted(place for place in places if not _is_public(place)):
+        raise ImageError(f"Cannot read {address}: {_refused(host, private)}.")
+
+
+def _refused(host: str, private: list[str]) -> str:
+    return f"{host} is in the own network ({', '.join(private)}); --allow-private reads from there"
 
 
 def _is_public(address: str) -> bool:

@@ -155,7 +155,7 @@ def open_container(name: str, live: bool = False) -> Any:
     except av.error.FFmpegError as error:
         reason = "it is not a video, or its codec is not known here"
         if live:
-            reason = f"{first_line(error.strerror)}; is it there, and does it need a password?"
+            reason = f"{str(error.strerror).lower()}; see whether it is there and wants a password"
         raise ImageError(f"Cannot read {name}: {reason}.") from error
 
 

@@ -18,7 +18,7 @@ from retinaface_tf import cli
 from retinaface_tf.errors import ImageError
 from retinaface_tf.images import remote
 from retinaface_tf.images.read import colour_profile, read_image
-from retinaface_tf.images.remote import RemoteImage
+from retinaface_tf.images.remote import RemoteImage, require_public
 from retinaface_tf.inference import detector
 from tests.helpers.bright_pixel import BrightPixelRuntime, black_image
 
@@ -247,3 +247,12 @@ def test_the_command_reads_addresses(server, png, monkeypatch, tmp_path):
     ]
     assert len({face["crop"] for entry in entries for face in entry["faces"]}) == 5
     assert sorted(path.parent.name for path in Path().rglob("*.png")) == ["c"] * 5 + ["d"] * 5
+
+
+def test_readers_that_connect_by_themselves_are_kept_from_the_own_network():
+    for host in ("127.0.0.1", "localhost", "[::1]", "10.0.0.1"):
+        with pytest.raises(ImageError, match="--allow-private"):
+            require_public(f"http://{host}:8080/film.mp4")
+    with pytest.raises(ImageError, match="is not found"):
+        require_public("http://no-such-host.invalid/film.mp4")
+    require_public("http://9.9.9.9/film.mp4")  # a number is asked of nobody
