@@ -67,7 +67,3 @@ class ServingError(RetinaFaceError):
 
 class WorkerError(RetinaFaceError):
     """A worker of a bulk run cannot start, or dies again and again."""
-
-
-class LaunchError(RetinaFaceError):
-    """A worker of a run on several hosts could not be started, or ended before its time."""

@@ -40,7 +40,7 @@ WORDS = (
     *("loop", "localhost:1", "a:b", "x=1", "data.size=abc", "", "-", "[x]", "\udcff"),
 )
 # These wait for callers, use the network or train for minutes.
-LEFT_OUT = {("serve",), ("train",), ("train-mesh",), ("launch",), ("benchmark",), ("demo",)}
+LEFT_OUT = {("serve",), ("train",), ("train-mesh",), ("benchmark",), ("demo",)}
 
 
 def leaves(command: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], list]:

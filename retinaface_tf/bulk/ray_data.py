@@ -14,17 +14,14 @@ from typing import TYPE_CHECKING
 from retinaface_tf.bulk.results import ShardReport
 from retinaface_tf.bulk.shards import Shard
 from retinaface_tf.bulk.worker import Job, Worker
-from retinaface_tf.errors import DataError, RetinaFaceError, WorkerError, first_line
+from retinaface_tf.errors import DataError, RetinaFaceError, WorkerError
 from retinaface_tf.util.files import write_whole
-from retinaface_tf.util.process import connection_problem
+from retinaface_tf.util.ray_cluster import ray_cluster
 
 if TYPE_CHECKING:
     import numpy as np
 
 NETWORK_FOLDER = "_network"
-# Size of a local Ray's object store: only shards and reports go through it.
-_STORE_BYTES = 128 * 1024**2
-_CONNECT_SECONDS = 10
 _POLL_SECONDS = 1
 
 
@@ -54,47 +51,11 @@ def run_on_ray(
         RetinaFaceError: a worker gave a reason to stop.
         WorkerError: the cluster does not answer, or has no place for a worker.
     """
-    ray = _import_ray()
-    connected = ray.is_initialized()
-    if not connected:
-        _connect(ray, address)
-    try:
+    with ray_cluster(address) as ray:
         workers = min(workers or _places(ray, gpus_per_worker), len(shards))
         job = _share_network(job)
         run = _run_from_outside if ray.util.client.ray.is_connected() else _run
         yield from run(job, shards, workers, gpus_per_worker)
-    finally:
-        if not connected:
-            ray.shutdown()
-
-
-def _import_ray():
-    # Ray sends usage statistics unless this is set before it is imported.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Ray's core warns of what Ray Data does; errors come as exceptions too.
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    import ray.data
-    import ray.util.client
-
-    return ray
-
-
-def _connect(ray, address: str | None) -> None:
-    address = address or os.environ.get("RAY_ADDRESS") or "local"
-    options = {"logging_level": logging.ERROR, "log_to_driver": False}
-    if address == "local":
-        options |= {"include_dashboard": False, "object_store_memory": _STORE_BYTES}
-        options["_node_ip_address"] = "127.0.0.1"
-    host_and_port = address.removeprefix("ray://")
-    if ":" in host_and_port:  # Ray itself would try for minutes
-        problem = connection_problem(host_and_port, _CONNECT_SECONDS)
-        if problem:
-            raise WorkerError(f"Cannot reach Ray at {address!r}: {problem}.")
-    try:
-        ray.init(address, **options)
-    except Exception as error:  # Ray's own, and many of the libraries below it
-        reason = first_line(error).rstrip(".")
-        raise WorkerError(f"Cannot reach Ray at {address!r}: {reason}.") from error
 
 
 def _places(ray, gpus_per_worker: float) -> int:

@@ -100,7 +100,6 @@ def with_commands() -> typer.Typer:
         evaluate,
         export,
         group,
-        launch,
         presets,
         serve,
         train,
@@ -113,7 +112,8 @@ def with_commands() -> typer.Typer:
     app.command("blur")(grouped(blur.blur))
     app.command("group")(grouped(group.group))
     app.command("train")(train.train)
-    app.command("launch")(launch.launch)
+    anything = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+    app.command("launch", hidden=True, context_settings=anything)(train.launch)
     app.command("train-mesh")(train_mesh.train_mesh)
     app.command("serve")(serve.serve)
     app.command("presets")(presets.presets)

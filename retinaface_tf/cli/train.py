@@ -55,13 +55,25 @@ def train(
         ),
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress bars")] = False,
+    engine: Annotated[
+        str,
+        typer.Option(help="who starts workers on several machines: none, ray or slurm"),
+    ] = "none",
+    workers: Annotated[int, typer.Option(help="workers on the Ray cluster")] = 1,
+    ray_address: Annotated[
+        str | None, typer.Option(help="the cluster: HOST:6379 or auto; by default $RAY_ADDRESS")
+    ] = None,
+    restarts: Annotated[
+        int, typer.Option(help="how often Ray starts all workers again after one was lost")
+    ] = 3,
 ) -> None:
     """Train a detector; without options, on drawn faces, in a few minutes.
 
     The same command continues an interrupted run.
     """
-    from retinaface_tf.training.command import resolve_config, resumed_config, run
+    from retinaface_tf.training.command import Engine, resolve_config, resumed_config, run
 
+    chosen = Engine(name=engine, workers=workers, address=ray_address, restarts=restarts)
     options = {
         "data.kind": data,
         "data.root": str(root) if root else None,
@@ -77,4 +89,12 @@ def train(
         found = resumed_config(out, options, set_ or [])
     else:
         found = resolve_config(config, options, set_ or [], finetune=finetune)
-    run(found, out, restart=restart, quiet=quiet, strict=strict)
+    run(found, out, restart=restart, quiet=quiet, strict=strict, engine=chosen)
+
+
+def launch(context: typer.Context) -> None:
+    """Say what took the place of `launch`."""
+    raise ConfigError(
+        "`launch` is gone: `retinaface-tf train --engine ray --workers N` trains on a Ray cluster, "
+        "--engine slurm under srun, and TF_CONFIG anywhere; see docs/multi-worker.md."
+    )

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,36 @@ from retinaface_tf.training.config import TrainingConfig, is_kind, read_config
 from retinaface_tf.training.run_folder import CONFIG, IMAGES, claim_folder, clear_folder
 from retinaface_tf.util.extras import require
 from retinaface_tf.util.files import is_file
+from retinaface_tf.util.options import check_choice, check_range
 from retinaface_tf.util.process import to_stderr
 
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """Who starts the workers of a run on several machines.
+
+    Attributes:
+        name: "ray", "slurm", or "none": this process, and others that have their own `TF_CONFIG`.
+        workers, address, restarts: of Ray, see `ray_train.train_on_ray`.
+
+    Raises:
+        ConfigError: there is no such engine, or it takes no such options.
+    """
+
+    name: str = "none"
+    workers: int = 1
+    address: str | None = None
+    restarts: int = 3
+
+    def __post_init__(self) -> None:
+        check_choice(self, "engine", "name", ENGINES)
+        check_range(self, "", "workers", 1)
+        check_range(self, "", "restarts", 0)
+        if self.name != "ray" and (self.workers > 1 or self.address):
+            raise ConfigError("--workers and --ray-address need --engine ray.")
+
+
+ENGINES = ("none", "ray", "slurm")
 CONFIGS = Path(__file__).resolve().parent / "configs"
 # The configuration where none is named, by the kind of data.
 DEFAULT = "wider_mobilenet025"
@@ -97,18 +126,25 @@ def find_config(name: str) -> Path:
 
 
 def run(
-    config: TrainingConfig, out: Path, *, restart: bool, quiet: bool, strict: bool = False
+    config: TrainingConfig,
+    out: Path,
+    *,
+    restart: bool,
+    quiet: bool,
+    strict: bool = False,
+    engine: Engine = Engine(),
 ) -> None:
     """Trains, with notes of what happens on standard error and the results on standard output.
 
     Raises:
         MissingPackage: one that trains is not installed.
-        RetinaFaceError: see `trainer.train`.
+        RetinaFaceError: see `trainer.train` and `train_on_ray`.
     """
     require("train", for_="Training")
-    from retinaface_tf.training.trainer import train
-    from retinaface_tf.util.progress import choose_track
+    if engine.name == "slurm":
+        from retinaface_tf.training.distributed import join_slurm_step
 
+        join_slurm_step()
     if restart and os.environ.get("TF_CONFIG"):
         raise ConfigError(
             "--restart cannot be used with several workers (TF_CONFIG), each of which would remove "
@@ -118,7 +154,22 @@ def run(
         clear_folder(out, config)
     elif not os.environ.get("TF_CONFIG"):  # one of several workers: the chief does it
         claim_folder(out, config)
-    result = train(config, out, track=choose_track(quiet), notify=to_stderr, strict=strict)
+    if engine.name == "ray":
+        from retinaface_tf.training.ray_train import train_on_ray
+
+        result = train_on_ray(
+            config,
+            out,
+            workers=engine.workers,
+            address=engine.address,
+            restarts=engine.restarts,
+            strict=strict,
+        )
+    else:
+        from retinaface_tf.training.trainer import train
+        from retinaface_tf.util.progress import choose_track
+
+        result = train(config, out, track=choose_track(quiet), notify=to_stderr, strict=strict)
     if result.after is not None:
         print(f"average precision before {result.before:.4f}, after {result.after:.4f}")
         print(f"best weights ({result.best:.4f}): {result.folder / 'best.weights.h5'}")

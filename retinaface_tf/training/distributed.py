@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from retinaface_tf.errors import ConfigError
+from retinaface_tf.errors import ConfigError, first_line
 from retinaface_tf.util.process import connection_problem, to_stderr
 
 
@@ -69,6 +69,24 @@ def choose_devices(count: int = 0) -> Devices:
     if len(names) == 1:
         return Devices(tf.distribute.get_strategy())
     return Devices(tf.distribute.MirroredStrategy(names))
+
+
+def join_slurm_step() -> None:
+    """Sets `TF_CONFIG` for the task of a SLURM step that this process is, by TensorFlow's resolver.
+
+    Raises:
+        ConfigError: it is none, or one that the resolver does not understand.
+    """
+    try:
+        resolver = tf.distribute.cluster_resolver.SlurmClusterResolver()
+        cluster = resolver.cluster_spec().as_dict()
+        kind, index = resolver.get_task_info()
+    except (RuntimeError, ValueError, LookupError, OSError) as error:
+        raise ConfigError(
+            f"--engine slurm has to be started by srun, a task for each worker ({first_line(error)})."
+        ) from None
+    task = {"type": kind, "index": index}
+    os.environ["TF_CONFIG"] = json.dumps({"cluster": cluster, "task": task})
 
 
 def _split_cpu(count: int) -> None:

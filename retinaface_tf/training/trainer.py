@@ -56,6 +56,8 @@ from retinaface_tf.weights.hdf5 import save_weights
 
 # Steps between TensorBoard's scalars of single steps.
 _SCALAR_STEPS = 20
+# Folder of them, in that of the run.
+CHECKPOINTS = "checkpoints"
 
 
 @dataclass(frozen=True)
@@ -245,7 +247,7 @@ class _Run:
             f"{data.train.count} training images, {self.pipeline.steps_per_epoch} steps of {config.data.batch} an epoch, "
             f"{config.epochs} epochs on {devices.replicas} device(s)"
         )
-        self.checkpoints = Checkpoints(folder / "checkpoints")
+        self.checkpoints = Checkpoints(folder / CHECKPOINTS)
         self.state = _State()
 
     def _first_images(self) -> Iterator[np.ndarray]:

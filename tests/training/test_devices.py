@@ -6,7 +6,6 @@ double precision, where different orders of summation differ by 1e-12 and any re
 """
 
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -163,57 +162,55 @@ def test_workers_that_differ_do_not_start(tmp_path):
     assert not (tmp_path / "run" / "config.json").exists()
 
 
-def children(pid: int) -> list[int]:
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = path.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[1]) == pid:
-            found.append(int(path.parent.name))
-    return found
-
-
 @pytest.mark.slow
-def test_a_worker_killed_in_the_middle_changes_nothing(two_workers, tmp_path):
-    """The launcher notices, stops the other, starts both again; the end is that of a whole run."""
-    config = tmp_path / "config.json"
-    config.write_text(json.dumps({**VALUES, **DOUBLE}))
-    hosts = tmp_path / "hosts.txt"
-    hosts.write_text("".join(f"127.0.0.1:{port}\n" for port in free_ports(2)))
+def test_a_node_of_ray_killed_in_the_middle_changes_nothing(two_workers, tmp_path):
+    """Ray starts the workers again on the node that takes its place; the end is that of a whole run."""
+    pytest.importorskip("ray.train")
     folder = tmp_path / "run"
-    launched = ["launch", "--hosts", str(hosts), "--restarts", "1"]
-    options = ["--config", str(config), "--out", str(folder), "--quiet"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "retinaface_tf", *launched, "--", *options],
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.helpers.ray_run", str(folder), json.dumps(DOUBLE)],
+        cwd=ROOT,
+        env=child_environment(CUDA_VISIBLE_DEVICES="-1"),
+        capture_output=True,
         text=True,
+        timeout=600,
     )
-    while process.poll() is None and not list(
-        (folder / "checkpoints").glob("step-00000000[12345].npz")
-    ):
-        time.sleep(0.02)
-    # Launcher, supervisor, training.
-    (second,) = (
-        pid
-        for supervisor in children(process.pid)
-        for pid in children(supervisor)
-        if '"index": 1' in Path(f"/proc/{pid}/environ").read_text()
-    )
-    os.kill(second, signal.SIGKILL)
-    output, _ = process.communicate(timeout=600)
-    assert process.returncode == 0, output[-3000:]
-    assert "was killed by SIGKILL. The others were stopped; starting again (1 of 1)" in output
-    for rank in (0, 1):
-        assert f"[{rank}] going on from step " in output
-        assert f"[{rank}] 2 workers agree on code, configuration and data" in output
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "killed a node" in done.stdout and "6 steps" in done.stdout
+    assert "going on from step " in done.stdout + done.stderr
     whole, restarted = variables(two_workers), variables(folder)
     assert whole.keys() == restarted.keys()
     for name in whole:
         np.testing.assert_array_equal(whole[name], restarted[name], err_msg=name)
+
+
+@pytest.mark.slow
+def test_tasks_of_a_slurm_step_are_workers(two_workers, tmp_path):
+    """Two processes with the variables that srun gives; TensorFlow's resolver makes the cluster of them."""
+    config, folder = tmp_path / "config.json", tmp_path / "run"
+    config.write_text(json.dumps({**VALUES, **DOUBLE}))
+    step = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_TASKS_PER_NODE": "2"}
+    command = ["train", "--engine", "slurm", "--config", str(config), "--out", str(folder)]
+    tasks = [
+        subprocess.Popen(
+            [sys.executable, "-m", "retinaface_tf", *command],
+            env=child_environment(
+                CUDA_VISIBLE_DEVICES="-1",
+                SLURM_STEP_NODELIST="localhost",
+                SLURM_PROCID=str(number),
+                **step,
+            ),
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+        )
+        for number in range(2)
+    ]
+    for task in tasks:
+        finish(task)
+    whole, found = variables(two_workers), variables(folder)
+    for name in whole:
+        np.testing.assert_array_equal(whole[name], found[name], err_msg=name)
 
 
 @pytest.mark.slow
