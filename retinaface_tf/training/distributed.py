@@ -78,7 +78,11 @@ def join_slurm_step() -> None:
         ConfigError: it is none, or one that the resolver does not understand.
     """
     try:
-        resolver = tf.distribute.cluster_resolver.SlurmClusterResolver()
+        # SLURM gives each task its GPUs, and the resolver fails where there are none: it is told of one
+        # for each of up to 64 tasks of a node, and to choose none.
+        resolver = tf.distribute.cluster_resolver.SlurmClusterResolver(
+            gpus_per_node=64, gpus_per_task=1, auto_set_gpu=False
+        )
         cluster = resolver.cluster_spec().as_dict()
         kind, index = resolver.get_task_info()
     except (RuntimeError, ValueError, LookupError, OSError) as error:
