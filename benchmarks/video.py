@@ -26,7 +26,7 @@ import numpy as np
 from blur import covered_share
 
 from retinaface_tf import RetinaFace
-from retinaface_tf.cli.blur import BlurOptions
+from retinaface_tf.cli.blur import BlurOptions, likely_faces
 from retinaface_tf.cli.video_options import search_frames
 from retinaface_tf.data.synthetic.head_mesh import draw_person, draw_view, rotation
 from retinaface_tf.faces.blurring import blur_boxes
@@ -61,7 +61,7 @@ class Walker:
 
     def at(self, seconds: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Colours times opacity, opacity, corner and box of the face."""
-        middle = self.middle + self.reach * np.sin(self.pace * seconds * 3 + self.phase[:2])
+        middle = self.middle + self.reach * np.sin(self.pace * seconds + self.phase[:2])
         yaw = 1.35 * np.sin(self.turning * seconds + self.phase[2])
         height = self.height * (1 + 0.25 * np.sin(0.4 * seconds + self.phase[3]))
         view = self.views[int(np.argmin(np.abs(self.angles - yaw)))]
@@ -241,7 +241,9 @@ def missed(
     ways = {
         "each frame alone, 0.5": [f.boxes[f.scores >= 0.5] for f in found],
         "each frame alone, 0.2": [f.boxes[f.scores >= 0.2] for f in found],
-        "followed": boxes_to_hide(found, rate, options.video_threshold, options.tracking),
+        "followed": boxes_to_hide(
+            [likely_faces(faces) for faces in found], rate, options.alone(rate), options.tracking
+        ),
     }
     white = np.full((HEIGHT, WIDTH, 3), 255, np.uint8)
     total = sum(map(len, truth))

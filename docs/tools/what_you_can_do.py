@@ -1,4 +1,4 @@
-"""Draws the pictures of docs/what-you-can-do.md, by the commands of that page.
+"""Draws the pictures of docs/what-you-can-do.md, blur.md and video.md, by the commands of these pages.
 
     python docs/tools/what_you_can_do.py
 
@@ -20,6 +20,8 @@ import numpy as np
 
 from retinaface_tf import RetinaFace, load_image
 from retinaface_tf.images.save import encode_jpeg
+from retinaface_tf.images.video import open_video
+from retinaface_tf.images.video_frames import Cut
 from retinaface_tf.sources.demo_photo import demo_photo
 
 DOCS = Path(__file__).resolve().parents[1]
@@ -84,6 +86,38 @@ def quality(photo: Path, folder: Path) -> None:
     write("quality.jpg", [titled(load_image(f["crop"]), f"{f['quality']:.2f}") for f in found[:8]])
 
 
+def blurred(photo: Path, folder: Path) -> None:
+    """The ways to hide a face."""
+    tiles = [titled(load_image(photo), "the photo")]
+    for method, shape in (("gaussian", "ellipse"), ("pixelate", "box"), ("solid", "ellipse")):
+        out = folder / method
+        run("blur", photo, "--out", out, "--method", method, "--shape", shape)
+        tiles.append(titled(load_image(out / photo.name), f"{method}, {shape}"))
+    write("blur.jpg", tiles)
+
+
+def film(photo: Path, folder: Path) -> None:
+    """A frame of a drawn film before a blurred photo, with its faces followed, and blurred."""
+    sys.path.insert(0, str(DOCS.parent / "benchmarks"))
+    from video import write_film
+
+    (folder / "places").mkdir()
+    backdrop = cv2.GaussianBlur(load_image(photo), (0, 0), 15)
+    cv2.imwrite(str(folder / "places/0.png"), backdrop[..., ::-1])
+    write_film(folder / "film.mp4", folder / "places", 3)
+    run("detect", folder / "film.mp4", "--track", "--draw", folder / "followed")
+    run("blur", folder / "film.mp4", "--out", folder / "hidden")
+    tiles = []
+    for name, text in (
+        ("film.mp4", "a drawn film"),
+        ("followed/film.mp4", "detect --track --draw"),
+        ("hidden/film.mp4", "blur"),
+    ):
+        with open_video(folder / name, Cut(start=1.6)) as video:
+            tiles.append(titled(next(iter(video)).image, text))
+    write("video.jpg", tiles)
+
+
 def main() -> None:
     """Draws all."""
     photo = Path(demo_photo(print))
@@ -92,6 +126,8 @@ def main() -> None:
         (folder / "q").mkdir()
         crops(photo, folder)
         quality(photo, folder)
+        blurred(photo, folder)
+        film(photo, folder)
     page = RetinaFace.from_preset().detect(photo)._repr_html_()
     (DOCS / "notebook.jpg").write_bytes(base64.b64decode(re.search(r"base64,([^\"]+)", page)[1]))
 

@@ -27,6 +27,7 @@ from retinaface_tf.util.progress import progress_bar
 
 if TYPE_CHECKING:
     from retinaface_tf.cli.detect_run import Source
+    from retinaface_tf.faces.faces import Faces
     from retinaface_tf.images.video_frames import Frame
     from retinaface_tf.inference.detector import Detector
     from retinaface_tf.inference.test_time_augmentation import Augmentation
@@ -36,6 +37,9 @@ _ENLARGED = 300.0
 _OF_PHOTOS, _OF_VIDEOS = 0.12, 0.2
 # In videos a detection this much weaker than the threshold continues a track.
 _WEAK = 0.25
+# One that is in no track must be this sure, where there are enough frames a second to follow a face.
+_ALONE, _FOLLOWED_FROM = 0.5, 5.0
+_CLOSE_UP = 1 / 3  # of the picture's shorter side
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +50,7 @@ class BlurOptions(DetectionOptions):
         float | None,
         typer.Option(
             help="Least score of a face, 0 to 1; of photos the mean of all searches, 0.12 without "
-            "this; of videos 0.2."
+            "this; of videos of what is followed, 0.2."
         ),
     ] = None
     scales: Annotated[
@@ -112,14 +116,18 @@ class BlurOptions(DetectionOptions):
 
     @property
     def video_threshold(self) -> float:
-        """Least score of a face in a video that need not be part of a track."""
+        """Least score of a face in a video that begins a track."""
         return _OF_VIDEOS if self.threshold is None else self.threshold
 
     @property
     def tracking(self) -> TrackingSettings:
         """What begins and continues the track of a face that must not be missed."""
-        least, sure = _WEAK * self.video_threshold, max(self.video_threshold, 0.3)
-        return TrackingSettings(sure=sure, least=least, begin=min(sure + 0.1, 0.95))
+        least = self.video_threshold
+        return TrackingSettings(sure=least, least=_WEAK * least, begin=least)
+
+    def alone(self, frame_rate: float) -> float:
+        """Least score in a video of a face that is in no track: others flicker, faces do not."""
+        return max(self.video_threshold, _ALONE if frame_rate >= _FOLLOWED_FROM else 0)
 
 
 def blur(
@@ -254,12 +262,12 @@ class _BlurRun:
             try:
                 for frame, faces in search_frames(self.video_detector, frames, options.batch_size):
                     keys.append((frame.index, frame.time))
-                    found.append(faces)
+                    found.append(likely_faces(faces))
                     self.progress.advance(task)
             except ImageError as error:  # at the end of what can be read
                 damage = error
         rate = video.frame_rate / cut.every
-        hidden = boxes_to_hide(found, rate, options.video_threshold, options.tracking)
+        hidden = boxes_to_hide(found, rate, options.alone(rate), options.tracking)
         places = dict(zip(keys, hidden))
         with (
             open_video(source.given, cut) as video,
@@ -284,6 +292,12 @@ class _BlurRun:
         for note in (look, left_out):
             if note:
                 print(f"note: {note}.", file=sys.stderr)
+
+
+def likely_faces(faces: Faces) -> Faces:
+    """Without close-ups that are not sure: blurred backgrounds are full of them, and real ones score high."""
+    sides = (faces.boxes[:, 2:] - faces.boxes[:, :2]).max(axis=1, initial=0)
+    return faces[(faces.scores >= _ALONE) | (sides <= _CLOSE_UP * min(faces.image_size))]
 
 
 def _readable(frames: Iterator[Frame]) -> Iterator[Frame]:
