@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from retinaface_tf.cli.kept_people import KeepOptions
 from retinaface_tf.cli.open_detector import DetectionOptions
 from retinaface_tf.cli.options import Overwrite, Threads
 from retinaface_tf.cli.output_names import OutputNames
-from retinaface_tf.cli.video_options import VideoOptions, search_frames
-from retinaface_tf.errors import ImageError, RetinaFaceError
+from retinaface_tf.cli.video_options import CutOptions, search_frames
+from retinaface_tf.errors import ConfigError, ImageError, RetinaFaceError
 from retinaface_tf.faces.blurring import DEFAULT_MARGIN, blur_boxes, check_blur
 from retinaface_tf.faces.tracking import TrackingSettings
 from retinaface_tf.images.rewrite import PhotoFile
@@ -139,7 +140,8 @@ def blur(
     ],
     options: BlurOptions,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the copies.")],
-    videos: VideoOptions,
+    videos: CutOptions,
+    keep: KeepOptions,
     resume: Annotated[
         bool, typer.Option("--resume", help="Leave out what has its copy in DIR already.")
     ] = False,
@@ -159,9 +161,11 @@ def blur(
     listed = Inputs.of(inputs)
     if listed.videos:
         require("video", for_="Blurring a video")
+        if keep.keep:
+            raise ConfigError("--keep goes with photos alone: in a video people cross.")
     require_folder(out)
     names = OutputNames(listed.files, overwrite=overwrite)
-    with _BlurRun(options, videos, out, names, resume) as run:
+    with _BlurRun(options, videos, keep, out, names, resume) as run:
         for source in run.progress.track(listed.images, description="photos"):
             run.write(source, run.blur_photo)
         for source in listed.videos:
@@ -177,12 +181,14 @@ class _BlurRun:
     def __init__(
         self,
         options: BlurOptions,
-        videos: VideoOptions,
+        videos: CutOptions,
+        keep: KeepOptions,
         out: Path,
         names: OutputNames,
         resume: bool,
     ):
         self.options, self.videos, self.out = options, videos, out
+        self.kept = keep.open(self.photo_detector) if keep.keep else None
         self.names, self.resume = names, resume
         self.written = self.errors = 0
         self.progress = progress_bar(transient=True, disable=not sys.stderr.isatty())
@@ -230,6 +236,8 @@ class _BlurRun:
             return None
         photo = PhotoFile(source.given)
         found = self.photo_detector.detect(photo.frames)
+        if self.kept:
+            found = [self.kept.others(*pair) for pair in zip(found, photo.frames)]
         content = photo.encode(
             [faces.blur(frame, **self.options.manner) for faces, frame in zip(found, photo.frames)]
         )

@@ -23,8 +23,8 @@ _TIME = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?)")
 
 
 @dataclass(frozen=True, kw_only=True)
-class VideoOptions:
-    """Which frames of a video are taken, and whether its faces are followed."""
+class CutOptions:
+    """Which frames of a video are taken."""
 
     begin: Annotated[
         str | None,
@@ -36,6 +36,26 @@ class VideoOptions:
     each: Annotated[
         int, typer.Option("--every", metavar="N", min=1, help="Of a video: each N-th frame only.")
     ] = 1
+
+    def __post_init__(self):
+        _ = self.cut  # refuses what cannot be
+
+    @property
+    def cut(self) -> Cut:
+        """The frames that are wanted.
+
+        Raises:
+            ConfigError: there are none.
+        """
+        from retinaface_tf.images.video_frames import Cut
+
+        end = None if self.end is None else _seconds("--to", self.end)
+        return Cut(_seconds("--from", self.begin or "0"), end, self.each)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoOptions(CutOptions):
+    """Also whether the faces of a video are followed."""
 
     track: Annotated[
         bool,
@@ -54,25 +74,10 @@ class VideoOptions:
         ),
     ] = None
 
-    def __post_init__(self):
-        _ = self.cut  # refuses what cannot be
-
     @property
     def tracking(self) -> bool:
         """Whether faces are followed."""
         return self.track or self.tracks is not None or self.best is not None
-
-    @property
-    def cut(self) -> Cut:
-        """The frames that are wanted.
-
-        Raises:
-            ConfigError: there are none.
-        """
-        from retinaface_tf.images.video_frames import Cut
-
-        end = None if self.end is None else _seconds("--to", self.end)
-        return Cut(_seconds("--from", self.begin or "0"), end, self.each)
 
 
 def _seconds(option: str, text: str) -> float:

@@ -13,6 +13,7 @@ from retinaface_tf.images.read import read_image
 from retinaface_tf.images.video import open_video
 from retinaface_tf.inference import detector
 from tests.helpers.bright_pixel import BrightPixelRuntime, black_image
+from tests.helpers.mean_colour import mean_colour_onnx
 
 av = pytest.importorskip("av")
 cli.with_commands()
@@ -126,6 +127,29 @@ def test_a_damaged_video_is_blurred_as_far_as_it_can_be_read(run):
     assert 5 < len(frames) < 60
     assert all(frame.image[64:72, 32:40].max() < 40 for frame in frames)
     assert run("webcam", "--out", "out").exit_code == 1
+
+
+def test_who_is_kept_stays_as_they_are(run):
+    """Faces of two colours round white cells; the embedder tells colours apart."""
+    pytest.importorskip("onnxruntime")
+    mean_colour_onnx(Path("mean.onnx"), "nchw")
+    red, blue = (np.full((128, 192, 3), colour, np.uint8) for colour in ((160, 0, 0), (0, 0, 160)))
+    both = np.hstack([red, blue])
+    for image, columns in ((red, [4]), (blue, [4]), (both, [4, 30])):
+        for column in columns:
+            image[64:72, 8 * column : 8 * column + 8] = 255
+    for name, image in (("red", red), ("blue", blue), ("in/both", both)):
+        Image.fromarray(image).save(f"{name}.png")
+    chosen = ("--embedder", "mean.onnx", "--mean", "0", "--scale", "1", "--similarity", "0.99")
+    done = run("in", "--out", "out", "--keep", "red.png", *chosen)
+    assert done.exit_code == 0, (done.output, done.exception)
+    copy = read_image("out/both.png")
+    changed = (copy != both).any(axis=2)
+    assert not changed[:, :100].any() and changed[68, 244]
+    run("in", "--out", "all", "--keep", "red.png,blue.png", *chosen)
+    assert (read_image("all/both.png") == both).all()
+    assert "one" in str(run("in", "--out", "o", "--keep", "in/both.png", *chosen).exception)
+    assert "--embedder" in str(run("in", "--out", "o", "--keep", "red.png").exception)
 
 
 def film(path, count=15, lost=(), weak=()):
