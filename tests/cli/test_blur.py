@@ -1,6 +1,5 @@
 """`retinaface-tf blur`: copies whose faces are blurred, whatever else is in the folder."""
 
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from retinaface_tf.images.read import read_image
 from retinaface_tf.images.video import open_video
 from retinaface_tf.inference import detector
 from tests.helpers.bright_pixel import BrightPixelRuntime, black_image
+from tests.helpers.film import film
 from tests.helpers.mean_colour import mean_colour_onnx
 
 av = pytest.importorskip("av")
@@ -150,28 +150,3 @@ def test_who_is_kept_stays_as_they_are(run):
     assert (read_image("all/both.png") == both).all()
     assert "one" in str(run("in", "--out", "o", "--keep", "in/both.png", *chosen).exception)
     assert "--embedder" in str(run("in", "--out", "o", "--keep", "red.png").exception)
-
-
-def film(path, count=15, lost=(), weak=()):
-    """192 x 128 with a face of 32 pixels round a white cell among noise, and a tone.
-
-    In the frames `lost` the cell is too dark to be found.
-    """
-    noise = np.random.default_rng(0)
-    with av.open(str(path), "w") as file:
-        pictures = file.add_stream("libx264", rate=25, options={"crf": "1"})
-        pictures.width, pictures.height, pictures.pix_fmt = 192, 128, "yuv420p"
-        sound = file.add_stream("aac", rate=48000, layout="mono")
-        for number in range(count):
-            image = noise.integers(0, 200, (128, 192, 3), np.uint8)
-            image[64:72, 32:40] = 180 if number in (*lost, *weak) else 255
-            frame = av.VideoFrame.from_ndarray(image, "rgb24")
-            frame.pts, frame.time_base = 40 * number + number % 3, Fraction(1, 1000)
-            file.mux(pictures.encode(frame))
-        file.mux(pictures.encode())
-        for start in range(0, 1920 * count, 1024):
-            wave = 8000 * np.sin(np.arange(start, start + 1024) / 20)
-            frame = av.AudioFrame.from_ndarray(wave.astype(np.int16)[None], "s16", "mono")
-            frame.rate, frame.pts = 48000, start
-            file.mux(sound.encode(frame))
-        file.mux(sound.encode())
