@@ -17,6 +17,7 @@ from retinaface_tf.cli.open_detector import DetectionOptions
 from retinaface_tf.cli.options import Overwrite, Threads
 from retinaface_tf.cli.output_names import OutputNames
 from retinaface_tf.cli.video_options import CutOptions, search_frames
+from retinaface_tf.config import DetectionSettings
 from retinaface_tf.errors import ConfigError, ImageError, RetinaFaceError
 from retinaface_tf.faces.blurring import DEFAULT_MARGIN, blur_boxes, check_blur
 from retinaface_tf.faces.tracking import TrackingSettings
@@ -80,6 +81,7 @@ class BlurOptions(DetectionOptions):
 
     def __post_init__(self):
         check_blur(**self.manner)
+        DetectionSettings(threshold=self.threshold or 0)  # refuses what is none
 
     @property
     def manner(self) -> dict[str, Any]:

@@ -51,8 +51,10 @@ def is_address(source: str | int | os.PathLike[str]) -> bool:
 
 
 def is_live(source: str | int | os.PathLike[str]) -> bool:
-    """Whether it is a webcam, or an address: what cannot be read twice."""
-    return _camera_index(source) is not None or is_address(source)
+    """Whether it is a webcam or a stream: what cannot be read twice."""
+    return _camera_index(source) is not None or (
+        is_address(source) and not str(source).lower().startswith("http")
+    )
 
 
 def open_video(source: str | int | os.PathLike[str], cut: Cut = WHOLE) -> VideoReader:
@@ -69,15 +71,14 @@ def open_video(source: str | int | os.PathLike[str], cut: Cut = WHOLE) -> VideoR
     """
     camera = _camera_index(source)
     if camera is None and not isinstance(source, int):
-        live = is_address(source)
-        if live:
+        if is_address(source):
             require("video", for_="Reading from an address")
         else:
             _check_file(Path(source))
         if reads_by_ffmpeg():
             from retinaface_tf.images.video_av import AVReader
 
-            return AVReader(source, cut, live)
+            return AVReader(source, cut, live=is_live(source), remote=is_address(source))
     from retinaface_tf.images.video_opencv import OpenCVReader
 
     return OpenCVReader(source, camera, cut)

@@ -50,9 +50,10 @@ _MOST_ERRORS = 20
 class AVReader(VideoReader):
     """See `video.open_video`."""
 
-    def __init__(self, source: str | os.PathLike[str], cut: Cut, live: bool):
+    def __init__(self, source: str | os.PathLike[str], cut: Cut, *, live: bool, remote: bool):
         self.name, self.live, self.cut, self.frame_count = str(source), live, cut, None
-        self.container = open_container(self.name, live)
+        self.remote = remote
+        self.container = open_container(self.name, remote)
         try:
             video = next((s for s in self.container.streams.video if not _is_picture(s)), None)
             if video is None:
@@ -136,25 +137,25 @@ def _decode(packet: Any) -> Iterator[Any]:
         yield None
 
 
-def open_container(name: str, live: bool = False) -> Any:
+def open_container(name: str, remote: bool = False) -> Any:
     """FFmpeg's container of a file, or of an address.
 
     Raises:
         ImageError: it cannot be opened.
     """
-    options = {"protocol_whitelist": _PROTOCOLS[live]}
-    if live:
+    options = {"protocol_whitelist": _PROTOCOLS[remote]}
+    if remote:
         options["rtsp_transport"] = "tcp"
     try:
         return av.open(
-            name if live else f"file:{name}",
+            name if remote else f"file:{name}",
             options=options,
-            timeout=_TIMEOUT if live else None,
+            timeout=_TIMEOUT if remote else None,
             metadata_errors="replace",
         )
     except av.error.FFmpegError as error:
         reason = "it is not a video, or its codec is not known here"
-        if live:
+        if remote:
             reason = f"{str(error.strerror).lower()}; see whether it is there and wants a password"
         raise ImageError(f"Cannot read {name}: {reason}.") from error
 
@@ -281,7 +282,7 @@ class AVWriter(FrameWriter):
 
     def _copied(self, like: AVReader) -> Iterator[Any]:
         """Packets of sound and subtitles, from a second look at the file."""
-        with open_container(like.name) as container:
+        with open_container(like.name, like.remote) as container:
             known = self._output.supported_codecs
             streams = {
                 stream: self._output.add_stream_from_template(stream)

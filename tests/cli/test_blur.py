@@ -80,6 +80,7 @@ def test_what_cannot_be_read_is_said_and_the_rest_is_written(run):
     assert done.exit_code == 1 and done.stderr.count("error: Cannot read") == 2
     assert [p.name for p in Path("out").iterdir()] == ["a.png"]
     assert run("in/a.png", "--out", "o", "--method", "mosaic").exit_code == 1
+    assert "threshold=7" in str(run("in/a.png", "--out", "o", "--threshold", "7").exception)
     assert not Path("o").exists()
 
 

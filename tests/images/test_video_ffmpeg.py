@@ -1,6 +1,9 @@
 """What the extra `video` adds: sound, times, rotation, damage, codecs. PyAV itself makes the films."""
 
+import threading
 from fractions import Fraction
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
@@ -150,3 +153,20 @@ def test_sound_without_a_picture_is_no_video(tmp_path):
         file.mux(sound.encode())
     with pytest.raises(ImageError, match="has no video"):
         open_video(tmp_path / "a.mp4")
+
+
+def test_a_film_is_read_from_its_address(tmp_path):
+    film(tmp_path / "a.mp4")
+    handler = partial(SimpleHTTPRequestHandler, directory=tmp_path)
+    handler.log_message = lambda *_: None
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}/a.mp4"
+    try:
+        path = copied(address, tmp_path / "b.mp4")
+        with pytest.raises(ImageError, match=r"none\.mp4: .*not found"):
+            open_video(address.replace("a.mp4", "none.mp4"))
+    finally:
+        server.shutdown()
+    assert packets(path) == packets(tmp_path / "a.mp4")
+    np.testing.assert_allclose(times(path), np.array(TIMES) / 1000, atol=6e-4)
