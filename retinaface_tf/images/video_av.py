@@ -217,13 +217,15 @@ class AVWriter(FrameWriter):
             if like and like.video.bit_rate:  # no more than twice as large as what was read
                 options = options | {"maxrate": str(2 * like.video.bit_rate)}
                 options |= {"bufsize": str(4 * like.video.bit_rate)}
-            self._video = stream = self._output.add_stream(name, rate=rate, options=options)
+            stream: Any = self._output.add_stream(name, rate=rate, options=options)
         except (av.error.FFmpegError, ValueError) as error:
             raise ImageError(f"Cannot write {self.path}: {first_line(error)}.") from error
+        self._video = stream
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         coder = stream.codec_context
         self._tick = coder.time_base = (like and like.video.time_base) or _TICKS
-        self._last, self._zero, self._sound, self._waiting = -1, None, iter(()), None
+        self._last, self._time, self._zero = -1, 0.0, 0.0
+        self._sound, self._waiting = iter(()), None
         if name == "libx265" and flags:
             coder.codec_tag = "hvc1"  # which Apple's players want
         if like is None:
@@ -257,7 +259,7 @@ class AVWriter(FrameWriter):
         began = like.offset if like else 0.0
         if time is None:
             time = 0.0 if self._last < 0 else self._time + 1 / float(self.frame_rate)
-        if self._zero is None:  # the sound may begin before the first frame
+        if self._last < 0:  # the sound may begin before the first frame
             start = (like.container.start_time or 0) / av.time_base if like else 0.0
             self._zero = start if time == 0 else began + time
         self._time = time

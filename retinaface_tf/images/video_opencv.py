@@ -25,8 +25,10 @@ class OpenCVReader(VideoReader):
 
     def __init__(self, source: str | int | os.PathLike[str], camera: int | None, cut: Cut):
         self.live, self.cut = camera is not None, cut
+        opened: str | int
         if isinstance(source, int) or camera is not None:
-            self.name, opened = f"webcam {camera}", camera
+            opened = camera or 0
+            self.name = f"webcam {opened}"
             failure = "there is no such camera, or another program uses it"
         else:
             self.name, opened = str(source), os.fspath(source)
