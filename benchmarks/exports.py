@@ -46,7 +46,7 @@ def main() -> None:
             print("  " + compare(detector, reference, photos), flush=True)
         for name, images in sets.items():
             found = detector.detect(
-                [image.path for image in images], threshold=0.02, large_faces=False
+                [image.path for image in images], threshold=0.02, large_faces=False, zoom="off"
             )
             score = average_precision(
                 [(faces.boxes, faces.scores) for faces in found],

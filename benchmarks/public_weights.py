@@ -85,6 +85,7 @@ def ours(detector: RetinaFace, columns) -> list[str]:
             threshold=THRESHOLD,
             size=size,
             large_faces=False,
+            zoom="off",
         )
         found = [(f.boxes, f.scores) for f in track(answers, name, len(labelled), console=STDERR)]
         row.append(f"{average_precision(found, truth(labelled)):.4f}")

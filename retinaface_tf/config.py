@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, Literal, TypedDict, Unpack
@@ -265,6 +266,19 @@ Precision = Literal["float32", "int8"]
 Size = int | tuple[int, int] | Literal["original"] | None
 
 
+# How close further looks at small faces go, and how much of them there may be: see `DetectionSettings`.
+Zoom = int | Literal["auto", "off"]
+Budget = int | str
+MAX_ZOOM = 16
+
+
+def _is_whole(value: Any, least: int, most: float = math.inf) -> bool:
+    """Whether it is a whole number in this range; numpy's are numbers too."""
+    return (
+        isinstance(value, Integral) and not isinstance(value, bool) and least <= int(value) <= most
+    )
+
+
 def check_size(size: Any, name: str | None = None) -> None:
     """Refuses what is no `Size`.
 
@@ -300,6 +314,8 @@ class SettingsChanges(TypedDict, total=False):
     size: Size
     max_faces: int | None
     large_faces: bool
+    zoom: Zoom
+    budget: Budget
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -313,6 +329,12 @@ class DetectionSettings:
         max_faces: keep only this many of an image, the best ones; None keeps all.
         large_faces: also search a copy a quarter as wide where that costs under 10 %, for faces
             beyond the network's largest anchor; a model server decides for itself.
+        zoom: look closer, in tiles, where faces may be too small to be seen well: up to so many times as
+            close as the image was searched (2 to 16); "auto" for twice and for what pixels the photo has
+            beyond that, up to 4 times; "off" for never. A model server, and a search in several views, do
+            without.
+        budget: of closer looks at one image: most tiles, or the time that they may take, such as "50ms",
+            reckoned by the first look's (so answers depend on the machine).
 
     Raises:
         ConfigError: a value is out of range.
@@ -323,6 +345,8 @@ class DetectionSettings:
     size: Size = None
     max_faces: int | None = None
     large_faces: bool = True
+    zoom: Zoom = "off"
+    budget: Budget = 32
 
     def __post_init__(self) -> None:
         for name in ("threshold", "iou"):
@@ -333,9 +357,25 @@ class DetectionSettings:
         check_size(self.size)
         if not isinstance(self.large_faces, bool):
             raise ConfigError(f"large_faces={self.large_faces!r} must be True or False.")
+        if self.zoom not in ("auto", "off") and not _is_whole(self.zoom, 2, MAX_ZOOM):
+            raise ConfigError(
+                f"zoom={self.zoom!r} must be 'auto', 'off' or a whole number from 2 to {MAX_ZOOM}."
+            )
+        if self.budget_seconds is None and not _is_whole(self.budget, 0):
+            raise ConfigError(
+                f"budget={self.budget!r} must be a number of tiles, or milliseconds such as '50ms'."
+            )
         count = self.max_faces
         if count is not None and (not isinstance(count, int) or count < 1):
             raise ConfigError(f"max_faces={count!r} must be a whole number, at least 1, or None.")
+
+    @property
+    def budget_seconds(self) -> float | None:
+        """The budget where it is a time; None where it is tiles."""
+        text = self.budget
+        if not isinstance(text, str) or not text.endswith("ms") or not text[:-2].isdecimal():
+            return None
+        return int(text[:-2]) / 1000
 
     def replace(self, **changes: Unpack[SettingsChanges]) -> DetectionSettings:
         """A copy with other values.

@@ -83,8 +83,10 @@ def ultra_light(path: Path) -> Detector:
 
 def _search(detector: RetinaFace) -> Find:
     def find(image, size, threshold):
-        # The network alone: no second pass over a smaller copy for close-ups.
-        faces = detector.detect(image, threshold=threshold, iou=IOU, size=size, large_faces=False)
+        # The network alone: no further looks for close-ups and small faces.
+        faces = detector.detect(
+            image, threshold=threshold, iou=IOU, size=size, large_faces=False, zoom="off"
+        )
         return faces.boxes, faces.scores, faces.landmarks
 
     return find

@@ -50,6 +50,10 @@ def begin_or_resume(out: Path, run: dict[str, Any]) -> None:
             raise ConfigError(f"{path} is damaged; give another --out.")
         if "pictures" in begun:  # the key's name in the first version
             begun["images"] = begun.pop("pictures")
+        # What earlier versions did, and did not write.
+        begun = {"zoom": "off", "budget": run["budget"]} | begun
+        if isinstance(begun.get("augmentation"), dict):
+            begun["augmentation"] = {"agree": False} | begun["augmentation"]
         for name in run:
             if begun.get(name) != run[name]:
                 raise ConfigError(_difference(out, name, begun.get(name), run))

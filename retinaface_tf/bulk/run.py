@@ -97,7 +97,7 @@ def detect_bulk(
         ray_address, gpus_per_worker: see `run_on_ray`.
         progress: show a bar on stderr; None: only if that is a terminal.
         changes: single settings by keyword, over `settings`: threshold, iou, size, max_faces,
-            large_faces.
+            large_faces, zoom, budget.
 
     Raises:
         ConfigError: an option is out of range, or `out` is another run's.

@@ -71,6 +71,8 @@ class DetectorOptions(DetectionOptions):
             "vote": self.vote,
             "rotations": self.rotations,
             "tiles": self.tiles,
+            "zoom": self.zoom if augmentation is None else "off",
+            "budget": self.budget,
             "threshold": self.threshold,
             "iou": self.iou,
         }

@@ -10,6 +10,7 @@ import typer
 
 from retinaface_tf.cli.options import (
     BatchSize,
+    Budget,
     Iou,
     Model,
     Precision,
@@ -18,6 +19,7 @@ from retinaface_tf.cli.options import (
     Runtime,
     Size,
     Threshold,
+    Zoom,
 )
 from retinaface_tf.config import DEFAULT_SETTINGS, DetectionSettings
 from retinaface_tf.errors import ConfigError
@@ -40,6 +42,8 @@ class DetectionOptions:
     threshold: Threshold = DetectionSettings.threshold
     iou: Iou = DetectionSettings.iou
     size: Size = None
+    zoom: Zoom = str(DetectionSettings.zoom)
+    budget: Budget = str(DetectionSettings.budget)
     scales: Annotated[
         str | None,
         typer.Option(
@@ -69,7 +73,13 @@ class DetectionOptions:
         """The detector's settings."""
         from retinaface_tf.inference.preprocess import parse_size
 
-        return DetectionSettings(threshold=self.threshold, iou=self.iou, size=parse_size(self.size))
+        return DetectionSettings(
+            threshold=self.threshold,
+            iou=self.iou,
+            size=parse_size(self.size),
+            zoom=_number(self.zoom),  # type: ignore[arg-type]  # it refuses what it does not know
+            budget=_number(self.budget),
+        )
 
     @property
     def augmentation(self) -> Augmentation | None:
@@ -106,6 +116,11 @@ class DetectionOptions:
             augmentation=self.augmentation,
             **more,
         )
+
+
+def _number(text: str) -> int | str:
+    """A whole number where it is one."""
+    return int(text) if text.isascii() and text.isdigit() else text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,8 +212,10 @@ def _open_server(options: ServerOptions, settings: DetectionSettings) -> Detecto
             "--size and --iou are fixed in the model on the server; choose them in "
             "`retinaface-tf export savedmodel`."
         )
-    if not settings.large_faces:
-        raise ConfigError("--no-large-faces is for networks here; the server searches once.")
+    if not settings.large_faces or settings.zoom not in ("auto", "off"):
+        raise ConfigError(
+            "--no-large-faces and --zoom are for networks here; the server searches once."
+        )
     headers = []
     for header in options.header or []:
         name, colon, value = header.partition(":")

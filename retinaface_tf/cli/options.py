@@ -42,6 +42,21 @@ Size = Annotated[
         "shrunk to 2048 pixels.",
     ),
 ]
+Zoom = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|off|N",
+        help="Look closer where faces may be too small to be seen well, up to N times (2 to 16); auto: twice, "
+        "and further where a large photo has the pixels.",
+    ),
+]
+Budget = Annotated[
+    str,
+    typer.Option(
+        metavar="TILES|MSms",
+        help="Of these looks at one image: most tiles, or the time they may take: 50ms.",
+    ),
+]
 MaxFaces = Annotated[int | None, typer.Option(help="Keep only this many of an image, the best.")]
 BatchSize = Annotated[
     int, typer.Option(min=1, max=65536, help="Images given to the network at once.")

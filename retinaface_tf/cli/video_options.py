@@ -101,6 +101,10 @@ def search_frames(
     Raises:
         RetinaFaceError: after all frames before it: a frame cannot be searched, or the video ends.
     """
+    if detector.settings.zoom != "off":  # what one frame shows says where to look in the next
+        detect = detector.for_video(**settings)
+        yield from ((frame, detect(frame.image)) for frame in frames)
+        return
     waiting: deque[Frame] = deque()
     failure: list[RetinaFaceError] = []
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
+from functools import partial
+from itertools import chain
 from typing import Any, Protocol, runtime_checkable
 
 from retinaface_tf.config import DetectionSettings, RetinaFaceConfig
@@ -13,10 +16,13 @@ from retinaface_tf.inference.large_faces import join_large_faces, shrink_for_lar
 from retinaface_tf.inference.postprocess import read_faces
 from retinaface_tf.inference.preprocess import Prepared, read_and_prepare, stack_padded
 from retinaface_tf.inference.runtimes.runtime import Runtime
+from retinaface_tf.inference.zoom import LEAST_SCORE, TILE, look_closer
 
 # A batch never holds more pixels than this, whatever batch_size says: large images go in
 # smaller batches, so memory stays bounded.
 MAX_BATCH_PIXELS = 8_000_000
+# Tiles are small: so many are searched at once, even of a single image.
+_TILES = 16
 
 
 @runtime_checkable
@@ -58,37 +64,70 @@ class NetworkBackend:
 
     def prepare(self, source: ImageSource, settings: DetectionSettings) -> Prepared | ImageError:
         """The image's pixels at the size searched."""
-        return read_and_prepare(source, settings.size, self.runtime.fixed_shape)
+        closer = settings.zoom if isinstance(settings.zoom, int) else 2 * (settings.zoom == "auto")
+        return read_and_prepare(source, settings.size, self.runtime.fixed_shape, closer)
 
     def detect(
         self, prepared: list[Any], batch_size: int, settings: DetectionSettings
     ) -> list[Faces | ImageError]:
         """Images of one input shape share a batch, as far as memory allows."""
-        input_shape = self.runtime.input_shape
-        # Each image is searched itself, and perhaps in smaller copies.
-        searches: list[list[Prepared]] = []
-        for entry in prepared:
-            searches.append([] if isinstance(entry, ImageError) else [entry])
-            if settings.large_faces and searches[-1]:
-                searches[-1] += shrink_for_large_faces(entry, self.config, input_shape)
-        by_shape: dict[tuple[int, int], list[tuple[int, int]]] = {}
-        for i, search in enumerate(searches):
-            for j, one in enumerate(search):
-                by_shape.setdefault(input_shape(*one.pixels.shape[:2]), []).append((i, j))
-        found: dict[tuple[int, int], Faces] = {}
-        for shape, members in by_shape.items():
+        images = [entry for entry in prepared if not isinstance(entry, ImageError)]
+        if settings.zoom == "off":
+            found = iter(self._look(images, batch_size, settings))
+        else:
+            found = iter(self._look_and_zoom(images, batch_size, settings))
+        return [entry if isinstance(entry, ImageError) else next(found) for entry in prepared]
+
+    def _look_and_zoom(
+        self, images: list[Prepared], batch_size: int, settings: DetectionSettings
+    ) -> list[Faces]:
+        """As `_look`, then closer where faces are small."""
+        least = min(settings.threshold, LEAST_SCORE)
+        looks = settings.replace(threshold=least, max_faces=None)
+        begun = time.perf_counter()
+        found = self._look(images, batch_size, looks)
+        tile = self.runtime.input_shape(TILE, TILE)
+        limit = settings.budget
+        if settings.budget_seconds is not None:
+            shapes = [self.runtime.input_shape(*image.pixels.shape[:2]) for image in images]
+            pixels = sum(rows * columns for rows, columns in shapes)
+            tiles = max(pixels, 1) / (tile[0] * tile[1])  # that take as long as these images
+            limit = int(settings.budget_seconds * tiles / max(time.perf_counter() - begun, 1e-6))
+        search = partial(self._search, batch_size=max(batch_size, _TILES), settings=looks)
+        found = look_closer(found, images, search, tile, settings, int(limit))
+        return [faces[faces.scores >= settings.threshold][: settings.max_faces] for faces in found]
+
+    def _look(
+        self, images: list[Prepared], batch_size: int, settings: DetectionSettings
+    ) -> list[Faces]:
+        """Searches each image itself, and smaller copies for what may be larger than the largest anchor."""
+        copies: list[list[Prepared]] = [[] for _ in images]
+        if settings.large_faces:
+            shape = self.runtime.input_shape
+            copies = [shrink_for_large_faces(image, self.config, shape) for image in images]
+        found = iter(self._search([*images, *chain(*copies)], batch_size, settings))
+        own = [next(found) for _ in images]
+        return [
+            join_large_faces(faces, [next(found) for _ in smaller], image, self.config, settings)
+            for faces, image, smaller in zip(own, images, copies)
+        ]
+
+    def _search(
+        self, views: list[Prepared], batch_size: int, settings: DetectionSettings
+    ) -> list[Faces]:
+        """The faces of each view; those of one input shape share a batch."""
+        by_shape: dict[tuple[int, int], list[int]] = {}
+        for place, view in enumerate(views):
+            shape = self.runtime.input_shape(*view.pixels.shape[:2])
+            by_shape.setdefault(shape, []).append(place)
+        found: dict[int, Faces] = {}
+        for shape, places in by_shape.items():
             step = max(1, min(batch_size, MAX_BATCH_PIXELS // (shape[0] * shape[1])))
-            for start in range(0, len(members), step):
-                places = members[start : start + step]
-                batch = [searches[i][j] for i, j in places]
-                found.update(zip(places, self._detect_batch(batch, shape, settings)))
-        answers: list[Faces | ImageError] = []
-        for i, (entry, search) in enumerate(zip(prepared, searches)):
-            if search:
-                own, *copies = (found[i, j] for j in range(len(search)))
-                entry = join_large_faces(own, copies, entry, self.config, settings)
-            answers.append(entry)
-        return answers
+            for start in range(0, len(places), step):
+                batch = places[start : start + step]
+                answers = self._detect_batch([views[place] for place in batch], shape, settings)
+                found.update(zip(batch, answers))
+        return [found[place] for place in range(len(views))]
 
     def _detect_batch(
         self, batch: list[Prepared], shape: tuple[int, int], settings: DetectionSettings

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Unpack, overload
+
+import numpy as np
+from numpy.typing import NDArray
 
 from retinaface_tf.config import (
     DEFAULT_SETTINGS,
@@ -20,6 +25,7 @@ from retinaface_tf.errors import BatchError, ConfigError, ImageError
 from retinaface_tf.faces.faces import Faces
 from retinaface_tf.images.read import ImageSource
 from retinaface_tf.inference.backend import DetectionBackend, NetworkBackend
+from retinaface_tf.inference.preprocess import Prepared
 from retinaface_tf.inference.runtimes.open import open_runtime
 from retinaface_tf.inference.runtimes.runtime import Runtime
 from retinaface_tf.presets import DEFAULT_PRESET
@@ -31,6 +37,8 @@ if TYPE_CHECKING:
 
 # Images read ahead and sorted by shape: this many batches, fewer where they would take more memory.
 WINDOW_BATCHES, MAX_WINDOW_BYTES = 4, 256 << 20
+# Of a video: for so long a small face that is lost is looked for where it was.
+RECENT_FRAMES = 5
 
 
 class Detector(Protocol):
@@ -66,7 +74,8 @@ class Detector(Protocol):
         Args:
             images: as in `detect`.
             batch_size: images given to the network at once.
-            settings: threshold, iou, size, max_faces, large_faces: see `DetectionSettings`.
+            settings: threshold, iou, size, max_faces, large_faces, zoom, budget: see
+                `DetectionSettings`.
 
         Yields:
             `Faces`, or the `ImageError` of an image that cannot be read or searched.
@@ -125,7 +134,8 @@ class Detector(Protocol):
             on_error: what to do with unreadable images of a list. "raise" answers all others
                 first, then raises `BatchError`, which carries the answers; "return" puts the
                 `ImageError` in that image's place.
-            settings: threshold, iou, size, max_faces, large_faces: see `DetectionSettings`.
+            settings: threshold, iou, size, max_faces, large_faces, zoom, budget: see
+                `DetectionSettings`.
 
         Returns:
             `Faces`, or a list of them in the order of the input.
@@ -155,6 +165,17 @@ class Detector(Protocol):
             raise BatchError(results)
         return results
 
+    def for_video(self, **settings: Unpack[SettingsChanges]) -> Callable[[ImageSource], Faces]:
+        """`detect` for the frames of one video, which are given to it one after the other.
+
+        Where the setting `zoom` is not "off", places where the last frames had small faces are looked at
+        more closely in the next one too.
+
+        Args:
+            settings: as in `detect`.
+        """
+        return partial(self.detect, **settings)
+
 
 class RetinaFace(Detector):
     """Finds faces in images by a network.
@@ -163,7 +184,7 @@ class RetinaFace(Detector):
         runtime: what runs the network; or a `DetectionBackend`, such as a model server.
         settings: defaults that each call may override.
         changes: single settings by keyword, over those: threshold, iou, size, max_faces,
-            large_faces; see `DetectionSettings`.
+            large_faces, zoom, budget; see `DetectionSettings`.
 
     Attributes:
         runtime: what runs the network in this process; None where a backend was given.
@@ -322,13 +343,29 @@ class RetinaFace(Detector):
                 pending = submit(islice(sources, window))
                 yield from self.backend.detect(prepared, batch_size, chosen)
 
+    def for_video(self, **settings: Unpack[SettingsChanges]) -> Callable[[ImageSource], Faces]:
+        """See `Detector.for_video`."""
+        chosen = self.settings.replace(**settings)
+        recent: deque[NDArray[np.float32]] = deque(maxlen=RECENT_FRAMES)
+
+        def detect(frame: ImageSource) -> Faces:
+            prepared = self.backend.prepare(frame, chosen)
+            if isinstance(prepared, Prepared):
+                prepared = prepared._replace(hints=np.concatenate([prepared.hints, *recent]))
+            (faces,) = self.backend.detect([prepared], 1, chosen)
+            if isinstance(faces, ImageError):
+                raise faces
+            recent.append(faces.boxes)
+            return faces
+
+        return detect
+
 
 def _window(prepared: list[Any], batch_size: int) -> int:
     """How many images to read ahead, by the largest of those before."""
     if batch_size == 1:
         return 1
-    held = [getattr(one, "pixels", getattr(one, "data", b"")) for one in prepared]
-    largest = max(memoryview(data).nbytes for data in held)
+    largest = max(getattr(one, "nbytes", 0) for one in prepared)
     return max(1, min(WINDOW_BATCHES * batch_size, MAX_WINDOW_BYTES // max(1, largest)))
 
 

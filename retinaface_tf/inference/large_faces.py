@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from retinaface_tf.config import DetectionSettings, RetinaFaceConfig
 from retinaface_tf.faces.faces import Faces
 from retinaface_tf.geometry.boxes import share_inside
-from retinaface_tf.geometry.nms import non_max_suppression
+from retinaface_tf.inference.postprocess import suppressed
 from retinaface_tf.inference.preprocess import Prepared
 
 SHRINKING = 4
@@ -87,10 +87,7 @@ def join_large_faces(
         passes.append(faces[_sides(faces, prepared) > _LEAST * largest])
     if not any(len(faces) for faces in passes[1:]):
         return own
-    names = ["boxes", "scores", "landmarks"] + ["vertices"] * (own.vertices is not None)
-    values = {name: np.concatenate([getattr(faces, name) for faces in passes]) for name in names}
-    kept = non_max_suppression(values["boxes"], values["scores"], settings.iou)
-    joined = Faces(**{name: v[kept] for name, v in values.items()}, image_size=own.image_size)
+    joined = suppressed(passes, settings.iou)
     close_up = _sides(joined, prepared) > _REACH * largest
     return joined[~_inside(joined, close_up)][: settings.max_faces]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from retinaface_tf.config import DetectionSettings, RetinaFaceConfig
@@ -14,6 +16,16 @@ from retinaface_tf.geometry.nms import non_max_suppression
 from retinaface_tf.inference.preprocess import Prepared
 from retinaface_tf.inference.runtimes.runtime import DenseOutputs, RawOutputs
 from retinaface_tf.layers.dense_frames import vertices_of_faces
+
+
+def suppressed(passes: Sequence[Faces], iou: float) -> Faces:
+    """The faces of several searches of one image as one: the best of those that overlap by more than `iou`."""
+    names = ["boxes", "scores", "landmarks"] + ["vertices"] * (passes[0].vertices is not None)
+    values = {name: np.concatenate([getattr(faces, name) for faces in passes]) for name in names}
+    kept = non_max_suppression(values["boxes"], values["scores"], iou)
+    return Faces(
+        **{name: value[kept] for name, value in values.items()}, image_size=passes[0].image_size
+    )
 
 
 def read_faces(
@@ -75,7 +87,7 @@ def read_faces(
         anchors[kept],
         config.center_variance,
     )
-    scale = np.asarray(prepared.scale, np.float32)
+    scale, origin = (np.asarray(v, np.float32) for v in (prepared.scale, prepared.origin))
     boxes = boxes[kept]
     vertices = None
     if dense_weights is not None and isinstance(outputs, DenseOutputs):
@@ -91,12 +103,12 @@ def read_faces(
             config,
         )
         # Depth is scaled as the image's sides are; their two scales differ by rounding only.
-        vertices = vertices / np.append(scale, scale.mean())
-    boxes = boxes / np.tile(scale, 2)
+        vertices = vertices / np.append(scale, scale.mean()) + np.append(origin, 0)
+    boxes = boxes / np.tile(scale, 2) + np.tile(origin, 2)
     return Faces(
         boxes=clip_boxes(boxes, *prepared.original_size).astype(np.float32),
         scores=scores[kept].astype(np.float32),
-        landmarks=(landmarks / scale).astype(np.float32),
+        landmarks=(landmarks / scale + origin).astype(np.float32),
         image_size=prepared.original_size,
         vertices=None if vertices is None else vertices.astype(np.float32),
     )

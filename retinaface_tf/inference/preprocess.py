@@ -23,17 +23,29 @@ MAX_NETWORK_PIXELS = 40_000_000
 
 
 class Prepared(NamedTuple):
-    """An image as the network sees it, and the way back.
+    """An image, or a part of it, as the network sees it, and the way back.
 
     Attributes:
         pixels: uint8 RGB [h, w, 3], scaled, not yet padded.
         scale: (x, y) factors from original to scaled pixels.
         original_size: (height, width) of the image as read.
+        origin: (x, y) of the part's upper left corner in original pixels.
+        photo: uint8 RGB [H, W, 3], what `pixels` were made of, kept for closer looks; None for none.
+        hints: float [N, 4] boxes in original pixels where faces are expected, such as those of the frame
+            before.
     """
 
     pixels: NDArray[np.uint8]
     scale: tuple[float, float]
     original_size: tuple[int, int]
+    origin: tuple[float, float] = (0.0, 0.0)
+    photo: NDArray[np.uint8] | None = None
+    hints: NDArray[np.float32] = np.zeros((0, 4), np.float32)
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of its larger image."""
+        return max(self.pixels.nbytes, 0 if self.photo is None else self.photo.nbytes)
 
 
 def parse_size(text: str | None) -> Size:
@@ -106,14 +118,25 @@ def target_size(height: int, width: int, size: Size = None) -> tuple[int, int]:
 
 
 def read_and_prepare(
-    source: ImageSource, size: Size = None, fixed_shape: tuple[int, int] | None = None
+    source: ImageSource,
+    size: Size = None,
+    fixed_shape: tuple[int, int] | None = None,
+    closer: int = 0,
 ) -> Prepared | ImageError:
-    """An image read at the size searched, see `prepare`; or what is wrong with it."""
+    """An image read at the size searched, see `prepare`; or what is wrong with it.
 
-    wanted = naming(source, lambda height, width: network_size(height, width, size, fixed_shape))
+    Where `closer` is not 0 the photo is kept too, so many times as large, as far as it has the pixels.
+    """
+    searched = naming(source, lambda height, width: network_size(height, width, size, fixed_shape))
+
+    def wanted(height: int, width: int) -> tuple[int, int]:
+        rows, columns = searched(height, width)
+        return min(height, max(1, closer) * rows), min(width, max(1, closer) * columns)
+
     try:
         pixels, original = read_shrunk(source, wanted)
-        return _scaled(pixels, wanted(*original), original)
+        prepared = _scaled(pixels, searched(*original), original)
+        return prepared._replace(photo=pixels) if closer else prepared
     except ImageError as error:
         return error
 

@@ -44,6 +44,11 @@ class EncodedImage(NamedTuple):
     name: str
     scale: tuple[float, float] = (1.0, 1.0)
 
+    @property
+    def nbytes(self) -> int:
+        """The bytes of the file."""
+        return len(self.data)
+
 
 class RemoteBackend:
     """Asks TF-Serving or `retinaface-tf serve`; a `DetectionBackend`.

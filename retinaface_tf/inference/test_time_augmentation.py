@@ -20,13 +20,12 @@ from retinaface_tf.faces.faces import MIRRORED_POINTS, Faces
 from retinaface_tf.geometry.box_voting import vote
 from retinaface_tf.geometry.boxes import clip_boxes
 from retinaface_tf.geometry.nms import non_max_suppression
+from retinaface_tf.geometry.tiles import grid, inner_edges, touches
 from retinaface_tf.images.read import ImageSource, read_shrunk
 from retinaface_tf.inference.detector import Detector, check_batch_size, several
 from retinaface_tf.inference.preprocess import naming, target_size
 
 PAPER_SCALES = (500, 800, 1100, 1400, 1700)
-# A detection this near to a tile's inner edge, in shares of its size, is taken for a cut face.
-CUT_MARGIN = 0.05
 # Where passes have to agree, each gives detections down to this share of the threshold of the mean.
 _CANDIDATES = 0.4
 # Images are taken together until they have this many pixels.
@@ -156,7 +155,10 @@ class AugmentedDetector(Detector):
             raise ConfigError(
                 "size goes with one search an image; choose Augmentation(scales=...)."
             )
-        return self.settings.replace(**changes)
+        settings = self.settings.replace(**changes)
+        if settings.zoom not in ("auto", "off"):
+            raise ConfigError(f"zoom={settings.zoom} goes with one search an image, not several.")
+        return settings
 
     def _search(
         self, images: list[_Image | ImageError], batch_size: int, settings: DetectionSettings
@@ -174,6 +176,7 @@ class AugmentedDetector(Detector):
                 max_faces=None,
                 # Close-ups are found at the smallest of several scales.
                 large_faces=settings.large_faces and len(self.augmentation.scales) == 1,
+                zoom="off",
             )
             for owner, view, answer in zip(owners, views, answers):
                 if isinstance(answer, ImageError):
@@ -309,20 +312,13 @@ def tiles(image: np.ndarray, side: int, overlap: float) -> Iterator[View]:
         side: of a tile in pixels.
         overlap: least share of a tile that its neighbour sees too.
     """
-    height, width = image.shape[:2]
-    for y in _starts(height, side, overlap):
-        for x in _starts(width, side, overlap):
-            part = image[y : y + side, x : x + side]
-            cut = (x > 0, y > 0, x + side < width, y + side < height)
-            matrix = np.array([[1.0, 0, x], [0, 1, y]])
-            yield View(np.ascontiguousarray(part), matrix, False, 0, cut)
-
-
-def _starts(length: int, side: int, overlap: float) -> list[int]:
-    if length <= side:
-        return [0]
-    count = 1 + int(np.ceil((length - side) / max(side * (1 - overlap), 1)))
-    return [round(start) for start in np.linspace(0, length - side, count).tolist()]
+    size = image.shape[0], image.shape[1]
+    for part in grid(size, (side, side), overlap):
+        x1, y1, x2, y2 = part.tolist()
+        left, top, right, bottom = inner_edges(part, size).tolist()
+        pixels = np.ascontiguousarray(image[y1:y2, x1:x2])
+        matrix = np.array([[1.0, 0, x1], [0, 1, y1]])
+        yield View(pixels, matrix, False, 0, (left, top, right, bottom))
 
 
 def _after(outer: np.ndarray, inner: np.ndarray) -> np.ndarray:
@@ -340,9 +336,8 @@ class _Pass(NamedTuple):
 def _to_image(faces: Faces, view: View) -> _Pass:
     if any(view.cut):
         height, width = view.pixels.shape[:2]
-        margin = CUT_MARGIN * np.tile(faces.boxes[:, 2:] - faces.boxes[:, :2], 2)
-        near = np.abs(faces.boxes - np.array([0, 0, width, height])) < margin
-        faces = faces[~(near & np.array(view.cut)).any(axis=1)]
+        part = np.array([0, 0, width, height])
+        faces = faces[~touches(faces.boxes, part, np.array(view.cut))]
     matrix, shift = view.matrix[:, :2], view.matrix[:, 2]
     corners = faces.boxes.reshape(-1, 2, 2) @ matrix.T + shift
     boxes = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)

@@ -130,6 +130,7 @@ def test_a_run_of_the_first_version_is_resumed(folder, tmp_path):
     options = {
         "augmentation": Augmentation(scales=(640, "original"), flip=True, vote=False),
         "size": (300, 400),
+        "zoom": "off",
     }
     run(folder, tmp_path / "out", **options)
     path = tmp_path / "out" / "_manifest.json"

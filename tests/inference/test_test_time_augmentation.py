@@ -89,7 +89,7 @@ class BrightSpots:
     def __init__(self):
         self.calls = []
 
-    def stream(self, images, *, batch_size, threshold, iou, size, max_faces, large_faces):
+    def stream(self, images, *, batch_size, threshold, iou, size, max_faces, large_faces, zoom):
         images = list(images)
         self.calls.append((size, len(images), batch_size))
         for image in images:
@@ -148,7 +148,7 @@ def test_one_view_without_voting_is_the_detector_itself(rng):
                 values.normal(0, 1, (*shape, 10)).astype(np.float32),
             )
 
-    detector = RetinaFace(Random())
+    detector = RetinaFace(Random(), zoom="off")
     image = rng.integers(0, 255, (96, 128, 3), np.uint8)
     plain = detector.detect(image)
     augmented = AugmentedDetector(detector, Augmentation(vote=False)).detect(image)
