@@ -5,7 +5,8 @@ import hashlib
 import itertools
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -15,6 +16,9 @@ from retinaface_tf.bulk.table import TABLE_SUFFIXES, TablePart, list_table
 from retinaface_tf.bulk.tar import TAR_SUFFIXES, TarPart, list_tar
 from retinaface_tf.errors import ConfigError, ImageError
 from retinaface_tf.images.listing import IMAGE_SUFFIXES, list_images
+
+# Tars and tables that are looked into at once: a bucket answers late.
+_WAITING = 32
 
 
 @dataclass(frozen=True)
@@ -97,20 +101,26 @@ def list_shards(
         parts.extend(FilesPart(tuple(files[i : i + rows])) for i in range(0, len(files), rows))
         files.clear()
 
-    for path, _ in list_images(inputs, IMAGE_SUFFIXES | TAR_SUFFIXES | TABLE_SUFFIXES):
-        # Workers may run in another folder, and on another machine.
-        name = os.path.abspath(path)  # noqa: PTH100 - Path.resolve would follow links
-        if not is_packed(name):
-            files.append(name)
-            continue
-        flush()
+    listed = list_images(inputs, IMAGE_SUFFIXES | TAR_SUFFIXES | TABLE_SUFFIXES)
+    # Workers may run in another folder, and on another machine.
+    names = [os.path.abspath(path) for path, _ in listed]  # noqa: PTH100 - Path.resolve would follow links
+
+    def look_into(name: str) -> tuple[Sequence[Part], str | None]:
         if name.lower().endswith(tuple(TABLE_SUFFIXES)):
-            found, problem = list_table(name, rows, image_column, name_column)
-        else:
-            found, problem = list_tar(name, rows)
-        parts += found
-        if problem:
-            parts.append(DamagedPart(name, problem))
+            return list_table(name, rows, image_column, name_column)
+        return list_tar(name, rows)
+
+    with ThreadPoolExecutor(_WAITING) as pool:
+        found = pool.map(look_into, filter(is_packed, names))
+        for name in names:
+            if not is_packed(name):
+                files.append(name)
+                continue
+            flush()
+            inside, problem = next(found)
+            parts += inside
+            if problem:
+                parts.append(DamagedPart(name, problem))
     flush()
     if not parts:
         given = ", ".join(map(str, inputs))

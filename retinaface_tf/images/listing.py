@@ -21,6 +21,7 @@ VIDEO_SUFFIXES = frozenset(
         *(".mp4", ".mpeg", ".mpg", ".mts", ".ts", ".webm", ".wmv"),
     )
 )
+_MARKED = IMAGE_SUFFIXES | VIDEO_SUFFIXES
 # What a person takes for a photo or a video too; other files in a folder are not worth a word.
 _ALSO_PICTURES = frozenset(
     (
@@ -161,7 +162,8 @@ class _Walk:
         if is_special(path):
             self._left_out["pipe or device"] += 1
             return False
-        if mark_in(path) is not None:
+        # Others, such as tars in a bucket, are not opened for it.
+        if path.suffix.lower() in _MARKED and mark_in(path) is not None:
             self._left_out["own output"] += 1
             return False
         return True

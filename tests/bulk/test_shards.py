@@ -1,12 +1,14 @@
 """Which images a bulk run means, and in what pieces."""
 
 import pickle
+import threading
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from retinaface_tf.bulk.shards import digest_shards, list_shards
+from retinaface_tf.bulk.tar import list_tar
 from retinaface_tf.errors import ConfigError, ImageError
 from tests.helpers.bulk_inputs import encoded, write_tar
 
@@ -31,6 +33,23 @@ def test_shards_travel_to_workers(folder, tmp_path):
     shards = list_shards([folder], rows=3)
     assert {s.part.kind for s in shards} == {"files", "tar", "table", "damaged"}
     assert pickle.loads(pickle.dumps(shards)) == shards
+
+
+def test_tars_of_a_slow_store_are_looked_into_together(tmp_path, monkeypatch):
+    for number in range(3):
+        write_tar(tmp_path / f"{number}.tar", [f"{number}.png"])
+    together = threading.Barrier(3, timeout=10)
+
+    def waiting(*args):
+        together.wait()
+        return list_tar(*args)
+
+    monkeypatch.setattr("retinaface_tf.bulk.shards.list_tar", waiting)
+    assert [name for name, _ in contents(list_shards([tmp_path], rows=9))] == [
+        "0.png",
+        "1.png",
+        "2.png",
+    ]
 
 
 @pytest.mark.parametrize("suffix, mode, pieces", [("tar", "w", [2, 2]), ("tar.gz", "w:gz", [4])])
