@@ -127,6 +127,8 @@ class PhotoFile:
             }
             if image.mode == "RGB":
                 options["subsampling"] = JpegImagePlugin.get_sampling(image)
+        elif self._kind == "JPEG":  # CMYK, whose colours are all at full size
+            options["subsampling"] = 0
         elif self._kind == "TIFF":
             used = info.get("compression")
             options["compression"] = used if used in _TIFF_COMPRESSIONS else "tiff_deflate"
