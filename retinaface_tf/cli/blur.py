@@ -78,6 +78,9 @@ class BlurOptions(DetectionOptions):
     margin: Annotated[
         float, typer.Option(help="Each edge of a face moves out by this share of its side.")
     ] = DEFAULT_MARGIN
+    facts: Annotated[
+        bool, typer.Option("--facts/--no-facts", help="Keep time, place, camera and owner.")
+    ] = True
 
     def __post_init__(self):
         check_blur(**self.manner)
@@ -240,9 +243,10 @@ class _BlurRun:
         found = self.photo_detector.detect(photo.frames)
         if self.kept:
             found = [self.kept.others(*pair) for pair in zip(found, photo.frames)]
-        content = photo.encode(
-            [faces.blur(frame, **self.options.manner) for faces, frame in zip(found, photo.frames)]
-        )
+        blurred = [
+            faces.blur(frame, **self.options.manner) for faces, frame in zip(found, photo.frames)
+        ]
+        content = photo.encode(blurred, self.options.facts)
         write_whole(path, content + end_mark(path, source.mark), error=RetinaFaceError)
         count = sum(map(len, found))
         return path, f"{count} face{'s' * (count != 1)}"
@@ -281,7 +285,7 @@ class _BlurRun:
         places = dict(zip(keys, hidden))
         with (
             open_video(source.given, cut) as video,
-            VideoWriter(path, video.rate, source.mark, like=video) as writer,
+            VideoWriter(path, video.rate, source.mark, video, options.facts) as writer,
             closing(read_ahead(iter(video))) as frames,
         ):
             self.progress.update(task, description=f"{source.name.name}: copy", completed=0)

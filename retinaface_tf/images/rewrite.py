@@ -82,14 +82,17 @@ class PhotoFile:
             except Exception as error:  # Pillow raises a dozen kinds
                 raise ImageError(f"Cannot read {name}: frame {number} is damaged.") from error
 
-    def encode(self, frames: list[NDArray[np.uint8]]) -> bytes:
+    def encode(self, frames: list[NDArray[np.uint8]], facts: bool = True) -> bytes:
         """The file with these pixels in the place of `frames`; where they are the same, so is the file.
 
         HEIC becomes JPEG. Colours have 8 bits. EXIF's facts and the colour profile are kept;
-        previews, maker notes and XMP, which may show what the pixels no longer do, are left out.
+        previews, maker notes and XMP, which may show what the pixels no longer do, are left out;
+        without `facts` EXIF as a whole.
         """
         images = [self._as_stored(*trio) for trio in zip(frames, self.frames, self._alphas)]
         options = dict(self._options)
+        if not facts:
+            options.pop("exif", None)
         if images[1:]:
             options |= {"save_all": True, "append_images": images[1:]}
             if None not in self._durations:

@@ -94,6 +94,7 @@ def VideoWriter(
     frame_rate: float | Fraction = USUAL_FRAME_RATE,
     mark: str | None = None,
     like: VideoReader | None = None,
+    facts: bool = True,
 ) -> FrameWriter:
     """Writes a video file: under a temporary name, moved to its own when complete.
 
@@ -105,6 +106,7 @@ def VideoWriter(
         mark: see `save.end_mark`.
         like: the video that the frames are of: with the extra `video` its sound is copied, and its
             codec and shape of pixels are kept as far as a browser plays them.
+        facts: and its title, date and place.
 
     Raises:
         ImageError: the file cannot be written, or a frame has another size or type.
@@ -112,7 +114,7 @@ def VideoWriter(
     if reads_by_ffmpeg():
         from retinaface_tf.images.video_av import AVReader, AVWriter
 
-        return AVWriter(path, frame_rate, mark, like if isinstance(like, AVReader) else None)
+        return AVWriter(path, frame_rate, mark, like if isinstance(like, AVReader) else None, facts)
     from retinaface_tf.images.video_opencv import OpenCVWriter
 
     return OpenCVWriter(path, frame_rate, mark)

@@ -203,9 +203,10 @@ class AVWriter(FrameWriter):
         frame_rate: float | Fraction,
         mark: str | None,
         like: AVReader | None,
+        facts: bool,
     ):
         super().__init__(path, frame_rate, mark)
-        self._like = like
+        self._like, self._facts = like, facts
 
     def _open(self, partial: Path, width: int, height: int) -> None:
         like = self._like
@@ -239,8 +240,8 @@ class AVWriter(FrameWriter):
         if (shape := like.video.sample_aspect_ratio) and shape != 1:
             turned = (width > height) != (read.width > read.height)
             coder.sample_aspect_ratio = 1 / shape if turned else shape
-        facts = like.container.metadata
-        self._output.metadata.update({k: v for k, v in facts.items() if k not in _OF_THE_FILE})
+        facts = like.container.metadata.items() if self._facts else ()
+        self._output.metadata.update({k: v for k, v in facts if k not in _OF_THE_FILE})
         if not like.live:
             self._sound = self._copied(like)
             next(self._sound)

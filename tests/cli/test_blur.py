@@ -53,6 +53,19 @@ def test_copies_are_blurred_and_originals_are_not_touched(run):
         assert not image[:, 100:].max() > 6
 
 
+def test_place_and_time_stay_or_not(run):
+    exif = Image.Exif()
+    exif[306] = "2026:01:02 03:04:05"
+    photo("in/a.jpg", exif=exif)
+    film(Path("in/b.mp4"), title="a title")
+    for option, kept in (("--facts", True), ("--no-facts", False)):
+        done = run("in/a.jpg", "in/b.mp4", "--out", option[2:], option)
+        assert done.exit_code == 0, done.output
+        with Image.open(f"{option[2:]}/a.jpg") as image, av.open(f"{option[2:]}/b.mp4") as video:
+            assert (306 in image.getexif()) == kept
+            assert ("title" in video.metadata) == kept
+
+
 def test_a_run_goes_on_and_replaces_only_its_own(run):
     for name in ("a.png", "b.png"):
         photo(Path("in") / name)

@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 
 
-def film(path, count=15, lost=(), weak=()):
+def film(path, count=15, lost=(), weak=(), **facts):
     """192 x 128 with a face of 32 pixels round a white cell among noise, and a tone.
 
     In the frames `lost` the cell is too dark to be found.
@@ -14,6 +14,7 @@ def film(path, count=15, lost=(), weak=()):
 
     noise = np.random.default_rng(0)
     with av.open(str(path), "w") as file:
+        file.metadata.update(facts)
         pictures = file.add_stream("libx264", rate=25, options={"crf": "1"})
         pictures.width, pictures.height, pictures.pix_fmt = 192, 128, "yuv420p"
         sound = file.add_stream("aac", rate=48000, layout="mono")
