@@ -1,5 +1,6 @@
 /** The page: what people press, what they see. */
 
+import { drawBlurred, save } from "./blur.js";
 import { closeCamera, hasSeveralCameras, openCamera } from "./camera.js";
 import { drawFaces } from "./drawing.js";
 import { Engine } from "./engine.js";
@@ -23,6 +24,7 @@ const shown = {
   size: { width: 0, height: 0 },
   /** @type {ImageBitmap | null} the photo, to be searched again with another model */
   photo: null,
+  name: "",
   /** @type {MediaStream | null} */
   stream: null,
   /** @type {"user" | "environment"} */
@@ -125,10 +127,7 @@ async function usePhoto(file) {
   stopCamera();
   shown.photo?.close();
   shown.photo = bitmap;
-  const picture = canvas("picture");
-  picture.width = bitmap.width;
-  picture.height = bitmap.height;
-  /** @type {CanvasRenderingContext2D} */ (picture.getContext("2d")).drawImage(bitmap, 0, 0);
+  shown.name = file.name;
   show([], bitmap);
   await searchPhoto();
 }
@@ -228,12 +227,14 @@ function show(faces, size) {
   element("picture").hidden = !shown.photo;
   element("hint").hidden = Boolean(shown.stream || shown.photo);
   element("overlay").hidden = !element("hint").hidden;
+  element("save").hidden = !shown.photo || !faces.length;
   element("mesh-label").hidden = !faces.some(({ vertices }) => vertices);
   draw();
 }
 
 function draw() {
   if (!shown.stream && !shown.photo) return;
+  if (shown.photo) drawBlurred(canvas("picture"), shown.photo, input("blurred").checked ? visible() : []);
   drawFaces(canvas("overlay"), shown.size, visible(), {
     boxes: input("boxes").checked,
     points: input("points").checked,
@@ -306,7 +307,15 @@ select("model").addEventListener("change", () => {
   queue(() => useModel(value));
 });
 select("longest").addEventListener("change", () => queue(searchPhoto));
-for (const id of ["boxes", "points", "mesh"]) input(id).addEventListener("input", draw);
+element("save").addEventListener("click", () =>
+  queue(async () => {
+    if (!shown.photo) return;
+    const blurred = document.createElement("canvas");
+    drawBlurred(blurred, shown.photo, visible());
+    await save(blurred, shown.name);
+  }),
+);
+for (const id of ["boxes", "points", "blurred", "mesh"]) input(id).addEventListener("input", draw);
 input("threshold").addEventListener("input", () => {
   element("least").textContent = Number(input("threshold").value).toFixed(2);
   draw();

@@ -119,6 +119,34 @@ onPage("the score slider and the switches need no new search", async (page) => {
   assert.equal(await page.locator("#mesh-label").isVisible(), false, "this model has no mesh");
 });
 
+onPage("faces are blurred on the page, and the photo is saved so", async (page) => {
+  const [face] = await facesOf(page, join(folder, "pictures", "astronaut.png"));
+  const pixels = () =>
+    page.evaluate((box) => {
+      const canvas = /** @type {HTMLCanvasElement} */ (document.getElementById("picture"));
+      const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
+      const [left, top, right, bottom] = box.map(Math.round);
+      const grey = (/** @type {Uint8ClampedArray} */ data) => Array.from({ length: data.length / 4 }, (_, i) => data[4 * i + 1]);
+      const width = right - left;
+      const inside = grey(context.getImageData(left, top, width, bottom - top).data);
+      const steps = inside.map((value, i) => (i % width ? Math.abs(value - inside[i - 1]) : 0));
+      return { roughness: steps.reduce((sum, step) => sum + step, 0) / steps.length, corner: grey(context.getImageData(0, 0, 50, 50).data) };
+    }, face.box);
+  const sharp = await pixels();
+  await page.locator("#blurred").check();
+  const blurred = await pixels();
+  assert.ok(blurred.roughness < sharp.roughness / 3, `${blurred.roughness} of ${sharp.roughness}`);
+  assert.deepEqual(blurred.corner, sharp.corner);
+  await page.locator("#blurred").uncheck();
+  assert.deepEqual(await pixels(), sharp);
+  const [download] = await Promise.all([page.waitForEvent("download"), page.locator("#save").click()]);
+  assert.equal(download.suggestedFilename(), "astronaut-blurred.png");
+  // The saved file, shown again: its face is as blurred.
+  await page.setInputFiles("#photo", { name: "again.png", mimeType: "image/png", buffer: readFileSync(await download.path()) });
+  await idle(page);
+  assert.deepEqual(await pixels(), blurred);
+});
+
 onPage("a file that is no picture is named, and the page goes on", async (page) => {
   const files = { "notes.jpg": "these are words", "empty.png": "", "cut.png": readFileSync(join(folder, "pictures/astronaut.png")).subarray(0, 300) };
   for (const [name, content] of Object.entries(files)) {
@@ -168,7 +196,7 @@ onPage("a photo is dropped on the page", async (page) => {
 
 onPage("everything is reached and worked by the keyboard, and has a name", async (page) => {
   const reached = [];
-  for (let i = 0; i < 14; i++) {
+  for (let i = 0; i < 15; i++) {
     await page.keyboard.press("Tab");
     reached.push(await page.evaluate(() => document.activeElement?.id || document.activeElement?.tagName.toLowerCase()));
   }
