@@ -5,8 +5,11 @@ Checkpoints are the run's own: a run that was started again ends as one that was
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +22,8 @@ from retinaface_tf.util.ray_cluster import ray_cluster
 if TYPE_CHECKING:
     from retinaface_tf.training.trainer import TrainingResult
 
-# What Ray notes of its workers, in the folder of the run while it lasts.
-_NOTES = "ray"
+# What Ray notes of its workers, in the folder of the run while it lasts; and lines for the person.
+_NOTES, _LINES = ".ray-train", "lines.txt"
 
 
 def train_on_ray(
@@ -51,7 +54,8 @@ def train_on_ray(
     from retinaface_tf.training.trainer import CHECKPOINTS, TrainingResult
 
     folder = folder.absolute()
-    with ray_cluster(address, show_workers=True) as ray:
+    shutil.rmtree(folder / _NOTES, ignore_errors=True)  # of a run that was killed
+    with ray_cluster(address) as ray:
         places = ray.cluster_resources()
         if places.get("CPU", 0) < workers:
             raise ConfigError(
@@ -74,7 +78,10 @@ def train_on_ray(
             ),
         )
         try:
-            trainer.fit()
+            with _shown(folder / _NOTES / _LINES):
+                trainer.fit()
+        except SystemExit:  # how Ray answers Ctrl-C
+            raise KeyboardInterrupt from None
         except Exception as error:
             raise _reason(error) from error
         finally:
@@ -92,12 +99,45 @@ def _work(values: dict[str, Any]) -> None:
     from retinaface_tf.training.trainer import train
 
     chief = ray.train.get_context().get_world_rank() == 0
+    lines = Path(values["folder"], _NOTES, _LINES)
+    lines.parent.mkdir(parents=True, exist_ok=True)
+
+    def write(line: str) -> None:
+        with lines.open("a", encoding="utf-8") as file:
+            file.write(f"{line}\n")
+
     train(
         TrainingConfig.from_dict(values["config"]),
         values["folder"],
-        notify=to_stderr if chief else lambda line: None,
+        notify=write if chief else lambda line: None,
         strict=values["strict"],
     )
+
+
+@contextlib.contextmanager
+def _shown(path: Path) -> Iterator[None]:
+    """What worker 0 writes there is printed, without all that Ray and TensorFlow say."""
+    done = threading.Event()
+
+    def show() -> None:
+        shown = 0
+        while True:
+            ended = done.wait(1)
+            text = path.read_text(encoding="utf-8") if path.exists() else ""
+            whole = text.rfind("\n") + 1
+            if shown < whole:
+                to_stderr(text[shown : whole - 1])
+            shown = max(shown, whole)
+            if ended:
+                return
+
+    thread = threading.Thread(target=show, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 def _reason(error: Exception) -> RetinaFaceError:

@@ -14,18 +14,15 @@ from retinaface_tf.util.process import connection_problem
 # Size of a local Ray's object store: little goes through it.
 _STORE_BYTES = 128 * 1024**2
 _CONNECT_SECONDS = 10
-# What workers print is theirs alone, and there once.
-_QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "RAY_TRAIN_ENABLE_PRINT_PATCH": "0"}
 
 
 @contextlib.contextmanager
-def ray_cluster(address: str | None, *, show_workers: bool = False) -> Iterator[ModuleType]:
+def ray_cluster(address: str | None) -> Iterator[ModuleType]:
     """The module `ray`, connected; a connection that the caller has is used and kept.
 
     Args:
         address: "ray://host:10001", "host:6379", "auto", or "local"; None takes $RAY_ADDRESS, and
             without that "local".
-        show_workers: what workers print is printed here too.
 
     Raises:
         WorkerError: the cluster does not answer.
@@ -41,9 +38,7 @@ def ray_cluster(address: str | None, *, show_workers: bool = False) -> Iterator[
         yield ray
         return
     address = address or os.environ.get("RAY_ADDRESS") or "local"
-    options = {"logging_level": logging.ERROR, "log_to_driver": show_workers}
-    if show_workers:
-        options["runtime_env"] = {"env_vars": _QUIET, "worker_process_setup_hook": _only_errors}
+    options = {"logging_level": logging.ERROR, "log_to_driver": False}
     if address == "local":
         options |= {"include_dashboard": False, "object_store_memory": _STORE_BYTES}
         options["_node_ip_address"] = "127.0.0.1"
@@ -61,9 +56,3 @@ def ray_cluster(address: str | None, *, show_workers: bool = False) -> Iterator[
         yield ray
     finally:
         ray.shutdown()
-
-
-def _only_errors() -> None:
-    """Each of Ray's processes begins with this."""
-    for library in ("ray", "tensorflow"):
-        logging.getLogger(library).setLevel(logging.ERROR)

@@ -16,7 +16,7 @@ from tests.helpers.small_run import small_config
 def main(folder: Path, changes: dict) -> None:
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     other = cluster.add_node(num_cpus=1)
-    with ray_cluster(cluster.address, show_workers=True), ThreadPoolExecutor(1) as pool:
+    with ray_cluster(cluster.address), ThreadPoolExecutor(1) as pool:
         run = pool.submit(train_on_ray, small_config(**changes), folder, workers=2, restarts=2)
         while not run.done() and not list((folder / "checkpoints").glob("step-00000000[1234].npz")):
             time.sleep(0.02)
