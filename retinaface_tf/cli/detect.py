@@ -78,7 +78,7 @@ class OutputOptions(FaceChoice):
     mesh_format: Annotated[str, typer.Option(help="Of those meshes: obj or ply.")] = "obj"
     coco: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write COCO's JSON: boxes, five keypoints, scores."),
+        typer.Option(metavar="FILE|-", help="Write COCO's JSON: boxes, five keypoints, scores."),
     ] = None
     yolo: Annotated[
         Path | None,
@@ -92,10 +92,11 @@ class OutputOptions(FaceChoice):
         typer.Option(metavar="DIR", help="Write Pascal VOC's XML of each image: boxes."),
     ] = None
     csv: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write a table with a row a face.")
+        Path | None, typer.Option(metavar="FILE|-", help="Write a table with a row a face.")
     ] = None
     parquet: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write a Parquet table with a row an image.")
+        Path | None,
+        typer.Option(metavar="FILE|-", help="Write a Parquet table with a row an image."),
     ] = None
     frames: Annotated[
         int | None, typer.Option(help="Stop a video or webcam after this many frames.")
@@ -114,6 +115,8 @@ class OutputOptions(FaceChoice):
         super().__post_init__()
         if self.mesh_format not in ("obj", "ply"):
             raise ConfigError(f"--mesh-format {self.mesh_format!r} must be obj or ply.")
+        if sum(str(place) == "-" for place in self._streams) > 1:
+            raise ConfigError("Standard output takes one of --json, --coco, --csv and --parquet.")
         _ = self.crop_options  # refuses what cannot be
         if self.frames is not None and self.frames < 1:
             raise ConfigError(f"--frames {self.frames} must be at least 1.")
@@ -121,6 +124,15 @@ class OutputOptions(FaceChoice):
             raise ConfigError("--resume keeps what is there, --overwrite does not: give one.")
         if self.resume and self.json in (None, "-"):
             raise ConfigError("--resume goes with --json FILE, whose lines say what is done.")
+
+    @property
+    def _streams(self) -> tuple[str | Path | None, ...]:
+        return self.json, self.coco, self.csv, self.parquet
+
+    @property
+    def prints(self) -> bool:
+        """Whether answers go to standard output, in place of the table."""
+        return any(str(place) == "-" for place in self._streams)
 
     @property
     def crop_options(self) -> tuple[str, int | tuple[int, int] | None, float]:
@@ -236,7 +248,7 @@ def detect_and_write(
     except ServingError:
         run.print_left()
         raise
-    if output.json != "-":
+    if not output.prints:
         run.summary.print(detector.backend.name)
     run.print_notes()
     if run.summary.errors:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from retinaface_tf.cli.detect_run import Inputs, Source
 
 _LABELS = ("coco", "yolo", "labelme", "voc")
+_STANDARD_OUTPUT = Path("-")
 # Of each row, beside what is said of the face.
 _PLACE = ("image", "width", "height", "frame", "time")
 
@@ -48,6 +50,10 @@ class LabelFiles:
         if inputs.videos and (kinds := [kind for kind in self._wanted if kind != "csv"]):
             raise ConfigError(f"--{kinds[0]} is of images; the faces of a video go into --csv.")
         for path in self._texts([_entry(source) for source in inputs.images]):
+            if path == _STANDARD_OUTPUT:
+                continue
+            if path.parent == _STANDARD_OUTPUT:
+                raise ConfigError("A file for each image needs a folder, not standard output.")
             require_free(path, inputs.files, overwrite=output.overwrite)
 
     def add(self, entry: dict[str, Any]) -> None:
@@ -62,7 +68,12 @@ class LabelFiles:
             RetinaFaceError: one cannot be written.
         """
         for path, content in self._texts(self._entries).items():
-            write_whole(path, content, error=RetinaFaceError)
+            if path != _STANDARD_OUTPUT:
+                write_whole(path, content, error=RetinaFaceError)
+            elif isinstance(content, bytes):
+                sys.stdout.buffer.write(content)
+            else:
+                sys.stdout.write(content)
 
     def _texts(self, entries: list[dict[str, Any]]) -> dict[Path, str | bytes]:
         texts: dict[Path, str | bytes] = {}

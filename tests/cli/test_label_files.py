@@ -115,3 +115,13 @@ def test_images_of_several_folders_are_named_as_they_were_given(run):
     names = [image["file_name"] for image in json.loads(Path("c.json").read_text())["images"]]
     assert names == ["p/a.png", "p/sub/b.jpg"]
     assert sorted(path.name for path in Path("v").iterdir()) == ["a.xml", "b.xml"]
+
+
+def test_a_table_goes_to_standard_output(run):
+    done = run("p/a.png", "--csv", "-")
+    assert [row["image"] for row in csv.DictReader(done.stdout.splitlines())] == ["p/a.png"] * 2
+    assert len(json.loads(run("p/a.png", "--coco", "-").stdout)["annotations"]) == 2
+    assert run("p/a.png", "--parquet", "-").stdout_bytes.startswith(b"PAR1")
+    assert "takes one of" in str(run("p/a.png", "--csv", "-", "--json", "-").exception)
+    assert "needs a folder" in str(run("p/a.png", "--voc", "-").exception)
+    assert not Path("-").exists()
