@@ -108,7 +108,7 @@ def group(
     _write(out, entries, folders, options.link)
     named = sum(name != "others" for name in folders)
     print(
-        f"{len(persons)} faces in {len(entries)} photos, {named} people in {options.min_photos} or "
+        f"{len(persons)} faces in {len(entries)} photos, {named} {'person' if named == 1 else 'people'} in {options.min_photos} or "
         f"more photos; in {out}"
     )
     if left_out:
