@@ -36,7 +36,8 @@ def run(*words):
 def show_help(command, *words):
     run(*words, "--help")
     for name, below in getattr(command, "commands", {}).items():
-        show_help(below, *words, name)
+        if not below.hidden:
+            show_help(below, *words, name)
 
 show_help(typer.main.get_command(app))
 run("--version")
