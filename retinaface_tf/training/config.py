@@ -86,7 +86,7 @@ class DataConfig:
         if not is_kind(self.kind):
             check_choice(self, "data", "kind", KINDS)
         check_choice(self, "data", "check", ("full", "headers"))
-        check_range(self, "data", "size validation_size", 32)
+        check_range(self, "data", "size validation_size", 32, 8192)
         check_range(self, "data", "batch", 1)
         check_range(self, "data", "max_validation epoch_images", 0)
         check_range(self, "data", "validation_share", 0, 0.9)
