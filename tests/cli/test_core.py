@@ -82,6 +82,7 @@ NEEDS = [
     ("export", "detect photo.png --model w.weights.h5 --draw out"),
     ("export", "detect photo.png --model w.keras --draw out"),
     ("bulk", "detect photo.png --parquet out"),
+    ("video", "blur photo.png clip.avi --out out"),
     ("evaluate", "group photo.png --embedder e.onnx --out out"),
     ("onnx", "detect photo.png --runtime onnx --draw out"),
     ("evaluate", "evaluate fddb --gt label.txt --images ."),
