@@ -7,6 +7,7 @@ Tiles take only those, from the photo's own pixels where it has more than were s
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -32,8 +33,10 @@ _MARGIN, _LARGEST = 0.5, 0.5
 _STEP, _LEAST_STEP = 2.0, 1.2
 # "auto" goes as far as the photo has pixels, from twice, where it has no more, to this.
 _CLOSEST = 4.0
-# Boxes in two frames of a video that overlap by this are of one face.
+# Boxes in two looks, or two frames of a video, that overlap by this are of one face.
 _SAME = 0.3
+# A face that a closer look does not find again keeps this share of its score.
+_UNCONFIRMED = 0.5
 # So many unsure faces of an image, the best ones, say where the tiles are.
 _MOST_REGIONS = 500
 
@@ -150,7 +153,8 @@ def join_tiles(
     """The faces of a look and of the tiles of the next one.
 
     A face that an inner edge of its tile cuts is left to the look before and to other tiles. What the look
-    before found whole within a tile is left to the tile, if it is not too large for it.
+    before found whole within a tile, and not too large for it, is replaced by what the tile found there, and
+    keeps a share of its score where the tile found nothing.
 
     Args:
         before: of the whole image.
@@ -172,9 +176,12 @@ def join_tiles(
         good: NDArray[np.bool_] = inside & small & ~touches(boxes, part, inner_edges(part, size))
         return good
 
-    seen_again = np.any([whole(before, part) for part in parts], axis=0)
-    kept = [faces[whole(faces, part)] for faces, part in zip(closer, parts)]
-    return suppressed([before[~seen_again], *kept], iou)
+    kept = suppressed([faces[whole(faces, part)] for faces, part in zip(closer, parts)], iou)
+    looked_at = np.any([whole(before, part) for part in parts], axis=0)
+    found_again = pairwise_iou(before.boxes, kept.boxes).max(axis=1, initial=0) >= _SAME
+    scores = np.where(looked_at, _UNCONFIRMED * before.scores, before.scores)
+    left = replace(before, scores=scores.astype(np.float32))[~(looked_at & found_again)]
+    return suppressed([left, *([kept] if len(kept) else [])], iou)
 
 
 def _scale(image: Prepared, closer: float) -> NDArray[np.float64]:

@@ -180,8 +180,13 @@ def join(before, *closer):
 def test_a_tile_replaces_what_it_sees_whole():
     """In the image's pixels the tile reaches from 50 to 178."""
     before = faces_at((60, 60, 70, 70, 0.6), (20, 20, 30, 30, 0.5), (100, 60, 172, 132, 0.4))
-    joined = join(before, faces_at((90, 90, 99, 99, 0.7)))
-    assert joined.scores.tolist() == pytest.approx([0.7, 0.5, 0.4])  # too large for it is left
+    joined = join(before, faces_at((61, 60, 71, 70, 0.2)))
+    assert joined.scores.tolist() == pytest.approx([0.5, 0.4, 0.2])  # too large for it is left
+
+
+def test_a_face_that_its_tile_does_not_find_keeps_half_its_score():
+    joined = join(faces_at((60, 60, 70, 70, 0.6)), faces_at((90, 90, 99, 99, 0.7)))
+    np.testing.assert_allclose(joined.scores, [0.7, 0.3])
 
 
 def test_faces_cut_by_a_tile_are_left_to_the_look_before():
