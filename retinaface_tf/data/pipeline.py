@@ -1,5 +1,8 @@
 """The training pipeline: decode, augment and encode anchor targets, all inside the tf.data graph."""
 
+import functools
+from collections.abc import Callable
+
 import tensorflow as tf
 
 from retinaface_tf.config import RetinaFaceConfig
@@ -102,9 +105,26 @@ class TrainingPipeline:
             end=(worker + 1) * share,
         )
 
+        # Fixed by the place in the epoch, whichever worker reads it.
+        seed = tf.constant(part.seed * 100_003 + part.epoch, tf.int64)
+
         def prepare(example):
-            # Fixed by the place in the epoch, whichever worker reads it.
-            seed = tf.stack([part.seed * 100_003 + part.epoch, example["position"]])
+            return self._prepare(example, tf.stack([seed, example["position"]]))
+
+        dataset = self.source.examples(part)
+        dataset = dataset.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        dataset = dataset.padded_batch(batch or share, drop_remainder=True)
+        options = tf.data.Options()
+        # Workers cut their own share above; tf.distribute must not cut again.
+        options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+        return dataset.with_options(options).prefetch(tf.data.AUTOTUNE)
+
+    @functools.cached_property
+    def _prepare(self) -> Callable:
+        """From an example and its seed to its image and targets; traced once for all epochs."""
+
+        @tf.function
+        def prepare(example, seed):
             scene = load_and_augment(
                 example["encoded"],
                 example["boxes"],
@@ -134,13 +154,7 @@ class TrainingPipeline:
                 targets["meshes"], targets["vertices"] = _without_gaps(scene.vertices)
             return {"image": scene.image, "image_id": example["image_id"], **targets}
 
-        dataset = self.source.examples(part)
-        dataset = dataset.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        dataset = dataset.padded_batch(batch or share, drop_remainder=True)
-        options = tf.data.Options()
-        # Workers cut their own share above; tf.distribute must not cut again.
-        options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-        return dataset.with_options(options).prefetch(tf.data.AUTOTUNE)
+        return prepare
 
 
 def _without_gaps(vertices) -> tuple[tf.Tensor, tf.Tensor]:

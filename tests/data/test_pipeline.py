@@ -155,3 +155,13 @@ def test_enlarged_images_have_the_labels_of_the_plain_ones(source):
         np.testing.assert_allclose(a["box_deltas"], b["box_deltas"], atol=1e-3)
         shrunk = b["image"].reshape(4, 96, 2, 96, 2, 3).mean(axis=(2, 4))
         assert np.abs(shrunk - a["image"]).mean() < 6
+
+
+def test_epochs_share_one_trace():
+    config = SyntheticConfig(size=64, seed=1)
+    pairs = list(draw_images(config, 0, 2))
+    source = LabelledSource([p[1] for p in pairs], [p[0] for p in pairs])
+    pipeline = TrainingPipeline(source, RetinaFaceConfig(), size=64, batch=2)
+    first, second = (next(iter(pipeline.epoch(n)))["image"].numpy() for n in (0, 1))
+    assert (first != second).any()
+    assert pipeline._prepare.experimental_get_tracing_count() == 1
