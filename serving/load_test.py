@@ -117,11 +117,13 @@ class LocalServer(NamedTuple):
 
 
 @contextmanager
-def local_server(model: Path, batching: Path | None, run_threads: int, rest: bool = False):
+def local_server(
+    model: Path, batching: Path | None, run_threads: int, rest: bool = False, more: tuple = ()
+):
     """`retinaface-tf serve` in a process of its own, on free ports of the loopback."""
     command = [sys.executable, "-c", "from retinaface_tf.cli import main; main()", "serve"]
     command += ["--model", str(model), "--port", "0", "--rest-port", "0" if rest else "-1"]
-    command += ["--run-threads", str(run_threads)]
+    command += ["--run-threads", str(run_threads), *more]
     if batching:
         command += ["--batching", str(batching)]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "TF_CPP_MIN_LOG_LEVEL": "3"}

@@ -35,8 +35,12 @@ def serve(
     ] = 1.0,
     threads: Annotated[int, typer.Option(help="Cores that TensorFlow may use; 0 for all.")] = 0,
     run_threads: Annotated[
-        int, typer.Option(help="Requests that run at the same time where none are batched.")
-    ] = 4,
+        int,
+        typer.Option(
+            help="Requests of an address that run at the same time where none are batched; 0 for "
+            "one a core."
+        ),
+    ] = 0,
     max_images: Annotated[int, typer.Option(min=1, help="Most images of a request.")] = 32,
     max_request_mb: Annotated[int, typer.Option(help="Largest request.")] = 64,
     max_pending_mb: Annotated[
@@ -51,6 +55,12 @@ def serve(
     run_seconds: Annotated[
         float, typer.Option(min=0.1, help="That the model may take for a request or batch.")
     ] = 120.0,
+    return_memory: Annotated[
+        bool,
+        typer.Option(
+            help="Give memory back after large images; takes more processor time (no oneDNN)."
+        ),
+    ] = False,
     tls_certificate: Annotated[Path | None, typer.Option(help="PEM file.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="PEM file.")] = None,
     auth_token_file: Annotated[
@@ -65,14 +75,18 @@ def serve(
     """
     import asyncio
     import logging
+    import os
     import sys
 
     from retinaface_tf.errors import ConfigError
     from retinaface_tf.util.extras import require
+    from retinaface_tf.util.process import available_cores
 
     if versions not in ("latest", "all"):
         raise ConfigError(f"--versions is {versions!r}; choose latest or all.")
     require("serving", for_="The server")
+    if return_memory:  # the allocator that comes with oneDNN keeps all it ever took
+        os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
     from retinaface_tf.serving.batching import BatchingParameters, read_batching_file
     from retinaface_tf.serving.core import Limits
     from retinaface_tf.serving.server import ServerOptions
@@ -88,7 +102,7 @@ def serve(
         rest_port=rest_port,
         batching=read_batching_file(batching)
         if batching
-        else BatchingParameters(num_batch_threads=run_threads),
+        else BatchingParameters(num_batch_threads=run_threads or available_cores()),
         limits=Limits(
             request_images=max_images,
             request_bytes=max_request_mb << 20,

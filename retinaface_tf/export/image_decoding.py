@@ -16,6 +16,8 @@ from retinaface_tf.data.upright_in_graph import exif_orientation, turn_upright
 GOOD, UNDECODABLE, TOO_LARGE = 0, 1, 2
 # Of a GIF, extensions before the first frame (files have under ten), and bytes looked at in one step.
 _MAX_EXTENSIONS, _WINDOW = 64, 1 << 16
+# Of a progressive JPEG: encoders write about 10.
+_FREE_SCANS = 20
 
 
 def decode_upright(data: tf.Tensor, max_pixels: int) -> tuple[tf.Tensor, tf.Tensor]:
@@ -90,8 +92,13 @@ def _read(data, start: int, length: int, little_endian: bool = True) -> tf.Tenso
 
 
 def _jpeg_size(data):
+    """Height and width; the decoder goes over all pixels for each scan, and those beyond
+    `_FREE_SCANS` count as rows more."""
     shape = tf.cast(tf.image.extract_jpeg_shape(data), tf.int64)
-    return shape[0], shape[1]
+    raw = tf.io.decode_raw(data, tf.uint8)
+    starts = tf.logical_and(raw[:-1] == 0xFF, raw[1:] == 0xDA)
+    scans = tf.reduce_sum(tf.cast(starts, tf.int64))
+    return shape[0] * tf.maximum(scans, _FREE_SCANS) // _FREE_SCANS, shape[1]
 
 
 def _png_size(data):

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from retinaface_tf.protocol.messages import PredictionLog, SignatureDef, Signatu
 from retinaface_tf.protocol.tensors import to_array, type_name
 from retinaface_tf.serving.request_error import RequestError
 from retinaface_tf.util.files import is_file
+from retinaface_tf.util.process import available_cores
 
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 MAX_WARMUP_REQUESTS = 1000
@@ -89,16 +91,20 @@ class LoadedModel:
     Args:
         folder: of the version, with `saved_model.pb`.
         threads: cores TensorFlow may use; 0 for all.
+        runs: that go on at the same time. Each has threads of its own for its operators: in common
+            ones a large image keeps all others waiting until it is decoded.
     """
 
-    def __init__(self, folder: Path, threads: int = 0):
+    def __init__(self, folder: Path, threads: int = 0, runs: int = 4):
         import tensorflow as tf
 
         self.folder = folder
         self.version = int(folder.name) if folder.name.isdigit() else 1
-        options = tf.compat.v1.ConfigProto(
-            intra_op_parallelism_threads=threads, inter_op_parallelism_threads=threads
-        )
+        options = tf.compat.v1.ConfigProto(intra_op_parallelism_threads=threads)
+        self._free_pools: SimpleQueue[int] = SimpleQueue()
+        for pool in range(runs):
+            options.session_inter_op_thread_pool.add(num_threads=threads or available_cores())
+            self._free_pools.put(pool)
         self._session = tf.compat.v1.Session(graph=tf.Graph(), config=options)
         with self._session.graph.as_default():
             meta = tf.compat.v1.saved_model.loader.load(self._session, ["serve"], str(folder))
@@ -168,15 +174,21 @@ class LoadedModel:
         )
 
         def call(*arrays: np.ndarray, seconds: float) -> list[np.ndarray]:
-            milliseconds = max(1, int(seconds * 1000))  # 0 is for ever
+            pool = self._free_pools.get()
+            options = tf.compat.v1.RunOptions(
+                timeout_in_ms=max(1, int(seconds * 1000)),  # 0 is for ever
+                inter_op_thread_pool=pool,
+            )
             try:
-                return run(*arrays, options=tf.compat.v1.RunOptions(timeout_in_ms=milliseconds))
+                return run(*arrays, options=options)
             except tf.errors.DeadlineExceededError:
                 raise RequestError(
                     f"The images took longer than {seconds:.1f} s; send fewer or smaller ones at "
                     "once, or start the server with a larger --run-seconds.",
                     "DEADLINE_EXCEEDED",
                 ) from None
+            finally:
+                self._free_pools.put(pool)
 
         # TensorFlow's own class of the message, over to ours.
         copy = SignatureDef.FromString(definition.SerializeToString())

@@ -8,6 +8,7 @@ import contextlib
 import logging
 import signal
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +16,7 @@ from retinaface_tf.errors import ServingError
 from retinaface_tf.serving.batching import BatchingParameters
 from retinaface_tf.serving.budget import Budget
 from retinaface_tf.serving.core import Core, Limits
+from retinaface_tf.serving.loaded_model import LoadedModel
 from retinaface_tf.serving.metrics import Metrics
 from retinaface_tf.serving.repository import Repository, check_folder
 from retinaface_tf.serving.secrets import read_tls, read_token
@@ -86,6 +88,7 @@ class Server:
             policy=options.policy,
             labels=options.labels,
             threads=options.threads,
+            load=partial(LoadedModel, runs=options.batching.threads),
         )
         self.metrics = Metrics(self.name)
         self.core = Core(self.repository, options.batching, options.limits, self.metrics, token)

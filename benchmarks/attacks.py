@@ -1,0 +1,314 @@
+#!/usr/bin/env python3
+"""Attacks a local model server while a good client asks: its latencies and the server's memory.
+
+    python benchmarks/attacks.py --model DIR [--seconds 20] [--only NAME ...]
+
+Starts `retinaface-tf serve` once. For each attack: the good client alone, then under attack, then the
+memory once the attack is over. Latencies and memory are given as ratios to those just before, all of
+one run. The good client has an address of its own (127.0.0.2); attackers have 127.0.0.1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import http.client
+import io
+import json
+import socket
+import struct
+import sys
+import threading
+import time
+import zlib
+from collections.abc import Callable
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import cv2
+import grpc
+import numpy as np
+from PIL import Image
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "serving")]
+
+from load_test import local_server, resident_mb
+
+from retinaface_tf.protocol import messages as protocol
+from retinaface_tf.protocol.tensors import to_message
+
+GOOD_ADDRESS = "127.0.0.2"
+PREDICT = f"/{protocol.PREDICTION_SERVICE}/Predict"
+Attack = Callable[["Target", threading.Event], None]
+
+
+class Target:
+    """The server as an attacker sees it."""
+
+    def __init__(self, server, model: str):
+        self.grpc, self.rest, self.path = server.target, server.rest, f"/v1/models/{model}:predict"
+        self.model = model
+
+    def call(self, channel, files: list[bytes], timeout: float = 60):
+        """A call under way; its message holds these files."""
+        message = protocol.PredictRequest()
+        message.model_spec.name = self.model
+        message.inputs["image_bytes"].CopyFrom(to_message(files))
+        return channel.unary_unary(PREDICT).future(message.SerializeToString(), timeout=timeout)
+
+    def channel(self):
+        sizes = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+        return grpc.insecure_channel(self.grpc, [*sizes, ("grpc.use_local_subchannel_pool", 1)])
+
+    def connect(self, data: bytes) -> socket.socket:
+        host, port = self.rest.rsplit(":", 1)
+        connection = socket.create_connection((host, int(port)), 10)
+        connection.sendall(data)
+        return connection
+
+
+def sending(files: Callable[[], list[bytes]], callers: int = 4) -> Attack:
+    """Callers that send these files again and again."""
+
+    def attack(target: Target, stop: threading.Event) -> None:
+        many = files()
+
+        def ask() -> None:
+            with target.channel() as channel:
+                while not stop.is_set():
+                    with suppress(grpc.RpcError):
+                        target.call(channel, many).result()
+
+        together(ask, callers)
+
+    return attack
+
+
+def holding(data: Callable[[], bytes], count: int, each: Callable | None = None) -> Attack:
+    """Connections that send this and then next to nothing; opened again when they are closed."""
+
+    def attack(target: Target, stop: threading.Event) -> None:
+        head = data().replace(b"PATH", target.path.encode())
+        held: list[socket.socket] = []
+        while not stop.is_set():
+            alive = []
+            for one in held:
+                with suppress(OSError):
+                    one.sendall(b"a")
+                    alive.append(one)
+            held = alive
+            while len(held) < count and not stop.is_set():
+                try:
+                    held.append(target.connect(head))
+                except OSError:
+                    break
+            stop.wait(1)
+        for one in held:
+            one.close()
+
+    return attack
+
+
+def together(work: Callable[[], None], count: int) -> None:
+    threads = [threading.Thread(target=work) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def gif_of_small_blocks(size: int) -> bytes:
+    """A GIF whose picture comes in blocks of one byte."""
+    head = b"GIF89a" + struct.pack("<HHBBB", 64, 64, 0x80, 0, 0) + bytes(6)
+    frame = b"\x2c" + struct.pack("<HHHHB", 0, 0, 64, 64, 0) + b"\x02"
+    return head + frame + b"\x01\x04" * (size // 2) + b"\x00;"
+
+
+def deep_png() -> bytes:
+    """As many pixels of 16 bits as the server takes, in under a megabyte."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        crc = struct.pack(">I", zlib.crc32(kind + body))
+        return struct.pack(">I", len(body)) + kind + body + crc
+
+    width, height = 7000, 7000
+    row = zlib.compress(bytes(height * (1 + width * 8)), 9)
+    header = struct.pack(">IIBBBBB", width, height, 16, 6, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", row) + chunk(b"IEND", b"")
+
+
+def jpeg_of_many_scans(scans: int = 4000) -> bytes:
+    """A progressive JPEG whose last scan, empty but for its table, stands there again and again."""
+    stream = io.BytesIO()
+    blank = Image.fromarray(np.full((4000, 4000), 128, np.uint8))
+    blank.save(stream, "JPEG", progressive=True, quality=10)
+    data = stream.getvalue()
+    last = data.rindex(b"\xff\xda")
+    return data[:last] + data[last:-2] * scans + data[-2:]
+
+
+def large_photo() -> bytes:
+    image = np.random.default_rng(1).integers(0, 256, (30, 40, 3), np.uint8)
+    return cv2.imencode(".jpg", cv2.resize(image, (4000, 3000)))[1].tobytes()
+
+
+def many_calls(target: Target, stop: threading.Event) -> None:
+    """5,000 calls at once on a channel, again and again."""
+    with target.channel() as channel:
+        while not stop.is_set():
+            calls = [target.call(channel, [small_photo()]) for _ in range(5000)]
+            reasons = {
+                call.exception() is None or bool(call.exception().details()) for call in calls
+            }
+            assert reasons == {True}
+            names = {call.code().name for call in calls}
+            assert "CANCELLED" not in names, names
+
+
+def half_messages(target: Target, stop: threading.Event) -> None:
+    """200 calls whose message never comes."""
+
+    def nothing():
+        stop.wait()
+        yield b""
+
+    while not stop.is_set():
+        with target.channel() as one, target.channel() as other:
+            calls = [c.stream_unary(PREDICT).future(nothing()) for c in (one, other) * 100]
+            for call in calls:
+                while not call.done() and not stop.is_set():
+                    time.sleep(0.05)
+
+
+def json_of_lists(target: Target, stop: threading.Event) -> None:
+    """Bodies of tens of millions of tiny lists."""
+    body = b'{"signature_name": "image_tensor", "instances": [' + b"[]," * 10_000_000 + b"[]]}"
+
+    def ask() -> None:
+        while not stop.is_set():
+            with suppress(OSError, http.client.HTTPException):
+                connection = http.client.HTTPConnection(target.rest, timeout=60)
+                connection.request("POST", target.path, body)
+                connection.getresponse().read()
+
+    together(ask, 2)
+
+
+HEAD = b"POST PATH HTTP/1.1\r\nHost: x\r\nContent-Length: 60000000\r\n"
+ATTACKS: dict[str, Attack] = {
+    "gif-97kB": sending(lambda: [gif_of_small_blocks(97_000)]),
+    "gif-10MB": sending(lambda: [gif_of_small_blocks(10_000_000)]),
+    "rows-1500": sending(lambda: [b"x"] * 1500),
+    "rows-32-broken": sending(lambda: [b"x"] * 32),
+    "png-16-bit": sending(lambda: [deep_png()]),
+    "jpeg-scans": sending(lambda: [jpeg_of_many_scans()]),
+    "photos-32-large": sending(lambda: [large_photo()] * 32),
+    "held-bodies": holding(lambda: HEAD + b"\r\n{", 9),
+    "slow-heads-1000": holding(lambda: HEAD, 1000),
+    "calls-5000": many_calls,
+    "half-messages": half_messages,
+    "json-of-lists": json_of_lists,
+}
+
+
+def small_photo() -> bytes:
+    image = np.random.default_rng(2).integers(0, 256, (30, 45, 3), np.uint8)
+    return cv2.imencode(".jpg", cv2.resize(image, (450, 300)))[1].tobytes()
+
+
+class GoodClient:
+    """Asks for one photo at a time over REST, a pause between; remembers how long each took."""
+
+    def __init__(self, target: Target, pause: float = 0.05):
+        self._target, self._pause = target, pause
+        row = {"b64": base64.b64encode(small_photo()).decode()}
+        self._body = json.dumps({"instances": [row]})
+
+    def ask(self, seconds: float) -> tuple[np.ndarray, int]:
+        """(seconds of each answer, how many requests failed)."""
+        times, failed, end = [], 0, time.monotonic() + seconds
+        while time.monotonic() < end:
+            started = time.monotonic()
+            try:
+                connection = http.client.HTTPConnection(
+                    self._target.rest, timeout=120, source_address=(GOOD_ADDRESS, 0)
+                )
+                connection.request("POST", self._target.path, self._body)
+                failed += connection.getresponse().status != 200
+                connection.close()
+            except OSError:
+                failed += 1
+            times.append(time.monotonic() - started)
+            time.sleep(self._pause)
+        return np.array(times), failed
+
+
+@contextmanager
+def under(attack: Attack, target: Target):
+    stop = threading.Event()
+    thread = threading.Thread(target=attack, args=(target, stop))
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+class Memory:
+    """The most that a process had resident while the block ran, in MB."""
+
+    def __init__(self, pid: int):
+        self._pid, self.most, self._end = pid, 0.0, threading.Event()
+
+    def __enter__(self):
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+        return self
+
+    def _watch(self) -> None:
+        while not self._end.wait(0.1):
+            self.most = max(self.most, resident_mb(self._pid))
+
+    def __exit__(self, *_):
+        self._end.set()
+        self._thread.join()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--seconds", type=float, default=20.0, help="of each attack")
+    parser.add_argument("--rest", type=float, default=12.0, help="seconds after it")
+    parser.add_argument("--only", nargs="*", choices=[*ATTACKS], default=[*ATTACKS])
+    parser.add_argument("--return-memory", action="store_true", help="as `serve`")
+    options = parser.parse_args()
+    more = ("--return-memory",) * options.return_memory
+    print(
+        "| attack | quiet p50, p99 | during | ratios | failed | MB before | most | after | ratio |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|")
+    with local_server(options.model, None, 0, rest=True, more=more) as server:
+        target = Target(server, options.model.resolve().name)
+        good = GoodClient(target)
+        good.ask(10)
+        for name in options.only:
+            quiet, _ = good.ask(options.seconds / 2)
+            before = resident_mb(server.pid)
+            with Memory(server.pid) as memory, under(ATTACKS[name], target):
+                time.sleep(1)
+                during, failed = good.ask(options.seconds)
+            time.sleep(options.rest)
+            after = resident_mb(server.pid)
+            calm, loud = (np.percentile(times, [50, 99]) * 1000 for times in (quiet, during))
+            print(
+                f"| {name} | {calm[0]:.0f}, {calm[1]:.0f} ms | {loud[0]:.0f}, {loud[1]:.0f} ms "
+                f"| {loud[0] / calm[0]:.1f}, {loud[1] / calm[1]:.1f} | {failed} of {len(during)} "
+                f"| {before:.0f} | {memory.most:.0f} | {after:.0f} | {after / before:.2f} |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
