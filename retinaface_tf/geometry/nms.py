@@ -4,6 +4,9 @@ import numpy as np
 
 from retinaface_tf.geometry.boxes import area, pairwise_iou
 
+# More pairs of boxes that may touch than any photo has (500 faces: about 20,000) are not listed.
+_MAX_PAIRS = 1 << 20
+
 
 def non_max_suppression(
     boxes: np.ndarray,
@@ -25,46 +28,53 @@ def non_max_suppression(
         int64 [K] indices into `boxes`, best score first.
     """
     order = np.argsort(-scores, kind="stable")[:top_k]
-    better, worse = _overlapping_pairs(boxes[order], iou_threshold)
-    # Greedy suppression is the one set in which a box is kept just when no kept, better box
-    # overlaps it. Repeating that rule settles the boxes from the best down.
-    kept, previous = np.ones(len(order), bool), None
-    while not np.array_equal(kept, previous):
-        previous, kept = kept, np.ones(len(order), bool)
-        kept[worse[previous[better]]] = False
+    boxes = boxes[order]
+    by_left = np.argsort(boxes[:, 0], kind="stable")
+    # Sorted by its left edge, each box is compared with those that begin within it, so the work
+    # follows the boxes that can touch.
+    x1, x2 = boxes[by_left, 0], boxes[by_left, 2]
+    runs = np.maximum(np.searchsorted(x1, x2) - np.arange(1, len(boxes) + 1), 0)
+    if runs.sum() <= _MAX_PAIRS:
+        kept = _kept_by_pairs(boxes, by_left, runs, iou_threshold)
+    else:
+        kept = _kept_one_by_one(boxes, iou_threshold)
     return order[np.flatnonzero(kept)[:max_outputs]]
 
 
-def _overlapping_pairs(boxes: np.ndarray, iou_threshold: float, block: int = 1 << 19):
-    """The pairs of boxes with an IoU above a threshold: two int arrays [M], lesser index first.
-
-    Boxes sorted by their left edge, each is compared with those that begin within it. So the work
-    follows the boxes that can touch, and about `block` pairs at most are in memory at once.
-    """
-    count = len(boxes)
-    by_left = np.argsort(boxes[:, 0], kind="stable")
+def _kept_by_pairs(boxes, by_left, runs, iou_threshold: float) -> np.ndarray:
+    """bool [N], of boxes [N, 4] from the best; `runs[n]` boxes after `by_left[n]` may touch it."""
     areas = area(boxes[by_left])
     x1, y1, x2, y2 = np.ascontiguousarray(boxes[by_left].T)
-    runs = np.maximum(np.searchsorted(x1, x2) - np.arange(1, count + 1), 0)
-    before = np.concatenate([[0], np.cumsum(runs)])
-    better, worse = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-    begin = 0
-    while begin < count:
-        end = max(begin + 1, int(np.searchsorted(before, before[begin] + block, "right")) - 1)
-        i = np.repeat(np.arange(begin, end), runs[begin:end])
-        j = np.arange(len(i)) + np.repeat(
-            np.arange(begin + 1, end + 1) - before[begin:end] + before[begin], runs[begin:end]
-        )
-        height = np.minimum(y2[i], y2[j]) - np.maximum(y1[i], y1[j])
-        touching = np.flatnonzero(height > 0)
-        i, j = i[touching], j[touching]
-        intersection = (np.minimum(x2[i], x2[j]) - x1[j]) * height[touching]
-        over = intersection > iou_threshold * (areas[i] + areas[j] - intersection)
-        first, second = by_left[i[over]], by_left[j[over]]
-        better.append(np.minimum(first, second))
-        worse.append(np.maximum(first, second))
-        begin = end
-    return np.concatenate(better), np.concatenate(worse)
+    i = np.repeat(np.arange(len(runs)), runs)
+    j = np.arange(len(i)) + 1 + np.repeat(np.arange(len(runs)) - np.cumsum(runs) + runs, runs)
+    height = np.minimum(y2[i], y2[j]) - np.maximum(y1[i], y1[j])
+    touching = np.flatnonzero(height > 0)
+    i, j = i[touching], j[touching]
+    intersection = (np.minimum(x2[i], x2[j]) - x1[j]) * height[touching]
+    over = intersection > iou_threshold * (areas[i] + areas[j] - intersection)
+    first, second = by_left[i[over]], by_left[j[over]]
+    better, worse = np.minimum(first, second), np.maximum(first, second)
+    # Greedy suppression is the one set in which a box is kept just when no kept, better box
+    # overlaps it. Repeating that rule settles the boxes from the best down.
+    kept, previous = np.ones(len(boxes), bool), None
+    while not np.array_equal(kept, previous):
+        previous, kept = kept, np.ones(len(boxes), bool)
+        kept[worse[previous[better]]] = False
+    return kept
+
+
+def _kept_one_by_one(boxes, iou_threshold: float) -> np.ndarray:
+    """The same where nearly all boxes touch: each kept one is compared with all that are left."""
+    areas, kept = area(boxes), np.ones(len(boxes), bool)
+    x1, y1, x2, y2 = np.ascontiguousarray(boxes.T)
+    for i in range(len(boxes)):
+        if kept[i]:
+            j = slice(i + 1, None)
+            width = np.minimum(x2[i], x2[j]) - np.maximum(x1[i], x1[j])
+            height = np.minimum(y2[i], y2[j]) - np.maximum(y1[i], y1[j])
+            intersection = np.maximum(width, 0) * np.maximum(height, 0)
+            kept[j] &= ~(intersection > iou_threshold * (areas[i] + areas[j] - intersection))
+    return kept
 
 
 def non_max_suppression_in_graph(boxes, scores, iou_threshold: float, max_outputs: int):

@@ -1,5 +1,7 @@
 """Boxes, deltas and anchors: known answers, and numpy equal to the Keras backend."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -149,3 +151,16 @@ def test_suppression_agrees_with_opencv(rng):
     sizes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
     expected = cv2.dnn.NMSBoxes(sizes.tolist(), scores.tolist(), 0.0, 0.4)
     np.testing.assert_array_equal(non_max_suppression(corners, scores, 0.4), expected)
+
+
+@pytest.mark.parametrize("threshold", [0.4, 0.95])
+def test_suppression_is_bounded_where_all_boxes_overlap(rng, threshold):
+    corners = random_boxes(rng, 1) + rng.normal(0, 1, (5000, 4)).astype(np.float32)
+    scores = rng.uniform(0.1, 1, 5000).astype(np.float32)
+    begin = time.process_time()
+    kept = non_max_suppression(corners, scores, threshold)
+    assert time.process_time() - begin < 0.2  # 0.6 s where every pair is listed
+    best = np.argsort(-scores)[:1500]
+    expected = brute_force_suppression(corners[best], scores[best], threshold)
+    within = kept[: np.searchsorted(-scores[kept], -scores[best[-1]], "right")]
+    np.testing.assert_array_equal(within, best[expected])
