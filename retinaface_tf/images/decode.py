@@ -35,8 +35,13 @@ HEADER_BYTES = 512
 # Images with more pixels are refused by their header. Either limit means about 0.8 GB while one image
 # is decoded: JPEG goes straight into 3 bytes a pixel, the others through 4 more in Pillow.
 MAX_PIXELS, MAX_JPEG_PIXELS = 128_000_000, 256_000_000
-# JPEG files with more pixels are shrunk by libjpeg while they are decoded, where fewer are wanted.
-SHRINK_ABOVE = 50_000_000
+# OpenCV's flags that shrink a JPEG by so much while it is decoded (those of colour mean BGR).
+_REDUCED = {
+    1: 0,
+    2: cv2.IMREAD_REDUCED_GRAYSCALE_2,
+    4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
+    8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
+}
 
 
 class UnreadableError(Exception):
@@ -170,8 +175,8 @@ def decode(
     Args:
         stream: open, seekable, at its start.
         max_pixels: larger images are refused by their header, see `open_header`.
-        wanted: a JPEG of more than `SHRINK_ABOVE` pixels may come shrunk by 2, 4 or 8 to no less
-            than this. None for all pixels.
+        wanted: a JPEG comes shrunk by 2, 4 or 8 to no less than this: libjpeg then leaves out
+            most of its work. None for all pixels.
 
     Returns:
         RGB uint8 [H, W, 3], upright (EXIF orientation applied), see `rgb_pixels`; and the (height,
@@ -184,7 +189,7 @@ def decode(
     if sniff_format(stream.read(HEADER_BYTES)) == "JPEG":
         stream.seek(0)
         stream = BytesIO(stream.read())
-        if _JPEG_END not in stream.getvalue():
+        if stream.getvalue().rfind(_JPEG_END) < 0:
             raise UnreadableError(_TRUNCATED)
     stream.seek(0)
     image, kind = open_header(stream, max_pixels)
@@ -340,26 +345,30 @@ def _decode_jpeg(
     if stream.getvalue().rfind(_JPEG_END, stream.tell()) < 0:
         raise UnreadableError(_TRUNCATED)
     turn, size = orientation(image), upright_size(image)
-    pixels = None
-    if wanted is not None and image.width * image.height > SHRINK_ABOVE:
-        height, width = wanted(*size)
-        image.draft(None, (height, width) if turn >= 5 else (width, height))
-    elif image.mode in ("L", "RGB"):
-        pixels = _decode_by_opencv(image, stream)
+    factor = 1
+    if wanted is not None:
+        least = min(side // part for side, part in zip(size, wanted(*size)))
+        factor = next(factor for factor in (8, 4, 2, 1) if factor <= max(1, least))
+    pixels = _decode_by_opencv(image, stream, factor) if image.mode in ("L", "RGB") else None
     if pixels is None:
+        image.draft(None, (image.width // factor, image.height // factor))
         image.load()
         pixels = rgb_pixels(image)
     return upright(pixels, turn), size
 
 
-def _decode_by_opencv(image: Image.Image, stream: BytesIO) -> np.ndarray | None:
+def _decode_by_opencv(image: Image.Image, stream: BytesIO, factor: int) -> np.ndarray | None:
     """A grey or three-channel JPEG as stored; None where Pillow has to decide."""
     data = np.frombuffer(stream.getbuffer(), np.uint8)
+    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION | _REDUCED[factor]
     try:
-        pixels = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+        pixels = cv2.imdecode(data, flags)
     except cv2.error:
         return None
-    if pixels is None or pixels.shape[:2] != (image.height, image.width):
+    if pixels is None or pixels.shape[:2] != (
+        -(-image.height // factor),
+        -(-image.width // factor),
+    ):
         return None
     return pixels
 

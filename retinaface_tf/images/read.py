@@ -106,7 +106,7 @@ def read_image(source: ImageSource, *, max_pixels: int | None = None) -> NDArray
 def read_shrunk(
     source: ImageSource, wanted: WantedSize
 ) -> tuple[NDArray[np.uint8], tuple[int, int]]:
-    """As `read_image`, but a JPEG of more than 50 million pixels is shrunk while it is decoded.
+    """As `read_image`, but a JPEG is shrunk by 2, 4 or 8 while it is decoded, where that suffices.
 
     Args:
         source: as there.
@@ -147,10 +147,11 @@ def _read(
         return decoding.decode(BytesIO(remote.content()), max_pixels, wanted)
     elif isinstance(source, CachedImage):
         if source.pixels is None:
-            pixels, size = _from_path(source, max_pixels, wanted)
+            whole = wanted and (lambda *size: size if _is_kept(size) else wanted(*size))
+            pixels, size = _from_path(source, max_pixels, whole)
             if pixels.shape[:2] != size:
                 return pixels, size
-            if size[0] * size[1] <= _MAX_KEPT_PIXELS:
+            if _is_kept(size):
                 source.pixels = pixels
         else:
             pixels = source.pixels
@@ -170,6 +171,10 @@ def _remote(source: object) -> RemoteImage | None:
     if isinstance(source, str):
         return RemoteImage(source) if is_remote(source) else None
     return source if isinstance(source, RemoteImage) else None
+
+
+def _is_kept(size: tuple[int, int]) -> bool:
+    return size[0] * size[1] <= _MAX_KEPT_PIXELS
 
 
 def file_content(source: ImageSource) -> bytes | None:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from retinaface_tf import RetinaFace
 from retinaface_tf.errors import ImageError
-from retinaface_tf.images import decode
+from retinaface_tf.images import read
 from retinaface_tf.images.read import CachedImage, read_image, read_shrunk
 from retinaface_tf.inference import detector as inference_detector
 from retinaface_tf.inference import test_time_augmentation
@@ -30,12 +30,6 @@ def jpeg(image, orientation=1, **options) -> bytes:
     return stream.getvalue()
 
 
-@pytest.fixture
-def shrinks(monkeypatch):
-    """As if images of more than 1000 pixels were large."""
-    monkeypatch.setattr(decode, "SHRINK_ABOVE", 1000)
-
-
 @pytest.fixture(scope="module")
 def smooth() -> np.ndarray:
     y, x = np.mgrid[:300, :404]
@@ -44,7 +38,7 @@ def smooth() -> np.ndarray:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("options", [{}, {"progressive": True}])
-def test_a_large_jpeg_is_shrunk_while_decoded_and_upright(shrinks, smooth, orientation, options):
+def test_a_large_jpeg_is_shrunk_while_decoded_and_upright(smooth, orientation, options):
     data = jpeg(smooth, orientation, **options)
     whole = read_image(data)
     for least, factor in ((300, 1), (150, 2), (149, 2), (75, 4), (30, 8), (1, 8)):
@@ -58,7 +52,7 @@ def test_a_large_jpeg_is_shrunk_while_decoded_and_upright(shrinks, smooth, orien
 
 
 @pytest.mark.parametrize("mode", ["L", "CMYK"])
-def test_grey_and_cmyk_are_shrunk_alike(shrinks, smooth, mode):
+def test_grey_and_cmyk_are_shrunk_alike(smooth, mode):
     stream = BytesIO()
     Image.fromarray(smooth).convert(mode).save(stream, "JPEG")
     pixels, size = read_shrunk(stream.getvalue(), lambda *_: (75, 101))
@@ -67,16 +61,16 @@ def test_grey_and_cmyk_are_shrunk_alike(shrinks, smooth, mode):
     assert np.abs(pixels - whole).mean() < 4
 
 
-def test_other_formats_and_smaller_photos_come_whole(shrinks, smooth):
+def test_other_formats_come_whole(smooth):
     stream = BytesIO()
     Image.fromarray(smooth).save(stream, "PNG")
-    for source in (stream.getvalue(), jpeg(smooth[:20, :30]), smooth):
+    for source in (stream.getvalue(), smooth):
         pixels, size = read_shrunk(source, lambda *_: (1, 1))
         assert pixels.shape[:2] == size
 
 
 @pytest.mark.parametrize("orientation", [1, 6])
-def test_boxes_are_in_pixels_of_the_original(shrinks, orientation):
+def test_boxes_are_in_pixels_of_the_original(orientation):
     image = np.kron(black_image(64, 96, (2, 2), (4, 9)), np.ones((8, 8, 1), np.uint8))
     stored = image if orientation == 1 else np.rot90(image)
     detector = RetinaFace(BrightPixelRuntime(), size=64, large_faces=False)
@@ -91,7 +85,7 @@ def test_boxes_are_in_pixels_of_the_original(shrinks, orientation):
 
 
 @pytest.mark.parametrize("orientation", [1, 6])
-def test_all_views_of_a_shrunk_photo_lead_to_pixels_of_the_original(shrinks, orientation):
+def test_all_views_of_a_shrunk_photo_lead_to_pixels_of_the_original(orientation):
     image = np.kron(black_image(64, 96, (2, 2)), np.ones((8, 8, 1), np.uint8))
     data = jpeg(image if orientation == 1 else np.rot90(image), orientation, quality=100)
     detector = RetinaFace(BrightPixelRuntime(), large_faces=False)
@@ -132,7 +126,7 @@ def test_few_large_images_are_held_at_once(monkeypatch):
         assert len(ahead) == 30 and max(ahead) == most
 
 
-def test_a_cut_off_large_jpeg_is_refused(shrinks, smooth):
+def test_a_cut_off_large_jpeg_is_refused(smooth):
     with pytest.raises(ImageError, match="truncated"):
         read_shrunk(jpeg(smooth)[:-500], lambda *_: (1, 1))
 
@@ -153,7 +147,7 @@ def test_a_cached_image_is_decoded_once_unless_it_is_huge(tmp_path, smooth, monk
     path.write_bytes(jpeg(smooth))
     cached = CachedImage(path)
     assert read_image(cached) is read_image(cached) is read_shrunk(cached, lambda *_: (1, 1))[0]
-    monkeypatch.setattr(decode, "SHRINK_ABOVE", 1000)
+    monkeypatch.setattr(read, "_MAX_KEPT_PIXELS", 1000)
     large = CachedImage(path)
     assert read_shrunk(large, lambda *_: (1, 1))[0].shape == (38, 51, 3) and large.pixels is None
     assert read_image(large).shape == smooth.shape
