@@ -16,7 +16,7 @@ from retinaface_tf.inference.large_faces import join_large_faces, shrink_for_lar
 from retinaface_tf.inference.postprocess import read_faces
 from retinaface_tf.inference.preprocess import Prepared, read_and_prepare, stack_padded
 from retinaface_tf.inference.runtimes.runtime import Runtime
-from retinaface_tf.inference.zoom import LEAST_SCORE, TILE, look_closer
+from retinaface_tf.inference.zoom import CLOSEST, LEAST_SCORE, TILE, look_closer
 
 # A batch never holds more pixels than this, whatever batch_size says: large images go in
 # smaller batches, so memory stays bounded.
@@ -64,7 +64,9 @@ class NetworkBackend:
 
     def prepare(self, source: ImageSource, settings: DetectionSettings) -> Prepared | ImageError:
         """The image's pixels at the size searched."""
-        closer = settings.zoom if isinstance(settings.zoom, int) else 2 * (settings.zoom == "auto")
+        closer = (
+            settings.zoom if isinstance(settings.zoom, int) else CLOSEST * (settings.zoom == "auto")
+        )
         return read_and_prepare(source, settings.size, self.runtime.fixed_shape, closer)
 
     def detect(

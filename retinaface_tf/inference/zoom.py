@@ -32,7 +32,7 @@ _MARGIN, _LARGEST = 0.5, 0.5
 # Each look is at most twice as close as the one before; one that gains less than this is left out.
 _STEP, _LEAST_STEP = 2.0, 1.2
 # "auto" goes as far as the photo has pixels, from twice, where it has no more, to this.
-_CLOSEST = 4.0
+CLOSEST = 4
 # Boxes in two looks, or two frames of a video, that overlap by this are of one face.
 _SAME = 0.3
 # A face that a closer look does not find again keeps this share of its score.
@@ -48,7 +48,7 @@ def magnifications(image: Prepared, zoom: Zoom) -> list[float]:
     own = min(
         image.photo.shape[0] / image.pixels.shape[0], image.photo.shape[1] / image.pixels.shape[1]
     )
-    limit = min(max(own, _STEP), _CLOSEST) if zoom == "auto" else float(zoom)
+    limit = min(max(own, _STEP), CLOSEST) if zoom == "auto" else float(zoom)
     looks = [1.0]
     while limit / looks[-1] > _LEAST_STEP:
         looks.append(min(_STEP * looks[-1], limit))
