@@ -36,11 +36,8 @@ SETS = {
     "wider": ("wider/val", "16 WIDER FACE val"),
     "wider416": ("wider_416/val", "WIDER FACE val at 416x416"),
 }
-STATIC, FIRST, BUDGETS = (
-    (416, 512, 640, 800, 1088, 1280, 1600),
-    (512, 640),
-    (1, 2, 4, 8, 16, 32, 64),
-)
+STATIC, FIRST = (416, 512, 640, 800, 1088, 1280, 1600), (512, 640, 800)
+BUDGETS = (1, 2, 4, 8, 32)
 # Name of a line in the plot, what a point of it is called, the detector, settings of a call.
 Row = tuple[str, str, Detector, dict]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, Literal, TypedDict, Unpack
@@ -373,7 +374,7 @@ class DetectionSettings:
     def budget_seconds(self) -> float | None:
         """The budget where it is a time; None where it is tiles."""
         text = self.budget
-        if not isinstance(text, str) or not text.endswith("ms") or not text[:-2].isdecimal():
+        if not isinstance(text, str) or not re.fullmatch("[0-9]{1,9}ms", text):
             return None
         return int(text[:-2]) / 1000
 

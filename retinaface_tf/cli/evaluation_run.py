@@ -71,11 +71,9 @@ class DetectorOptions(DetectionOptions):
             "vote": self.vote,
             "rotations": self.rotations,
             "tiles": self.tiles,
-            "zoom": self.zoom if augmentation is None else "off",
-            "budget": self.budget,
             "threshold": self.threshold,
             "iou": self.iou,
-        }
+        } | ({} if self.zoom == "off" else {"zoom": self.zoom, "budget": self.budget})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -120,7 +120,7 @@ class DetectionOptions:
 
 def _number(text: str) -> int | str:
     """A whole number where it is one."""
-    return int(text) if text.isascii() and text.isdigit() else text
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else text
 
 
 @dataclass(frozen=True, kw_only=True)

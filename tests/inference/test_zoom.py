@@ -232,7 +232,9 @@ def test_zoom_is_auto_off_or_a_whole_number(zoom, budget):
         DetectionSettings(zoom=zoom, budget=budget)
 
 
-@pytest.mark.parametrize("budget", [-1, 2.5, True, None, "50", "ms", "-5ms", "5 ms", "1s"])
+@pytest.mark.parametrize(
+    "budget", [-1, 2.5, True, None, "50", "ms", "-5ms", "5 ms", "1s", "9" * 400 + "ms"]
+)
 def test_a_budget_is_tiles_or_milliseconds(budget):
     with pytest.raises(ConfigError, match=r"budget=.* must be a number of tiles, or milliseconds"):
         DetectionSettings(budget=budget)
