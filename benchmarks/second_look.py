@@ -120,6 +120,7 @@ def plot(run: dict) -> bytes:
                 times,
                 values,
                 dashes,
+                color="black" if "YuNet" in line else None,
                 marker="o" if "zoom" in line else "s",
                 markersize=4,
                 label=line,
