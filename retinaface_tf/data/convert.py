@@ -9,6 +9,7 @@ import numpy as np
 
 from retinaface_tf.data.readers.annotation import AnnotatedImage, LabelledImage
 from retinaface_tf.data.readers.registry import WRITERS, LabelWriter
+from retinaface_tf.data.readers.yolo import write_yolo_data
 from retinaface_tf.errors import ConfigError, DataError
 from retinaface_tf.images.read import read_size
 
@@ -49,7 +50,10 @@ def convert_labels(images: Sequence[AnnotatedImage], folder: Path, to: str, out:
         name = (image.path.relative_to(folder) if inside else image.path).as_posix()
         size = read_size(image.path) if WRITERS[to].sized else (0, 0)
         entries.append(LabelledImage(name, size, image))
-    return label_texts(entries, to, out)
+    converted = label_texts(entries, to, out)
+    if to == "yolo":
+        converted.texts[out / "data.yaml"] = write_yolo_data(folder, _have_points(entries))
+    return converted
 
 
 def label_texts(entries: Sequence[LabelledImage], to: str, out: Path) -> Converted:
@@ -66,15 +70,20 @@ def label_texts(entries: Sequence[LabelledImage], to: str, out: Path) -> Convert
             entry._replace(image=entry.image.keep(~entry.image.ignored)) for entry in entries
         ]
     texts: dict[Path, str] = {}
+    points = _have_points(entries)
     if not writer.suffix:
         texts[out] = writer.write(entries)
     for entry in entries if writer.suffix else ():
         file = out / PurePosixPath(entry.name.lstrip("/")).with_suffix(writer.suffix)
         if file in texts:
             raise DataError(f"Two images would have the labels {file}; rename one of them.")
-        given = (entry, file) if writer.suffix == ".json" else (entry,)
-        texts[file] = writer.write(*given)
+        more = {".json": [file], ".txt": [points]}.get(writer.suffix, [])
+        texts[file] = writer.write(entry, *more)
     return Converted(texts, sum(len(entry.image.boxes) for entry in entries), {**lost})
+
+
+def _have_points(entries: Sequence[LabelledImage]) -> bool:
+    return any(np.isfinite(entry.image.landmarks).any() for entry in entries)
 
 
 def _lost(image: AnnotatedImage, writer: LabelWriter) -> dict[str, int]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -133,6 +134,32 @@ def test_the_command_writes_refuses_and_counts(photos, tmp_path):
     result = run(tmp_path / "yolo", "--to", "yolo")
     assert "yolo has no place for ignored: 1 faces left out" in result.stderr
     assert len((tmp_path / "yolo/a.txt").read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize("points", [True, False])
+def test_yolo_has_the_file_of_a_pose_data_set_and_replaces_no_other(photos, tmp_path, points):
+    source, out = tmp_path / "label.txt", tmp_path / "it's: \u00fc"
+    face = "10 10 30 30 12 12 0 30 12 0 20 20 0 14 30 0 28 30 0 0.5" if points else "10 10 30 30"
+    source.write_text(f"# a.jpg\n{face}\n# sub/b c.jpg\n5 5 20 20\n")
+    command = ["data", "convert", "retinaface", source, photos, out, "--to", "yolo"]
+
+    def run():
+        return CliRunner().invoke(with_commands(), list(map(str, command)))
+
+    out.mkdir()
+    (out / "data.yaml").write_text("mine")
+    assert "data.yaml is there already" in str(run().exception)
+    assert [file.read_text() for file in out.iterdir()] == ["mine"]
+    (out / "data.yaml").unlink()
+    assert run().exit_code == 0
+    data = yaml.safe_load((out / "data.yaml").read_text())
+    pose = {"kpt_shape": [5, 3], "flip_idx": [1, 0, 2, 4, 3]} if points else {}
+    assert data == {"path": str(photos), "train": ".", "val": ".", "names": {0: "face"}} | pose
+    # ultralytics takes no data set in which some lines have points and others have none.
+    lines = [line for file in out.rglob("*.txt") for line in file.read_text().splitlines()]
+    assert [len(line.split()) for line in lines] == [20 if points else 5] * 2
+    found = read_labels("yolo", out, photos)
+    assert np.isfinite(found[0].landmarks).all() == points
 
 
 def test_faces_are_ignored_by_their_attributes_in_every_format_that_has_some(tmp_path):

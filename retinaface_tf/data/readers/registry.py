@@ -48,7 +48,8 @@ class LabelWriter(NamedTuple):
     """How a format is written.
 
     Attributes:
-        write: the text of all images; of one image, given also its file where `suffix` is ".json".
+        write: the text of all images; of one image where there is a `suffix`, given also its file
+            where that is ".json", whether any image has landmarks where it is ".txt".
         holds: what of "landmarks", "ignored", "scores" and of the attributes a file of it can say;
             "*" for attributes of any name.
         sized: whether it says how large images are.

@@ -6,6 +6,7 @@ networks called YOLO-face have the points in the order left eye, right eye, nose
 corner, seen in the image.
 """
 
+import json
 import os
 from pathlib import Path
 
@@ -60,16 +61,27 @@ def read_yolo(
     ]
 
 
-def write_yolo(entry: LabelledImage) -> str:
-    """The text of one image's file, with points where any face of it has some."""
+def write_yolo(entry: LabelledImage, points: bool) -> str:
+    """The text of one image's file; with points those that are unknown have visibility 0."""
     image, scale = entry.image, np.array(entry.size[::-1], np.float64)
     boxes = image.boxes.astype(np.float64).reshape(-1, 2, 2) / scale
-    points = image.landmarks.astype(np.float64) / scale
-    seen = np.isfinite(points).all(axis=2, keepdims=True)
-    points = np.concatenate([np.where(seen, points, 0), 2 * seen], axis=2).reshape(-1, 15)
-    columns = [boxes.mean(axis=1), boxes[:, 1] - boxes[:, 0], *([points] if seen.any() else [])]
+    places = image.landmarks.astype(np.float64) / scale
+    seen = np.isfinite(places).all(axis=2, keepdims=True)
+    triples = np.concatenate([np.where(seen, places, 0), 2 * seen], axis=2).reshape(-1, 15)
+    columns = [boxes.mean(axis=1), boxes[:, 1] - boxes[:, 0], *([triples] if points else [])]
     rows = np.concatenate(columns, axis=1)
     return "".join("0 " + " ".join(f"{v:.16g}" for v in row) + "\n" for row in rows.tolist())
+
+
+def write_yolo_data(images: Path, points: bool) -> str:
+    """The text of `data.yaml`, which says to ultralytics what the labels of a folder of images are."""
+    pose = "kpt_shape: [5, 3]\nflip_idx: [1, 0, 2, 4, 3]\n" if points else ""
+    return (
+        "# The labels belong into the images' folder, or a twin of it with labels/ for images/ in its path.\n"
+        f"path: {json.dumps(str(images.absolute()), ensure_ascii=False)}\n"
+        "train: .\nval: . # the same photos: name others to judge by\n"
+        f"{pose}names: {{0: face}}\n"
+    )
 
 
 def _files(folder: Path, suffix: str = "") -> list[Path]:
