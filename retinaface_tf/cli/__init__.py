@@ -13,7 +13,7 @@ from retinaface_tf import __version__
 from retinaface_tf.cli.options import grouped
 from retinaface_tf.cli.terminal import DEBUG, sentences, set_up_streams
 from retinaface_tf.errors import ConfigError
-from retinaface_tf.util.registry import import_module
+from retinaface_tf.util.registry import IMPORTS, import_modules
 
 # Start-up and decoder notes of TensorFlow and OpenCV are for their developers; set before anything
 # can import them.
@@ -22,8 +22,6 @@ os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 _EMPTY = re.compile(r"--[\w-]+=")
-
-_IMPORTS = "RETINAFACE_TF_IMPORT"
 
 app = typer.Typer(
     name="retinaface-tf",
@@ -45,16 +43,13 @@ def options(
         typer.Option(
             "--import",
             metavar="MODULE|FILE.py",
-            envvar=_IMPORTS,
+            envvar=IMPORTS,
             help="Import a module that registers a backbone, reader or loss of yours; repeatable.",
         ),
     ] = None,
 ) -> None:
     """Find faces in photos: detect, train, evaluate, export."""
-    if import_:
-        os.environ[_IMPORTS] = " ".join(import_)  # for the processes that commands start
-        for name in import_:
-            import_module(name)
+    import_modules(import_ or ())
     if version:
         print(f"retinaface-tf {__version__}")
         raise typer.Exit

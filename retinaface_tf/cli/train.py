@@ -66,13 +66,23 @@ def train(
     restarts: Annotated[
         int, typer.Option(help="how often Ray starts all workers again after one was lost")
     ] = 3,
+    import_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--import",
+            metavar="MODULE|FILE.py",
+            help="import a module that registers a backbone, reader or loss of yours; repeatable",
+        ),
+    ] = None,
 ) -> None:
     """Train a detector; without options, on drawn faces, in a few minutes.
 
     The same command continues an interrupted run.
     """
     from retinaface_tf.training.command import Engine, resolve_config, resumed_config, run
+    from retinaface_tf.util.registry import import_modules
 
+    import_modules(import_ or ())
     chosen = Engine(name=engine, workers=workers, address=ray_address, restarts=restarts)
     options = {
         "data.kind": data,

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from retinaface_tf.errors import ConfigError, RetinaFaceError
+
+# Names, apart by spaces, of modules that every command imports.
+IMPORTS = "RETINAFACE_TF_IMPORT"
 
 
 def register(known: dict[str, Any], what: str, name: str, function: Callable[..., Any]) -> None:
@@ -42,6 +46,15 @@ def unregistered(what: str, name: str, known: Iterable[str]) -> ConfigError:
             f"import it first, on a command line with `retinaface-tf --import {module} ...`."
         )
     return ConfigError(f"{name!r} is not a {what}; choose one of {', '.join(known)}.")
+
+
+def import_modules(names: Iterable[str]) -> None:
+    """Imports a user's modules, here and in the commands that this process starts; see `import_module`."""
+    for name in names:
+        import_module(name)
+        known = os.environ.get(IMPORTS, "").split()
+        if name not in known:
+            os.environ[IMPORTS] = " ".join([*known, name])
 
 
 def import_module(name: str) -> None:

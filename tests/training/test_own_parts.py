@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -115,6 +116,26 @@ def test_weights_load_after_registration_and_name_their_module_before(
         register_backbone(NAME, lambda image, slope: {})
     with pytest.raises(ConfigError, match="must be 'module:name'"):
         register_backbone("mine", my_faces.mobilenet_v3)
+
+
+def test_the_script_of_a_checkout_imports_too(tmp_path, monkeypatch):
+    script = runpy.run_path(str(PAGE.parents[1] / "training/train.py"))
+    monkeypatch.setattr("retinaface_tf.data.readers.registry.READERS", dict(READERS))
+    monkeypatch.setattr(
+        "retinaface_tf.training.command.run", lambda config, *_, **__: print(config)
+    )
+    monkeypatch.setenv("RETINAFACE_TF_IMPORT", "")
+    (tmp_path / "own_script.py").write_text(
+        "from retinaface_tf import register_reader\n"
+        "register_reader('own_script:none', lambda labels, images: [])\n"
+    )
+    words = ["train.py", "--import", str(tmp_path / "own_script.py"), "--data", "own_script:none"]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit) as end:
+        script["run_script"](script["train"])
+    assert not end.value.code
+    assert read_labels("own_script:none", tmp_path, tmp_path) == []
+    assert os.environ["RETINAFACE_TF_IMPORT"] == words[2]  # for workers
 
 
 def test_an_own_reader_is_a_kind_of_data(tmp_path, monkeypatch):
