@@ -169,7 +169,9 @@ def main() -> None:
         rate = video.frame_rate
         found = [
             faces
-            for _, faces in search_frames(detector, read_ahead(iter(video)), 8, threshold=weak)
+            for _, faces in search_frames(
+                detector, read_ahead(iter(video)), 8, film.name, threshold=weak
+            )
         ]
     follow(found, truth, rate)
     missed(found, truth, rate, chosen)
@@ -194,7 +196,7 @@ def speed(film: Path, detector: RetinaFace) -> None:
     old = count / (time.perf_counter() - begun)
     begun = time.perf_counter()
     with open_video(film) as video:
-        for _ in search_frames(detector, read_ahead(iter(video)), 8):
+        for _ in search_frames(detector, read_ahead(iter(video)), 8, film.name):
             pass
     new = count / (time.perf_counter() - begun)
     print(f"searched: {old:.1f} images/s one by one, {new:.1f} read ahead: {new / old:.2f} times")

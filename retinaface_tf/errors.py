@@ -41,6 +41,11 @@ class WeightsError(RetinaFaceError):
     """A weights file is missing, damaged or belongs to another network."""
 
 
+def named(error: ImageError, name: str) -> ImageError:
+    """The error of an image that was given without a name, "Cannot search the array given: why.", with one."""
+    return ImageError(f"Cannot search {name}: {str(error).partition(': ')[2]}")
+
+
 class BatchError(RetinaFaceError):
     """Some images of a batch failed; the others were answered.
 

@@ -18,7 +18,7 @@ from retinaface_tf.cli.options import Overwrite, Threads
 from retinaface_tf.cli.output_names import OutputNames
 from retinaface_tf.cli.video_options import CutOptions, search_frames
 from retinaface_tf.config import DetectionSettings
-from retinaface_tf.errors import ConfigError, ImageError, RetinaFaceError
+from retinaface_tf.errors import ConfigError, ImageError, RetinaFaceError, named
 from retinaface_tf.faces.blurring import DEFAULT_MARGIN, blur_boxes, check_blur
 from retinaface_tf.faces.tracking import TrackingSettings
 from retinaface_tf.images.rewrite import PhotoFile
@@ -195,7 +195,7 @@ class _BlurRun:
         self.options, self.videos, self.out = options, videos, out
         self.kept = keep.open(self.photo_detector) if keep.keep else None
         self.names, self.resume = names, resume
-        self.written = self.errors = 0
+        self.written = self.errors = self.there = 0
         self.progress = progress_bar(transient=True, disable=not sys.stderr.isatty())
 
     def __enter__(self) -> _BlurRun:
@@ -230,7 +230,10 @@ class _BlurRun:
     def _claim(self, name: Path, source: Source) -> Path | None:
         """Where the copy goes; None where it is there already."""
         path = self.names.claim(self.out / name, source.mark)
-        return None if self.resume and mark_in(path) == source.mark else path
+        if self.resume and mark_in(path) == source.mark:
+            self.there += 1
+            return None
+        return path
 
     def blur_photo(self, source: Source) -> tuple[Path, str] | None:
         """The copy that was written, and what it shows."""
@@ -240,7 +243,10 @@ class _BlurRun:
         if (path := self._claim(name, source)) is None:
             return None
         photo = PhotoFile(source.given)
-        found = self.photo_detector.detect(photo.frames)
+        found = self.photo_detector.detect(photo.frames, on_error="return")
+        for answer in found:
+            if isinstance(answer, ImageError):
+                raise named(answer, source.shown)
         if self.kept:
             found = [self.kept.others(*pair) for pair in zip(found, photo.frames)]
         blurred = [
@@ -274,12 +280,16 @@ class _BlurRun:
             frames = stack.enter_context(closing(read_ahead(iter(video))))
             keys, found, damage = [], [], None
             try:
-                for frame, faces in search_frames(self.video_detector, frames, options.batch_size):
+                for frame, faces in search_frames(
+                    self.video_detector, frames, options.batch_size, source.shown
+                ):
                     keys.append((frame.index, frame.time))
                     found.append(likely_faces(faces))
                     self.progress.advance(task)
             except ImageError as error:  # at the end of what can be read
                 damage = error
+        if damage and not found:
+            raise damage
         rate = video.frame_rate / cut.every
         hidden = boxes_to_hide(found, rate, options.alone(rate), options.tracking)
         places = dict(zip(keys, hidden))
@@ -303,7 +313,9 @@ class _BlurRun:
         """Counts on standard output, what to know on standard error."""
         print(f"{self.written} cop{'ies' if self.written != 1 else 'y'} written")
         look = "look at the copies; no detector finds every face" if self.written else ""
-        for note in (look, left_out):
+        plural = "ies were" if self.there != 1 else "y was"
+        there = f"{self.there} cop{plural} there already and stay as made" if self.there else ""
+        for note in (look, there, left_out):
             if note:
                 print(f"note: {note}.", file=sys.stderr)
 

@@ -296,7 +296,7 @@ class DetectRun:
                 self._tracks.begin(video.frame_rate / self.videos.each)
                 stack.callback(self._end_tracks, source)
                 settings["threshold"] = self._tracks.settings.least
-            found = search_frames(self.detector, wanted, batch_size, **settings)
+            found = search_frames(self.detector, wanted, batch_size, source.shown, **settings)
             for count, (frame, faces) in enumerate(found, start=done):
                 self.progress.advance(task)
                 if writer and count == done:
@@ -329,7 +329,7 @@ class DetectRun:
             return
         with open_video(source.given, self.videos.cut) as video:
             for frame, faces in search_frames(
-                self.detector, islice(video, frames), self.batch_size
+                self.detector, islice(video, frames), self.batch_size, source.shown
             ):
                 faces, _ = self._chosen(faces, frame.image)
                 writer.write(faces.draw(frame.image), frame.time)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import typer
 
-from retinaface_tf.errors import ConfigError, ImageError, RetinaFaceError
+from retinaface_tf.errors import ConfigError, ImageError, RetinaFaceError, named
 
 if TYPE_CHECKING:
     from retinaface_tf.faces.faces import Faces
@@ -89,13 +89,14 @@ def _seconds(option: str, text: str) -> float:
 
 
 def search_frames(
-    detector: Detector, frames: Iterable[Frame], batch_size: int, **settings
+    detector: Detector, frames: Iterable[Frame], batch_size: int, name: str, **settings
 ) -> Iterator[tuple[Frame, Faces]]:
     """Frames and their faces; a few are read and prepared ahead of the network.
 
     Args:
         detector, frames: what searches what.
         batch_size: frames given to the network at once.
+        name: what messages call the video.
         settings: see `Detector.stream`.
 
     Raises:
@@ -103,7 +104,12 @@ def search_frames(
     """
     if detector.settings.zoom != "off":  # what one frame shows says where to look in the next
         detect = detector.for_video(**settings)
-        yield from ((frame, detect(frame.image)) for frame in frames)
+        for frame in frames:
+            try:
+                faces = detect(frame.image)
+            except ImageError as error:
+                raise named(error, name) from None
+            yield frame, faces
         return
     waiting: deque[Frame] = deque()
     failure: list[RetinaFaceError] = []
@@ -118,7 +124,7 @@ def search_frames(
 
     for answer in detector.stream(images(), batch_size=batch_size, **settings):
         if isinstance(answer, ImageError):
-            raise answer
+            raise named(answer, name)
         yield waiting.popleft(), answer
     if failure:
         raise failure[0]

@@ -28,7 +28,7 @@ def run(monkeypatch, tmp_path):
     Path("in").mkdir()
 
     def call(*arguments, **options):
-        arguments = ["blur", *map(str, arguments), "--scales", "original"]
+        arguments = ["blur", "--scales", "original", *map(str, arguments)]
         return CliRunner().invoke(cli.app, arguments, **options)
 
     return call
@@ -76,6 +76,7 @@ def test_a_run_goes_on_and_replaces_only_its_own(run):
     assert Path("out/a.png").read_bytes() == stranger and Path("out/a_2.png").exists()
     again = run("in", "--out", "out", "--resume")
     assert "0 copies written" in again.stdout
+    assert "2 copies were there already and stay as made" in again.stderr
     Path("out/b.png").unlink()
     assert "1 copy written" in run("in", "--out", "out", "--resume").stdout
     assert sorted(p.name for p in Path("out").iterdir()) == ["a.png", "a_2.png", "b.png"]
@@ -95,6 +96,16 @@ def test_what_cannot_be_read_is_said_and_the_rest_is_written(run):
     assert run("in/a.png", "--out", "o", "--method", "mosaic").exit_code == 1
     assert "threshold=7" in str(run("in/a.png", "--out", "o", "--threshold", "7").exception)
     assert not Path("o").exists()
+
+
+def test_what_cannot_be_searched_is_named_and_nothing_counts_as_written(run):
+    photo("in/a.png")
+    film(Path("in/b.mp4"), count=2)
+    done = run("in/a.png", "in/b.mp4", "--out", "out", "--scales", "99999999")
+    assert done.exit_code == 1 and "0 copies" in done.stdout and "wrote" not in done.stderr
+    for name in ("in/a.png", "in/b.mp4"):
+        assert f"error: Cannot search {name}: an image of" in done.stderr
+    assert ".results" not in done.stderr and not list(Path("out").glob("*"))
 
 
 def test_frames_of_an_animation_and_standard_input_are_blurred(run):
