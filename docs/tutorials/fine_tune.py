@@ -46,46 +46,15 @@ Image.fromarray(np.concatenate([draw_labels(entry) for entry in labelled[:6]], a
 # %% [markdown]
 # ## The run
 #
-# A run is a TOML file. The backbone stays as it is: 160 images are too few to teach it anything that it
-# would not pay for elsewhere. `retinaface-tf train` checks the labels first, judges before the first
-# step and at the end, and goes on where it was if it is interrupted.
-
-# %%
-_ = Path("own.toml").write_text("""\
-network = "mobilenet0.25"
-epochs = 6
-evaluate_epochs = 6
-
-[data]
-kind = "retinaface"
-labels = "train/label.txt"
-images = "train/images"
-validation_labels = "held/label.txt"
-validation_images = "held/images"
-size = 160             # crops of this size
-validation_size = 192  # judged at this short edge
-batch = 8
-
-[init]
-source = "mobilenet0.25"
-freeze = ["backbone"]
-
-[augment]
-crop_scale = [0.7, 1.0]
-min_face_size = 8
-
-[schedule]
-kind = "cosine"
-peak = 0.01
-warmup_start = 0.001
-warmup_epochs = 1
-
-[optimizer]
-clip_norm = 10.0
-""")
+# The recipe for few images comes with the package ([train on your photos](../train-on-your-photos.md)); `--set`
+# changes any of it, here for images this small. The backbone stays as it is: 160 images are too few to teach
+# it anything that it would not pay for elsewhere. `train` checks the labels first, judges before the first
+# step and after each epoch, and goes on where it was if it is interrupted.
 
 # %% language="bash"
-# retinaface-tf train --config own.toml --out run --quiet
+# retinaface-tf train --finetune mobilenet0.25 --data train --epochs 6 --out run --quiet \
+#     --set data.validation_labels=held/label.txt --set data.validation_images=held/images \
+#     --set data.size=160 --set data.validation_size=192 --set 'init.freeze=["backbone"]' --set schedule.peak=0.001
 
 # %% [markdown]
 # The run's folder has the curves and the held-out images: labels white, detections in colour.
@@ -107,7 +76,7 @@ from retinaface_tf import RetinaFace
 held = read_retinaface_labels(Path("held/label.txt"), Path("held/images"))
 image = np.asarray(Image.open(held[3].path))
 before = RetinaFace.from_preset("mobilenet0.25").detect(image)
-mine = RetinaFace.from_file("run/last.weights.h5").detect(image)
+mine = RetinaFace.from_file("run/best.weights.h5").detect(image)
 print(f"{len(held[3].boxes)} labelled; public weights find {len(before)}, these find {len(mine)}")
 Image.fromarray(mine.draw(image)).resize((384, 384))
 
@@ -123,7 +92,7 @@ from skimage.data import astronaut
 photo = astronaut()
 for name, detector in {
     "public": RetinaFace.from_preset("mobilenet0.25"),
-    "these": RetinaFace.from_file("run/last.weights.h5"),
+    "these": RetinaFace.from_file("run/best.weights.h5"),
 }.items():
     print(name, detector.detect(photo).scores.round(3))
 
