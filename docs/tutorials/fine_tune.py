@@ -74,11 +74,12 @@ Image.open("run/learning.png")
 from retinaface_tf import RetinaFace
 
 held = read_retinaface_labels(Path("held/label.txt"), Path("held/images"))
-image = np.asarray(Image.open(held[3].path))
-before = RetinaFace.from_preset("mobilenet0.25").detect(image)
-mine = RetinaFace.from_file("run/best.weights.h5").detect(image)
-print(f"{len(held[3].boxes)} labelled; public weights find {len(before)}, these find {len(mine)}")
-Image.fromarray(mine.draw(image)).resize((384, 384))
+images = [np.asarray(Image.open(entry.path)) for entry in held]
+public, mine = RetinaFace.from_preset("mobilenet0.25"), RetinaFace.from_file("run/best.weights.h5")
+print(f"{sum(len(entry.boxes) for entry in held)} labelled")
+for name, detector in {"public": public, "these": mine}.items():
+    print(f"{name} weights find {sum(len(detector.detect(image)) for image in images)}")
+Image.fromarray(mine.detect(images[9]).draw(images[9])).resize((384, 384))
 
 # %% [markdown]
 # ## Does it still find photographed faces?
@@ -90,10 +91,7 @@ Image.fromarray(mine.draw(image)).resize((384, 384))
 from skimage.data import astronaut
 
 photo = astronaut()
-for name, detector in {
-    "public": RetinaFace.from_preset("mobilenet0.25"),
-    "these": RetinaFace.from_file("run/best.weights.h5"),
-}.items():
+for name, detector in {"public": public, "these": mine}.items():
     print(name, detector.detect(photo).scores.round(3))
 
 # %% [markdown]
