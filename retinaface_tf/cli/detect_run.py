@@ -192,7 +192,7 @@ class DetectRun:
                 lambda pixels, faces: faces.crops(pixels, *output.crop_options),
             )
         self._stack = ExitStack()
-        self._labels = LabelFiles(output, inputs)
+        self._labels = LabelFiles(output, inputs, filter(None, (output.json, videos.tracks)))
         self._lines = None
         self._done: dict[str, int] = {}
         self._failed: set[str] = set()

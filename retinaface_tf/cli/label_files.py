@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +14,7 @@ from retinaface_tf.errors import ConfigError, ImageError, RetinaFaceError
 from retinaface_tf.faces.faces import Faces
 from retinaface_tf.faces.rows import COLUMNS, face_row
 from retinaface_tf.util.extras import require
-from retinaface_tf.util.files import require_free, write_whole
+from retinaface_tf.util.files import is_special, require_free, write_whole
 
 if TYPE_CHECKING:
     from retinaface_tf.cli.detect import OutputOptions
@@ -30,13 +32,14 @@ class LabelFiles:
     Args:
         output: says which.
         inputs: what is searched.
+        others: further files of the run, which none of these may be.
 
     Raises:
-        ConfigError: a file is in the way, two images would have one, or a video cannot be in one.
+        ConfigError: a file is in the way, two outputs are one file, two images would have one, or a video cannot be in one.
         MissingPackage: Parquet is asked for and pyarrow missing.
     """
 
-    def __init__(self, output: OutputOptions, inputs: Inputs):
+    def __init__(self, output: OutputOptions, inputs: Inputs, others: Iterable[str | Path] = ()):
         self._wanted = {
             kind: Path(path)
             for kind in (*_LABELS, "csv", "parquet")
@@ -49,7 +52,10 @@ class LabelFiles:
             require("bulk", for_="--parquet")
         if inputs.videos and (kinds := [kind for kind in self._wanted if kind != "csv"]):
             raise ConfigError(f"--{kinds[0]} is of images; the faces of a video go into --csv.")
-        for path in self._texts([_entry(source) for source in inputs.images]):
+        empty = [_entry(source) for source in inputs.images]
+        own = [path for kind in self._wanted for path in self._texts(kind, empty)]
+        _require_apart([*map(Path, others), *own])
+        for path in own:
             if path == _STANDARD_OUTPUT:
                 continue
             if path.parent == _STANDARD_OUTPUT:
@@ -67,7 +73,8 @@ class LabelFiles:
         Raises:
             RetinaFaceError: one cannot be written.
         """
-        for path, content in self._texts(self._entries).items():
+        texts = [self._texts(kind, self._entries) for kind in self._wanted]
+        for path, content in (pair for each in texts for pair in each.items()):
             if path != _STANDARD_OUTPUT:
                 write_whole(path, content, error=RetinaFaceError)
             elif isinstance(content, bytes):
@@ -75,16 +82,13 @@ class LabelFiles:
             else:
                 sys.stdout.write(content)
 
-    def _texts(self, entries: list[dict[str, Any]]) -> dict[Path, str | bytes]:
-        texts: dict[Path, str | bytes] = {}
-        for kind, path in self._wanted.items():
-            if kind == "csv":
-                texts[path] = _csv(entries)
-            elif kind == "parquet":
-                texts[path] = _parquet(entries)
-            else:
-                texts |= self._labels(kind, path, entries)
-        return texts
+    def _texts(self, kind: str, entries: list[dict[str, Any]]) -> Mapping[Path, str | bytes]:
+        path = self._wanted[kind]
+        if kind == "csv":
+            return {path: _csv(entries)}
+        if kind == "parquet":
+            return {path: _parquet(entries)}
+        return self._labels(kind, path, entries)
 
     def _labels(self, kind: str, out: Path, entries: list[dict[str, Any]]) -> dict[Path, str]:
         from retinaface_tf.data.convert import label_texts
@@ -106,6 +110,16 @@ class LabelFiles:
             image = AnnotatedImage(source.path, faces.boxes, faces.landmarks, scores=faces.scores)
             labelled.append(LabelledImage(name.as_posix(), faces.image_size, image))
         return label_texts(labelled, kind, out).texts
+
+
+def _require_apart(paths: list[Path]) -> None:
+    places: set[str] = set()
+    for path in paths:
+        if path == _STANDARD_OUTPUT or is_special(path):
+            continue
+        if (place := os.path.realpath(path)) in places:
+            raise ConfigError(f"{path} is asked for twice; give each output a name of its own.")
+        places.add(place)
 
 
 def _entry(source: Source) -> dict[str, Any]:

@@ -12,6 +12,12 @@ from retinaface_tf.util.extras import require
 MOST_FACES = 20_000
 
 
+def check_similarity(similarity: float) -> None:
+    """ConfigError unless it is a cosine."""
+    if not -1 <= similarity <= 1:
+        raise ConfigError(f"similarity={similarity} must be within -1..1.")
+
+
 def group_faces(embeddings: NDArray[np.float32], similarity: float = 0.4) -> NDArray[np.int64]:
     """Groups faces by average linkage: two groups become one while the mean cosine between their faces
     is at least `similarity`.
@@ -28,8 +34,7 @@ def group_faces(embeddings: NDArray[np.float32], similarity: float = 0.4) -> NDA
         DataError: an embedding is no finite vector.
         MissingPackage: scipy is not installed.
     """
-    if not -1 <= similarity <= 1:
-        raise ConfigError(f"similarity={similarity} must be within -1..1.")
+    check_similarity(similarity)
     if len(embeddings) > MOST_FACES:
         raise ConfigError(
             f"{len(embeddings)} faces are more than the {MOST_FACES} that can be compared at once; "
