@@ -79,10 +79,11 @@ def group(
     """
     from retinaface_tf.cli.detect_run import Inputs
     from retinaface_tf.faces.embedder import open_embedder
-    from retinaface_tf.faces.persons import group_faces
+    from retinaface_tf.faces.persons import check_similarity, group_faces
     from retinaface_tf.util.extras import require
     from retinaface_tf.util.progress import choose_track
 
+    check_similarity(options.similarity)
     sources = Inputs.of(inputs)
     unfit = [*sources.videos, *(source for source in sources.images if not source.is_file)]
     if unfit:

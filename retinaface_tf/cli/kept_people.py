@@ -12,6 +12,7 @@ import typer
 from retinaface_tf.cli.group import EmbedderOptions
 from retinaface_tf.errors import ConfigError
 from retinaface_tf.faces.faces import Faces
+from retinaface_tf.faces.persons import check_similarity
 from retinaface_tf.geometry.boxes import pairwise_iou, share_inside
 from retinaface_tf.images.read import read_image
 
@@ -41,6 +42,7 @@ class KeepOptions(EmbedderOptions):
     def __post_init__(self):
         if bool(self.keep) != bool(self.embedder):
             raise ConfigError("--keep and --embedder go together.")
+        check_similarity(self.similarity)
 
     def open(self, detector: Detector) -> KeptPeople:
         """Looks at the photos.

@@ -175,3 +175,5 @@ def test_who_is_kept_stays_as_they_are(run):
     assert (read_image("all/both.png") == both).all()
     assert "one" in str(run("in", "--out", "o", "--keep", "in/both.png", *chosen).exception)
     assert "--embedder" in str(run("in", "--out", "o", "--keep", "red.png").exception)
+    wrong = run("in", "--out", "o", "--keep", "red.png", *chosen, "--similarity", "nan")
+    assert "similarity=nan" in str(wrong.exception)

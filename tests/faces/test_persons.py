@@ -104,7 +104,7 @@ def run(monkeypatch, tmp_path, embedder):
     options = ("--mean", "0", "--scale", "1", "--min-quality", "0", "--similarity", "0.9")
 
     def call(*words, out="people"):
-        words = ["group", *words, "--embedder", "mean.onnx", "--out", out, *options]
+        words = ["group", *options, *words, "--embedder", "mean.onnx", "--out", out]
         return CliRunner().invoke(cli.app, words)
 
     return call
@@ -146,6 +146,8 @@ def test_what_cannot_be_is_said_and_leaves_nothing(run, monkeypatch):
     assert "mine is there already" in str(run("p", out="mine").exception)
     assert "is no photo in a file" in str(run("https://example.org/a.jpg").exception)
     assert "is no photo in a file" in str(run("v.mp4").exception)
+    wrong = run("p", "--similarity", "nan")  # before the search
+    assert "similarity=nan" in str(wrong.exception) and "broken" not in wrong.stderr
     monkeypatch.setattr(
         "shutil.copy2", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left"))
     )
