@@ -16,6 +16,8 @@ import cv2
 import pytest
 from PIL import Image
 
+from tests.helpers.own_parts import OWN_TRAINING, write_own_parts
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.slow
 
@@ -189,6 +191,14 @@ def test_with_its_extra_it_trains(with_keras, tmp_path):
     }
     options = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
     with_keras("retinaface-tf", "train", "--out", "run", *options, cwd=tmp_path)
+    assert (tmp_path / "run" / "last.weights.h5").is_file()
+
+
+def test_a_user_s_module_trains_with_the_installed_package(with_keras, tmp_path):
+    """The module of docs/extend.md: its backbone and its reader, two steps."""
+    write_own_parts(tmp_path)
+    words = ("--import", "my_faces.py", "train", "--data", "my_faces:csv", "--out", "run")
+    with_keras("retinaface-tf", *words, *OWN_TRAINING, cwd=tmp_path)
     assert (tmp_path / "run" / "last.weights.h5").is_file()
 
 

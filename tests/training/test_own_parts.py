@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import re
 import runpy
@@ -12,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from retinaface_tf import register_backbone
 from retinaface_tf.config import RetinaFaceConfig
@@ -22,8 +20,8 @@ from retinaface_tf.models import build_retinaface
 from retinaface_tf.training.command import resolve_config
 from retinaface_tf.weights.hdf5 import save_weights
 from retinaface_tf.weights.load import load_weights
+from tests.helpers.own_parts import OWN_TRAINING, PAGE, write_own_parts
 
-PAGE = Path(__file__).parents[2] / "docs/extend.md"
 NAME = "my_faces:mobilenet_v3"
 
 
@@ -31,14 +29,9 @@ NAME = "my_faces:mobilenet_v3"
 def folder(tmp_path_factory):
     """The page's module, with photos and their CSV file."""
     folder = tmp_path_factory.mktemp("user")
-    code = re.search(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)[1]
+    code = write_own_parts(folder)
     backbone = re.search(r"def mobilenet_v3.*?\n\n\n", code, re.DOTALL)[0]
     assert len(backbone.splitlines()) < 40
-    (folder / "my_faces.py").write_text(code)
-    with (folder / "faces.csv").open("w", newline="") as file:
-        for number in range(4):
-            Image.new("RGB", (96, 64), (number * 60, 90, 200)).save(folder / f"{number}.png")
-            csv.writer(file).writerow([f"{number}.png", 20, 10, 50, 45])
     return folder
 
 
@@ -64,14 +57,16 @@ def test_the_page_s_module_trains_and_its_weights_load_where_it_is_imported(fold
         folder, "--import", "my_faces.py", "data", "check", "my_faces:csv", "faces.csv", "."
     )
     assert "checked 4 images: no problem" in checked.stdout
-    options = [
-        *("data.labels=faces.csv", "data.images=.", f"network.backbone={NAME}", "epochs=1"),
-        *("data.size=64", "data.batch=2", "loss.own=my_faces:wing", "data.max_validation=0"),
-        *("network.channels=16", "checkpoint_steps=100", "init.source=random"),
-    ]
-    settings = [word for option in options for word in ("--set", option)]
     trained = run(
-        folder, "--import", "my_faces", "train", "--data", "my_faces:csv", "--out", "run", *settings
+        folder,
+        "--import",
+        "my_faces",
+        "train",
+        "--data",
+        "my_faces:csv",
+        "--out",
+        "run",
+        *OWN_TRAINING,
     )
     assert trained.returncode == 0, trained.stderr
     assert "own" in (folder / "run/train.log").read_text()
