@@ -313,8 +313,7 @@ class _BlurRun:
         """Counts on standard output, what to know on standard error."""
         print(f"{self.written} cop{'ies' if self.written != 1 else 'y'} written")
         look = "look at the copies; no detector finds every face" if self.written else ""
-        plural = "ies were" if self.there != 1 else "y was"
-        there = f"{self.there} cop{plural} there already and stay as made" if self.there else ""
+        there = f"already there and left as they are: {self.there}" if self.there else ""
         for note in (look, there, left_out):
             if note:
                 print(f"note: {note}.", file=sys.stderr)

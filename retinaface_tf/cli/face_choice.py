@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 _ORDERS = ("score", "quality", "size", "position")
 
 
+def check_min_quality(figure: float) -> None:
+    """ConfigError unless a face can have this quality."""
+    if not 0 <= figure <= 1:
+        raise ConfigError(f"--min-quality {figure} must be within 0..1.")
+
+
 @dataclass(frozen=True, kw_only=True)
 class FaceChoice:
     """Options that choose among the faces found."""
@@ -47,8 +53,8 @@ class FaceChoice:
             raise ConfigError(f"--sort {self.sort!r} must be one of {', '.join(_ORDERS)}.")
         if self.largest is not None and self.largest < 1:
             raise ConfigError(f"--largest {self.largest} must be at least 1.")
-        if self.min_quality is not None and not 0 <= self.min_quality <= 1:
-            raise ConfigError(f"--min-quality {self.min_quality} must be within 0..1.")
+        if self.min_quality is not None:
+            check_min_quality(self.min_quality)
 
     @property
     def needs_pixels(self) -> bool:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import typer
 
+from retinaface_tf.cli.face_choice import check_min_quality
 from retinaface_tf.cli.open_detector import DetectionOptions
 from retinaface_tf.cli.options import Threads
 from retinaface_tf.errors import ConfigError, ImageError, RetinaFaceError
@@ -84,6 +85,7 @@ def group(
     from retinaface_tf.util.progress import choose_track
 
     check_similarity(options.similarity)
+    check_min_quality(options.min_quality)
     sources = Inputs.of(inputs)
     unfit = [*sources.videos, *(source for source in sources.images if not source.is_file)]
     if unfit:

@@ -74,6 +74,13 @@ class VideoOptions(CutOptions):
         ),
     ] = None
 
+    def __post_init__(self):
+        super().__post_init__()
+        if str(self.tracks) == "-":
+            raise ConfigError(
+                "--tracks - would be a file of that name; give a file, or /dev/stdout."
+            )
+
     @property
     def tracking(self) -> bool:
         """Whether faces are followed."""

@@ -76,7 +76,7 @@ def test_a_run_goes_on_and_replaces_only_its_own(run):
     assert Path("out/a.png").read_bytes() == stranger and Path("out/a_2.png").exists()
     again = run("in", "--out", "out", "--resume")
     assert "0 copies written" in again.stdout
-    assert "2 copies were there already and stay as made" in again.stderr
+    assert "already there and left as they are: 2" in again.stderr
     Path("out/b.png").unlink()
     assert "1 copy written" in run("in", "--out", "out", "--resume").stdout
     assert sorted(p.name for p in Path("out").iterdir()) == ["a.png", "a_2.png", "b.png"]

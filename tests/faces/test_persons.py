@@ -146,8 +146,9 @@ def test_what_cannot_be_is_said_and_leaves_nothing(run, monkeypatch):
     assert "mine is there already" in str(run("p", out="mine").exception)
     assert "is no photo in a file" in str(run("https://example.org/a.jpg").exception)
     assert "is no photo in a file" in str(run("v.mp4").exception)
-    wrong = run("p", "--similarity", "nan")  # before the search
-    assert "similarity=nan" in str(wrong.exception) and "broken" not in wrong.stderr
+    for option in ("--similarity", "--min-quality"):
+        wrong = run("p", option, "nan")  # before the search
+        assert "nan must be" in str(wrong.exception) and "broken" not in wrong.stderr
     monkeypatch.setattr(
         "shutil.copy2", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left"))
     )
