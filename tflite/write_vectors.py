@@ -41,13 +41,7 @@ import numpy as np
 from retinaface_tf.config import DENSE_LEVELS, PAPER_LEVELS, DetectionSettings, RetinaFaceConfig
 from retinaface_tf.geometry.anchors import count_anchors
 from retinaface_tf.inference.postprocess import read_faces
-from retinaface_tf.inference.preprocess import (
-    Prepared,
-    bucket_shape,
-    network_size,
-    prepare,
-    stack_padded,
-)
+from retinaface_tf.inference.preprocess import Prepared, bucket_shape, prepare, stack_padded
 from retinaface_tf.inference.runtimes.runtime import RawOutputs
 from retinaface_tf.modelfile.metadata import ModelMetadata
 
@@ -219,15 +213,15 @@ def write_photos(out: Path, pictures: dict[str, np.ndarray]) -> int:
     for model, (size, _) in MODELS.items():
         runtime = LiteRTRuntime(out / "models" / model, threads=1)
         for picture, image in pictures.items():
-            runs = [("", _averaged(image, size), size, 0.5)]
+            runs = [("", prepare(image, fixed_shape=size), size, 0.5)]
             if picture in ("astronaut", "crowd"):
                 runs.append(("-low", *runs[0][1:3], 0.02))
             if size == SMALL:  # the same file at another size, as far as it may be resized
                 whole = prepare(image)
                 runs.append(("-resized", whole, bucket_shape(*whole.pixels.shape[:2]), 0.5))
-            for suffix, prepared, shape, threshold in runs:
+            for suffix, prepared, network_size, threshold in runs:
                 fill = runtime.config.pixel_mean
-                outputs = runtime(stack_padded([prepared.pixels], shape, fill))
+                outputs = runtime(stack_padded([prepared.pixels], network_size, fill))
                 vector = _vector(
                     outputs,
                     network_size,
@@ -243,16 +237,6 @@ def write_photos(out: Path, pictures: dict[str, np.ndarray]) -> int:
                 _write(out / "photos" / f"{name}.json", vector)
                 written += 1
     return written
-
-
-def _averaged(image: np.ndarray, size: tuple[int, int]) -> Prepared:
-    """As the apps scale: by area averaging."""
-    import cv2
-
-    height, width = network_size(*image.shape[:2], fixed_shape=size)
-    pixels = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-    scale = (width / image.shape[1], height / image.shape[0])
-    return Prepared(pixels, scale, image.shape[:2])
 
 
 def _vector(

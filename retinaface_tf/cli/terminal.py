@@ -103,4 +103,8 @@ def _unforeseen(error: Exception) -> str:
 
 def _leave(message: str) -> None:
     print(f"error: {message}", file=sys.stderr)
+    try:
+        sys.stdout.flush()
+    except OSError:  # Python would try once more, and complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     sys.exit(1)

@@ -68,12 +68,13 @@ def read_face_lines(path: Path | str) -> Iterator[FaceLine]:
     while lines:
         text = lines.take("an image")
         try:
-            yield parse_face_line(json.loads(text), f"{lines.path} line {lines.number}")
-        except json.JSONDecodeError:
+            entry = json.loads(text)
+        except (ValueError, RecursionError):
             raise lines.error(
                 "not whole JSON, as where the command that wrote it was stopped; resume that "
                 "command, or remove the line"
             ) from None
+        yield parse_face_line(entry, f"{lines.path} line {lines.number}")
 
 
 def parse_face_line(entry: dict[str, Any], where: str) -> FaceLine:

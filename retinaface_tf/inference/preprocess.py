@@ -157,7 +157,7 @@ def naming(source: ImageSource, target: WantedSize) -> WantedSize:
 def prepare(
     image: np.ndarray, size: Size = None, fixed_shape: tuple[int, int] | None = None
 ) -> Prepared:
-    """Scales an image (uint8 RGB [H, W, 3]) to `network_size`: halved while it can be, then bilinear."""
+    """Scales an image (uint8 RGB [H, W, 3]) to `network_size`, averaging where it shrinks."""
     height, width = image.shape[:2]
     return _scaled(image, network_size(height, width, size, fixed_shape), (height, width))
 
@@ -186,11 +186,9 @@ def _scaled(pixels: np.ndarray, target: tuple[int, int], original: tuple[int, in
     if (height, width) != target:
         import cv2
 
-        # Halving, of even sides above all, is several times as quick as averaging over any factor.
-        while height >= 2 * target[0] and width >= 2 * target[1]:
-            height, width = -(-height // 2), -(-width // 2)
-            pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
-        pixels = cv2.resize(pixels, target[::-1], interpolation=cv2.INTER_LINEAR)
+        # As the exported graph and the apps.
+        method = cv2.INTER_AREA if height * width > target[0] * target[1] else cv2.INTER_LINEAR
+        pixels = cv2.resize(pixels, target[::-1], interpolation=method)
     return Prepared(pixels, scale, original)
 
 

@@ -51,13 +51,17 @@ def main(expression: str, photo: str) -> None:
     detector = make(expression)
     faces, again = detector.detect([photo, photo])
     assert len(faces) and faces == again
-    print("fork:", in_forked_child(detector, photo, faces, os._exit))
+    print("fork:", in_forked_child(detector, photo, faces, os._exit), flush=True)
     if "onnx" not in expression:  # `import onnxruntime` alone makes such a child wait for ever
         print("fork and exit:", in_forked_child(detector, photo, faces, sys.exit), flush=True)
     for start in ("fork", "spawn"):
         with multiprocessing.get_context(start).Pool(1) as pool:
             found = pool.map_async(detector.detect, [photo, photo])
-            print(f"{start} pool:", answer(lambda found=found: found.get(LIMIT) == [faces] * 2))
+            print(
+                f"{start} pool:",
+                answer(lambda found=found: found.get(LIMIT) == [faces] * 2),
+                flush=True,
+            )
     assert detector.detect(photo) == faces
 
 

@@ -66,6 +66,7 @@ class Folder:
     licence: str = "MIT (a test)"
     origin: str = "a folder of the test"
     digest: str = "0123456789abcdef"
+    how_large: str = ""
 
     def describe(self):
         return [f"{self.origin}: {self.folder}", f"licence: {self.licence}"]

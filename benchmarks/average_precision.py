@@ -1,0 +1,64 @@
+"""Average precision at IoU 0.5 of this checkout beside another one's, for a change that changes a number.
+
+    python benchmarks/average_precision.py fddb-boxes LABELS PHOTOS --size 160 320 --other CHECKOUT
+
+The kind of the labels is one of `data convert`'s. Each checkout runs in a process of its own.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent.parent
+
+
+def measure(kind: str, labels: Path, photos: Path, preset: str, sizes: list[int]) -> list[float]:
+    """The figure at each short edge, by the package that is imported."""
+    from retinaface_tf import RetinaFace
+    from retinaface_tf.data.readers.registry import READERS
+    from retinaface_tf.evaluation.average_precision import average_precision
+
+    images = [image for image in READERS[kind](labels, photos) if image.path.is_file()]
+    truth = [(image.boxes, image.ignored) for image in images]
+    paths = [str(image.path) for image in images]
+    detector = RetinaFace.from_preset(preset, threshold=0.02)
+    figures = []
+    for size in sizes:
+        found = detector.stream(paths, size=size)
+        figures.append(average_precision([(f.boxes, f.scores) for f in found], truth, 0.5))
+    return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("kind")
+    parser.add_argument("labels", type=Path)
+    parser.add_argument("photos", type=Path)
+    parser.add_argument("--size", type=int, nargs="+", default=[640])
+    parser.add_argument("--preset", default="lite")
+    parser.add_argument("--other", type=Path, help="a checkout of another commit")
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        given = (options.kind, options.labels, options.photos, options.preset, options.size)
+        print(json.dumps(measure(*given)))
+        return
+    print("| checkout |", " | ".join(f"short edge {size}" for size in options.size), "|")
+    print("|---|" + "--:|" * len(options.size))
+    for checkout in filter(None, (options.other, HERE)):
+        done = subprocess.run(
+            [sys.executable, __file__, *sys.argv[1:], "--child"],
+            env={**os.environ, "PYTHONPATH": str(checkout.resolve())},
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+        figures = json.loads(done.stdout.splitlines()[-1])
+        print(f"| {checkout.name} |", " | ".join(f"{100 * f:.2f}" for f in figures), "|")
+
+
+if __name__ == "__main__":
+    main()
