@@ -14,7 +14,7 @@ import typer
 
 from retinaface_tf.cli.kept_people import KeepOptions
 from retinaface_tf.cli.open_detector import DetectionOptions
-from retinaface_tf.cli.options import Overwrite, Threads
+from retinaface_tf.cli.options import AllowPrivate, Overwrite, Threads
 from retinaface_tf.cli.output_names import OutputNames
 from retinaface_tf.cli.video_options import CutOptions, search_frames
 from retinaface_tf.config import DetectionSettings
@@ -150,6 +150,7 @@ def blur(
     resume: Annotated[
         bool, typer.Option("--resume", help="Leave out what has its copy in DIR already.")
     ] = False,
+    allow_private: AllowPrivate = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Write copies of photos and videos in which nobody can be recognised.
@@ -163,7 +164,7 @@ def blur(
     from retinaface_tf.cli.detect_run import Inputs
     from retinaface_tf.util.files import require_folder
 
-    listed = Inputs.of(inputs)
+    listed = Inputs.of(inputs, allow_private=allow_private)
     if listed.videos:
         require("video", for_="Blurring a video")
         if keep.keep:

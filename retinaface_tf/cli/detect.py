@@ -11,7 +11,7 @@ import typer
 from retinaface_tf.cli.bulk import BulkOptions
 from retinaface_tf.cli.face_choice import FaceChoice
 from retinaface_tf.cli.open_detector import DetectionOptions, ServerOptions
-from retinaface_tf.cli.options import MaxFaces, Preset, Threads
+from retinaface_tf.cli.options import AllowPrivate, MaxFaces, Preset, Threads
 from retinaface_tf.cli.video_options import VideoOptions
 from retinaface_tf.config import DetectionSettings
 from retinaface_tf.errors import ConfigError, ServingError
@@ -176,10 +176,7 @@ def detect(
     videos: VideoOptions,
     server: ServerOptions,
     many: BulkOptions,
-    allow_private: Annotated[
-        bool,
-        typer.Option("--allow-private", help="Read addresses of this machine and its network too."),
-    ] = False,
+    allow_private: AllowPrivate = False,
 ) -> None:
     """Find faces in photos, folders of photos, videos or the webcam.
 

@@ -61,6 +61,10 @@ MaxFaces = Annotated[int | None, typer.Option(help="Keep only this many of an im
 BatchSize = Annotated[
     int, typer.Option(min=1, max=65536, help="Images given to the network at once.")
 ]
+AllowPrivate = Annotated[
+    bool,
+    typer.Option("--allow-private", help="Read addresses of this machine and its network too."),
+]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace files in the way; never one that is read.")
 ]

@@ -1,5 +1,7 @@
 """`retinaface-tf blur`: copies whose faces are blurred, whatever else is in the folder."""
 
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -120,6 +122,18 @@ def test_frames_of_an_animation_and_standard_input_are_blurred(run):
     photo("in/b.jpg")
     done = run("-", "--out", "out", input=Path("in/b.jpg").read_bytes())
     assert done.exit_code == 0 and "wrote out/stdin.jpg" in done.stderr
+
+
+def test_an_address_in_the_own_network_is_read_with_the_option_its_error_names(run):
+    photo("in/b.jpg")
+    with ThreadingHTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/in/b.jpg"
+        refused = run(address, "--out", "out")
+        done = run(address, "--out", "out", "--allow-private")
+        server.shutdown()
+    assert refused.exit_code == 1 and "--allow-private" in refused.stderr
+    assert done.exit_code == 0 and "wrote out/b.jpg: 1 face" in done.stderr, done.output
 
 
 def test_a_video_keeps_its_sound_and_times_and_nobody_is_missed(run):
