@@ -82,6 +82,7 @@ def test_a_run_that_goes_on_has_all_images_in_its_labels(run):
         (("p/a.png", "--coco", "p/a.png", "--overwrite"), ConfigError, "one of the inputs"),
         (("p/a.png", "--csv", "mine.csv"), ConfigError, "mine.csv is there already"),
         (("p/a.png", "--yolo", "mine.csv"), ConfigError, "Cannot write mine.csv/a.txt"),
+        (("p/\x01.jpg", "--voc", "v"), DataError, "XML cannot hold the name"),
         (("p/a.png", "p/a.jpg", "--voc", "v"), DataError, "Two images would have the labels"),
         (("p/a.png", "--json", "o", "--csv", "./o"), ConfigError, "o is asked for twice"),
         (("p/a.png", "--coco", "l/a.json", "--labelme", "l"), ConfigError, "asked for twice"),

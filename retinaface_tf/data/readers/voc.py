@@ -5,6 +5,7 @@ has xmin 1 and xmax W (http://host.robots.ox.ac.uk/pascal/VOC/voc2012/htmldoc/de
 are "difficult" count neither in training nor in evaluation.
 """
 
+import re
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -17,6 +18,7 @@ from retinaface_tf.util.files import is_folder
 from retinaface_tf.util.text_lines import MALFORMED, read_text
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
+_NOT_XML = re.compile(r"[\x00-\x08\x0b-\x1f\ufffe\uffff]")
 _FROM_ONE = np.array([1.0, 1.0, 0.0, 0.0])
 
 
@@ -63,7 +65,13 @@ def _row(entry: ElementTree.Element) -> tuple[str, np.ndarray, bool]:
 
 
 def write_voc(entry: LabelledImage) -> str:
-    """The XML of one image; corners keep their decimals."""
+    """The XML of one image; corners keep their decimals.
+
+    Raises:
+        DataError: the name has a character that XML cannot hold.
+    """
+    if _NOT_XML.search(entry.name):
+        raise DataError(f"XML cannot hold the name {entry.name!r}; rename the image.")
     document, path = ElementTree.Element("annotation"), Path(entry.name)
     _add(document, folder=path.parent.name, filename=path.name)
     height, width = entry.size
