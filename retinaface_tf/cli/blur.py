@@ -22,7 +22,7 @@ from retinaface_tf.errors import ConfigError, ImageError, RetinaFaceError, named
 from retinaface_tf.faces.blurring import DEFAULT_MARGIN, blur_boxes, check_blur
 from retinaface_tf.faces.tracking import TrackingSettings
 from retinaface_tf.images.rewrite import PhotoFile
-from retinaface_tf.images.save import drawing_name, end_mark, mark_in
+from retinaface_tf.images.save import drawing_name, end_mark, mark_in, mark_of
 from retinaface_tf.util.extras import require
 from retinaface_tf.util.files import write_whole
 from retinaface_tf.util.progress import progress_bar
@@ -267,12 +267,15 @@ class _BlurRun:
         from retinaface_tf.faces.tracks import boxes_to_hide
         from retinaface_tf.images.video import VideoWriter, is_live, open_video, read_ahead
         from retinaface_tf.images.video_av import container_for
+        from retinaface_tf.images.video_frames import WHOLE
 
         if is_live(source.given):
             raise ImageError(
                 f"Cannot blur {source.shown}: faces are followed backwards too; record it first."
             )
         cut, options = self.videos.cut, self.options
+        if cut != WHOLE:  # parts are copies of their own
+            source = source._replace(mark=mark_of(f"{source.shown} {cut}"))
         with ExitStack() as stack:
             video = stack.enter_context(open_video(source.given, cut))
             if (path := self._claim(source.name.with_suffix(container_for(video)), source)) is None:

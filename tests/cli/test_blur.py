@@ -153,6 +153,8 @@ def test_a_video_keeps_its_sound_and_times_and_nobody_is_missed(run):
     assert "0 copies" in run("in/a.mp4", "--out", "out", "--resume").stdout
     part = run("in/a.mp4", "--out", "part", "--from", "0.2", "--to", "0.4")
     assert "wrote part/a.mp4: 5 frames" in part.stderr
+    other = run("in/a.mp4", "--out", "part", "--from", "0.3", "--to", "0.4", "--resume")
+    assert "wrote part/a_2.mp4" in other.stderr  # another part is no copy of this one
 
 
 def test_a_damaged_video_is_blurred_as_far_as_it_can_be_read(run):
