@@ -190,7 +190,7 @@ class RetinaFace(Detector):
         runtime: what runs the network in this process; None where a backend was given.
 
     Raises:
-        ConfigError: a setting is unknown or out of range.
+        ConfigError: a setting is unknown or out of range, or `runtime` is no runtime.
     """
 
     def __init__(
@@ -205,6 +205,11 @@ class RetinaFace(Detector):
         self.backend: DetectionBackend
         if isinstance(runtime, DetectionBackend):
             self.runtime, self.backend = None, runtime
+        elif not hasattr(runtime, "config"):
+            raise ConfigError(
+                f"RetinaFace({runtime!r}) has nothing to run; RetinaFace.from_preset takes a preset's "
+                "name, RetinaFace.from_file a file."
+            )
         else:
             self.runtime, self.backend = runtime, NetworkBackend(runtime)
 

@@ -99,6 +99,11 @@ def test_empty_list(detector):
     assert detector.detect([]) == []
 
 
+def test_a_name_is_no_runtime():
+    with pytest.raises(ConfigError, match="from_preset takes a preset"):
+        RetinaFace("lite")
+
+
 @pytest.mark.parametrize(
     "settings, message",
     [
