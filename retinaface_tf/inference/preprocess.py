@@ -182,14 +182,18 @@ def network_size(
 def _scaled(pixels: np.ndarray, target: tuple[int, int], original: tuple[int, int]) -> Prepared:
     """Pixels of an image of the size `original`, perhaps shrunk already, at the size `target`."""
     scale = (target[1] / original[1], target[0] / original[0])
-    height, width = pixels.shape[:2]
-    if (height, width) != target:
-        import cv2
+    return Prepared(resized(pixels, *target), scale, original)
 
-        # As the exported graph and the apps.
-        method = cv2.INTER_AREA if height * width > target[0] * target[1] else cv2.INTER_LINEAR
-        pixels = cv2.resize(pixels, target[::-1], interpolation=method)
-    return Prepared(pixels, scale, original)
+
+def resized(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+    """uint8 [H, W, 3] at another size, averaged by area where it shrinks, as the exported graph does."""
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    import cv2
+
+    shrinks = height * width < pixels.shape[0] * pixels.shape[1]
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(pixels, (width, height), interpolation=method), np.uint8)
 
 
 def bucket_side(side: int, stride: int = 32) -> int:

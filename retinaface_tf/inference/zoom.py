@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,7 +17,7 @@ from retinaface_tf.faces.faces import Faces
 from retinaface_tf.geometry.boxes import pairwise_iou
 from retinaface_tf.geometry.tiles import cover, inner_edges, touches
 from retinaface_tf.inference.postprocess import suppressed
-from retinaface_tf.inference.preprocess import Prepared
+from retinaface_tf.inference.preprocess import Prepared, resized
 
 # Chosen on photos that no figure is reported of, see docs/speed.md.
 # Side of a tile in pixels of the network's input; all have it, so an interpreter is made once.
@@ -132,10 +131,7 @@ def view(image: Prepared, closer: float, part: NDArray[np.int64]) -> Prepared:
     x1, y1, x2, y2 = np.rint(part * across).astype(int).tolist()
     x2, y2 = max(x2, x1 + 1), max(y2, y1 + 1)
     width, height = (part[2:] - part[:2]).tolist()
-    method = cv2.INTER_AREA if (x2 - x1) * (y2 - y1) > width * height else cv2.INTER_LINEAR
-    pixels = np.asarray(
-        cv2.resize(photo[y1:y2, x1:x2], (width, height), interpolation=method), np.uint8
-    )
+    pixels = resized(photo[y1:y2, x1:x2], height, width)
     own = columns / image.original_size[1], rows / image.original_size[0]
     scale = own[0] * width / (x2 - x1), own[1] * height / (y2 - y1)
     return Prepared(pixels, scale, image.original_size, (x1 / own[0], y1 / own[1]))

@@ -1,12 +1,10 @@
 """Boxes, deltas and anchors: known answers, and numpy equal to the Keras backend."""
 
-import time
-
 import numpy as np
 import pytest
 
 from retinaface_tf.config import PUBLIC_LEVELS
-from retinaface_tf.geometry import anchors, boxes
+from retinaface_tf.geometry import anchors, boxes, nms
 from retinaface_tf.geometry import box_coding as coding
 from retinaface_tf.geometry.nms import non_max_suppression, non_max_suppression_in_graph
 
@@ -154,12 +152,11 @@ def test_suppression_agrees_with_opencv(rng):
 
 
 @pytest.mark.parametrize("threshold", [0.4, 0.95])
-def test_suppression_is_bounded_where_all_boxes_overlap(rng, threshold):
+def test_suppression_lists_no_pairs_where_all_boxes_overlap(rng, threshold, monkeypatch):
+    monkeypatch.setattr(nms, "_kept_by_pairs", None)  # twelve million of them
     corners = random_boxes(rng, 1) + rng.normal(0, 1, (5000, 4)).astype(np.float32)
     scores = rng.uniform(0.1, 1, 5000).astype(np.float32)
-    begin = time.process_time()
     kept = non_max_suppression(corners, scores, threshold)
-    assert time.process_time() - begin < 0.2  # 0.6 s where every pair is listed
     best = np.argsort(-scores)[:1500]
     expected = brute_force_suppression(corners[best], scores[best], threshold)
     within = kept[: np.searchsorted(-scores[kept], -scores[best[-1]], "right")]

@@ -2,7 +2,6 @@
 
 import pickle
 import sys
-import time
 from collections import OrderedDict
 
 import numpy as np
@@ -157,8 +156,8 @@ def test_a_storage_that_claims_more_than_the_file_is_refused(tmp_path):
 
 
 _START = pickle.dumps(0x1950A86A20F9469CFC6C, 2) + pickle.dumps(1001, 2) + pickle.dumps({}, 2)
-# A tuple of twice the tuple before, 26 times over: few bytes, and 2^26 empty tuples to hash or to print.
-_TUPLES = b")" + b"".join(b"q%ch%c\x86" % (i, i) for i in range(26))
+# A tuple of twice the tuple before, 60 times over: few bytes, and 2^60 empty tuples to hash or to print.
+_TUPLES = b")" + b"".join(b"q%ch%c\x86" % (i, i) for i in range(60))
 
 
 @pytest.mark.parametrize(
@@ -175,10 +174,8 @@ _TUPLES = b")" + b"".join(b"q%ch%c\x86" % (i, i) for i in range(26))
 )
 def test_a_few_bytes_do_not_cost_time_or_memory(tmp_path, body, message):
     path = _written(tmp_path, _START + b"\x80\x02" + body + b"." + pickle.dumps([], 2))
-    started = time.process_time()
-    with pytest.raises(WeightsError, match=message):
+    with pytest.raises(WeightsError, match=message):  # else it takes for ever
         read_torch_file(path)
-    assert time.process_time() - started < 0.5
 
 
 def test_a_name_given_twice_is_refused(tmp_path):
