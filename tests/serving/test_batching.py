@@ -99,19 +99,31 @@ def test_a_full_queue_refuses_and_recovers():
 
 
 def test_addresses_take_turns_and_one_thread_is_never_theirs_who_have_others():
-    async def scenario(batcher, model):
-        model.gate.clear()
-        calls = [asyncio.ensure_future(batcher.submit("k", rows(i), "greedy")) for i in range(9)]
-        await asyncio.sleep(0.02)
-        calls += [asyncio.ensure_future(batcher.submit("k", rows(90 + i), "new")) for i in range(2)]
-        await asyncio.sleep(0.02)
-        assert batcher.queued_rows == 9  # one of each runs
-        model.gate.set()
-        await asyncio.gather(*calls)
+    started, ends = [], [threading.Event() for _ in range(100)]
 
-    _, model = run(scenario, num_batch_threads=1)
-    order = [x[0] for _, x in model.batches]
-    assert set(order[:2]) == {0, 90} and set(order[2:4]) == {1, 91} and order[4:] == [*range(2, 9)]
+    def one_by_one(key, inputs, seconds):
+        (row,) = inputs["x"].tolist()
+        started.append(row)
+        ends[row].wait(10)
+        return inputs
+
+    async def scenario():
+        with ThreadPoolExecutor(2) as pool:
+            batcher = Batcher(one_by_one, BatchingParameters(num_batch_threads=1), pool)
+            names = [(i, "greedy") for i in range(9)] + [(90, "new"), (91, "new")]
+            calls = [asyncio.ensure_future(batcher.submit("k", rows(i), who)) for i, who in names]
+            for turn in ([0, 90], [1, 91]):  # both run before either may end
+                while not {*turn} <= {*started}:
+                    await asyncio.sleep(0.001)
+                for row in turn:
+                    ends[row].set()
+            for end in ends:
+                end.set()
+            await asyncio.gather(*calls)
+
+    asyncio.run(asyncio.wait_for(scenario(), 10))
+    assert {*started[:2]} == {0, 90} and {*started[2:4]} == {1, 91}
+    assert started[4:] == [*range(2, 9)]
 
 
 def test_a_request_larger_than_a_batch_is_refused():
