@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from retinaface_tf import __version__
+from retinaface_tf.cli.help import HelpfulGroup
 from retinaface_tf.cli.options import grouped
 from retinaface_tf.cli.terminal import DEBUG, sentences, set_up_streams
 from retinaface_tf.errors import ConfigError
@@ -25,6 +26,7 @@ _EMPTY = re.compile(r"--[\w-]+=")
 
 app = typer.Typer(
     name="retinaface-tf",
+    cls=HelpfulGroup,
     epilog="--debug with any command shows tracebacks and the frameworks' own notes.",
     no_args_is_help=True,
     invoke_without_command=True,

@@ -139,9 +139,7 @@ class BlurOptions(DetectionOptions):
 def blur(
     inputs: Annotated[
         list[str],
-        typer.Argument(
-            help="Photos, folders, videos, or - for standard input.", metavar="INPUT..."
-        ),
+        typer.Argument(help="Photos, folders, videos, or - for standard input.", metavar="INPUT"),
     ],
     options: BlurOptions,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the copies.")],

@@ -168,7 +168,7 @@ def detect(
         typer.Argument(
             help="Photos, folders, videos, http(s):// and rtsp:// addresses, webcam[:N], or - for standard "
             "input.",
-            metavar="INPUT...",
+            metavar="INPUT",
         ),
     ],
     search: DetectOptions,

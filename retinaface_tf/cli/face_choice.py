@@ -43,8 +43,9 @@ class FaceChoice:
     sort: Annotated[
         str,
         typer.Option(
-            metavar="|".join(_ORDERS),
-            help="Order of an image's faces: best or largest first, or from left to right.",
+            metavar="ORDER",
+            help="Order of an image's faces: score, quality or size, the best or largest first; or "
+            "position, from left to right.",
         ),
     ] = "score"
 

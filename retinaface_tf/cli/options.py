@@ -36,10 +36,9 @@ Iou = Annotated[float, typer.Option(help="Overlap above which the worse detectio
 Size = Annotated[
     str | None,
     typer.Option(
-        metavar="SHORT|SHORTxLONGEST|original",
-        help="Search each image with its short edge at this many pixels, and with no side above "
-        "LONGEST; or at its original size. Without it images are searched as they are, larger ones "
-        "shrunk to 2048 pixels.",
+        metavar="SIZE",
+        help="Pixels of the searched image's short edge: 1000; of its longest too: 1000x2000; or "
+        "original. Without it images are searched as they are, larger ones shrunk to 2048 pixels.",
     ),
 ]
 Zoom = Annotated[
@@ -59,7 +58,7 @@ Budget = Annotated[
 ]
 MaxFaces = Annotated[int | None, typer.Option(help="Keep only this many of an image, the best.")]
 BatchSize = Annotated[
-    int, typer.Option(min=1, max=65536, help="Images given to the network at once.")
+    int, typer.Option(metavar="N", min=1, max=65536, help="Images given to the network at once.")
 ]
 AllowPrivate = Annotated[
     bool,
