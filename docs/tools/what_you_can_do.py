@@ -1,6 +1,6 @@
-"""Draws the pictures of docs/what-you-can-do.md, blur.md and video.md, by the commands of these pages.
+"""Draws the pictures of README.md and of the pages on detecting, blurring and videos, by their commands.
 
-    python docs/tools/what_you_can_do.py
+    python docs/tools/what_you_can_do.py             # or some of them: overview found crops ...
 
 The portrait is NASA's (public domain), which the extra [demo] fetches; the other faces are drawn.
 """
@@ -33,12 +33,12 @@ def run(*words: str | Path) -> None:
     subprocess.run([sys.executable, "-m", "retinaface_tf", *map(str, words)], check=True)
 
 
-def titled(picture: np.ndarray, text: str) -> np.ndarray:
+def titled(picture: np.ndarray, text: str, height: int = HEIGHT) -> np.ndarray:
     """The picture at one height, with a line of text below."""
-    width = max(1, round(picture.shape[1] * HEIGHT / picture.shape[0]))
-    tile = cv2.resize(picture, (width, HEIGHT), interpolation=cv2.INTER_AREA)
+    width = max(1, round(picture.shape[1] * height / picture.shape[0]))
+    tile = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
     tile = cv2.copyMakeBorder(tile, 0, BAR, 4, 4, cv2.BORDER_CONSTANT, value=(255, 255, 255))
-    place = (8, HEIGHT + 18)
+    place = (8, height + 18)
     return cv2.putText(
         tile, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.5, (20, 20, 20), 1, cv2.LINE_AA
     )
@@ -47,6 +47,49 @@ def titled(picture: np.ndarray, text: str) -> np.ndarray:
 def write(name: str, tiles: list[np.ndarray]) -> None:
     """Tiles side by side."""
     (DOCS / name).write_bytes(encode_jpeg(np.hstack(tiles), quality=85))
+
+
+def drawn_crowd(folder: Path) -> Path:
+    """A scene of `data synth` with many faces."""
+    run("data", "synth", folder / "scenes", "--count", "40", "--size", "768", "--max-faces", "60",
+        "--min-face", "18", "--seed", "11", "--quiet")  # fmt: skip
+    return folder / "scenes/images/synthetic-000039.jpg"
+
+
+def overview(photo: Path, folder: Path) -> None:
+    """A drawn crowd and a portrait: what the package makes of them."""
+    crowd = drawn_crowd(folder)
+    head = cv2.resize(load_image(photo)[:280, 84:364], None, fx=2, fy=2)
+    photo = folder / "portrait.png"
+    cv2.imwrite(str(photo), head[..., ::-1])
+    run("detect", photo, crowd, "--draw", folder / "found")
+    run("detect", photo, "--preset", "mobilenet0.25-mesh", "--draw", folder / "mesh")
+    run("blur", photo, "--out", folder / "hidden")
+    run("detect", photo, "--crops", folder / "cut", "--crop-kind", "square", "--crop-margin", "0.2")
+    tiles = [
+        titled(load_image(folder / name), text)
+        for name, text in (
+            (f"found/{photo.name}", "boxes, scores, points"),
+            (f"mesh/{photo.name}", "mesh and head pose"),
+            (f"hidden/{photo.name}", "blur"),
+            (next((folder / "cut").iterdir()), "crops"),
+        )
+    ]
+    portrait = np.vstack([np.hstack(tiles[:2]), np.hstack(tiles[2:])])
+    found = titled(load_image(folder / "found" / crowd.name), "crowds", 2 * HEIGHT + BAR)
+    write("overview.jpg", [found, portrait])
+
+
+def found(photo: Path, folder: Path) -> None:
+    """A crowd searched at its own size and at twice that."""
+    crowd = drawn_crowd(folder)
+    tiles = []
+    for size in ("original", "1500"):
+        lines, drawn = folder / f"{size}.jsonl", folder / size
+        run("detect", crowd, "--size", size, "--json", lines, "--draw", drawn)
+        text = f"--size {size}: {len(json.loads(lines.read_text())['faces'])} faces"
+        tiles.append(titled(load_image(drawn / crowd.name), text, 2 * HEIGHT))
+    write("detect.jpg", tiles)
 
 
 def crops(photo: Path, folder: Path) -> None:
@@ -63,6 +106,7 @@ def crops(photo: Path, folder: Path) -> None:
 def quality(photo: Path, folder: Path) -> None:
     """Blurred copies of a portrait, and drawn faces, with their figures."""
     image = load_image(photo)
+    (folder / "q").mkdir()
     copies = [image, *(cv2.GaussianBlur(image, (0, 0), sigma) for sigma in (2, 4, 8))]
     for number, copy in enumerate(copies):
         cv2.imwrite(str(folder / f"q/{number}.png"), copy[..., ::-1])
@@ -118,18 +162,21 @@ def film(photo: Path, folder: Path) -> None:
     write("video.jpg", tiles)
 
 
-def main() -> None:
-    """Draws all."""
-    photo = Path(demo_photo(print))
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        (folder / "q").mkdir()
-        crops(photo, folder)
-        quality(photo, folder)
-        blurred(photo, folder)
-        film(photo, folder)
+def notebook(photo: Path, folder: Path) -> None:
+    """What a notebook shows of faces."""
     page = RetinaFace.from_preset().detect(photo)._repr_html_()
     (DOCS / "notebook.jpg").write_bytes(base64.b64decode(re.search(r"base64,([^\"]+)", page)[1]))
+
+
+PICTURES = {f.__name__: f for f in (overview, found, crops, quality, blurred, film, notebook)}
+
+
+def main() -> None:
+    """Draws those that the command line names, or all."""
+    photo = Path(demo_photo(print))
+    for picture in sys.argv[1:] or PICTURES:
+        with tempfile.TemporaryDirectory() as folder:
+            PICTURES[picture](photo, Path(folder))
 
 
 if __name__ == "__main__":

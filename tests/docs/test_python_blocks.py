@@ -21,7 +21,10 @@ def folder(astronaut, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/index.md", "docs/faq.md"])
+PAGES = ["README.md", "docs/index.md", "docs/detect.md", "docs/blur.md", "docs/faq.md"]
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_the_python_blocks_run(page, folder, capsys):
     blocks = re.findall(r"^```python\n(.*?)^```", (REPOSITORY / page).read_text(), re.M | re.S)
     assert blocks
