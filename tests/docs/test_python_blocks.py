@@ -21,7 +21,14 @@ def folder(astronaut, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-PAGES = ["README.md", "docs/index.md", "docs/detect.md", "docs/blur.md", "docs/faq.md"]
+PAGES = [
+    "README.md",
+    "docs/index.md",
+    "docs/detect.md",
+    "docs/blur.md",
+    "docs/faq.md",
+    "docs/formulas.md",
+]
 
 
 @pytest.mark.parametrize("page", PAGES)

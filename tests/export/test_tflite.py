@@ -2,15 +2,16 @@
 
 import numpy as np
 import pytest
+import read_faces
+from ai_edge_litert.interpreter import Interpreter
+from PIL import Image
 
 from retinaface_tf import RetinaFace
 from retinaface_tf.errors import ConfigError, ImageError, WeightsError
 from retinaface_tf.export.tflite import export_tflite
-from retinaface_tf.geometry.nms import non_max_suppression
 from retinaface_tf.inference.runtimes.keras import KerasRuntime
 from retinaface_tf.inference.runtimes.litert import LiteRTRuntime
 from retinaface_tf.modelfile.metadata import Suppression, read_checked
-from tests.helpers import tflite_reader as reader
 
 
 def largest_difference(outputs, expected):
@@ -61,24 +62,18 @@ def test_xnnpack_takes_the_whole_graph(tflite, tflite_int8):
 
 
 def test_a_reader_that_knows_only_the_note_finds_the_same_faces(tflite, images):
-    content = tflite.read_bytes()
-    note = reader.note_of(content)
+    note = read_faces.read_note(tflite.read_bytes()) | {"threshold": 0.6}
     assert note["preset"] == "mobilenet0.25" and note["precision"] == "float32"
     detector = RetinaFace.from_file(tflite, threshold=0.6)
     total = 0
     for image in images:
-        read = reader.faces(note, reader.run(content, image), 0.6)
-        boxes = np.array([box for _, box, _ in read], np.float32).reshape(-1, 4)
-        boxes = boxes.clip(0, [160, 96, 160, 96])
-        scores = np.array([score for score, _, _ in read])
-        inside = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
-        places = np.flatnonzero(inside)
-        kept = places[non_max_suppression(boxes[inside], scores[inside], 0.4)]
+        boxes, scores, points = read_faces.read_faces(
+            Interpreter(str(tflite)), note, Image.fromarray(image)
+        )
         faces = detector.detect(image)
         total += len(faces)
-        np.testing.assert_allclose(faces.boxes, boxes[kept], atol=1e-2)
-        np.testing.assert_allclose(faces.scores, scores[kept], atol=1e-5)
-        points = np.array([read[k][2] for k in kept]).reshape(-1, 5, 2)
+        np.testing.assert_allclose(faces.boxes, boxes, atol=1e-2)
+        np.testing.assert_allclose(faces.scores, scores, atol=1e-5)
         np.testing.assert_allclose(faces.landmarks, points, atol=1e-2)
     assert total > 4
 
@@ -164,7 +159,7 @@ def test_a_graph_with_suppression_gives_the_same_faces(network, tmp_path, images
         LiteRTRuntime(path)
     detector = RetinaFace(KerasRuntime(network), threshold=0.6, max_faces=20)
     for image in images:
-        outputs = reader.run(path.read_bytes(), image)
+        outputs = read_faces.run(Interpreter(str(path)), image.astype("float32"))
         faces = detector.detect(image)
         assert outputs["num_faces"] == len(faces) > 0
         np.testing.assert_allclose(outputs["boxes"][: len(faces)], faces.boxes, atol=1e-2)
