@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import retinaface_tf
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -23,6 +25,7 @@ def folder(astronaut, tmp_path, monkeypatch):
 
 PAGES = [
     "README.md",
+    "docs/api.md",
     "docs/index.md",
     "docs/detect.md",
     "docs/blur.md",
@@ -45,3 +48,8 @@ def test_the_python_blocks_run(page, folder, capsys):
         assert all(s.startswith("Faces(1 in 512 x 512 pixels, best score 0.") for s in said[-2:])
         drawn = names["faces"].draw("photo.jpg")
         assert (drawn != names["image"]).any() and drawn.dtype == np.uint8
+
+
+def test_every_public_name_is_in_an_example_or_led_to():
+    page = (REPOSITORY / "docs" / "api.md").read_text()
+    assert [name for name in retinaface_tf.__all__ if name not in page] == ["__version__"]
