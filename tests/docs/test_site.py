@@ -126,6 +126,24 @@ def test_navigation_leads_to_pages():
     assert tutorials <= set(listed)
 
 
+def test_tests_that_pages_name_are_there():
+    named = [
+        (link, REPOSITORY / "docs" / path)
+        for page in (REPOSITORY / "docs").glob("*.md")
+        for link, path in re.findall(r"\[`(test_\w+)`\]\(([^)]+)\)", page.read_text())
+    ]
+    assert len(named) > 30
+    assert [name for name, path in named if f"def {name}(" not in path.read_text()] == []
+
+
+def test_configurations_of_the_papers_rows_are_there():
+    page = (REPOSITORY / "docs" / "reproduce.md").read_text()
+    named = re.findall(r"--config ([a-z][\w.-]+)|`(ablation/[\w-]+)`", page)
+    assert len(named) > 8
+    for name in map("".join, named):
+        assert (REPOSITORY / "retinaface_tf" / "training" / "configs" / f"{name}.toml").is_file()
+
+
 def test_image_of_the_data_flow_is_the_scripts():
     assert data_flow.OUT.read_text() == data_flow.draw()
 
