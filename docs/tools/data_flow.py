@@ -1,11 +1,11 @@
-"""Draws docs/data-flow.svg, the architecture page's image: python docs/tools/data_flow.py"""
+"""Draws the pages' diagrams, docs/data-flow.svg, bulk.svg, several-hosts.svg: python docs/tools/data_flow.py"""
 
 from __future__ import annotations
 
 from html import escape
 from pathlib import Path
 
-OUT = Path(__file__).resolve().parents[1] / "data-flow.svg"
+DOCS = Path(__file__).resolve().parents[1]
 WIDTH, HEIGHT = 980, 640
 COLOURS = {
     "in": "#fff3e0",
@@ -100,22 +100,14 @@ ROWS = (
 )
 
 
-def draw() -> str:
-    """The image as SVG, with nothing fetched from anywhere."""
+def data_flow() -> str:
+    """How an image becomes faces, and the network a file."""
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
-        'font-family="sans-serif" font-size="13">',
-        "<title>Data flow of retinaface-tf</title>",
-        '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" '
-        'markerHeight="8" orient="auto"><path d="M0 0L8 4L0 8z" fill="#37474f"/></marker></defs>',
-        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>',
+        f'<rect x="{x}" y="{y}" width="{width}" height="{height}" rx="10" fill="#fafafa" '
+        'stroke="#b0bec5"/>'
+        f'<text x="{x + 12}" y="{y + 22}" fill="#37474f" font-weight="bold">{escape(title)}</text>'
+        for x, y, width, height, title in PANELS
     ]
-    for x, y, width, height, title in PANELS:
-        parts.append(
-            f'<rect x="{x}" y="{y}" width="{width}" height="{height}" rx="10" fill="#fafafa" '
-            'stroke="#b0bec5"/>'
-            f'<text x="{x + 12}" y="{y + 22}" fill="#37474f" font-weight="bold">{escape(title)}</text>'
-        )
     parts += [_box(*box) for box in BOXES.values()]
     for row in ROWS:
         for left, right in zip(row, row[1:]):
@@ -127,7 +119,57 @@ def draw() -> str:
         f'<text x="20" y="{HEIGHT - 30}" fill="#37474f">The same files serve training, evaluation '
         "and export. evaluation/ asks detect as any user does; cli/ only parses and prints.</text>"
     )
-    return "\n".join([*parts, "</svg>"]) + "\n"
+    return _svg("Data flow of retinaface-tf", HEIGHT, parts)
+
+
+def bulk() -> str:
+    """Images into workers, Parquet files out of them."""
+    inputs = (("photos/", "folders, patterns"), ("*.tar", "WebDataset's too"), ("*.parquet", "a column of bytes"))  # fmt: skip
+    parts = []
+    for row, (title, line) in enumerate(inputs):
+        y = 20 + 90 * row
+        parts.append(_box(20, y, 170, 76, "in", title, [line]))
+        parts.append(_arrow(f"M190 {y + 38}L258 148"))
+        parts.append(_box(510, y, 190, 76, "net", f"worker {row}", ["a model of its own"]))
+        parts.append(_arrow(f"M420 148L508 {y + 38}"))
+        parts.append(_box(760, y, 200, 76, "out", f"faces-00000{row}.parquet", ["a row an image"]))
+        parts.append(_arrow(f"M700 {y + 38}H758"))
+    parts.append(
+        _box(260, 102, 160, 92, "train", "shards", ["of 500 images;", "finished ones are kept"])
+    )
+    return _svg("A bulk run", 296, parts)
+
+
+def several_hosts() -> str:
+    """Workers that share a batch."""
+    parts = []
+    for row in range(3):
+        y = 20 + 90 * row
+        parts.append(
+            _box(20, y, 200, 76, "in", f"images of host {row}", ["its share of each batch"])
+        )
+        parts.append(_arrow(f"M220 {y + 38}H288"))
+        parts.append(_box(290, y, 200, 76, "net", f"worker {row}", ["the same network"]))
+        parts.append(_arrow(f"M490 {y + 38}H558"))
+    parts.append(_box(560, 20, 160, 256, "train", "gradients", ["summed over all", "workers: the same", "step everywhere"]))  # fmt: skip
+    parts.append(
+        _box(790, 102, 170, 92, "ship", "--out", ["shared folder; worker 0", "writes checkpoints"])
+    )
+    parts.append(_arrow("M720 148H788"))
+    return _svg("Training on several hosts", 296, parts)
+
+
+def _svg(title: str, height: int, parts: list[str]) -> str:
+    """An image with nothing fetched from anywhere."""
+    head = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img" '
+        'font-family="sans-serif" font-size="13">',
+        f"<title>{escape(title)}</title>",
+        '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" '
+        'markerHeight="8" orient="auto"><path d="M0 0L8 4L0 8z" fill="#37474f"/></marker></defs>',
+        f'<rect width="{WIDTH}" height="{height}" fill="#ffffff"/>',
+    ]
+    return "\n".join([*head, *parts, "</svg>"]) + "\n"
 
 
 def _box(x, y, width, height, kind, title, lines) -> str:
@@ -155,5 +197,8 @@ def _arrow(path: str, label: str = "") -> str:
     return f'{arrow}<text x="{int(x) + 8}" y="{(int(y) + int(end)) // 2 + 5}">{label}</text>'
 
 
+DIAGRAMS = {"data-flow.svg": data_flow, "bulk.svg": bulk, "several-hosts.svg": several_hosts}
+
 if __name__ == "__main__":
-    OUT.write_text(draw(), encoding="utf-8")
+    for name, draw in DIAGRAMS.items():
+        (DOCS / name).write_text(draw(), encoding="utf-8")
