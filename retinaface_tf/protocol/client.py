@@ -150,7 +150,7 @@ class Client(PerProcess):
     def _explain(self, failure: _Away) -> str:
         """One sentence on a connection that failed, by what is found at the address."""
         host, port = self._address()
-        found = find_listener(host, port, min(2.0, self._options.timeout))
+        found = find_listener(host, port, min(CONNECT_SECONDS, self._options.timeout))
         other = {"grpc": "rest", "rest": "grpc"}[self._options.protocol]
         remedy = {
             "rest": "give --rest (protocol='rest'), or the gRPC port, by default 8500",

@@ -9,6 +9,13 @@ import numpy as np
 import pytest
 
 from retinaface_tf.export.savedmodel import SavedModelOptions, export_savedmodel
+from tests.helpers.waiting import PATIENCE
+
+
+@pytest.fixture(autouse=True)
+def patient_clients(monkeypatch):
+    """Clients wait for a server of this process, however slow it is."""
+    monkeypatch.setattr("retinaface_tf.protocol.client.CONNECT_SECONDS", PATIENCE)
 
 
 @pytest.fixture(scope="session")
@@ -71,12 +78,13 @@ class RunningServer:
     def __init__(self, folder: Path, **options):
         from retinaface_tf.serving.server import Server, ServerOptions
 
+        options = {"grace_seconds": PATIENCE, **options}
         self.server = Server(ServerOptions(folder=folder, port=0, rest_port=0, **options))
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
     def call(self, coroutine):
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(120)
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(PATIENCE)
 
     def __enter__(self):
         self._thread.start()
@@ -88,7 +96,7 @@ class RunningServer:
     def __exit__(self, *_):
         self.call(self.server.stop())
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._thread.join(PATIENCE)
 
 
 @pytest.fixture(scope="session")

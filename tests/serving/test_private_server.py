@@ -18,6 +18,7 @@ pytest.importorskip("aiohttp")
 from retinaface_tf import RetinaFace
 from retinaface_tf.errors import ConfigError, ServingError
 from retinaface_tf.serving.secrets import read_tls, read_token
+from tests.helpers.waiting import PATIENCE
 
 TOKEN = "0123456789abcdef"
 
@@ -33,7 +34,7 @@ def guarded(run_server, served_folder, tmp_path_factory):
 def status(server, path, **headers):
     try:
         request = urllib.request.Request(f"http://{server.rest}{path}", headers=headers)
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
             return answer.status
     except urllib.error.HTTPError as error:
         assert "error" in json.load(error)

@@ -11,6 +11,7 @@ from retinaface_tf.protocol.messages import ModelSpec
 from retinaface_tf.serving import repository as repository_module
 from retinaface_tf.serving.repository import Repository
 from retinaface_tf.serving.request_error import RequestError
+from tests.helpers.waiting import until
 
 ANY = ModelSpec(name="m")
 
@@ -45,7 +46,7 @@ def test_a_version_comes_back_while_its_first_model_still_answers(tmp_path):
             (tmp_path / "2" / "saved_model.pb").unlink()
             await repository.refresh()
             assert repository.available == [1] and not first.closed
-        await asyncio.sleep(0.1)
+        await asyncio.to_thread(until, lambda: not repository._retiring)
         assert first.closed and repository.statuses[1].state == "AVAILABLE"
         assert repository.statuses[2].state == "END"
         async with repository.use(ANY) as second:

@@ -1,6 +1,7 @@
 """The local server through its own doors: answers, refusals, reloads, the end."""
 
 import base64
+import contextlib
 import json
 import os
 import re
@@ -9,7 +10,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -31,16 +31,17 @@ from retinaface_tf.protocol.client import EndpointOptions, connect
 from retinaface_tf.protocol.tensors import to_message
 from retinaface_tf.serving.batching import BatchingParameters
 from retinaface_tf.serving.core import Limits
+from tests.helpers.waiting import PATIENCE, until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-QUICK = EndpointOptions(retries=0, timeout=60)
+QUICK = EndpointOptions(retries=0, timeout=PATIENCE)
 
 
 def post(server, body, path="/v1/models/retinaface:predict"):
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     request = urllib.request.Request(f"http://{server.rest}{path}", data)
     try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
         return error.code, json.load(error)
@@ -48,7 +49,7 @@ def post(server, body, path="/v1/models/retinaface:predict"):
 
 def get(server, path):
     try:
-        with urllib.request.urlopen(f"http://{server.rest}{path}", timeout=60) as answer:
+        with urllib.request.urlopen(f"http://{server.rest}{path}", timeout=PATIENCE) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
@@ -127,7 +128,8 @@ def call(server, message, method="PredictionService/Predict"):
     with grpc.insecure_channel(server.grpc, [("grpc.max_send_message_length", -1)]) as channel:
         try:
             channel.unary_unary(f"/tensorflow.serving.{method}")(
-                message if isinstance(message, bytes) else message.SerializeToString(), timeout=60
+                message if isinstance(message, bytes) else message.SerializeToString(),
+                timeout=PATIENCE,
             )
         except grpc.RpcError as error:
             return error.code().name
@@ -270,16 +272,21 @@ def callers(server, photos, count=6):
     def finish():
         stop.set()
         for thread in threads:
-            thread.join(60)
+            thread.join(PATIENCE)
 
     return finish, answers, failures
 
 
-def until(condition, seconds=60):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
+@contextlib.contextmanager
+def busy(server):
+    """Until the block ends, a server answers no prediction."""
+    executor, gate = server.server.core._executor, threading.Event()
+    for _ in range(executor._max_workers):
+        executor.submit(gate.wait, PATIENCE)
+    try:
+        yield
+    finally:
+        gate.set()
 
 
 def test_new_and_broken_versions_under_load_fail_no_request(
@@ -331,12 +338,17 @@ def test_more_than_the_server_holds_is_refused_not_stored(run_server, served_fol
             except ServingError as error:
                 outcomes.append(str(error))
 
-        threads = [threading.Thread(target=ask) for _ in range(12)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert "OK" in outcomes and any("overloaded" in o for o in outcomes)
+        first, *threads = [threading.Thread(target=ask) for _ in range(12)]
+        with busy(server):
+            first.start()
+            until(lambda: server.server.core._requests.used == 1)
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert len(outcomes) == 11 and all("overloaded" in said for said in outcomes)
+        first.join()
+        assert outcomes[-1] == "OK"
         code, answer = post(server, {"instances": [b64(bytes(2 << 20))]})
         assert code == 413 and "limit" in answer["error"]
         until(lambda: server.server.core._requests.used == 0)
@@ -373,14 +385,14 @@ def test_images_larger_than_the_model_takes_are_shrunk_as_they_are_here(
 def test_a_caller_that_vanishes_leaves_nothing_behind(server, photos):
     channel = grpc.insecure_channel(server.grpc)
     method = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
-    calls = [
-        method.future(request({"image_bytes": photos * 3}).SerializeToString()) for _ in range(5)
-    ]
-    time.sleep(0.05)
-    for one in calls[:3]:
-        one.cancel()
-    channel.close()
-    until(lambda: server.server.core._requests.used == 0)
+    message = request({"image_bytes": photos * 3}).SerializeToString()
+    with busy(server):
+        calls = [method.future(message) for _ in range(5)]
+        until(lambda: server.server.core._requests.used == 5)
+        for one in calls[:3]:
+            one.cancel()
+        channel.close()
+        until(lambda: server.server.core._requests.used == 0)
     assert call(server, request({"image_bytes": photos[:1]})) == "OK"
 
 
@@ -389,12 +401,15 @@ def test_the_graph_stops_when_time_is_up(server, run_server, served_folder, rng)
 
     wide = cv2.resize(rng.integers(0, 256, (19, 20, 3), np.uint8), (2000, 1900))
     slow = [cv2.imencode(".jpg", wide)[1].tobytes()] * 32
+    until(lambda: not server.server.core._batcher._running)  # of tests before
+    answered = server.server.metrics._rows.total
     with grpc.insecure_channel(server.grpc) as channel:
         method = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
         with pytest.raises(grpc.RpcError) as caught:
             method(request({"image_bytes": slow}).SerializeToString(), timeout=0.5)
         assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
-    until(lambda: not server.server.core._batcher._running, 30)
+    until(lambda: not server.server.core._batcher._running)
+    assert server.server.metrics._rows.total == answered
     with run_server(served_folder, limits=Limits(run_seconds=0.3)) as hurried:
         code, answer = post(hurried, {"instances": [b64(one) for one in slow]})
     assert code == 504 and "longer than 0.3 s; send fewer" in answer["error"]

@@ -6,7 +6,6 @@ import socket
 import socketserver
 import subprocess
 import threading
-import time
 
 import pytest
 
@@ -73,9 +72,8 @@ def test_what_takes_connections_and_says_nothing_is_not_waited_for(listen, proto
                 pass
 
     monkeypatch.setattr(client_module, "CONNECT_SECONDS", 0.3)
-    started = time.monotonic()
+    # Not "did not answer within 60 s", which a request may take.
     assert "answers nothing" in refusal(listen(Silent), protocol)
-    assert time.monotonic() - started < 6  # of the 60 s that a request may take
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "rest"])
