@@ -14,8 +14,8 @@ thread: OMP/OpenBLAS/MKL/TF variables of the environment, and SessionOptions (on
 tf.config.threading, torch.set_num_threads, cv2.setNumThreads, `threads=1` (ours) in the adapters; while
 times are measured every process is also bound to one and the same core, so that none can use another.
 
-`--data` holds `fddb`, `wider`, `wider_416`, `facepoint_crops_80px`, `dlib_faces`, `unlabelled` (for the
-calibration of our int8 file) and `weights`; see CONTRIBUTING. Accuracy results are kept and reused when the
+`--data` holds `fddb`, `wider`, `wider_416`, `facepoint_crops_80px`, `dlib_faces`, `negatives` and
+`weights`; see CONTRIBUTING. Accuracy results are kept and reused when the
 command is repeated (`--minutes` stops it in between, and ends rounds early); cold starts and times are each
 one run, in which the detectors take turns. `report` writes tables between the marks of OUT/peers.md, OUT/peers.json and
 OUT/peers.png.
@@ -28,7 +28,6 @@ import contextlib
 import datetime
 import json
 import shutil
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -40,10 +39,11 @@ from benchmarks.peers.answers import answers_file, policies, read_answers, searc
 from benchmarks.peers.asking import Asked, PeerError
 from benchmarks.peers.environments import install, machine
 from benchmarks.peers.images import ImageSet, image_sets, scenes
-from benchmarks.peers.listing import ENVIRONMENTS, INT8_FRAMES, Peer, peers
+from benchmarks.peers.listing import ENVIRONMENTS, Peer, peers
 from benchmarks.peers.plot import accuracy_latency_plot
 from retinaface_tf.util.files import write_whole
 from retinaface_tf.util.progress import progress_bar
+from retinaface_tf.weights.choose_file import preset_file
 
 PARTS = ("install", "accuracy", "cold", "times", "report")
 COMMAND = "python benchmarks/peers.py --data DATA"
@@ -103,38 +103,21 @@ class Run:
             self.report()
 
     def install(self) -> None:
-        """Environments, then the exported files of ours."""
+        """Environments, and the weights that pip brings to two of them."""
         used = {peer.environment for peer in self.chosen()}
         for environment in ENVIRONMENTS:
             if environment.name in used:
                 say(f"environment {environment.name}")
                 self.installed[environment.name] = install(environment, self.venvs)
-        ours = self.installed.get("ours", {})
-        if "error" in ours:
-            sys.exit(f"This project could not be installed: {ours['error']}.")
-        if ours:
-            self._export(Path(ours["python"]).with_name("retinaface-tf"))
-
-    def _export(self, command: Path) -> None:
-        folder = self.work / "models"
-        photos = str(self.data / "unlabelled/karan_groups")
-        jobs = {
-            folder / f"int8-{w}x{h}.tflite": [
-                *("tflite", str(folder / f"int8-{w}x{h}.tflite"), "--size", f"{w}x{h}"),
-                *("--quantize", "int8", "--calibration", photos),
-            ]
-            for w, h in INT8_FRAMES
-        }
-        jobs[folder / "retinaface"] = [
-            *("savedmodel", str(folder / "retinaface"), "--threshold", "0.02"),
-            *("--max-faces", "1000"),
-        ]
-        folder.mkdir(parents=True, exist_ok=True)
-        for result, arguments in jobs.items():
-            if not result.exists():
-                say(f"export {result.name}")
-                export = [str(command), "export", *arguments, "--preset", "mobilenet0.25"]
-                subprocess.run(export, check=True)
+        if "error" in self.installed.get("ours", {}):
+            sys.exit(f"This project could not be installed: {self.installed['ours']['error']}.")
+        # `mobilenet0.25` is fetched and converted here, into the cache that the environments use too;
+        # uniface has a name of its own for the file it was converted from.
+        weights = preset_file("mobilenet0.25", "keras", notify=say)
+        preset_file("mobilenet0.25", "litert", notify=say)
+        (self.work / "uniface").mkdir(parents=True, exist_ok=True)
+        original = weights.with_name(weights.name.replace(".weights.h5", ".onnx"))
+        shutil.copy(original, self.work / "uniface/retinaface_mnet025.onnx")
 
     def accuracy(self) -> bool:
         """Answers for every set. False when time was up."""
@@ -152,7 +135,7 @@ class Run:
                 total = sum(len(self._missing(peer, images, policy)) for images, policy in left)
                 task = bar.add_task(peer.key, total=total)
                 try:
-                    with self._open(peer) as asked:
+                    with self._asked(peer) as asked:
                         for images, policy in left:
                             file = self._answers(peer, images, policy)
                             if not search(asked, images, policy, file, self.work / "pixels", go_on):
@@ -168,16 +151,13 @@ class Run:
         time_left = self._clock()
         (image,) = scenes(self.data, self.work / "pixels", self.sets[0])["one face"]
         core = timing.last_core()
-        with contextlib.ExitStack() as stack:
-            servers = self._servers(stack, core)
-
-            def open_peer(peer: Peer) -> Asked:
-                return self._asked(peer, core, servers)
-
-            chosen = self._working()
-            started = timing.cold_starts(
-                open_peer, chosen, image, self.options.cold_rounds, time_left
-            )
+        started = timing.cold_starts(
+            lambda peer: self._asked(peer, core),
+            self._working(),
+            image,
+            self.options.cold_rounds,
+            time_left,
+        )
         self._keep("cold", {**self._kept("cold", {}), **started})
 
     def times(self) -> None:
@@ -186,15 +166,10 @@ class Run:
         images = scenes(self.data, self.work / "pixels", self.sets[0])
         core = timing.last_core()
         with contextlib.ExitStack() as stack:
-            servers = self._servers(stack, core)
             asked = {
-                peer.key: stack.enter_context(self._asked(peer, core, servers))
-                for peer in self._working()
+                peer.key: stack.enter_context(self._asked(peer, core)) for peer in self._working()
             }
             measured = timing.rounds_in_turn(asked, images, self.options.rounds, say, time_left)
-            for key, server in servers.items():
-                if "state" in measured[key]:
-                    measured[key]["state"]["peak_bytes"] += timing.peak_bytes(server.pid)
         self._keep("times", {**self._kept("times", {}), **measured})
 
     def report(self) -> None:
@@ -215,13 +190,6 @@ class Run:
             },
             "rows": [self._row(p, cold.get(p.key, {}), times.get(p.key, {})) for p in self.peers],
         }
-        dropped = {p.instead_of: p.key for p in self.peers if p.instead_of}
-        whole = {row["key"] for row in run["rows"] if "error" not in row}
-        run["rows"] = [
-            row
-            for row in run["rows"]
-            if not any(row["key"] == key and real in whole for real, key in dropped.items())
-        ]
         out = self.options.out
         out.mkdir(parents=True, exist_ok=True)
         write_whole(out / "peers.json", json.dumps(run, indent=1) + "\n")
@@ -240,14 +208,12 @@ class Run:
         if error is not None:
             return {**row, "error": short(error, self.work)}
         state = times.get("state", {})
-        row["accuracy"] = None
-        if peer.accurate:
-            row["accuracy"] = scores.accuracy(
-                lambda images, policy: self._read(peer, images, policy),
-                self.sets,
-                lambda images: policies(peer, images),
-                peer.threshold,
-            )
+        row["accuracy"] = scores.accuracy(
+            lambda images, policy: self._read(peer, images, policy),
+            self.sets,
+            lambda images: policies(peer, images),
+            peer.threshold,
+        )
         return {
             **row,
             "times": {name: timing.summary(s) for name, s in times.get("scenes", {}).items()},
@@ -268,17 +234,15 @@ class Run:
 
     def _working(self) -> list[Peer]:
         """Those that can be timed: installed, and not known to fail."""
-        good = [
+        return [
             p
             for p in self.chosen()
             if "error" not in self.installed[p.environment] and p.key not in self.errors
         ]
-        names = {p.key for p in good}
-        return [p for p in good if p.instead_of not in names]
 
     def _left(self, peer: Peer) -> list[tuple[ImageSet, str]]:
         """Sets and policies a peer has not answered in whole; one that failed is not tried again."""
-        if "error" in self.installed[peer.environment] or not peer.accurate:
+        if "error" in self.installed[peer.environment]:
             return []
         if peer.key in self.errors and not self.options.peers:
             return []
@@ -301,28 +265,8 @@ class Run:
     def _read(self, peer: Peer, images: ImageSet, policy: str):
         return read_answers(self._answers(peer, images, policy))
 
-    @contextlib.contextmanager
-    def _open(self, peer: Peer):
-        """A peer running on any core, with its server."""
-        python, log = self._python(peer), self.work / "logs" / f"{peer.key}.log"
-        with (
-            timing.serving(peer, python, None, log.with_suffix(".server.log")) as server,
-            Asked(peer, python, log, None, server and server.port) as asked,
-        ):
-            yield asked
-
-    def _servers(self, stack: contextlib.ExitStack, core: int) -> dict[str, timing.Server]:
-        return {
-            p.key: stack.enter_context(
-                timing.serving(p, self._python(p), core, self.work / f"logs/{p.key}.server.log")
-            )
-            for p in self._working()
-            if p.serves
-        }
-
-    def _asked(self, peer: Peer, core: int, servers: dict) -> Asked:
-        port = servers[peer.key].port if peer.key in servers else None
-        return Asked(peer, self._python(peer), self.work / "logs" / f"{peer.key}.log", core, port)
+    def _asked(self, peer: Peer, core: int | None = None) -> Asked:
+        return Asked(peer, self._python(peer), self.work / "logs" / f"{peer.key}.log", core)
 
     def _python(self, peer: Peer) -> str:
         return self.installed[peer.environment]["python"]

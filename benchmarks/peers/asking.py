@@ -36,15 +36,12 @@ class Asked:
         python: of its environment.
         log: file for what it prints.
         core: the one core the process may run on; None for any.
-        port: of the server that answers for it, where the peer has one.
     """
 
     patience = 240.0
 
-    def __init__(
-        self, peer: Peer, python: str, log: Path, core: int | None = None, port: int | None = None
-    ):
-        options = json.dumps(peer.options).replace("{port}", str(port))
+    def __init__(self, peer: Peer, python: str, log: Path, core: int | None = None):
+        options = json.dumps(peer.options)
         log.parent.mkdir(parents=True, exist_ok=True)
         self.peer, self._log = peer, log.open("a")
         environment = {**os.environ, **ONE_THREAD}

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from retinaface_tf.data.readers.annotation import AnnotatedImage
 from retinaface_tf.data.readers.fddb import read_fddb_boxes
 from retinaface_tf.data.readers.widerface import read_widerface
 from retinaface_tf.evaluation.landmark_files import read_landmark_truth
+from retinaface_tf.images.listing import list_images
 from retinaface_tf.images.read import read_image
 
 FRAME = 640
@@ -51,7 +53,8 @@ def image_sets(data: Path, limit: int | None = None) -> list[ImageSet]:
     """The sets of the benchmark.
 
     Args:
-        data: folder of `fddb`, `wider`, `wider_416`, `facepoint_crops_80px` and `dlib_faces`.
+        data: folder of `fddb`, `wider`, `wider_416`, `facepoint_crops_80px`, `dlib_faces` and `negatives`,
+            photos of animals without a face of a person.
         limit: images of each set, for a quick run.
     """
     fddb = read_fddb_boxes(data / "fddb/boxes_verified.txt", data / "fddb/originalPics")
@@ -72,6 +75,12 @@ def image_sets(data: Path, limit: int | None = None) -> list[ImageSet]:
         for image in read_landmark_truth(data / f"dlib_faces/{part}_with_face_landmarks.xml")
     ]
     sets.append(landmark_set("dlib", "dlib photos", dlib[:limit]))
+    animals = [
+        AnnotatedImage(path, np.zeros((0, 4))) for path, _ in list_images([data / "negatives"])
+    ]
+    sets.append(
+        replace(detection_set("animals", "animals", animals[:limit]), policies=("original",))
+    )
     return sets
 
 

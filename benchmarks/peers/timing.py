@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import re
 import statistics
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks.peers.asking import ONE_THREAD, Asked, PeerError
+from benchmarks.peers.asking import Asked, PeerError
 from benchmarks.peers.listing import Peer
 
 # Slow peers take part in every sixth round, with two of the photos.
@@ -22,50 +18,9 @@ SLOW_EVERY = 6
 SLOW_PHOTOS = 2
 
 
-class Server(NamedTuple):
-    """What answers for a peer: the port it listens on and its process."""
-
-    port: int
-    pid: int
-
-
 def last_core() -> int:
     """The core that is measured on; this process and the rest of the machine have the others."""
     return max(os.sched_getaffinity(0))
-
-
-@contextlib.contextmanager
-def serving(peer: Peer, python: str, core: int | None, log: Path):
-    """The server of a peer that needs one, for as long as the block runs: yields a `Server` or None."""
-    if peer.serves is None:
-        yield None
-        return
-    command = [str(Path(python).with_name("retinaface-tf")), "serve", "--model", peer.serves]
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a") as stream:
-        process = subprocess.Popen(
-            [*command, "--port", "0", "--rest-port", "-1", "--threads", "1", "--run-threads", "1"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env={**os.environ, **ONE_THREAD},
-            preexec_fn=None if core is None else lambda: os.sched_setaffinity(0, {core}),
-        )
-        try:
-            yield Server(_port(process, stream), process.pid)
-        finally:
-            process.terminate()
-            process.wait()
-
-
-def _port(process, log) -> int:
-    for line in process.stdout:
-        log.write(line)
-        log.flush()
-        found = re.search(r"127\.0\.0\.1:(\d+)", line)
-        if found:
-            return int(found.group(1))
-    raise PeerError("the server ended before it listened")
 
 
 def cold_starts(
@@ -147,14 +102,6 @@ def rounds_in_turn(
         if "error" not in result[key]:
             result[key]["state"] = peer.ask("state")
     return result
-
-
-def peak_bytes(pid: int) -> int:
-    """The most memory a process held at once, resident."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return 1024 * int(line.split()[1])
-    return 0
 
 
 def summary(scene: dict) -> dict:
