@@ -18,7 +18,7 @@ faces out.
 Results are kept in WORK, by the weights' digest, and reused when the command is repeated (`--minutes` stops it
 in between; times are measured again); `--fresh` deletes them, for instance after a change of code. Written:
 WORK/own-weights.json, WORK/sheet.jpg (24 photos, public and ours side by side; do not publish it, the photos are
-not ours), OUT/own-weights.json and the tables between the marks of OUT/own-weights.md. A quick run (`--limit`,
+not ours), OUT/figures/own-weights.json and the tables between the marks of OUT/own-weights.md. A quick run (`--limit`,
 `--fddb-step`) does not change OUT.
 """
 
@@ -197,8 +197,8 @@ def write(run: dict, text: str, options: argparse.Namespace) -> None:
     write_whole(options.work / f"{PAGE}.json", content)
     if options.limit or options.fddb_step > 1:
         return
-    options.out.mkdir(parents=True, exist_ok=True)
-    write_whole(options.out / f"{PAGE}.json", content)
+    (options.out / "figures").mkdir(parents=True, exist_ok=True)
+    write_whole(options.out / "figures" / f"{PAGE}.json", content)
     page = options.out / f"{PAGE}.md"
     before = page.read_text(encoding="utf-8") if page.is_file() else "# Weights of our own\n"
     write_whole(page, put_between_marks(before, text, table.BEGIN, table.END))

@@ -17,8 +17,8 @@ times are measured every process is also bound to one and the same core, so that
 `--data` holds `fddb`, `wider`, `wider_416`, `facepoint_crops_80px`, `dlib_faces`, `negatives` and
 `weights`; see CONTRIBUTING. Accuracy results are kept and reused when the
 command is repeated (`--minutes` stops it in between, and ends rounds early); cold starts and times are each
-one run, in which the detectors take turns. `report` writes tables between the marks of OUT/peers.md, OUT/peers.json and
-OUT/peers.png.
+one run, in which the detectors take turns. `report` writes tables between the marks of OUT/peers.md,
+OUT/figures/peers.json and OUT/peers.png.
 """
 
 from __future__ import annotations
@@ -191,8 +191,8 @@ class Run:
             "rows": [self._row(p, cold.get(p.key, {}), times.get(p.key, {})) for p in self.peers],
         }
         out = self.options.out
-        out.mkdir(parents=True, exist_ok=True)
-        write_whole(out / "peers.json", json.dumps(run, indent=1) + "\n")
+        (out / "figures").mkdir(parents=True, exist_ok=True)
+        write_whole(out / "figures" / "peers.json", json.dumps(run, indent=1) + "\n")
         page = out / "peers.md"
         text = page.read_text() if page.is_file() else "# Beside other detectors\n"
         write_whole(page, table.put_between_marks(text, table.figures(run)))

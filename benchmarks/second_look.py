@@ -4,7 +4,7 @@
 
 AP is plain, IoU 0.5, scores from 0.02, on 16 photos of WIDER FACE val and 100 of it at 416x416 (every n-th with
 `--step`); times are CPU times of one thread, pixels in, faces out, a photo. A number is how many pixels the longer
-side is scaled to, "+N" at most N tiles of zoom. YuNet runs in OpenCV. Written: OUT/second-look.json and .png.
+side is scaled to, "+N" at most N tiles of zoom. YuNet runs in OpenCV. Written: OUT/figures/second-look.json and OUT/second-look.png.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def main() -> None:
         figures = "   ".join(f"{entry[key]['ap']:.3f} {entry[key]['ms']:7.1f} ms" for key in SETS)
         print(f"{line:32} {point:>8}   {figures}", flush=True)
     run = {"photos": {key: len(photos) for key, photos in sets.items()}, "rows": results}
-    write_whole(options.out / "second-look.json", json.dumps(run, indent=1) + "\n")
+    write_whole(options.out / "figures" / "second-look.json", json.dumps(run, indent=1) + "\n")
     write_whole(options.out / "second-look.png", plot(run))
 
 

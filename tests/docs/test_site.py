@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import data_flow
+import figures
 import links
 import pages
 import pytest
@@ -142,6 +143,12 @@ def test_configurations_of_the_papers_rows_are_there():
     assert len(named) > 8
     for name in map("".join, named):
         assert (REPOSITORY / "retinaface_tf" / "training" / "configs" / f"{name}.toml").is_file()
+
+
+@pytest.mark.parametrize("page", figures.TABLES)
+def test_tables_are_those_of_the_figures(page):
+    text = (REPOSITORY / page).read_text(encoding="utf-8")
+    assert text == figures.with_figures(page), "run `python docs/tools/figures.py`"
 
 
 @pytest.mark.parametrize("name", data_flow.DIAGRAMS)

@@ -1,0 +1,93 @@
+"""Tables of figures in the pages, made of what the benchmarks wrote to docs/figures: none is copied by hand.
+
+    python docs/tools/figures.py    # writes them into the pages, between their marks
+
+A test holds the pages equal to what this writes.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(REPOSITORY))
+
+from benchmarks import engines  # noqa: E402
+from benchmarks.own import table as own  # noqa: E402
+from benchmarks.peers import table as peers  # noqa: E402
+from retinaface_tf import get_preset  # noqa: E402
+from retinaface_tf.util.files import write_whole  # noqa: E402
+
+# What README says each is for.
+_TAKE_FOR = {
+    "lite": "most photos, phones, browsers",
+    "mobilenet0.25": "more exact landmarks on large faces",
+    "mobilenet0.25-mesh": "1,103 vertices and a head pose for each face",
+    "mobilenetv2": "small faces, where 50 ms are no problem",
+    "resnet34": "small faces on a server",
+    "resnet50": "the papers' backbone, on a server",
+}
+_ROW_OF_OWN = {"lite": "float32", "mobilenet0.25": "public", "mobilenet0.25-mesh": "public"}
+
+
+def read(name: str) -> dict:
+    """What a benchmark wrote."""
+    return json.loads((REPOSITORY / "docs" / "figures" / f"{name}.json").read_text())
+
+
+def presets_table() -> str:
+    """README's: which network to take."""
+    seen = {
+        row["key"]: row["ap"]["wider"]["own"]
+        for row in read("own-weights")["rows"]
+        if "own" in row["ap"]["wider"]
+    }
+    rows = []
+    for name, what in _TAKE_FOR.items():
+        runs = [row for row in read("engines")["rows"] if name in row["preset"].split(", ")]
+        files = [next(r for r in runs if r["engine"] == f"LiteRT {p}") for p in ("float32", "int8")]
+        preset = get_preset(name)
+        rows.append(
+            [
+                f"`{name}`" + ", the default" * (name == "lite"),
+                what,
+                f"{seen[_ROW_OF_OWN[name]]:.3f}" if name in _ROW_OF_OWN else "",
+                preset.hard_ap.partition(" / ")[0],
+                " / ".join(_three_digits(row["ms"]) for row in files),
+                " / ".join(_three_digits(row["file_mb"]) for row in files),
+                preset.source.licence.partition(" (")[0],
+            ]
+        )
+    head = ["preset", "take it for", "AP, 16 photos", "AP hard, published"]
+    head += ["ms, float32 / int8", "MB, float32 / int8", "weights' licence"]
+    return peers.table(head, rows).replace("--- | --:", "--- | ---", 1)  # both are words
+
+
+def _three_digits(value: float) -> str:
+    return f"{value:.2f}" if value < 1 else f"{value:.1f}" if value < 20 else f"{value:.0f}"
+
+
+# By page: the first mark of each table, and what makes it.
+TABLES: dict[str, dict[str, Callable[[], str]]] = {
+    "README.md": {"<!-- figures: presets -->": presets_table},
+    "docs/model-zoo.md": {
+        "<!-- figures: engines -->": lambda: engines.markdown(read("engines")).strip()
+    },
+    "docs/own-weights.md": {own.BEGIN: lambda: own.figures(read("own-weights"))},
+}
+
+
+def with_figures(page: str) -> str:
+    """A page's text with its tables made anew."""
+    text = (REPOSITORY / page).read_text(encoding="utf-8")
+    for begin, make in TABLES[page].items():
+        text = peers.put_between_marks(text, make(), begin)
+    return text
+
+
+if __name__ == "__main__":
+    for page in TABLES:
+        write_whole(REPOSITORY / page, with_figures(page))
