@@ -19,7 +19,7 @@ from retinaface_tf.util.options import check_range, from_dict, refuse_unknown
 BACKBONES = (
     *("mobilenet0.25", "mobilenet0.5", "mobilenet1.0", "mobilenet0.25-paper", "mobilenetv2"),
     *("resnet18", "resnet34", "resnet50", "resnet50-v1", "resnet101-v1", "resnet152-v1"),
-    "yunet",
+    *("yunet", "yunet-dense"),
 )
 
 # Mean pixel of the public networks, RGB order, 0..255 (their code says BGR 104, 117, 123).

@@ -13,7 +13,10 @@ FIRST_STAGE_TERMS = ("first_class", "first_box")
 # Of the dense branches: L_mesh (CVPR 2020) and L_pixel (1905.00641).
 DENSE_TERMS = ("mesh", "pixel")
 # What a student learns from its teacher.
-DISTILLATION_TERMS = ("distilled_class", "distilled_box", "distilled_landmark")
+DISTILLATION_TERMS = (
+    *("distilled_class", "distilled_box", "distilled_landmark"),
+    "distilled_features",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +114,14 @@ class DistillationConfig:
         least_score: cells with a lower target score have no box and no landmark targets.
         class_weight, box_weight, landmark_weight: of the three terms, each a sum over cells divided by
             the sum of the target scores.
+        boxes: "votes" of all views, or "plain": of the plain view wherever it sees a face. Views of
+            another size draw the edges of small faces elsewhere than the labels the teacher learnt.
+        labelled_only: what the teacher takes for a face where the labels have none, not even an
+            ignored one, is background to the student.
+        features: names of layers of both networks; the student learns the teacher's maps there, too
+            (hints: Romero et al. 2015, "FitNets"). For a student with new layers below.
+        feature_weight: of that term, the mean square of the maps' difference over that of the
+            teacher's maps.
     """
 
     source: str | None = None
@@ -120,10 +131,21 @@ class DistillationConfig:
     class_weight: float = 1.0
     box_weight: float = 1.0
     landmark_weight: float = 0.5
+    boxes: str = "votes"
+    labelled_only: bool = False
+    features: tuple[str, ...] = ()
+    feature_weight: float = 1.0
+
+    @property
+    def enlarged(self) -> int:
+        """Factor by which the teacher's images must be larger than the student's."""
+        return ENLARGED if max((0.0, *self.scales, *self.mirrored)) > 1 else 1
 
     def __post_init__(self):
+        check_choice(self, "distillation", "boxes", ("votes", "plain"))
         check_range(self, "distillation", "scales mirrored", 0.25, ENLARGED)
-        check_range(self, "distillation", "class_weight box_weight landmark_weight", 0)
+        weights = "class_weight box_weight landmark_weight feature_weight"
+        check_range(self, "distillation", weights, 0)
         if not 0 < self.least_score < 1:
             raise ConfigError(
                 f"distillation.least_score={self.least_score} must be between 0 and 1."

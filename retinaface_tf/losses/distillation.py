@@ -12,9 +12,10 @@ the mean vote of the views. A view's vote for a cell is the score of a face ther
 face's box fits the cell's: a high score with a poor box is a false alarm.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -34,6 +35,10 @@ _FACES = 96
 _POOR, _GOOD = 0.3, 0.5
 # Highest target score of a cell where no view sees a face.
 _UNSEEN = 0.02
+# Least score of the plain view for its box to count.
+_SEEN = 0.1
+# IoU from which on a cell's box may be a face of the labels.
+_LABELLED = 0.1
 
 
 class DistillationSums(NamedTuple):
@@ -41,12 +46,14 @@ class DistillationSums(NamedTuple):
 
     Attributes:
         class_sum, box_sum, landmark_sum: of the three terms.
+        feature_sum: see `DistillationConfig.features`; zeros without them.
         scores: of the teacher's targets, by which the terms are divided.
     """
 
     class_sum: object
     box_sum: object
     landmark_sum: object
+    feature_sum: object
     scores: object
 
 
@@ -63,6 +70,10 @@ class Distillation:
         self.config = config
         self._size, self._network = size, teacher.config
         self._teacher: Callable = lambda images: teacher(images, training=False)
+        self._maps = None
+        if config.features:
+            maps = keras.Model(teacher.inputs, layer_maps(teacher, config.features))
+            self._maps = lambda images: maps(images, training=False)
         self._anchors = generate_anchors(teacher.config.levels, size, size)
 
     def check(self, student: RetinaFaceConfig) -> None:
@@ -74,12 +85,14 @@ class Distillation:
                     "distillation.source must be a network of the same anchors."
                 )
 
-    def targets(self, enlarged, images):
+    def targets(self, enlarged, images, labelled=None):
         """What the student should predict.
 
         Args:
-            enlarged: RGB [B, 2 S, 2 S, 3] in 0..255.
+            enlarged: RGB [B, 2 S, 2 S, 3] in 0..255, or [B, S, S, 3] where no view is larger.
             images: the same at [B, S, S, 3].
+            labelled: [B, F, 4] corner boxes of all faces in the labels, in pixels of `images`, empty
+                ones behind the last; read with `labelled_only` alone.
 
         Returns:
             [B, A, 15] for the A anchors of the student: score in 0..1, corner box and five points, x
@@ -105,9 +118,15 @@ class Distillation:
         mean = votes / len(views)
         seen = mean > 0
         moved = ops.sigmoid(_logit(own) + _logit(mean) - _logit(ops.maximum(best, own)))
+        if self.config.labelled_only:
+            known = ops.max(pairwise_iou(plain[..., 1:5], ops.cast(labelled, "float32")), axis=2)
+            seen = ops.logical_and(seen, known > _LABELLED)
         scores = ops.where(seen, moved, ops.minimum(own, _UNSEEN))
         places = places / ops.maximum(votes, 1e-9)[..., None]
         places = ops.where(seen[..., None], places, plain[..., 1:])
+        if self.config.boxes == "plain":
+            boxes = ops.where(own[..., None] > _SEEN, plain[..., 1:5], places[..., :4])
+            places = ops.concatenate([boxes, places[..., 4:]], axis=-1)
         return ops.stop_gradient(ops.concatenate([scores[..., None], places], axis=-1))
 
     def view(self, enlarged, scale: float, mirrored: bool):
@@ -115,7 +134,7 @@ class Distillation:
         stride = self._network.max_stride
         side = stride * max(1, round(scale * self._size / stride))
         images = ops.cast(enlarged, "float32")
-        if side != ENLARGED * self._size:
+        if side != enlarged.shape[1]:
             images = ops.image.resize(images, (side, side), antialias=True)
         if mirrored:
             images = ops.flip(images, axis=2)
@@ -126,12 +145,17 @@ class Distillation:
             places = _mirror(places, self._size)
         return ops.concatenate([predictions[..., :1], places], axis=-1)
 
-    def sums(self, outputs: dict, targets) -> DistillationSums:
+    def maps(self, images) -> dict:
+        """The teacher's maps of `DistillationConfig.features`, by layer."""
+        return self._maps(images) if self._maps else {}
+
+    def sums(self, outputs: dict, targets, maps: Mapping = {}) -> DistillationSums:
         """The terms of each image, summed over its cells.
 
         Args:
-            outputs: the student's, for `images`.
+            outputs: the student's, for `images`, with its maps by layer.
             targets: of `targets`.
+            maps: of `maps`.
         """
         predictions = self._decode(outputs, self._anchors, logits=True)
         score = targets[..., 0]
@@ -148,8 +172,14 @@ class Distillation:
         overlap = iou_loss(boxes, targets[..., 1:5], complete=True)
         error = (points - targets[..., 5:]) / _side(targets)[..., None]
         distance = ops.sum(smooth_l1(error, 0.1), axis=-1)
-        values = (classes, weight * overlap, weight * distance, score)
-        return DistillationSums(*(ops.sum(value, axis=1) for value in values))
+        values = (classes, weight * overlap, weight * distance)
+        features = ops.zeros_like(score[:, 0])
+        for name, theirs in maps.items():
+            theirs, mine = ops.cast(theirs, "float32"), ops.cast(outputs[name], "float32")
+            scale = ops.maximum(ops.mean(ops.square(theirs)), 1e-6) * len(maps)
+            features += ops.mean(ops.square(mine - theirs), axis=(1, 2, 3)) / scale
+        sums = (ops.sum(value, axis=1) for value in values)
+        return DistillationSums(*sums, features, ops.sum(score, axis=1))
 
     def _decode(self, outputs: dict, anchors: np.ndarray, logits: bool = False):
         """[B, A, 15]: score or its logit, box and points in the image's pixels."""
@@ -164,6 +194,21 @@ class Distillation:
         score = logit if logits else ops.sigmoid(logit)
         points = ops.reshape(points, (-1, len(anchors), 10))
         return ops.concatenate([score[..., None], boxes, points], axis=-1)
+
+
+def layer_maps(network: keras.Model, names: tuple[str, ...]) -> dict:
+    """The outputs of layers, by name.
+
+    Raises:
+        ConfigError: the network has no such layer.
+    """
+    known = {layer.name: layer for layer in network.layers}
+    for name in names:
+        if name not in known:
+            raise ConfigError(
+                f"distillation.features has {name!r}, a layer that the network or its teacher lacks."
+            )
+    return {name: known[name].output for name in names}
 
 
 def shrink(enlarged):

@@ -91,6 +91,8 @@ class Objective:
             terms["distilled_class"] = Term(weights.class_weight, "teacher_scores")
             terms["distilled_box"] = Term(weights.box_weight, "teacher_scores")
             terms["distilled_landmark"] = Term(weights.landmark_weight, "teacher_scores")
+            if weights.features:
+                terms["distilled_features"] = Term(weights.feature_weight, "images")
         self.terms: dict[str, Term] = terms
 
     def total_loss(
@@ -101,6 +103,7 @@ class Objective:
         *,
         first_targets: dict | None = None,
         teacher_targets=None,
+        teacher_maps: dict | None = None,
         kernels: Sequence = (),
         reduce: Callable[[dict], dict] = lambda counts: counts,
     ) -> tuple[dict, dict]:
@@ -109,7 +112,7 @@ class Objective:
         Args:
             targets: of its last stage, see `multitask_sums`.
             first_targets: of a cascade's first stage.
-            teacher_targets: of `Distillation.targets`.
+            teacher_targets, teacher_maps: of `Distillation.targets` and `Distillation.maps`.
             kernels: variables that decay.
             reduce: sums scalar counts, by name, over all replicas of the global batch.
 
@@ -134,10 +137,13 @@ class Objective:
         if self.pixel:
             sums["pixel"] = self.pixel(batch, outputs, targets)
         if self.distillation:
-            student = self.distillation.sums(outputs, teacher_targets)
+            student = self.distillation.sums(outputs, teacher_targets, teacher_maps or {})
             sums["distilled_class"], sums["distilled_box"] = student.class_sum, student.box_sum
             sums["distilled_landmark"] = student.landmark_sum
             counts["teacher_scores"] = student.scores
+            if teacher_maps:
+                sums["distilled_features"] = student.feature_sum
+                counts["images"] = ops.ones_like(student.scores)
         counts = reduce({name: ops.sum(count) for name, count in counts.items()})
         losses = {}
         for name, (weight, divisor) in self.terms.items():

@@ -132,6 +132,8 @@ class InitConfig:
             preset, or a file: our own weights, or any `retinaface-tf weights convert` reads.
         keep: the parts taken from the source, of "backbone", "pyramid", "context", "heads", "dense";
             the others start at random, and "dense" at the directions in which faces differ.
+        fresh: beginnings of layers' names that start at random, though their part is kept: layers
+            that the source lacks.
         freeze: parts, or beginnings of layers' names ("stem", "block1_"), that do not learn.
         measure_statistics: batch norm's statistics are measured before the first step, the function
             kept; so are folded ones wherever they are not fixed.
@@ -142,6 +144,7 @@ class InitConfig:
 
     source: str = "random"
     keep: tuple[str, ...] = ("backbone", "pyramid", "context", "heads")
+    fresh: tuple[str, ...] = ()
     freeze: tuple[str, ...] = ()
     measure_statistics: bool = False
     fix_statistics: bool | None = None

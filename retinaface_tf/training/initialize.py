@@ -48,7 +48,7 @@ def initial_network(
 
         note = fill_imagenet_backbone(network)
     elif init.source != "random":
-        copied = copy_parts(open_source(config, init.source), network, init.keep)
+        copied = copy_parts(open_source(config, init.source), network, init.keep, init.fresh)
         note = f"weights: {len(copied)} layers ({', '.join(init.keep)}) from {init.source}"
     norms = batch_norms(network)
     folded = [norm for norm in norms if norm.name in copied and norm.trainable and is_folded(norm)]
@@ -82,8 +82,10 @@ def open_source(config: RetinaFaceConfig, source: str) -> RetinaFaceNetwork:
     return load_weights(path) if own_format(path) else convert_weights(path, config)
 
 
-def copy_parts(source: RetinaFaceNetwork, target: RetinaFaceNetwork, parts) -> set[str]:
-    """Copies the weights of layers of the same name; returns the names.
+def copy_parts(
+    source: RetinaFaceNetwork, target: RetinaFaceNetwork, parts, fresh: tuple[str, ...] = ()
+) -> set[str]:
+    """Copies the weights of layers of the same name, but for those `fresh`; returns the names.
 
     Raises:
         ConfigError: a chosen layer of the target has none, or one of another shape, in the source.
@@ -91,7 +93,7 @@ def copy_parts(source: RetinaFaceNetwork, target: RetinaFaceNetwork, parts) -> s
     theirs = {layer.name: layer for layer in layers_of(source)}
     copied = set()
     for layer in layers_of(target):
-        if not layer.weights or part_of(layer.name) not in parts:
+        if not layer.weights or part_of(layer.name) not in parts or layer.name.startswith(fresh):
             continue
         other = theirs.get(layer.name)
         if other is None or [w.shape for w in other.weights] != [w.shape for w in layer.weights]:

@@ -14,7 +14,7 @@ from retinaface_tf.errors import ConfigError, TrainingDiverged
 from retinaface_tf.geometry.box_coding import decode_boxes
 from retinaface_tf.geometry.boxes import corners_to_center
 from retinaface_tf.losses.config import LossConfig
-from retinaface_tf.losses.distillation import Distillation, shrink
+from retinaface_tf.losses.distillation import Distillation, layer_maps, shrink
 from retinaface_tf.losses.mesh_term import MeshTerm
 from retinaface_tf.losses.multitask import limit_deltas
 from retinaface_tf.losses.objective import DenseTerm, Objective
@@ -53,7 +53,7 @@ class DetectorTraining(keras.Model):
         network: what learns; a dense head that no term teaches is frozen.
         anchors: float32 [A, 4] cx, cy, w, h of the input's size.
         match: thresholds of the cascade's second stage, or of dynamic matching.
-        distillation: the teacher, if there is one; images then come enlarged.
+        distillation: the teacher, if there is one; images then come enlarged as it says.
 
     Attributes:
         objective: what is minimised.
@@ -87,6 +87,8 @@ class DetectorTraining(keras.Model):
             )
         if distillation is not None:
             distillation.check(network.config)
+            if distillation.config.labelled_only and not self._match.dynamic:
+                raise ConfigError("distillation.labelled_only needs match.dynamic=true.")
         self.objective = Objective(
             network.config,
             self._anchors,
@@ -98,6 +100,8 @@ class DetectorTraining(keras.Model):
         self.terms = tuple(self.objective.terms)
         self._branches = [term.branch for term in dense.values() if term.branch is not None]
         inner = network.with_features() if dense else network
+        if distillation is not None and (names := distillation.config.features):
+            inner = keras.Model(network.inputs, {**inner.output, **layer_maps(network, names)})
         # Not as an attribute that Keras would take for more layers.
         self._forward = functools.partial(inner, training=True)
         if network.dense_head is not None and "mesh" not in self.terms:
@@ -162,12 +166,17 @@ class DetectorTraining(keras.Model):
         """`Objective.total_loss` of a batch, whose counts `add_up` sums over the replicas."""
         distillation, options = self.objective.distillation, {}
         if distillation is not None:
-            images = shrink(batch["image"])
-            options["teacher_targets"] = distillation.targets(batch["image"], images)
+            images = tf.cast(batch["image"], tf.float32)
+            if distillation.config.enlarged > 1:
+                images = shrink(images)
+            options["teacher_targets"] = distillation.targets(
+                batch["image"], images, batch.get("boxes")
+            )
+            options["teacher_maps"] = distillation.maps(images)
             batch = {**batch, "image": images}
         outputs = self._forward(batch["image"])
         targets = batch
-        if self._match.dynamic:
+        if self._match.dynamic and self.objective.config.labels_teach:
             targets = self._refined_targets(outputs["box_deltas"], batch)
         elif self.objective.cascade:
             targets = self._refined_targets(outputs["first_box_deltas"], batch)

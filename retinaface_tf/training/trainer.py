@@ -27,7 +27,6 @@ from retinaface_tf.errors import ConfigError, TrainingDiverged
 from retinaface_tf.images.read import read_image
 from retinaface_tf.images.save import save_image
 from retinaface_tf.layers.batch_norm import training_batch_norm
-from retinaface_tf.losses.config import ENLARGED
 from retinaface_tf.losses.distillation import Distillation, shrink
 from retinaface_tf.mesh.topology import MeshTopology, load_topology
 from retinaface_tf.models.batch_norm import batch_norms
@@ -212,7 +211,7 @@ class _Run:
             seed=config.seed,
             topology=_mesh_topology(config, data.train),
             score_targets=config.loss.score_targets,
-            enlarged=ENLARGED if config.distillation.source else 1,
+            enlarged=config.distillation.enlarged if config.distillation.source else 1,
         )
         with devices.strategy.scope():
             with training_batch_norm():

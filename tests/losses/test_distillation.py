@@ -12,7 +12,7 @@ from retinaface_tf.geometry.anchors import generate_anchors
 from retinaface_tf.losses.config import DISTILLATION_TERMS, DistillationConfig, LossConfig
 from retinaface_tf.losses.distillation import Distillation, shrink
 from retinaface_tf.presets import YUNET
-from retinaface_tf.training.config import OptimizerConfig
+from retinaface_tf.training.config import InitConfig, OptimizerConfig
 from retinaface_tf.training.step import DetectorTraining
 from retinaface_tf.training.trainer import train
 from retinaface_tf.weights.hdf5 import save_weights
@@ -229,6 +229,45 @@ def test_views_vote_for_faces_and_places(network, shift):
     assert np.delete(targets[:, 0], [1, 40]).max() <= 0.02
 
 
+def test_boxes_may_be_those_of_the_plain_view_and_faces_those_of_the_labels(network):
+    near, plain = silent(2 * SIZE), silent(SIZE)
+    for cell, shift in ((1, 0.0), (5, 2.0)):
+        plain["class_logits"][0, cell] = [0, np.log(0.3 / 0.7)]
+        plain["box_deltas"][0, cell, 0] = 10 * shift / 8
+        near["class_logits"][0, 256 + cell] = [0, np.log(0.9 / 0.1)]
+    answers = {SIZE: plain, 2 * SIZE: near}
+    images = np.zeros((1, 2 * SIZE, 2 * SIZE, 3), np.float32)
+    labelled = np.float32([[[9, 1, 15, 8], [0, 0, 0, 0]]])
+
+    def targets(**options):
+        distillation = teacher_that_predicts(
+            network, answers, scales=(2.0,), mirrored=(), **options
+        )
+        return np.asarray(distillation.targets(images, shrink(images), labelled))[0]
+
+    assert targets()[5, 1] == pytest.approx(40.5, abs=1e-3)  # of 42 at 0.3 and 40 at 0.9
+    assert targets(boxes="plain")[5, 1] == pytest.approx(42, abs=1e-3)
+    everywhere, known = targets(), targets(labelled_only=True)
+    assert known[1, 0] == pytest.approx(everywhere[1, 0]) and known[1, 0] > 0.5
+    assert everywhere[5, 0] > 0.5 and known[5, 0] <= 0.02
+
+
+def test_hints_compare_maps_of_both_networks(network, rng):
+    options = DistillationConfig(source="t.h5", scales=(), mirrored=(), features=("block4_2_act",))
+    distillation = Distillation(network, SIZE, options)
+    assert options.enlarged == 1 and DistillationConfig(source="t.h5").enlarged == 2
+    images = rng.uniform(0, 255, (2, SIZE, SIZE, 3)).astype(np.float32)
+    assert {*distillation.maps(images)} == {"block4_2_act"}
+    targets = distillation.targets(images, images)
+    theirs = rng.normal(0, 2, (2, 8, 8, 64)).astype(np.float32)
+    student = {**outputs(rng, SIZE), "block4_2_act": theirs * np.float32([[[[1.5]]], [[[1.0]]]])}
+    found = np.asarray(distillation.sums(student, targets, {"block4_2_act": theirs}).feature_sum)
+    power = np.square(theirs).mean(axis=(1, 2, 3))
+    np.testing.assert_allclose(found, [0.25 * power[0] / power.mean(), 0], rtol=1e-4)
+    with pytest.raises(ConfigError, match="'block9', a layer that"):
+        Distillation(network, SIZE, DistillationConfig(source="t.h5", features=("block9",)))
+
+
 def test_a_mirror_image_is_turned_back(network):
     """A teacher that knows where the one white pixel is sees it in the same place in every view."""
 
@@ -328,6 +367,22 @@ def test_a_student_nears_its_teacher(student_config, tmp_path):
     assert set(DISTILLATION_TERMS) <= set(header)
 
 
+def test_a_student_with_new_layers_below_learns_the_maps_above(student_config, tmp_path):
+    options = {"scales": (), "mirrored": (), "features": ("block4_2_act",)}
+    config = dataclasses.replace(
+        student_config,
+        network=dataclasses.replace(YUNET, backbone="yunet-dense"),
+        init=InitConfig(source=student_config.distillation.source, fresh=("stem",)),
+        distillation=dataclasses.replace(student_config.distillation, **options),
+    )
+    losses = []
+    train(config, tmp_path / "run", on_step=lambda _, logs: losses.append(logs))
+    maps = [float(log["distilled_features"]) for log in losses]
+    assert np.mean(maps[-4:]) < 0.9 * np.mean(maps[:4])
+    with pytest.raises(ConfigError, match="no layer stem1_conv"):
+        train(dataclasses.replace(config, init=student_config.init), tmp_path / "other")
+
+
 @pytest.mark.slow
 def test_a_stopped_run_goes_on(student_config, tmp_path):
     losses = {"whole": {}, "parts": {}}
@@ -354,7 +409,7 @@ def test_labels_may_teach_beside_the_teacher(student_config, tmp_path):
     logs = []
     config = dataclasses.replace(student_config, loss=LossConfig(), epochs=1)
     train(config, tmp_path / "both", on_step=lambda step, log: logs.append(log))
-    names = ("class", "box", "landmark", *DISTILLATION_TERMS)
+    names = ("class", "box", "landmark", *DISTILLATION_TERMS[:3])
     for log in logs:
         values = [float(log[name]) for name in names]
         assert float(log["loss"]) == pytest.approx(sum(values), rel=1e-5) and min(values) >= 0

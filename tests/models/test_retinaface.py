@@ -1,5 +1,7 @@
 """The network: shapes for any size, serialisation, and agreement of anchors with outputs."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -94,6 +96,17 @@ def test_config_survives_json():
 def test_separable_networks_that_cannot_be_are_refused(changes, message):
     with pytest.raises(ConfigError, match=message):
         build_retinaface(RetinaFaceConfig(**{"backbone": "yunet", "separable": True, **changes}))
+
+
+def test_a_dense_stem_stands_in_the_place_of_yunets():
+    """Maps of equal shapes at any size, all layers above of equal names and shapes, so that weights move."""
+    config = RetinaFaceConfig(backbone="yunet", separable=True)
+    dense = build_retinaface(dataclasses.replace(config, backbone="yunet-dense"))
+    image = np.zeros((1, 97, 130, 3), np.float32)
+    for ours, theirs in zip(dense(image).values(), build_retinaface(config)(image).values()):
+        assert ours.shape == theirs.shape
+    shapes = {w.path: w.shape for w in build_retinaface(config).weights if "block4" in w.path}
+    assert shapes and shapes.items() <= {w.path: w.shape for w in dense.weights}.items()
 
 
 def test_a_network_without_separable_units_is_described_as_before():
