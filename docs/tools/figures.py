@@ -66,6 +66,39 @@ def presets_table() -> str:
     return peers.table(head, rows).replace("--- | --:", "--- | ---", 1)  # both are words
 
 
+def zoom_table() -> str:
+    """Speed's: single sizes, zoom, views and other networks; int8 beside float32 where there is such a row."""
+    shown = {
+        "512": ("lite {}", "512"),
+        "640": ("lite {}", "640"),
+        "1088": ("lite {}", "1088"),
+        "1600": ("lite {}", "1600"),
+        "**512, zoom, at most 8 tiles**": ("lite {}, 512 + zoom", "+8"),
+        "**640, zoom, 8**": ("lite {}, 640 + zoom", "+8"),
+        "**800, zoom, 32**": ("lite {}, 800 + zoom", "+32"),
+        "640 and 1088, mirrored": ("lite {}, 2 sizes, mirrored", "4"),
+        "public `mobilenet0.25`, 640": ("public mobilenet0.25", "640"),
+        "public `mobilenet0.25`, 640, zoom, 32": ("public mobilenet0.25", "640+32"),
+        "YuNet in OpenCV, 640": ("YuNet (OpenCV)", "640"),
+        "YuNet in OpenCV, 1088": ("YuNet (OpenCV)", "1088"),
+    }
+    run = read("second-look")
+    found = {(row["line"], row["point"]): row for row in run["rows"]}
+    rows = []
+    for name, (line, point) in shown.items():
+        cells = [name]
+        for precision in dict.fromkeys((line.format("float32"), line.format("int8"))):
+            row = found.get((precision, point))
+            cells += [
+                f"{row[k]['ap']:.3f}, {row[k]['ms']:.0f} ms" if row else "" for k in run["photos"]
+            ]
+        rows.append([*cells, "", ""][:5])
+    photos = run["photos"]
+    head = ["longer side", f"{photos['wider']} WIDER val: AP, time"]
+    head += [f"{photos['wider416']} at 416x416: AP, time", "the first, int8", "the second, int8"]
+    return peers.table(head, rows)
+
+
 def _three_digits(value: float) -> str:
     return f"{value:.2f}" if value < 1 else f"{value:.1f}" if value < 20 else f"{value:.0f}"
 
@@ -76,6 +109,7 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
     "docs/model-zoo.md": {
         "<!-- figures: engines -->": lambda: engines.markdown(read("engines")).strip()
     },
+    "docs/speed.md": {"<!-- figures: second-look -->": zoom_table},
     "docs/own-weights.md": {own.BEGIN: lambda: own.figures(read("own-weights"))},
 }
 
