@@ -15,11 +15,15 @@ import numpy as np
 
 
 def read_note(content: bytes) -> dict:
-    """The JSON note in a file's bytes."""
-    start = content.index(b'{"retinaface_tf_sha256": "')
-    return json.JSONDecoder().raw_decode(content[start : start + 65536].decode("utf-8", "replace"))[
-        0
-    ]
+    """The JSON note in a file's bytes; ValueError where there is none, or where the graph ends in faces."""
+    start = content.find(b'{"retinaface_tf_sha256": "')
+    if start < 0:
+        raise ValueError("This is no .tflite that `retinaface-tf export tflite` wrote.")
+    block = content[start : start + 65536].decode("utf-8", "replace")
+    note, _ = json.JSONDecoder().raw_decode(block)
+    if note["suppression"]:
+        raise ValueError("This .tflite ends in faces: export it without --with-nms.")
+    return note
 
 
 def place(photo, note: dict) -> tuple[np.ndarray, float, tuple[int, int]]:
@@ -93,8 +97,13 @@ if __name__ == "__main__":
     from ai_edge_litert.interpreter import Interpreter
     from PIL import Image, ImageOps
 
-    note = read_note(Path(sys.argv[1]).read_bytes())
-    photo = ImageOps.exif_transpose(Image.open(sys.argv[2]))  # upright
-    found = read_faces(Interpreter(sys.argv[1]), note, photo)
+    if len(sys.argv) != 3:
+        sys.exit("usage: python tflite/read_faces.py FILE.tflite PHOTO")
+    try:
+        note = read_note(Path(sys.argv[1]).read_bytes())
+        photo = ImageOps.exif_transpose(Image.open(sys.argv[2]))  # upright
+        found = read_faces(Interpreter(sys.argv[1]), note, photo)
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
     for box, score, points in zip(*found):
         print(f"{score:.3f}", box.round(1).tolist(), points.round(1).tolist())
