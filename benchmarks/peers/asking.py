@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import threading
-import time
 from pathlib import Path
 
 from benchmarks.peers.listing import Peer
@@ -48,7 +47,6 @@ class Asked:
         # Neither this checkout's modules instead of the installed ones, nor compiling at every start.
         for name in ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE"):
             environment.pop(name, None)
-        self.started = time.perf_counter()
         self._process = subprocess.Popen(
             [python, str(ADAPTERS / peer.adapter), options],
             stdin=subprocess.PIPE,

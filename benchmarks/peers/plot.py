@@ -37,7 +37,9 @@ def accuracy_latency_plot(run: dict) -> bytes:
         ticks = [t for t in TICKS if points and _within(t, [p[1] for p in points])]
         axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axis.minorticks_off()
-        axis.set(xlabel="ms a VGA image, one core (log scale)", ylabel=label.format(**run))
+        axis.set(
+            xlabel="processor ms a VGA image, one thread (log scale)", ylabel=label.format(**run)
+        )
         axis.grid(True, color="#dddddd", linewidth=0.6)
         axis.set_axisbelow(True)
         axis.spines[["top", "right"]].set_visible(False)

@@ -135,14 +135,14 @@ def _time(row: dict, scene: str, name: str):
 def cost_table(run: dict, rows: list[dict]) -> str:
     """Times, memory, install size."""
     head = [
-        "one core, one thread",
+        "one thread, processor time",
         "VGA, one face: ms",
         "p90",
         "VGA, 100 faces: ms",
         "p90",
         "found",
         "FDDB photos a second",
-        "cold start, s",
+        "start to first answer, s",
         "peak memory, MiB",
         "install, MiB",
     ]

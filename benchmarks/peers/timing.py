@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,7 +29,7 @@ def cold_starts(
     rounds: int,
     go_on: Callable[[], bool] = lambda: True,
 ) -> dict[str, dict]:
-    """From the start of each peer's process to its first answer, in turns.
+    """Processor time from the start of each peer's process to its first answer, in turns.
 
     The first round is not counted: it brings files into the system's cache. Slow peers start once more.
     `go_on` is asked before every round from the second measured one on; False ends it.
@@ -49,7 +48,7 @@ def cold_starts(
             try:
                 with open_peer(peer) as asked:
                     asked.ask("time", images=[str(image)])
-                    seconds = time.perf_counter() - asked.started
+                    seconds = asked.ask("state")["cpu_seconds"]
                     if number:
                         entry["seconds"].append(seconds)
             except PeerError as error:
