@@ -19,9 +19,7 @@ def benchmark(
             ".weights.h5, .keras) or SavedModel folders.",
         ),
     ],
-    preset: Annotated[
-        str, typer.Option(help="Whose weights a runtime's name means.")
-    ] = DEFAULT_PRESET,
+    preset: Annotated[str, typer.Option(help="Preset that the runtimes run.")] = DEFAULT_PRESET,
     sizes: Annotated[str, typer.Option(help="WIDTHxHEIGHT,... of the images.")] = "640x480",
     threads: Annotated[str, typer.Option(help="Numbers of threads, such as 1,2.")] = "1",
     rounds: Annotated[int, typer.Option(help="Timed images of each model at each size.")] = 30,

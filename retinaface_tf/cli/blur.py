@@ -166,7 +166,7 @@ def blur(
     if listed.videos:
         require("video", for_="Blurring a video")
         if keep.keep:
-            raise ConfigError("--keep goes with photos alone: in a video people cross.")
+            raise ConfigError("--keep works for photos only: in a video people cross.")
     require_folder(out)
     names = OutputNames(listed.files, overwrite=overwrite)
     with _BlurRun(options, videos, keep, out, names, resume) as run:

@@ -38,10 +38,10 @@ class BulkOptions:
         ),
     ] = None
     image_column: Annotated[
-        str | None, typer.Option(help="Of Parquet tables: holds the images' bytes.")
+        str | None, typer.Option(help="Column of Parquet tables that holds the images' bytes.")
     ] = None
     name_column: Annotated[
-        str | None, typer.Option(help="Of Parquet tables: names the images.")
+        str | None, typer.Option(help="Column of Parquet tables that names the images.")
     ] = None
     ray_address: Annotated[
         str | None,
@@ -65,7 +65,7 @@ class BulkOptions:
         for name, value in vars(self).items():
             if value is not None:
                 option = "--" + name.replace("_", "-")
-                raise ConfigError(f"{option} goes with an engine: add --engine processes, or ray.")
+                raise ConfigError(f"{option} needs an engine: add --engine processes, or ray.")
         for given in inputs:
             if is_packed(given):
                 raise ConfigError(

@@ -57,8 +57,7 @@ class OutputOptions(FaceChoice):
         str,
         typer.Option(
             metavar="aligned|ffhq|square|box",
-            help="How faces are cut out: by their points, as embedders (aligned) or networks for "
-            "portraits (ffhq) want them, or by their box.",
+            help="How faces are cut out: by their points, for embedders (aligned) or portrait networks (ffhq), or by their box.",
         ),
     ] = "aligned"
     crop_size: Annotated[
@@ -69,13 +68,13 @@ class OutputOptions(FaceChoice):
         ),
     ] = None
     crop_margin: Annotated[
-        float, typer.Option(help="More on each side of a crop, as a share of the face: 0.4.")
+        float, typer.Option(help="Margin on each side of a crop, as a share of the face: 0.4.")
     ] = 0.0
     mesh: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Write each face's mesh; needs a preset that makes one."),
     ] = None
-    mesh_format: Annotated[str, typer.Option(help="Of those meshes: obj or ply.")] = "obj"
+    mesh_format: Annotated[str, typer.Option(help="Format of the meshes: obj or ply.")] = "obj"
     coco: Annotated[
         Path | None,
         typer.Option(metavar="FILE|-", help="Write COCO's JSON: boxes, five keypoints, scores."),
@@ -105,7 +104,8 @@ class OutputOptions(FaceChoice):
         bool, typer.Option("--all", help="List all faces in the table, not the first 40.")
     ] = False
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on behind the lines that --json FILE has.")
+        bool,
+        typer.Option("--resume", help="Continue after the lines that --json FILE already has."),
     ] = False
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace files in the way; never one that is read.")
@@ -123,7 +123,7 @@ class OutputOptions(FaceChoice):
         if self.resume and self.overwrite:
             raise ConfigError("--resume keeps what is there, --overwrite does not: give one.")
         if self.resume and self.json in (None, "-"):
-            raise ConfigError("--resume goes with --json FILE, whose lines say what is done.")
+            raise ConfigError("--resume needs --json FILE, whose lines record what is done.")
 
     @property
     def _streams(self) -> tuple[str | Path | None, ...]:
@@ -274,7 +274,7 @@ def demo(
 
 def _require_mesh(detector: Detector, augmented: bool) -> None:
     if augmented:
-        raise ConfigError("--mesh goes with one search an image: leave out --scales and the like.")
+        raise ConfigError("--mesh needs one search per image: leave out --scales and the like.")
     # Only a server knows whether its model has one.
     if detector.config is not None and detector.num_vertices is None:
         raise ConfigError(

@@ -117,7 +117,7 @@ def fddb(
     pred: Pred = None,
     images: Images = None,
     image_list: Annotated[
-        Path | None, typer.Option("--list", help="Text file that names the images to judge.")
+        Path | None, typer.Option("--list", help="Text file that names the images to evaluate.")
     ] = None,
     partial: Partial = False,
     save: Save = None,
@@ -166,5 +166,5 @@ def _require_one(pred: Path | None, images: Path | None) -> None:
 def _require_all(files: dict, whole: Collection, folder: Path | None, partial: bool) -> None:
     if len(files) < len(whole) and not partial:
         raise ConfigError(
-            f"{folder} holds {len(files)} of {len(whole)} images; add --partial to judge those alone."
+            f"{folder} holds {len(files)} of {len(whole)} images; add --partial to evaluate only those."
         )

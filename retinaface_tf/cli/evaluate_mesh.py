@@ -34,7 +34,7 @@ def mesh(
     held_out: Annotated[
         float,
         typer.Option(
-            min=0, max=1, help="Of labels: the share of photos held out from training; 1 is all."
+            min=0, max=1, help="Share of labelled photos held out from training; 1 is all."
         ),
     ] = 0.1,
     json: Json = None,

@@ -35,7 +35,7 @@ Save = Annotated[
 ]
 Partial = Annotated[
     bool,
-    typer.Option("--partial", help="Judge only the images that are there, not the whole set."),
+    typer.Option("--partial", help="Evaluate only the images that are there, not the whole set."),
 ]
 _LABEL_SUFFIXES = frozenset((".jsonl", ".mat", ".npz", ".pts", ".txt", ".xml"))
 Json = Annotated[Path | None, typer.Option(help="Write figures, curves and samples as JSON.")]
@@ -87,7 +87,7 @@ class BenchmarkOptions(DetectorOptions):
 class OutputOptions:
     """What a command leaves behind."""
 
-    name: Annotated[str | None, typer.Option(help="What tables call this run.")] = None
+    name: Annotated[str | None, typer.Option(help="Name of this run in tables.")] = None
     json: Json = None
     report: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write an HTML report and PNGs.")

@@ -35,7 +35,7 @@ class FaceChoice:
         ),
     ] = False
     min_quality: Annotated[
-        float | None, typer.Option(help="Leave out faces whose quality, 0 to 1, is below.")
+        float | None, typer.Option(help="Leave out faces with a lower quality, 0 to 1.")
     ] = None
     largest: Annotated[
         int | None, typer.Option(metavar="N", help="Keep an image's N largest faces.")

@@ -51,16 +51,16 @@ class GroupOptions(DetectionOptions):
 
     threshold: Annotated[float, typer.Option(help="Least score of a face, 0 to 1.")] = 0.7
     min_quality: Annotated[
-        float, typer.Option(help="Leave out faces whose quality, 0 to 1, is below.")
+        float, typer.Option(help="Leave out faces with a lower quality, 0 to 1.")
     ] = 0.1
     similarity: Annotated[
         float,
         typer.Option(help="Least mean cosine of one person's faces; depends on the embedder."),
     ] = 0.4
     min_photos: Annotated[
-        int, typer.Option(min=1, help="Who is in fewer photos goes into the folder others.")
+        int, typer.Option(min=1, help="People in fewer photos go into the folder others.")
     ] = 2
-    link: Annotated[bool, typer.Option("--link", help="Write links in place of copies.")] = False
+    link: Annotated[bool, typer.Option("--link", help="Write links instead of copies.")] = False
     threads: Threads = None
 
 
@@ -89,7 +89,7 @@ def group(
     sources = Inputs.of(inputs)
     unfit = [*sources.videos, *(source for source in sources.images if not source.is_file)]
     if unfit:
-        raise ConfigError(f"{unfit[0].shown} is no photo in a file; group takes those alone.")
+        raise ConfigError(f"{unfit[0].shown} is not a photo in a file; group takes only those.")
     _require_new(out)
     require("evaluate", "scipy", for_="Grouping faces")
     opened = open_embedder(embedder, network.input)

@@ -27,8 +27,7 @@ Providers = Annotated[
     str | None,
     typer.Option(
         metavar="LIST",
-        help="What computes for onnx, the preferred one first: cuda, coreml, openvino, directml, ..., "
-        "as far as the installed onnxruntime has them; without it, the processor.",
+        help="Execution providers of onnxruntime, in order of preference: cuda, coreml, openvino, directml, ...; without it, the processor.",
     ),
 ]
 Threshold = Annotated[float, typer.Option(help="Least score of a face, 0 to 1.")]
@@ -45,15 +44,14 @@ Zoom = Annotated[
     str,
     typer.Option(
         metavar="auto|off|N",
-        help="Look closer where faces may be too small to be seen well, up to N times (2 to 16); auto: twice, "
-        "and further where a large photo has the pixels.",
+        help="Search enlarged tiles where faces may be too small, up to N times (2 to 16); auto: twice, and more where a large photo has the pixels.",
     ),
 ]
 Budget = Annotated[
     str,
     typer.Option(
         metavar="TILES|MSms",
-        help="Of these looks at one image: most tiles, or the time they may take: 50ms.",
+        help="Limit of --zoom for one image: a number of tiles, or a time such as 50ms.",
     ),
 ]
 MaxFaces = Annotated[int | None, typer.Option(help="Keep only this many of an image, the best.")]

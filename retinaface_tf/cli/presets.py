@@ -91,7 +91,7 @@ def _print_table(chosen: list[Preset]) -> None:
         table.add_row(*row, preset.hard_ap, *([preset.summary] if wide else []))
     console.print(table)
     console.print(_HARD, soft_wrap=False, style="dim")
-    console.print("`retinaface-tf presets NAME` says more of one.", style="dim")
+    console.print("`retinaface-tf presets NAME` shows more about one.", style="dim")
 
 
 def _print_facts(preset: Preset) -> None:

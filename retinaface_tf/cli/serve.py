@@ -11,15 +11,16 @@ def serve(
         Path, typer.Option(help="Folder of the model, as `export savedmodel` writes it.")
     ],
     name: Annotated[
-        str | None, typer.Option(help="What clients call the model; without it the folder's name.")
+        str | None,
+        typer.Option(help="Name of the model for clients; without it the folder's name."),
     ] = None,
     host: Annotated[
         str,
         typer.Option(help="Address to listen on; the default is reached from this machine only."),
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Of gRPC; 0 takes a free one.")] = 8500,
+    port: Annotated[int, typer.Option(help="Port of gRPC; 0 takes a free one.")] = 8500,
     rest_port: Annotated[
-        int, typer.Option(help="Of REST, the page and the counts; 0 takes a free one, -1 none.")
+        int, typer.Option(help="Port of REST, page and metrics; 0 takes a free one, -1 none.")
     ] = 8501,
     batching: Annotated[
         Path | None,
@@ -37,23 +38,22 @@ def serve(
     run_threads: Annotated[
         int,
         typer.Option(
-            help="Requests of an address that run at the same time where none are batched; 0 for "
-            "one a core."
+            help="Requests from one address that run at the same time where none are batched; 0 for one per core."
         ),
     ] = 0,
     max_images: Annotated[int, typer.Option(min=1, help="Most images of a request.")] = 32,
-    max_request_mb: Annotated[int, typer.Option(help="Largest request.")] = 64,
+    max_request_mb: Annotated[int, typer.Option(help="Megabytes of the largest request.")] = 64,
     max_pending_mb: Annotated[
-        int, typer.Option(help="All accepted requests that are not answered yet, together.")
+        int, typer.Option(help="Megabytes of all accepted requests that wait for their answer.")
     ] = 512,
     read_seconds: Annotated[
         float,
         typer.Option(
-            min=0.1, help="Within which the head of a request must be here, then its body."
+            min=0.1, help="Seconds in which the head of a request must arrive, then its body."
         ),
     ] = 30.0,
     run_seconds: Annotated[
-        float, typer.Option(min=0.1, help="That the model may take for a request or batch.")
+        float, typer.Option(min=0.1, help="Seconds the model may take for a request or batch.")
     ] = 120.0,
     return_memory: Annotated[
         bool,
@@ -65,7 +65,7 @@ def serve(
     tls_key: Annotated[Path | None, typer.Option(help="PEM file.")] = None,
     auth_token_file: Annotated[
         Path | None,
-        typer.Option(help="Holds a token; callers send 'authorization: Bearer TOKEN'."),
+        typer.Option(help="File with a token; callers send 'authorization: Bearer TOKEN'."),
     ] = None,
 ) -> None:
     """Serve a model on this machine with TF-Serving's interfaces: gRPC, REST, and a page.

@@ -28,13 +28,17 @@ class CutOptions:
 
     begin: Annotated[
         str | None,
-        typer.Option("--from", metavar="TIME", help="Of a video: 90, 1:30 or 0:01:30.5."),
+        typer.Option(
+            "--from", metavar="TIME", help="Where to start in a video: 90, 1:30 or 0:01:30.5."
+        ),
     ] = None
     end: Annotated[
-        str | None, typer.Option("--to", metavar="TIME", help="Of a video: its end, as --from.")
+        str | None,
+        typer.Option("--to", metavar="TIME", help="Where to stop in a video, as --from."),
     ] = None
     each: Annotated[
-        int, typer.Option("--every", metavar="N", min=1, help="Of a video: each N-th frame only.")
+        int,
+        typer.Option("--every", metavar="N", min=1, help="Take only every Nth frame of a video."),
     ] = 1
 
     def __post_init__(self):
@@ -90,7 +94,7 @@ class VideoOptions(CutOptions):
 def _seconds(option: str, text: str) -> float:
     match = _TIME.fullmatch(text.strip())
     if match is None:
-        raise ConfigError(f"{option} {text} is no time; give seconds, or 1:30, or 0:01:30.")
+        raise ConfigError(f"{option} {text} is not a time; give seconds, or 1:30, or 0:01:30.")
     hours, minutes, seconds = (float(part or 0) for part in match.groups())
     return 3600 * hours + 60 * minutes + seconds
 

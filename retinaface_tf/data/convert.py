@@ -43,7 +43,9 @@ def convert_labels(images: Sequence[AnnotatedImage], folder: Path, to: str, out:
         ImageError: the format says how large images are, and one cannot be read.
     """
     if to not in WRITERS:
-        raise ConfigError(f"{to!r} is no format to convert to; choose one of {', '.join(WRITERS)}.")
+        raise ConfigError(
+            f"{to!r} is not a format to convert to; choose one of {', '.join(WRITERS)}."
+        )
     entries = []
     for image in images:
         inside = image.path.is_relative_to(folder)

@@ -163,7 +163,7 @@ def _new_key(name: str, known: set[str], found: Mapping, where: str) -> str:
     if key is None:
         raise _unknown(name, where)
     if key in found:
-        raise DataError(f"{where}: image {key!r} comes a second time.")
+        raise DataError(f"{where}: image {key!r} occurs twice.")
     return key
 
 

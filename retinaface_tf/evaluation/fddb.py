@@ -127,7 +127,7 @@ def evaluate_fddb(
         good = (ellipses[key][:, :2] > 0).all() and np.isfinite(ellipses[key]).all()
         if not good or not np.isfinite(overlaps).all():
             raise DataError(
-                f"An ellipse or a detection of {key!r} is no shape: a radius is not above 0, or a "
+                f"An ellipse or a detection of {key!r} is not a shape: a radius is not above 0, or a "
                 "number is too large."
             )
         sums = _sums_by_rank(overlaps)

@@ -281,7 +281,7 @@ def _rest(stream: Any) -> bytes:
             remedy = f"its read() gives {type(part).__name__}, not bytes"
             if isinstance(part, str):
                 remedy = "open it in binary mode, open(path, 'rb')"
-            raise UnreadableError(f"it is no binary file; {remedy}")
+            raise UnreadableError(f"it is not a binary file; {remedy}")
         parts.append(part)
         left -= len(part)
     if left <= 0:

@@ -88,7 +88,7 @@ class RemoteImage(os.PathLike[str]):
 def _data(uri: str) -> bytes:
     head, comma, text = uri.partition(",")
     if not comma:
-        raise UnreadableError("it is no data URI: data:image/jpeg;base64,...")
+        raise UnreadableError("it is not a data URI: data:image/jpeg;base64,...")
     content = unquote_to_bytes(text)
     if not head.lower().endswith(";base64"):
         return content
@@ -116,7 +116,7 @@ def _get(address: str, allow_private: bool, seconds: float) -> bytes | str:
         parts = urlsplit(address)
         host, port = parts.hostname, parts.port or _SCHEMES[parts.scheme]
     except (KeyError, ValueError):
-        raise UnreadableError(f"{address[:200]} is no http or https address") from None
+        raise UnreadableError(f"{address[:200]} is not an http or https address") from None
     if not host:
         raise UnreadableError("the address names no host")
     late = threading.Event()

@@ -43,7 +43,7 @@ class PhotoFile:
     def __init__(self, source: ImageSource):
         name = describe_source(source)
         if isinstance(source, (np.ndarray, Image.Image)):
-            raise ImageError(f"Cannot rewrite {name}: it is no image file.")
+            raise ImageError(f"Cannot rewrite {name}: it is not an image file.")
         if isinstance(source, RemoteImage):
             source = source.kept()
         first = read_image(source)  # which says what is wrong with a file

@@ -84,7 +84,7 @@ class Augmentation:
         if not 0 < self.vote_iou <= 1:
             raise ConfigError(f"vote_iou={self.vote_iou} must be in (0, 1].")
         if self.agree and (self.tile or not self.vote):
-            raise ConfigError("agree=True goes with vote=True and without tiles.")
+            raise ConfigError("agree=True needs vote=True and no tiles.")
         if self.enlarged_limit is not None and self.enlarged_limit <= 0:
             raise ConfigError(f"enlarged_limit={self.enlarged_limit} must be positive, or None.")
 
@@ -152,12 +152,10 @@ class AugmentedDetector(Detector):
 
     def _replace(self, changes: SettingsChanges) -> DetectionSettings:
         if "size" in changes:
-            raise ConfigError(
-                "size goes with one search an image; choose Augmentation(scales=...)."
-            )
+            raise ConfigError("size needs one search per image; choose Augmentation(scales=...).")
         settings = self.settings.replace(**changes)
         if settings.zoom not in ("auto", "off"):
-            raise ConfigError(f"zoom={settings.zoom} goes with one search an image, not several.")
+            raise ConfigError(f"zoom={settings.zoom} needs one search per image, not several.")
         return settings
 
     def _search(

@@ -126,7 +126,7 @@ def _read_npz(source: Path | bytes, name: str) -> MeshTopology:
     try:
         topology = MeshTopology(name=name, **arrays, nose_tip=nose_tip, provenance=provenance)
     except TypeError:
-        raise DataError(f"{name} is no mesh topology; {remedy}.") from None
+        raise DataError(f"{name} is not a mesh topology; {remedy}.") from None
     _check(topology, name)
     return topology
 

@@ -437,7 +437,7 @@ class RestClient(Client):
 
     def _other_server(self, answer: str) -> ServingError:
         return ServingError(
-            f"At {self.target} is an HTTP server that is no model server ({answer}); check address "
+            f"At {self.target} is an HTTP server that is not a model server ({answer}); check address "
             "and port."
         )
 

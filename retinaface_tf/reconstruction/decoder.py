@@ -139,7 +139,7 @@ def load_mesh_decoder(path: Path | None = None, topology=None) -> MeshDecoder:
             weight.assign(arrays[weight.path].astype(np.float32))
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(
-            f"{name} is no mesh decoder of this topology ({type(error).__name__}); {remedy}."
+            f"{name} is not a mesh decoder of this topology ({type(error).__name__}); {remedy}."
         ) from None
     return decoder
 

@@ -223,7 +223,7 @@ def _spec(request: web.Request) -> protocol.ModelSpec:
     if "version" in request.match_info:
         version = int(request.match_info["version"])
         if version >= 2**63:
-            raise RequestError(f"Version {version} is no version number.")
+            raise RequestError(f"{version} is not a version number.")
         spec.version.value = version
     if "label" in request.match_info:
         spec.version_label = request.match_info["label"]

@@ -94,11 +94,11 @@ def test_the_network_is_that_of_the_preset_or_the_file(files):
         (("--server", "h:1", "--zoom", "3"), "--no-large-faces and --zoom are for networks"),
         (("--zoom", "1"), "zoom=1 must be 'auto', 'off' or a whole number from 2"),
         (("--budget", "1s"), "budget='1s' must be a number of tiles, or milliseconds"),
-        (("--zoom", "3", "--flip"), "zoom=3 goes with one search an image"),
+        (("--zoom", "3", "--flip"), "zoom=3 needs one search per image"),
         (("--server", "h:1", "--header", "colourless"), "give NAME:VALUE"),
         (("--server", "nowhere"), "give HOST:PORT"),
         (("--mesh", "out"), "needs a network with a dense branch"),
-        (("--mesh", "out", "--flip"), "goes with one search an image"),
+        (("--mesh", "out", "--flip"), "needs one search per image"),
     ],
 )
 def test_options_that_do_not_go_together_are_one_sentence(photo, options, message):

@@ -144,8 +144,8 @@ def test_what_cannot_be_is_said_and_leaves_nothing(run, monkeypatch):
     Path("mine").mkdir()
     Path("mine/x").touch()
     assert "mine is there already" in str(run("p", out="mine").exception)
-    assert "is no photo in a file" in str(run("https://example.org/a.jpg").exception)
-    assert "is no photo in a file" in str(run("v.mp4").exception)
+    assert "is not a photo in a file" in str(run("https://example.org/a.jpg").exception)
+    assert "is not a photo in a file" in str(run("v.mp4").exception)
     for option in ("--similarity", "--min-quality"):
         wrong = run("p", option, "nan")  # before the search
         assert "nan must be" in str(wrong.exception) and "broken" not in wrong.stderr

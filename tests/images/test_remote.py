@@ -100,7 +100,7 @@ def test_an_image_is_read_from_its_address(server, png):
     [
         ("missing.png", "the server answers 404 Not Found"),
         ("loop", "more than 5 other addresses"),
-        ("to/file%3A///etc/passwd", "file:///etc/passwd is no http or https address"),
+        ("to/file%3A///etc/passwd", "file:///etc/passwd is not an http or https address"),
         ("to/https%3A//", "names no host"),
         ("large", "more than 100 MiB"),
         ("cut", "the connection ended before the image did"),
@@ -197,7 +197,7 @@ def test_data_uris_are_images(png):
     ):
         np.testing.assert_array_equal(read_image(uri), whole)
     for uri, said in (
-        ("data:image/png;base64", "it is no data URI"),
+        ("data:image/png;base64", "it is not a data URI"),
         ("data:image/png;base64,*", "its base64 is damaged"),
         ("data:image/png;base64,", "it is empty"),
     ):

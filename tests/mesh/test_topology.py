@@ -145,7 +145,7 @@ def test_a_file_like_ours_is_read(topology, tmp_path):
     for name in ("triangles", "mean", "mirror", "uv", "source_points", "source_weights"):
         assert np.array_equal(getattr(again, name), getattr(topology, name))
     write_npz(tmp_path / "other.npz", {"cells": np.zeros(3)}, {}, key="provenance")
-    with pytest.raises(DataError, match="is no mesh topology"):
+    with pytest.raises(DataError, match="is not a mesh topology"):
         load_topology(tmp_path / "other.npz")
 
 

@@ -45,7 +45,7 @@ def read_yolo(
     labels, images = Path(labels), Path(images)
     for folder in (labels, images):
         if not is_folder(folder):
-            raise DataError(f"{folder} is no folder; YOLO's labels are a folder of .txt files.")
+            raise DataError(f"{folder} is not a folder; YOLO's labels are a folder of .txt files.")
     paths = [p for p in _files(images) if p.suffix.lower() in IMAGE_SUFFIXES]
     texts = {path: (labels / path.relative_to(images)).with_suffix(".txt") for path in paths}
     rows = {path: _rows(text) if is_file(text) else [] for path, text in texts.items()}
