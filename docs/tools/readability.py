@@ -49,6 +49,7 @@ def row(page: str, text: str) -> tuple[float, str]:
 def help_texts() -> str:
     """What `--help` of every command says, a text a line."""
     import typer
+
     from retinaface_tf.cli import with_commands
 
     lines, commands = [], [typer.main.get_command(with_commands())]
