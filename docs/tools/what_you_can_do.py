@@ -162,6 +162,14 @@ def film(photo: Path, folder: Path) -> None:
     write("video.jpg", tiles)
 
 
+def meshes(photo: Path, folder: Path) -> None:
+    """A face with its mesh, and the mesh alone."""
+    head = cv2.resize(load_image(photo)[40:200, 130:310], None, fx=4, fy=4)
+    faces = RetinaFace.from_preset("mobilenet0.25-mesh").detect(head)
+    alone = faces.draw(np.full_like(head, 30))
+    write("mesh.jpg", [cv2.resize(im, (405, 360)) for im in (faces.draw(head), alone)])
+
+
 def training(photo: Path, folder: Path) -> None:
     """What fine-tuning on dark drawn scenes brings (four minutes)."""
     run("data", "synth", folder / "dark", "--count", "150", "--size", "320", "--max-faces", "8",
@@ -180,7 +188,8 @@ def notebook(photo: Path, folder: Path) -> None:
 
 
 PICTURES = {
-    f.__name__: f for f in (overview, found, crops, quality, blurred, film, training, notebook)
+    f.__name__: f
+    for f in (overview, found, crops, quality, blurred, film, meshes, training, notebook)
 }
 
 
