@@ -125,7 +125,7 @@ def test_json_that_cannot_be_is_refused_by_file_and_line(tmp_path, face, says):
 
 def test_json_of_unknown_or_repeated_images_is_refused(tmp_path):
     line = json.dumps({"image": KNOWN[0], "faces": []})
-    with pytest.raises(DataError, match=r"line 2: image .* second time"):
+    with pytest.raises(DataError, match=r"line 2: image .* occurs twice"):
         read_json_lines(write(tmp_path, f"{line}\n{line}\n", "a.jsonl"), KNOWN)
     with pytest.raises(DataError, match=r"line 1: .*elsewhere"):
         read_json_lines(
