@@ -1,7 +1,8 @@
 """The messages of TensorFlow Serving's gRPC interface, built from their descriptors at run time.
 
 `messages.textproto` holds these: names and field numbers are TensorFlow's and TensorFlow Serving's
-public API (`tensorflow_serving/apis` and `tensorflow/core/framework`), only as far as this package uses
+public API (`tensorflow_serving/apis`, `tensorflow/core/framework`), and those of a batching file
+(`tensorflow_serving/servables/tensorflow/session_bundle_config.proto`), only as far as this package uses
 it; protobuf skips fields that are left out there. The messages live in a descriptor pool of their own,
 so that TensorFlow's copies in the same process do not collide.
 """
@@ -42,6 +43,7 @@ GetModelMetadataRequest = _message("tensorflow.serving.GetModelMetadataRequest")
 GetModelMetadataResponse = _message("tensorflow.serving.GetModelMetadataResponse")
 GetModelStatusRequest = _message("tensorflow.serving.GetModelStatusRequest")
 GetModelStatusResponse = _message("tensorflow.serving.GetModelStatusResponse")
+BatchingFile = _message("tensorflow.serving.BatchingParameters")
 DATA_TYPES = POOL.FindEnumTypeByName("tensorflow.DataType").values_by_name
 
 PREDICTION_SERVICE = "tensorflow.serving.PredictionService"

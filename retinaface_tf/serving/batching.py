@@ -6,27 +6,25 @@ both servers.
 
 import asyncio
 import math
-import re
 import time
 from collections import Counter
 from collections.abc import Callable, Hashable
 from concurrent.futures import Executor
 from dataclasses import dataclass, fields
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from google.protobuf import text_format
 
-from retinaface_tf.errors import ConfigError
+from retinaface_tf.errors import ConfigError, first_line
+from retinaface_tf.protocol.messages import BatchingFile
 from retinaface_tf.serving.budget import Budget
 from retinaface_tf.serving.request_error import RequestError
 from retinaface_tf.util.options import check_range
 
 Arrays = dict[str, np.ndarray]
-# `name { value: number }` or `name: number`.
-_ENTRY = re.compile(r"\s*(\w+)\s*(?:\{\s*value\s*:\s*(\S+?)\s*\}|:\s*(\S+))")
-# TF-Serving uses these for logs and GPU pools; they have no effect here.
-_IGNORED = ("thread_pool_name", "pad_variable_length_inputs")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,36 +70,35 @@ class BatchingParameters:
 
 
 def read_batching_file(path: str | Path) -> BatchingParameters:
-    """Parameters from a `batching_parameters.txt` of TF-Serving.
+    """Parameters from a `batching_parameters.txt` of TF-Serving, protobuf's text of one message.
 
-    Lines such as `max_batch_size { value: 32 }` and, repeated, `allowed_batch_sizes: 8`.
+    What it leaves out has the default; `thread_pool_name` and `pad_variable_length_inputs` have no
+    effect here.
 
     Raises:
-        ConfigError: the file cannot be read, or a line is not understood.
+        ConfigError: the file cannot be read, or is not such a text.
     """
     path = Path(path)
     try:
-        text = re.sub(r"#.*", "", path.read_text())
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"Cannot read the batching file {path}: {error}.") from None
-    known = [field.name for field in fields(BatchingParameters)]
-    entries = _ENTRY.findall(text)
-    unknown = _ENTRY.sub("", text).split()
-    unknown += [name for name, *_ in entries if name not in (*known, *_IGNORED)]
-    if unknown:
+        file = text_format.Parse(path.read_bytes(), BatchingFile())
+    except OSError as error:
+        raise ConfigError(f"Cannot read the batching file {path}: {error.strerror}.") from None
+    except (text_format.ParseError, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"{path}: {unknown[0]!r} is not understood; known are {', '.join(known)}."
-        )
-    values: dict[str, Any] = {"max_batch_size": 1000, "allowed_batch_sizes": ()}
-    for name, *number in entries:
-        if name in _IGNORED:
-            continue
-        try:
-            value = int("".join(number))
-        except ValueError:
-            raise ConfigError(f"{path}: {name} must be a whole number.") from None
-        values[name] = (*values[name], value) if name == "allowed_batch_sizes" else value
-    return BatchingParameters(**values)
+            f"{path} is no batching file of TF-Serving ({first_line(error).rstrip('.')}); its "
+            f"fields are {', '.join(BatchingFile.DESCRIPTOR.fields_by_name)}."
+        ) from None
+    values: dict[str, Any] = {
+        field.name: getattr(file, field.name).value
+        for field in fields(BatchingParameters)
+        if field.name != "allowed_batch_sizes" and file.HasField(field.name)
+    }
+    values = {"max_batch_size": 1000, **values}
+    try:
+        check_range(SimpleNamespace(**values), "", "max_batch_size", 1)
+        return BatchingParameters(**values, allowed_batch_sizes=tuple(file.allowed_batch_sizes))
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
 
 
 @dataclass(eq=False)

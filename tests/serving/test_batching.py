@@ -174,31 +174,36 @@ def test_draining_answers_what_waits():
 def test_files_of_tf_serving_are_read(tmp_path):
     path = tmp_path / "batching.txt"
     path.write_text(
-        "# a comment\nmax_batch_size { value: 32 }\nbatch_timeout_micros {\n  value: 1500\n}\n"
-        "max_enqueued_batches { value: 9 } num_batch_threads { value: 3 }\n"
-        "allowed_batch_sizes: 8\nallowed_batch_sizes : 32\n"
+        "# a comment\nmax_batch_size { value: 0x20 };batch_timeout_micros: <\n  value: 1500\n>,\n"
+        "max_enqueued_batches { value: 9 } num_batch_threads{value:3}allowed_batch_sizes: [8, 16]\n"
+        "thread_pool_name { value: 'a # b' \"} c\" } pad_variable_length_inputs: true\n"
+        "allowed_batch_sizes : 32 # the last\n"
     )
     assert read_batching_file(path) == BatchingParameters(
         max_batch_size=32,
         batch_timeout_micros=1500,
         max_enqueued_batches=9,
         num_batch_threads=3,
-        allowed_batch_sizes=(8, 32),
+        allowed_batch_sizes=(8, 16, 32),
     )
 
 
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("max_batch { value: 3 }", "max_batch"),
-        ("max_batch_size { value: many }", "whole number"),
-        ("allowed_batch_sizes: 7", "max_batch_size"),
-        ("num_batch_threads { value: 0 }", "at least 1"),
-        ("}", "not understood"),
+        (b"max_batch { value: 3 }", "no field named .max_batch."),
+        (b"max_batch_size { value: many }", "integer: many"),
+        (b"max_batch_size { value: 1 } max_batch_size { value: 2 }", "multiple"),
+        (b"max_batch_size {}", "max_batch_size=0 must be at least 1"),
+        (b"num_batch_threads: 3", "Expected"),
+        (b"allowed_batch_sizes: 7", "max_batch_size"),
+        (b"num_batch_threads { value: 0 }", "at least 1"),
+        (b"}", "Expected identifier"),
+        (b"\xff", "no batching file"),
     ],
 )
 def test_files_that_make_no_sense_are_refused(tmp_path, text, message):
     path = tmp_path / "batching.txt"
-    path.write_text(text)
-    with pytest.raises(ConfigError, match=message):
+    path.write_bytes(text)
+    with pytest.raises(ConfigError, match=f"batching.txt.*{message}"):
         read_batching_file(path)

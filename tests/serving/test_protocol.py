@@ -33,6 +33,8 @@ print(json.dumps(found))
 def messages():
     found = {}
     for file in protocol.FILES:
+        if file.name.startswith("tensorflow_serving/servables/"):
+            continue  # TF-Serving's wheel leaves it out
         stack = list(POOL.FindFileByName(file.name).message_types_by_name.values())
         while stack:
             message = stack.pop()
