@@ -11,6 +11,7 @@ from retinaface_tf.bulk.shards import digest_shards, list_shards
 from retinaface_tf.bulk.tar import list_tar
 from retinaface_tf.errors import ConfigError, ImageError
 from tests.helpers.bulk_inputs import encoded, write_tar
+from tests.helpers.waiting import PATIENCE
 
 
 def contents(shards):
@@ -38,7 +39,7 @@ def test_shards_travel_to_workers(folder, tmp_path):
 def test_tars_of_a_slow_store_are_looked_into_together(tmp_path, monkeypatch):
     for number in range(3):
         write_tar(tmp_path / f"{number}.tar", [f"{number}.png"])
-    together = threading.Barrier(3, timeout=10)
+    together = threading.Barrier(3, timeout=PATIENCE)
 
     def waiting(*args):
         together.wait()

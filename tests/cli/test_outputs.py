@@ -24,6 +24,7 @@ from retinaface_tf.images.save import mark_in, mark_of, save_image
 from retinaface_tf.images.video import open_video
 from retinaface_tf.inference import detector
 from tests.helpers.bright_pixel import BrightPixelRuntime, black_image
+from tests.helpers.waiting import PATIENCE
 
 cli.with_commands()
 NOISE = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
@@ -191,7 +192,7 @@ def test_pipes_devices_and_links_are_written_into(run, tmp_path):
     reader = threading.Thread(target=lambda: read.append(Path("pipe").read_text()), daemon=True)
     reader.start()
     assert run("a.png", "--json", "pipe").exit_code == 0
-    reader.join(10)
+    reader.join(PATIENCE)
     assert json.loads(read[0])["image"] == "a.png" and stat.S_ISFIFO(os.lstat("pipe").st_mode)
     Path("target.jsonl").touch()
     Path("link.jsonl").symlink_to("target.jsonl")

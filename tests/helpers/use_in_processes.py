@@ -15,9 +15,10 @@ from retinaface_tf.inference.test_time_augmentation import (  # noqa: F401
     AugmentedDetector,
 )
 from retinaface_tf.inference.yunet import YuNetBackend  # noqa: F401
+from tests.helpers.waiting import PATIENCE
 
 # A process that hangs is ended after this many seconds.
-LIMIT = 60
+LIMIT = int(PATIENCE)
 
 
 def make(expression: str):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import http.server
+import itertools
 import json
 import socket
 import threading
@@ -63,8 +64,8 @@ def server(png):
                 self.end_headers()
                 return self.wfile.write(png[:50])
             self.end_headers()
-            if page == "slow":
-                for value in png:
+            if page == "slow":  # as slow as it never ends
+                for value in itertools.cycle(png):
                     self.wfile.write(bytes([value]))
                     if slow.wait(0.02):
                         return None

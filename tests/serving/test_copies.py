@@ -10,6 +10,7 @@ import pytest
 
 from retinaface_tf import RetinaFace
 from retinaface_tf.util.process import child_environment
+from tests.helpers.waiting import PATIENCE
 
 
 @pytest.mark.parametrize("kind", ["grpc", "rest"])
@@ -33,7 +34,7 @@ def test_processes_connect_anew(server, photos, kind, tmp_path):
         [sys.executable, "-m", "tests.helpers.use_in_processes", expression, str(photo)],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=10 * PATIENCE,
         env=child_environment(),
     )
     ways = [line.split(": ", 1)[1] for line in done.stdout.splitlines()]

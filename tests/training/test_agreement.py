@@ -20,6 +20,7 @@ from retinaface_tf.training.agreement import (
 )
 from retinaface_tf.training.distributed import Devices, _check_port, _naming_the_missing
 from tests.helpers.small_run import small_config
+from tests.helpers.waiting import until
 
 
 def test_one_worker_needs_no_agreement():
@@ -107,22 +108,24 @@ def test_a_busy_port_is_named():
             ConfigError, match=rf"Worker 1 cannot listen on port {port} of localhost:{port} \(Addr"
         ):
             _check_port(f"localhost:{port}", 1)
-    _check_port(f"localhost:{port}", 1)
+    _check_port("localhost:0", 1)
 
 
 def test_workers_that_do_not_answer_are_named(capfd):
     import socket
-    import time
 
-    with socket.socket() as there:
-        there.bind(("127.0.0.1", 0))
+    found = []
+
+    def line():
+        found.append(capfd.readouterr().err)
+        return "Start" in "".join(found)
+
+    with socket.socket() as there, socket.socket() as closed:
+        for one in (there, closed):
+            one.bind(("127.0.0.1", 0))
         there.listen()
-        addresses = ["own:1", f"127.0.0.1:{there.getsockname()[1]}", "127.0.0.1:1"]
+        addresses = [f"127.0.0.1:{one.getsockname()[1]}" for one in (closed, there, closed)]
         with _naming_the_missing(addresses, own=0, seconds=0.05):
-            found = ""
-            deadline = time.monotonic() + 10
-            while "waiting" not in found and time.monotonic() < deadline:
-                time.sleep(0.05)
-                found += capfd.readouterr().err
-    assert "waiting for worker 2 (127.0.0.1:1): connection refused. Start" in found
-    assert "worker 1" not in found
+            until(line)
+    assert f"waiting for worker 2 ({addresses[2]}): connection refused. Start" in "".join(found)
+    assert "worker 1" not in "".join(found)
