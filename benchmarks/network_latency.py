@@ -1,12 +1,11 @@
 """What a network's shape costs in LiteRT: milliseconds and ratios to the public network, in one run.
 
-    python benchmarks/network_latency.py [--size 640] [--rounds 20] [--int8] [--parts] [--work DIR]
+    python benchmarks/network_latency.py [--size 640] [--rounds 20] [--int8] [--work DIR]
         [--networks PRESET... | KEY=VALUE,KEY=VALUE ...]
 
 One thread, random weights (they cost what trained ones do), the candidates taking turns. A network is
 a preset, or changes of `RetinaFaceConfig`'s defaults, as in `channels=32,negative_slope=0`. `--int8` adds
-the int8 file of each; `--work` keeps the files for another run. `--parts` says where the first network's time goes: each line is a network cut off
-behind that layer.
+the int8 file of each; `--work` keeps the files for another run.
 """
 
 from __future__ import annotations
@@ -33,12 +32,6 @@ DEFAULT = (
     *("negative_slope=0,channels=32,shared_heads=true",),
     "backbone=mobilenet0.25-paper,negative_slope=0,channels=32",
 )
-# Where `--parts` cuts a three-level MobileNet.
-CUTS = (
-    *("stem_bn", "block1_pointwise_bn", "block3_pointwise_bn", "block5_pointwise_bn"),
-    *("block11_pointwise_bn", "block13_pointwise_bn", "p4_merge_bn", "p3_merge_bn"),
-    "p3_context_concat",
-)
 
 
 def main() -> None:
@@ -47,20 +40,12 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=640)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--int8", action="store_true")
-    parser.add_argument("--parts", action="store_true")
     parser.add_argument("--work", type=Path, help="folder that keeps the exported files")
     options = parser.parse_args()
     names = list(dict.fromkeys(["mobilenet0.25", *options.networks]))
     console = Console(width=120)
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.work or Path(temporary)
-        if options.parts:
-            from retinaface_tf.models import build_retinaface
-
-            network = build_retinaface(read_network(names[-1]), (options.size, options.size, 3))
-            runs = parts_of(network, options.size)
-            console.print(table(f"{names[-1]}, up to", {"float32": times(runs, options.rounds)}))
-            return
         found = {}
         for precision in ("float32", "int8")[: 1 + options.int8]:
             runs = {name: exported(name, precision, options.size, folder) for name in names}
@@ -98,50 +83,19 @@ def exported(text: str, precision: str, size: int, folder: Path):
             precision=precision,
             calibration=images if precision == "int8" else None,
         )
-    return runner(path.read_bytes(), size)
+    return runner(path.read_bytes(), (size, size))
 
 
-def parts_of(network, size: int) -> dict:
-    """Functions that run the network up to a layer."""
-    import keras
-
-    names = {layer.name for layer in network.layers}
-    runs = {}
-    for cut in (*CUTS, None):
-        model = network
-        if cut is not None:
-            act = cut.replace("_bn", "_act")
-            model = keras.Model(
-                network.input, network.get_layer(act if act in names else cut).output
-            )
-        runs[cut or "all"] = runner(converted(model, size), size)
-    return runs
-
-
-def converted(model, size: int) -> bytes:
-    """A Keras model as a float32 .tflite."""
-    import keras
-    import tensorflow as tf
-
-    archive = keras.export.ExportArchive()
-    archive.track(model)
-    signature = [tf.TensorSpec([1, size, size, 3], tf.float32, "image")]
-    with tempfile.TemporaryDirectory() as folder:
-        archive.add_endpoint("serve", lambda image: model(image), signature)
-        archive.write_out(folder, verbose=False)
-        return tf.lite.TFLiteConverter.from_saved_model(folder, ["serve"]).convert()
-
-
-def runner(content: bytes, size: int):
-    """A function that runs a .tflite once, on size x size pixels, and gives the seconds it took."""
+def runner(content: bytes, size: tuple[int, int]):
+    """A function that runs a .tflite once, on an image of (height, width), and gives the seconds it took."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_content=content, num_threads=1)
     (entry,) = interpreter.get_input_details()
-    if tuple(entry["shape"]) != (1, size, size, 3):
-        interpreter.resize_tensor_input(entry["index"], [1, size, size, 3])
+    if tuple(entry["shape"]) != (1, *size, 3):
+        interpreter.resize_tensor_input(entry["index"], [1, *size, 3])
     interpreter.allocate_tensors()
-    image = np.random.default_rng(0).integers(0, 256, (1, size, size, 3)).astype(entry["dtype"])
+    image = np.random.default_rng(0).integers(0, 256, (1, *size, 3)).astype(entry["dtype"])
 
     def run() -> float:
         interpreter.set_tensor(entry["index"], image)

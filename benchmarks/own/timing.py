@@ -21,7 +21,7 @@ PHOTOS = 4
 def network_times(detectors: list[Detector], rounds: int) -> dict[str, float]:
     """Median milliseconds of LiteRT for 640x640 pixels, by key; those that have a .tflite."""
     runs = {
-        d.key: runner(Path(d.network).read_bytes(), FRAME)
+        d.key: runner(Path(d.network).read_bytes(), (FRAME, FRAME))
         for d in detectors
         if d.network is not None
     }

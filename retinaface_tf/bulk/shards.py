@@ -8,14 +8,19 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 from retinaface_tf.bulk.bulk_image import BulkImage
-from retinaface_tf.bulk.table import TABLE_SUFFIXES, TablePart, list_table
-from retinaface_tf.bulk.tar import TAR_SUFFIXES, TarPart, list_tar
+from retinaface_tf.bulk.table import TablePart, list_table
+from retinaface_tf.bulk.tar import TarPart, list_tar
 from retinaface_tf.errors import ConfigError, ImageError
-from retinaface_tf.images.listing import IMAGE_SUFFIXES, list_images
+from retinaface_tf.images.listing import (
+    IMAGE_SUFFIXES,
+    TABLE_SUFFIXES,
+    TAR_SUFFIXES,
+    is_packed,
+    list_images,
+)
 
 # Tars and tables that are looked into at once: a bucket answers late.
 _WAITING = 32
@@ -128,12 +133,6 @@ def list_shards(
     counts = [part.count for part in parts]
     firsts = itertools.accumulate(counts[:-1], initial=0)
     return [Shard(number, first, part) for number, (first, part) in enumerate(zip(firsts, parts))]
-
-
-def is_packed(path: str | os.PathLike) -> bool:
-    """Whether a name is that of a tar or table."""
-    name = Path(path).name.lower()
-    return name.endswith(tuple(TAR_SUFFIXES | TABLE_SUFFIXES))
 
 
 def digest_shards(shards: Iterable[Shard]) -> str:

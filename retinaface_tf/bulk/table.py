@@ -13,7 +13,6 @@ from retinaface_tf.util.files import is_file
 if TYPE_CHECKING:
     import pyarrow as pa
 
-TABLE_SUFFIXES = frozenset((".parquet", ".pq"))
 # Rows held in memory at once.
 _ROWS = 16
 

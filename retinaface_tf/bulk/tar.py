@@ -10,8 +10,6 @@ from retinaface_tf.bulk.bulk_image import BulkImage
 from retinaface_tf.errors import ImageError
 from retinaface_tf.images.listing import IMAGE_SUFFIXES
 
-TAR_SUFFIXES = frozenset((".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz"))
-
 # A larger member is no photo and is not read into memory.
 MAX_MEMBER_BYTES = 512 * 1024**2
 _TOO_LARGE = "it is larger than 512 MiB"

@@ -1,6 +1,7 @@
 """The command line `retinaface-tf`: each command is a module that imports what it needs when run."""
 
 import functools
+import importlib
 import os
 import re
 import sys
@@ -22,6 +23,25 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
+# Each command's module; in the order of the help.
+_COMMANDS = {
+    "detect": "detect",
+    "demo": "detect",
+    "blur": "blur",
+    "group": "group",
+    "train": "train",
+    "launch": "train",
+    "train-mesh": "train_mesh",
+    "serve": "serve",
+    "presets": "presets",
+    "benchmark": "benchmark",
+    "data": "data",
+    "evaluate": "evaluate",
+    "export": "export",
+    "weights": "weights",
+}
+_ANYTHING = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+_OPTIONS = {"launch": {"hidden": True, "context_settings": _ANYTHING}}
 _EMPTY = re.compile(r"--[\w-]+=")
 
 app = typer.Typer(
@@ -62,7 +82,7 @@ def main() -> None:
 
     `--debug` anywhere on the command line shows tracebacks and the frameworks' own notes.
     """
-    _run(with_commands)
+    _run(lambda: with_commands(*sys.argv[1:2]))
 
 
 def run_script(command: Callable) -> None:
@@ -87,36 +107,14 @@ def _run(commands: Callable[[], typer.Typer]) -> None:
 
 
 @functools.cache
-def with_commands() -> typer.Typer:
-    """`app` with its commands, whose modules are imported now."""
-    from retinaface_tf.cli import (
-        benchmark,
-        blur,
-        data,
-        detect,
-        evaluate,
-        export,
-        group,
-        presets,
-        serve,
-        train,
-        train_mesh,
-        weights,
-    )
-
-    app.command("detect")(grouped(detect.detect))
-    app.command("demo")(detect.demo)
-    app.command("blur")(grouped(blur.blur))
-    app.command("group")(grouped(group.group))
-    app.command("train")(train.train)
-    anything = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
-    app.command("launch", hidden=True, context_settings=anything)(train.launch)
-    app.command("train-mesh")(train_mesh.train_mesh)
-    app.command("serve")(serve.serve)
-    app.command("presets")(presets.presets)
-    app.command("benchmark")(benchmark.benchmark)
-    app.add_typer(data.app, name="data")
-    app.add_typer(evaluate.app, name="evaluate")
-    app.add_typer(export.app, name="export")
-    app.add_typer(weights.app, name="weights")
+def with_commands(only: str | None = None) -> typer.Typer:
+    """`app` with its commands, or the only one that is asked for: their modules are imported now."""
+    for name in [only] if only in _COMMANDS else _COMMANDS:
+        module = importlib.import_module(f"retinaface_tf.cli.{_COMMANDS[name]}")
+        if hasattr(module, "app"):
+            app.add_typer(module.app, name=name)
+        else:
+            app.command(name, **_OPTIONS.get(name, {}))(
+                grouped(getattr(module, name.replace("-", "_")))
+            )
     return app

@@ -59,8 +59,8 @@ class BulkOptions:
         Raises:
             ConfigError: one of the options was given, or an input is a tar or table.
         """
-        from retinaface_tf.bulk.shards import is_packed
         from retinaface_tf.errors import ConfigError
+        from retinaface_tf.images.listing import is_packed
 
         for name, value in vars(self).items():
             if value is not None:

@@ -21,6 +21,9 @@ VIDEO_SUFFIXES = frozenset(
         *(".mp4", ".mpeg", ".mpg", ".mts", ".ts", ".webm", ".wmv"),
     )
 )
+# Files that hold many images.
+TAR_SUFFIXES = frozenset((".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz"))
+TABLE_SUFFIXES = frozenset((".parquet", ".pq"))
 _MARKED = IMAGE_SUFFIXES | VIDEO_SUFFIXES
 # What a person takes for a photo or a video too; other files in a folder are not worth a word.
 _ALSO_PICTURES = frozenset(
@@ -60,6 +63,11 @@ class Listed(NamedTuple):
 
     images: list[tuple[Path, Path]]
     left_out: Counter[str]
+
+
+def is_packed(path: str | os.PathLike[str]) -> bool:
+    """Whether a name is that of a tar or table."""
+    return os.fspath(path).lower().endswith(tuple(TAR_SUFFIXES | TABLE_SUFFIXES))
 
 
 def list_images(
