@@ -207,6 +207,7 @@ def _describe(content: bytes, metadata: ModelMetadata, network: RetinaFaceNetwor
         _open_reshapes(model)
     if metadata.precision == "dynamic":
         _float_depthwise_kernels(model)
+    _subtract_mean_by_convolution(model)
     entries = {ENTRY: metadata.to_json().encode()}
     if network.dense_head is not None and not metadata.suppression:
         from retinaface_tf.models.read_heads import dense_weights
@@ -229,6 +230,41 @@ def _open_reshapes(model) -> None:
         buffer.data = np.frombuffer(shape.tobytes(), np.uint8)
         if operator.builtinOptions is not None:
             operator.builtinOptions.newShape = None
+
+
+def _subtract_mean_by_convolution(model) -> None:
+    """Makes the sum of the pixels and minus their mean a 1x1 convolution whose bias that is.
+
+    XNNPACK adds a vector of three numbers three at a time; the convolution, with ones and zeros, gives
+    the same numbers in a third of the time.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    from retinaface_tf.export.flatbuffer import operator_name
+
+    graph, codes = model.subgraphs[0], [code.builtinCode for code in model.operatorCodes]
+    for operator in graph.operators:
+        name, added = operator_name(model, operator), graph.tensors[operator.inputs[-1]]
+        if name == "CONV_2D":
+            return
+        if (
+            name == "ADD"
+            and list(added.shape) == [3]
+            and model.buffers[added.buffer].data is not None
+        ):
+            break
+    kernel, buffer = schema.TensorT(), schema.BufferT()
+    buffer.data = np.frombuffer(np.eye(3, dtype="<f4").tobytes(), np.uint8)
+    kernel.name, kernel.type = "normalize_kernel", schema.TensorType.FLOAT32
+    kernel.shape, kernel.buffer = [3, 1, 1, 3], len(model.buffers)
+    model.buffers.append(buffer)
+    graph.tensors.append(kernel)
+    image, mean = operator.inputs
+    operator.inputs = [image, len(graph.tensors) - 1, mean]
+    operator.opcodeIndex = codes.index(schema.BuiltinOperator.CONV_2D)
+    operator.builtinOptionsType = schema.BuiltinOptions.Conv2DOptions
+    operator.builtinOptions = options = schema.Conv2DOptionsT()
+    options.padding, options.strideH, options.strideW = schema.Padding.VALID, 1, 1
 
 
 def _float_depthwise_kernels(model) -> None:

@@ -61,6 +61,15 @@ def test_xnnpack_takes_the_whole_graph(tflite, tflite_int8):
         assert not [name for name in names if name.startswith(("Flex", "CUSTOM"))]
 
 
+def test_the_mean_is_subtracted_by_a_convolution(tflite, tflite_int8):
+    from retinaface_tf.export.flatbuffer import operator_name, unpack
+
+    for path in (tflite, tflite_int8):
+        model = unpack(path.read_bytes())
+        names = [operator_name(model, operator) for operator in model.subgraphs[0].operators]
+        assert [name for name in names if name != "CAST"][:3] == ["CONV_2D", "PAD", "CONV_2D"]
+
+
 def test_a_reader_that_knows_only_the_note_finds_the_same_faces(tflite, images):
     note = read_faces.read_note(tflite.read_bytes()) | {"threshold": 0.6}
     assert note["preset"] == "mobilenet0.25" and note["precision"] == "float32"
@@ -101,11 +110,11 @@ def test_int8_is_int8_with_a_scale_a_channel(tflite_int8, tflite):
         if model.operatorCodes[operator.opcodeIndex].builtinCode
         in (schema.BuiltinOperator.CONV_2D, schema.BuiltinOperator.DEPTHWISE_CONV_2D)
     ]
-    assert len(kernels) == 56
-    # The stem and two separable blocks stay in float; see `_FLOAT_LAYERS`.
+    assert len(kernels) == 57
+    # The mean, the stem and two separable blocks stay in float; see `_FLOAT_LAYERS`.
     types = [kernel.type for kernel in kernels]
-    assert types == [schema.TensorType.FLOAT32] * 5 + [schema.TensorType.INT8] * 51
-    for kernel in kernels[5:]:
+    assert types == [schema.TensorType.FLOAT32] * 6 + [schema.TensorType.INT8] * 51
+    for kernel in kernels[6:]:
         channels = kernel.shape[3] if kernel.shape[0] == 1 else kernel.shape[0]
         assert len(kernel.quantization.scale) == channels
     assert graph.tensors[graph.inputs[0]].type == schema.TensorType.UINT8
