@@ -27,6 +27,7 @@ sys.path[:0] = [str(REPOSITORY), str(Path(__file__).resolve().parent)]
 import links  # noqa: E402
 import notebooks  # noqa: E402
 import pages  # noqa: E402
+import readability  # noqa: E402
 from presets_table import presets_table  # noqa: E402
 
 
@@ -47,6 +48,7 @@ def main() -> int:
     if subprocess.run(zensical, cwd=REPOSITORY).returncode:
         return 1
     keep_worker_here()
+    readability.main([])
     return links.main(SITE)
 
 

@@ -11,6 +11,7 @@ import figures
 import links
 import pages
 import pytest
+import readability
 import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -161,3 +162,16 @@ def test_tutorial_is_python_and_begins_with_a_title(path):
     text = path.read_text()
     ast.parse(text)
     assert text.startswith("# %% [markdown]\n# # ")
+
+
+def test_readability_counts_running_text_alone():
+    page = (
+        "# A title of five words\n\nShort [text](a.md) here. See `x.y`, then\nmore.\n\n- "
+        + "word " * 26
+    )
+    page += (
+        "\n\n| a table | with many words in its cells |\n\n```bash\nno sentence at all here\n```\n"
+    )
+    found = readability.sentences(readability.prose(page))
+    assert [len(sentence.split()) for sentence in found] == [3, 4, 26]
+    assert readability.row("page", readability.prose(page))[0] == 1 / 3
