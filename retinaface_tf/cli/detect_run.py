@@ -413,7 +413,8 @@ class DetectRun:
         if self._done:
             count = sum(self._done.values())
             notes.append(f"{count} line{'s were' if count != 1 else ' was'} there already")
-        if self._shrunk and self.detector.settings.size is None:
+        settings = self.detector.settings
+        if self._shrunk and settings.size is None and settings.zoom == "off":
             notes.append(
                 f"larger images were searched at {DEFAULT_MAX_SIDE} pixels; --size original finds "
                 "smaller faces"

@@ -15,6 +15,9 @@ from retinaface_tf.images.read import ImageSource, describe_source, read_shrunk
 # Longest side searched when nothing is said: a phone's 4000-pixel photo is halved, a screen's is
 # left alone.
 DEFAULT_MAX_SIDE = 2048
+# Where closer looks may follow it is at least this share of the photo's longest side: shrunk further, crowds
+# are no candidates. Closer looks go as far again, so that they end at the photo's own pixels.
+LEAST_SHARE = 1 / 4
 # A short edge alone leaves the long side free up to this multiple of it, so that a panorama does
 # not become gigantic.
 MAX_ASPECT = 3
@@ -125,9 +128,16 @@ def read_and_prepare(
 ) -> Prepared | ImageError:
     """An image read at the size searched, see `prepare`; or what is wrong with it.
 
-    Where `closer` is not 0 the photo is kept too, so many times as large, as far as it has the pixels.
+    Where `closer` is not 0 the photo is kept too, so many times as large, as far as it has the pixels; and
+    the default size is at least `LEAST_SHARE` of the photo's.
     """
-    searched = naming(source, lambda height, width: network_size(height, width, size, fixed_shape))
+
+    def chosen(height: int, width: int) -> tuple[int, int]:
+        least = round(LEAST_SHARE * max(height, width))
+        larger = closer and size is None and least > DEFAULT_MAX_SIDE
+        return network_size(height, width, (least, least) if larger else size, fixed_shape)
+
+    searched = naming(source, chosen)
 
     def wanted(height: int, width: int) -> tuple[int, int]:
         rows, columns = searched(height, width)

@@ -102,6 +102,17 @@ def test_a_large_photo_is_seen_in_its_own_pixels(runtime):
     np.testing.assert_allclose(face.box, [2001, 1501, 2025, 1525], atol=0.1)
 
 
+def test_the_first_look_at_a_huge_photo_is_a_quarter_of_it():
+    """Shrunk to 2048 pixels its square would have 4, which is too few for a candidate."""
+    runtime = SquaresRuntime(blind=6)
+    image = squares(1000, 12000, (8000, 500, 24))
+    (face,) = RetinaFace(runtime, zoom="auto").detect(image)
+    np.testing.assert_allclose(face.box, [8000, 500, 8024, 524], atol=0.5)
+    assert runtime.shapes[0] == (1, *bucket_shape(250, 3000))
+    for settings in ({"zoom": "off"}, {"size": (2048, 2048)}):  # what is said is kept
+        assert len(RetinaFace(runtime, **{"zoom": "auto", **settings}).detect(image)) == 0
+
+
 def test_photos_with_more_pixels_are_looked_at_in_steps(runtime):
     photo = np.zeros((2400, 3200, 3), np.uint8)
     image = prepare(photo, (600, 800))._replace(photo=photo)
