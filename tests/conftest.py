@@ -82,6 +82,7 @@ def decoder_vectors(public_weights, tmp_path_factory) -> Path:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     module.write_drawn(folder)
+    module.write_zoom(folder)
     module.export_models(folder / "models")
     module.write_photos(folder, module.sample_images())
     return folder

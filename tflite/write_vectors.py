@@ -5,6 +5,7 @@
 Decoders in other languages read them and must find the same faces. OUT gets
 
     drawn/NAME.json    invented outputs, for the corners: ties, wild deltas, padding, other anchors
+    zoom/NAME.json     invented faces, the tiles that look closer at them, and what both together give
     photos/NAME.json   what .tflite files gave for photos, as JSON with the tensors in base64
     images/*.png     those photos
     models/*.tflite    those files (float32 and int8 at 640x480, float32 at 320x256)
@@ -24,6 +25,11 @@ A vector, where sizes are [height, width] and tensors are little-endian float32:
     threshold, iou, max_faces
     outputs            "scores" [N], "box_deltas" [N, 4], "landmark_deltas" [N, 10]
     faces              "boxes", "scores", "landmarks" in original pixels, best first
+
+In zoom/NAME.json: original_size, content_size, scale and iou as above; "looks", how many times closer than the
+first look the further ones are; "steps", for each of them: the "faces" before it, the "limit" of "tile" sizes
+[height, width], its tiles' "corners" in its pixels, their "parts" of the original, what was "found" in each
+(original pixels), and "joined", the faces after it.
 """
 
 from __future__ import annotations
@@ -32,6 +38,7 @@ import argparse
 import base64
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -39,8 +46,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 
 from retinaface_tf.config import DENSE_LEVELS, PAPER_LEVELS, DetectionSettings, RetinaFaceConfig
+from retinaface_tf.faces.faces import Faces
 from retinaface_tf.geometry.anchors import count_anchors
-from retinaface_tf.inference.postprocess import read_faces
+from retinaface_tf.inference import zoom
+from retinaface_tf.inference.postprocess import read_faces, suppressed
 from retinaface_tf.inference.preprocess import Prepared, bucket_shape, prepare, stack_padded
 from retinaface_tf.inference.runtimes.runtime import RawOutputs
 from retinaface_tf.modelfile.metadata import ModelMetadata
@@ -62,6 +71,7 @@ def main() -> None:
     parser.add_argument("--drawn-only", action="store_true", help="no network: invented outputs")
     options = parser.parse_args()
     print(f"{write_drawn(options.out)} drawn vectors in {options.out / 'drawn'}")
+    print(f"{write_zoom(options.out)} vectors of closer looks in {options.out / 'zoom'}")
     if not options.drawn_only:
         export_models(options.out / "models")
         pictures = sample_images() | (read_folder(options.photos) if options.photos else {})
@@ -131,6 +141,77 @@ def _run_wild(outputs: RawOutputs) -> None:
     outputs.box_deltas[0, ::5, 2] = 1000
     outputs.box_deltas[0, 1::5, 3] = -1000
     outputs.box_deltas[0, 2::5, 0] = 1e6
+
+
+def write_zoom(out: Path) -> int:
+    """Vectors of closer looks at invented faces, the same in every run; how many were written."""
+    random = np.random.default_rng(23)
+    cases = {  # original and content size, tile, most tiles
+        "enlarged": ((480, 640), (480, 640), (224, 224), 32),
+        "shrunk": ((3000, 4000), (480, 640), (224, 224), 40),
+        "a-little": ((700, 1000), (480, 686), (224, 224), 5),
+        "one-size": ((1200, 900), (480, 360), (480, 640), 3),
+        "small": ((90, 130), (90, 130), (224, 224), 32),
+    }
+    for name, (original, content, tile, limit) in cases.items():
+        scale = (content[1] / original[1], content[0] / original[0])
+        photo = np.broadcast_to(np.uint8(0), (*original, 3))
+        image = Prepared(np.broadcast_to(np.uint8(0), (*content, 3)), scale, original, photo=photo)
+        looks, steps, before = zoom.magnifications(image, "auto"), [], 1.0
+        faces = _invented(random, 60, original, (0, 0, *original[::-1]), scale[0])
+        for closer in looks:
+            corners = zoom.regions(faces, image, before, closer, tile, limit)
+            views = [zoom.view(image, closer, part) for part in corners]
+            parts = [
+                [
+                    *view.origin,
+                    *np.add(view.origin, np.divide(view.pixels.shape[1::-1], view.scale)),
+                ]
+                for view in views
+            ]
+            found = [_invented(random, 25, original, part, scale[0] * closer) for part in parts]
+            # Some faces are found again, a little elsewhere.
+            found = [suppressed([_nudged(random, faces), more], 0.4) for more in found]
+            joined = zoom.join_tiles(faces, found, corners, image, closer, tile, 0.4)
+            steps.append(
+                {
+                    "faces": _plain(faces),
+                    "limit": limit,
+                    "tile": list(tile),
+                    "corners": corners.tolist(),
+                    "parts": np.rint(parts).astype(int).tolist(),
+                    "found": [_plain(one) for one in found],
+                    "joined": _plain(joined),
+                }
+            )
+            faces, before = joined, closer
+        sizes = {"original_size": list(original), "content_size": list(content)}
+        vector = sizes | {"scale": list(scale), "iou": 0.4, "looks": looks, "steps": steps}
+        _write(out / "zoom" / f"{name}.json", vector)
+    return len(cases)
+
+
+def _invented(random, count: int, size: tuple[int, int], part, scale: float) -> Faces:
+    """Faces in a part of an image: mostly small ones at this scale, some cut by its edges."""
+    low, high = np.array(part[:2]), np.array(part[2:])
+    sides = random.gamma(2, 6, (count, 1)) / scale * random.uniform(0.8, 1.2, (count, 2))
+    corners = random.uniform(low, high, (count, 2))
+    boxes = np.concatenate([corners, corners + sides], axis=1).clip(
+        np.tile(low, 2), np.tile(high, 2)
+    )
+    scores = random.uniform(0.1, 1, count)
+    points = random.uniform(0, size[0], (count, 5, 2))
+    faces = Faces(*(v.astype(np.float32) for v in (boxes, scores, points)), image_size=size)
+    return suppressed([faces], 0.4)
+
+
+def _nudged(random, faces: Faces) -> Faces:
+    """A third of the faces, moved by up to a tenth of their sides."""
+    some = faces[random.uniform(size=len(faces)) < 1 / 3]
+    sides = np.tile(some.boxes[:, 2:] - some.boxes[:, :2], 2)
+    boxes = some.boxes + sides * random.uniform(-0.1, 0.1, some.boxes.shape)
+    edges = np.tile(some.image_size[::-1], 2)
+    return replace(some, boxes=boxes.clip(0, edges).astype(np.float32))
 
 
 def export_models(folder: Path) -> None:
@@ -281,6 +362,10 @@ def _vector(
             "landmarks": _digits(faces.landmarks),
         },
     }
+
+
+def _plain(faces: Faces) -> dict:
+    return {name: getattr(faces, name).tolist() for name in ("boxes", "scores", "landmarks")}
 
 
 def _digits(values: np.ndarray) -> list:

@@ -15,7 +15,7 @@ from retinaface_tf.faces.faces import Face, Faces
 from retinaface_tf.geometry.anchors import count_anchors, level_shapes
 from retinaface_tf.inference.large_faces import join_large_faces, shrink_for_large_faces
 from retinaface_tf.inference.postprocess import read_faces
-from retinaface_tf.inference.preprocess import Prepared, bucket_shape, prepare
+from retinaface_tf.inference.preprocess import Prepared, bucket_shape, prepare, resized
 from retinaface_tf.inference.runtimes.runtime import DenseOutputs
 from retinaface_tf.layers.dense_head import DenseHead
 from retinaface_tf.modelfile.dense_block import pack_dense_weights
@@ -54,6 +54,21 @@ def write_images(folder: Path, astronaut: np.ndarray) -> None:
         (2400, 2400), Image.Resampling.BICUBIC
     )
     head.save(folder / "close-up.jpg", quality=92)
+
+
+def write_closer(folder: Path, model: Path, astronaut: np.ndarray) -> None:
+    """far.png with small faces, and closer.json: by setting of `zoom`, its faces from a score of 0.1."""
+    from retinaface_tf import RetinaFace
+
+    image = np.full((480, 640, 3), (90, 110, 140), np.uint8)
+    for i, side in enumerate((16, 20, 22, 24, 25, 26, 27, 30, 34)):
+        y, x = 40 + 130 * (i // 3), 60 + 200 * (i % 3)
+        image[y : y + side, x : x + side] = resized(astronaut[60:180, 160:290], side, side)
+    cv2.imwrite(str(folder / "far.png"), image[..., ::-1])
+    detector = RetinaFace.from_file(model, threshold=0.1)
+    found = {way: detector.detect(image, zoom=way) for way in ("off", "auto")}
+    values = {way: [_plain_face(face) for face in faces] for way, faces in found.items()}
+    (folder / "closer.json").write_text(json.dumps(values))
 
 
 def export_dense(path: Path) -> None:
@@ -161,19 +176,20 @@ def write_stream(path: Path, astronaut: np.ndarray) -> None:
 
 
 def shrinking() -> list[dict]:
-    """Noise shrunk by OpenCV's area averaging, by whole and broken factors."""
+    """Noise at other sizes by OpenCV, smaller by whole and broken factors, and larger."""
     random = np.random.default_rng(3)
     cases = []
     for height, width, sizes in (
         (60, 84, [(30, 42), (20, 28), (15, 21), (59, 84), (37, 50), (7, 11), (1, 1)]),
         (91, 133, [(70, 102), (45, 66), (23, 33)]),
+        (20, 30, [(40, 60), (33, 49), (20, 31), (1, 99)]),
     ):
         image = random.integers(0, 256, (height, width, 3)).astype(np.uint8)
         results = [
             {
                 "height": h,
                 "width": w,
-                "data": _base64(cv2.resize(image, (w, h), interpolation=cv2.INTER_AREA)),
+                "data": _base64(resized(image, h, w)),
             }
             for h, w in sizes
         ]

@@ -44,6 +44,7 @@ def folders(packages, decoder_vectors, astronaut, tmp_path_factory) -> dict[str,
     page_vectors.write_images(vectors / "pictures", astronaut)
     page_vectors.export_dense(models["dense"])
     page_vectors.write_expected(vectors, models)
+    page_vectors.write_closer(vectors, models["float32"], astronaut)
     page_vectors.write_stream(vectors / "stream.y4m", astronaut)
     command = [sys.executable, str(WEB / "serve.py"), "--build-only", "--out", str(site)]
     command += [part for path in models.values() for part in ("--model", str(path))]

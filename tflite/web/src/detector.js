@@ -5,9 +5,10 @@ import { DenseHead, denseLevels } from "./dense.js";
 import { ModelError } from "./errors.js";
 import { readFaces } from "./faces.js";
 import { readMetadata } from "./metadata.js";
-import { padded, shrink } from "./pixels.js";
-import { place } from "./placement.js";
+import { padded, resize, shrink } from "./pixels.js";
+import { place, placementOf } from "./placement.js";
 import { withInputSize } from "./tflite.js";
+import { LEAST_SCORE, lookCloser, TILE } from "./zoom.js";
 
 /** @import { CompiledModel } from "@litertjs/core" */
 /** @import { Metadata } from "./metadata.js" */
@@ -18,6 +19,15 @@ import { withInputSize } from "./tflite.js";
  * What is used of LiteRT.js, after its `loadLiteRt`.
  *
  * @typedef {Pick<typeof import("@litertjs/core"), "loadAndCompile" | "Tensor">} LiteRT
+ */
+
+/**
+ * Where closer looks take their pixels from, and how many there are.
+ *
+ * @typedef {object} Zoom
+ * @property {(part: number[]) => Picture | Promise<Picture>} read pixels of the original picture between
+ *   the corners x1, y1, x2, y2
+ * @property {number} [budget] most tiles; 32 where nothing is said
  */
 
 const HEADS = ["scores", "box_deltas", "landmark_deltas"];
@@ -72,22 +82,31 @@ export class FaceDetector {
    *
    * @param {Picture} picture of the size `placement.content`
    * @param {Placement} placement from `place`
-   * @param {{threshold?: number, iou?: number, closeUps?: boolean}} [settings] `closeUps`: also
-   *   search a copy a quarter as wide where that costs little
+   * @param {{threshold?: number, iou?: number, closeUps?: boolean, zoom?: Zoom | null}} [settings]
+   *   `closeUps`: also search a copy a quarter as wide where that costs little; `zoom`: look closer, in
+   *   tiles, where faces are small
    * @returns {Promise<Face[]>}
    * @throws {ModelError}
    */
   async detect(picture, placement, settings = {}) {
-    const { threshold, iou = this.note.iou, closeUps = true } = settings;
-    const search = async (/** @type {Placement} */ where) =>
-      readFaces(await this.#run(picture, where.network), where, this.note, { threshold, iou }, this.#dense);
-    const own = await search(placement);
+    const { threshold = this.note.threshold, iou = this.note.iou, closeUps = true, zoom } = settings;
+    const least = zoom ? Math.min(threshold, LEAST_SCORE) : threshold;
+    const search = async (/** @type {Picture} */ seen, /** @type {Placement} */ where) =>
+      readFaces(await this.#run(seen, where.network), where, this.note, { threshold: least, iou }, this.#dense);
+    const own = await search(picture, placement);
     const found = [];
     for (const copy of closeUps ? placeCopies(placement, this.note) : []) {
       picture = shrink(picture, copy.content);
-      found.push(await search(copy));
+      found.push(await search(picture, copy));
     }
-    return joinCloseUps(own, found, placement, this.note, iou);
+    const joined = joinCloseUps(own, found, placement, this.note, iou);
+    if (!zoom) return joined;
+    const { network: tile } = placementOf([TILE, TILE], [TILE, TILE], this.note);
+    const closer = await lookCloser(joined, placement, tile, iou, zoom.budget ?? 32, async ({ part, content }) => {
+      const pixels = await zoom.read(part);
+      return search(resize(pixels, content), placementOf(content, [pixels.height, pixels.width], this.note));
+    });
+    return closer.filter(({ score }) => score >= Math.fround(threshold));
   }
 
   /**

@@ -32,12 +32,13 @@ export class Engine {
    * @param {ImageBitmap} bitmap is given away
    * @param {number} longest longest side searched
    * @param {number} threshold
+   * @param {boolean} closer look closer where faces are small
    * @returns {Promise<Found>}
    * @throws {ModelError}
    */
-  async detect(bitmap, longest, threshold) {
+  async detect(bitmap, longest, threshold, closer) {
     if (!this.#worker && this.#model) await this.#ask("open", this.#model); // after a crash
-    return this.#ask("detect", { bitmap, longest, threshold }, [bitmap]);
+    return this.#ask("detect", { bitmap, longest, threshold, closer }, [bitmap]);
   }
 
   /** @returns {Promise<number>} bytes of WebAssembly's memory */

@@ -137,7 +137,7 @@ async function searchPhoto() {
   if (!photo || !modelName) return;
   tell("Searching…");
   const begun = performance.now();
-  const found = await engine.detect(await createImageBitmap(photo), longest(), LEAST_SCORE);
+  const found = await engine.detect(await createImageBitmap(photo), longest(), LEAST_SCORE, input("closer").checked);
   if (shown.photo !== photo) return;
   showLatency(found, performance.now() - begun);
   show(found.faces, photo);
@@ -185,7 +185,7 @@ async function searchFrames(stream) {
     }
     const bitmap = await createImageBitmap(video());
     const size = { width: bitmap.width, height: bitmap.height };
-    const found = await engine.detect(bitmap, longest(), LEAST_SCORE);
+    const found = await engine.detect(bitmap, longest(), LEAST_SCORE, input("closer").checked);
     if (shown.stream !== stream) return;
     const now = performance.now();
     perFrame = perFrame ? 0.9 * perFrame + 0.1 * (now - last) : now - last;
@@ -306,7 +306,7 @@ select("model").addEventListener("change", () => {
   const { value } = select("model");
   queue(() => useModel(value));
 });
-select("longest").addEventListener("change", () => queue(searchPhoto));
+for (const id of ["longest", "closer"]) element(id).addEventListener("change", () => queue(searchPhoto));
 element("save").addEventListener("click", () =>
   queue(async () => {
     if (!shown.photo) return;

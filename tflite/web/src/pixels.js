@@ -114,6 +114,61 @@ export function shrink(picture, size) {
 }
 
 /**
+ * A picture at another size: averaged where it shrinks, between its pixels (OpenCV's INTER_LINEAR) where
+ * a side grows.
+ *
+ * @param {Picture} picture
+ * @param {number[]} size height and width
+ * @returns {Picture}
+ */
+export function resize(picture, [height, width]) {
+  if (height === picture.height && width === picture.width) return picture;
+  if (height <= picture.height && width <= picture.width) return shrink(picture, [height, width]);
+  const columns = between(picture.width, width);
+  const data = new Uint8ClampedArray(height * width * 3);
+  let i = 0;
+  for (const [upper, lower, down] of between(picture.height, height)) {
+    for (const [left, right, across] of columns) {
+      for (let channel = 0; channel < 3; channel++) {
+        const at = (/** @type {number} */ y, /** @type {number} */ x) => picture.data[3 * (y * picture.width + x) + channel];
+        const above = at(upper, left) * (1 - across) + at(upper, right) * across;
+        const below = at(lower, left) * (1 - across) + at(lower, right) * across;
+        data[i++] = above * (1 - down) + below * down;
+      }
+    }
+  }
+  return { height, width, data };
+}
+
+/**
+ * For each of `to` cells the two of `from` cells around its middle, and the share of the second.
+ *
+ * @param {number} from
+ * @param {number} to
+ */
+function between(from, to) {
+  return Array.from({ length: to }, (_, i) => {
+    const middle = Math.min(Math.max(((i + 0.5) * from) / to - 0.5, 0), from - 1);
+    const first = Math.floor(middle);
+    return [first, Math.min(first + 1, from - 1), middle - first];
+  });
+}
+
+/**
+ * A part of a picture.
+ *
+ * @param {Picture} picture
+ * @param {number[]} part corners x1, y1, x2, y2
+ * @returns {Picture}
+ */
+export function cut({ width, data }, [x1, y1, x2, y2]) {
+  const line = 3 * (x2 - x1);
+  const cutOut = new Uint8ClampedArray((y2 - y1) * line);
+  for (let y = y1; y < y2; y++) cutOut.set(data.subarray(3 * (y * width + x1), 3 * (y * width + x2)), (y - y1) * line);
+  return { height: y2 - y1, width: x2 - x1, data: cutOut };
+}
+
+/**
  * The network's input: the picture in the upper left, its mean pixel around it.
  *
  * @param {Picture} picture

@@ -62,19 +62,20 @@ const tasks = {
   },
 
   /**
-   * @param {{bitmap: ImageBitmap, longest: number, threshold: number}} message
+   * @param {{bitmap: ImageBitmap, longest: number, threshold: number, closer: boolean}} message
    * @returns {Promise<Found>}
    */
-  async detect({ bitmap, longest, threshold }) {
+  async detect({ bitmap, longest, threshold, closer }) {
     if (!detector) throw new Error("No model is open.");
     const begun = performance.now();
     const placement = detector.place(bitmap.height, bitmap.width, longest);
     const picture = await readPixels(bitmap, placement.content);
-    bitmap.close();
     const read = performance.now();
     await detector.prepare(placement);
     const prepared = performance.now();
-    const faces = await detector.detect(picture, placement, { threshold });
+    const zoom = closer ? { read: (/** @type {number[]} */ part) => readPixels(bitmap, sizeOf(part), part) } : null;
+    const faces = await detector.detect(picture, placement, { threshold, zoom });
+    bitmap.close();
     return {
       faces,
       network: placement.network,
@@ -89,31 +90,38 @@ const tasks = {
 };
 
 /**
- * RGB pixels of a bitmap, shrunk to a size; transparency is laid on white.
+ * RGB pixels of a bitmap, or of a part of it, shrunk to a size; transparency is laid on white.
  *
  * @param {ImageBitmap} bitmap
  * @param {number[]} size height and width
+ * @param {number[]} [part] corners x1, y1, x2, y2
  * @returns {Promise<Picture>}
  */
-async function readPixels(bitmap, [height, width]) {
+async function readPixels(bitmap, [height, width], part = [0, 0, bitmap.width, bitmap.height]) {
   const { AreaShrinker } = await import("./pixels.js");
-  const shrinker = new AreaShrinker([bitmap.height, bitmap.width], [height, width]);
-  const whole = height === bitmap.height && width === bitmap.width;
-  const rows = Math.min(bitmap.height, Math.ceil(STRIP / bitmap.width));
-  if (canvas.width !== bitmap.width || canvas.height !== rows) {
-    canvas.width = bitmap.width;
+  const own = sizeOf(part);
+  const shrinker = new AreaShrinker(own, [height, width]);
+  const whole = height === own[0] && width === own[1];
+  const rows = Math.min(own[0], Math.ceil(STRIP / own[1]));
+  if (canvas.width !== own[1] || canvas.height !== rows) {
+    canvas.width = own[1];
     canvas.height = rows;
   }
   context.fillStyle = "white";
-  for (let y = 0; y < bitmap.height; y += rows) {
-    const count = Math.min(rows, bitmap.height - y);
-    context.fillRect(0, 0, bitmap.width, count);
-    context.drawImage(bitmap, 0, y, bitmap.width, count, 0, 0, bitmap.width, count);
-    const { data } = context.getImageData(0, 0, bitmap.width, count);
+  for (let y = 0; y < own[0]; y += rows) {
+    const count = Math.min(rows, own[0] - y);
+    context.fillRect(0, 0, own[1], count);
+    context.drawImage(bitmap, part[0], part[1] + y, own[1], count, 0, 0, own[1], count);
+    const { data } = context.getImageData(0, 0, own[1], count);
     if (!whole) shrinker.push(data, 4);
     else dropAlpha(data, shrinker.result.data, 3 * y * width);
   }
   return shrinker.result;
+}
+
+/** Height and width between corners. @param {number[]} part */
+function sizeOf([x1, y1, x2, y2]) {
+  return [y2 - y1, x2 - x1];
 }
 
 /**

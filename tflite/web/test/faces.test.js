@@ -8,6 +8,7 @@ import { DenseHead } from "../src/dense.js";
 import { readFaces } from "../src/faces.js";
 import { place } from "../src/placement.js";
 import { overlapsMore, suppress } from "../src/suppression.js";
+import { joinTiles, lookCloser, magnifications, regions, view } from "../src/zoom.js";
 import { all, floats, json, missing } from "./vectors.js";
 
 const PIXELS = 1e-3;
@@ -28,6 +29,14 @@ function assertSameFaces(found, expected) {
   });
   assert.ok(largest < PIXELS, `largest difference ${largest} pixels`);
   return largest;
+}
+
+/**
+ * @param {any} vector
+ * @returns {import("../src/faces.js").Face[]}
+ */
+function facesIn({ boxes, scores, landmarks }) {
+  return scores.map((/** @type {number} */ score, /** @type {number} */ i) => ({ score, box: boxes[i], landmarks: landmarks[i] }));
 }
 
 test("faces of every vector equal Python's to a thousandth of a pixel", { skip: missing }, async (t) => {
@@ -77,15 +86,48 @@ test("pictures are placed as Python places them", { skip: missing }, () => {
 
 test("close-ups are joined as Python joins them", { skip: missing }, () => {
   for (const { own, found, joined, original, content, metadata, iou } of json("closeups.json")) {
-    const faces = (/** @type {any} */ { boxes, scores, landmarks }) =>
-      scores.map((/** @type {number} */ score, /** @type {number} */ i) => ({
-        score,
-        box: boxes[i],
-        landmarks: landmarks[i],
-      }));
     const placement = { network: content, content, original, scale: [content[1] / original[1], content[0] / original[0]] };
-    assertSameFaces(joinCloseUps(faces(own), found.map(faces), placement, metadata, iou), joined);
+    assertSameFaces(joinCloseUps(facesIn(own), found.map(facesIn), placement, metadata, iou), joined);
   }
+});
+
+test("closer looks are where Python looks, and their faces are joined as there", { skip: missing }, (t) => {
+  let [tiles, kept] = [0, 0];
+  for (const [name, { original_size: original, content_size: content, scale, iou, looks, steps }] of all("zoom")) {
+    const placement = { network: content, content, original, scale };
+    assert.deepEqual(magnifications(placement), looks, name);
+    let before = 1;
+    steps.forEach((/** @type {any} */ step, /** @type {number} */ i) => {
+      const faces = facesIn(step.faces);
+      const corners = regions(faces, placement, before, looks[i], step.tile, step.limit);
+      assert.deepEqual(corners, step.corners, name);
+      const views = corners.map((part) => view(placement, looks[i], part));
+      assert.deepEqual(views.map(({ part }) => part), step.parts, name);
+      const joined = joinTiles(faces, step.found.map(facesIn), corners, placement, looks[i], step.tile, iou);
+      assertSameFaces(joined, step.joined);
+      before = looks[i];
+      tiles += corners.length;
+      kept += joined.length;
+    });
+  }
+  assert.ok(tiles > 30, `${tiles} tiles`);
+  t.diagnostic(`${tiles} tiles, ${kept} faces`);
+});
+
+test("a closer look's faces are moved to the photo and take the place of those before", async () => {
+  const landmarks = Array.from({ length: 5 }, () => [3, 4]);
+  const placement = { network: [480, 640], content: [480, 640], original: [480, 640], scale: [1, 1] };
+  const unsure = { box: [100, 200, 110, 210], score: 0.3, landmarks };
+  /** @type {any[]} */
+  const views = [];
+  const found = await lookCloser([unsure], placement, [224, 224], 0.4, 32, async (where) => {
+    views.push(where);
+    return [{ box: [51, 51, 61, 61], score: 0.8, landmarks, vertices: [[1, 2, 3]] }];
+  });
+  assert.deepEqual(views, [{ part: [49, 149, 161, 261], content: [224, 224] }]);
+  const moved = { box: [100, 200, 110, 210], score: 0.8, landmarks: landmarks.map(() => [52, 153]), vertices: [[50, 151, 3]] };
+  assert.deepEqual(found, [moved]);
+  assert.deepEqual(await lookCloser([unsure], placement, [224, 224], 0.4, 0, async () => assert.fail()), [unsure]);
 });
 
 test("vertices of a dense branch equal Python's", { skip: missing }, async (t) => {

@@ -93,6 +93,23 @@ onPage("photos have the faces that Python's LiteRT runtime finds, float32 and in
   );
 });
 
+onPage("small faces are looked at more closely where that is chosen", async (page) => {
+  const expected = json("closer.json");
+  const found = { off: await facesOf(page, join(folder, "far.png")), auto: [] };
+  await page.locator("#closer").check();
+  await idle(page);
+  found.auto = await page.evaluate(() => /** @type {any} */ (globalThis).retinaface.shown.faces);
+  for (const way of /** @type {const} */ (["off", "auto"])) {
+    assert.equal(found[way].length, expected[way].length, way);
+    expected[way].forEach((/** @type {any} */ face, /** @type {number} */ i) => {
+      assert.ok(overlap(face.box, found[way][i].box) > 0.97, `${way}: ${face.box} and ${found[way][i].box}`);
+      assert.ok(Math.abs(face.score - found[way][i].score) < 0.02, `${way}: ${face.score} and ${found[way][i].score}`);
+    });
+  }
+  const sure = (/** @type {any[]} */ faces) => faces.filter(({ score }) => score > 0.9).length;
+  assert.ok(sure(found.auto) > sure(found.off), `${sure(found.auto)} sure, ${sure(found.off)} before`);
+});
+
 onPage("the score slider and the switches need no new search", async (page) => {
   const faces = await facesOf(page, join(folder, "pictures", "crowd.png"));
   const text = await page.locator("#latency").textContent();

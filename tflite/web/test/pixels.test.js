@@ -1,18 +1,18 @@
-/** Shrinking and padding. */
+/** Other sizes, parts and padding. */
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { AreaShrinker, padded, shrink } from "../src/pixels.js";
+import { AreaShrinker, cut, padded, resize, shrink } from "../src/pixels.js";
 import { paddedSide, roundHalfEven } from "../src/placement.js";
 import { json, missing } from "./vectors.js";
 
-test("a picture shrinks to OpenCV's pixels", { skip: missing }, (t) => {
+test("a picture of another size has OpenCV's pixels", { skip: missing }, (t) => {
   for (const { height, width, data, results } of json("shrinking.json")) {
     const picture = { height, width, data: new Uint8Array(Buffer.from(data, "base64")) };
     for (const result of results) {
       const expected = Buffer.from(result.data, "base64");
-      const found = shrink(picture, [result.height, result.width]).data;
+      const found = resize(picture, [result.height, result.width]).data;
       assert.equal(found.length, expected.length);
       const differences = Array.from(found, (value, i) => Math.abs(value - expected[i]));
       const different = differences.filter(Boolean).length / found.length;
@@ -33,6 +33,15 @@ test("strips of rows give what the whole picture gives", () => {
   for (let y = 0; y < height; y += 5) shrinker.push(rgba.subarray(4 * y * width, 4 * Math.min(height, y + 5) * width), 4);
   assert.deepEqual(shrinker.result, whole);
   assert.deepEqual(shrink({ height, width, data }, [height, width]).data, new Uint8ClampedArray(data));
+});
+
+test("a part is cut out of a picture", () => {
+  const data = Uint8Array.from({ length: 4 * 5 * 3 }, (_, i) => i);
+  assert.deepEqual(cut({ height: 4, width: 5, data }, [3, 1, 5, 3]), {
+    height: 2,
+    width: 2,
+    data: Uint8ClampedArray.of(24, 25, 26, 27, 28, 29, 39, 40, 41, 42, 43, 44),
+  });
 });
 
 test("a picture lies in the upper left, the mean pixel around it", () => {

@@ -5,7 +5,7 @@ import java.nio.ByteOrder
 
 /**
  * Puts pictures into the network's input: RGB in 0..255, shrunk by averaging areas (as OpenCV's
- * INTER_AREA), padded with the network's mean pixel. Reads a picture row by row, so a large photo
+ * INTER_AREA), or between their pixels (INTER_LINEAR) where a side grows; padded with the network's mean pixel. Reads a picture row by row, so a large photo
  * takes no more memory than a small one. Not thread-safe.
  */
 internal class InputWriter(private val metadata: ModelMetadata, inputWidth: Int, inputHeight: Int) {
@@ -26,6 +26,8 @@ internal class InputWriter(private val metadata: ModelMetadata, inputWidth: Int,
         fillRow(0)
         if (placement.contentWidth == picture.width && placement.contentHeight == picture.height) {
             copy(picture)
+        } else if (placement.contentWidth > picture.width || placement.contentHeight > picture.height) {
+            enlarge(picture, placement)
         } else {
             shrink(picture, placement)
         }
@@ -75,6 +77,45 @@ internal class InputWriter(private val metadata: ModelMetadata, inputWidth: Int,
             for (i in sum.indices) row[i] = Math.rint((sum[i] / area).toDouble()).toInt().coerceIn(0, 255)
             putRow()
         }
+    }
+
+    /** Each pixel of the content is between the four around its middle. */
+    private fun enlarge(picture: Picture, placement: Placement) {
+        val columns = between(picture.width, placement.contentWidth)
+        var above = FloatArray(3 * placement.contentWidth)
+        var below = FloatArray(3 * placement.contentWidth)
+        var read = -1
+        for ((upper, down) in between(picture.height, placement.contentHeight)) {
+            val lower = minOf(upper + 1, picture.height - 1)
+            while (read < lower) {
+                above = below.also { below = above }
+                picture.readRow(++read, source)
+                enlargeRow(below, columns, picture.width)
+            }
+            // Below the middle of the last row both are that one.
+            val first = if (upper == read) below else above
+            for (i in above.indices) row[i] = Math.rint((first[i] + (below[i] - first[i]) * down).toDouble()).toInt()
+            putRow()
+        }
+    }
+
+    private fun enlargeRow(line: FloatArray, columns: List<Pair<Int, Float>>, width: Int) {
+        for ((x, column) in columns.withIndex()) {
+            val (left, across) = column
+            val a = source[left]
+            val b = source[minOf(left + 1, width - 1)]
+            for (channel in 0 until 3) {
+                val shift = 16 - 8 * channel
+                val from = a shr shift and 255
+                line[3 * x + channel] = from + ((b shr shift and 255) - from) * across
+            }
+        }
+    }
+
+    /** For each of [to] cells the first of the two of [from] cells around its middle, and the share of the second. */
+    private fun between(from: Int, to: Int): List<Pair<Int, Float>> = List(to) {
+        val middle = ((it + 0.5) * from / to - 0.5).coerceIn(0.0, from - 1.0)
+        middle.toInt() to (middle - middle.toInt()).toFloat()
     }
 
     private fun shrinkRow(line: FloatArray, columns: Int, across: Double, width: Int) {

@@ -2,7 +2,10 @@ package retinaface
 
 import android.graphics.Bitmap
 
-/** Pixels that a detector can search, upright. Rows are asked for from the top, each once. */
+/**
+ * Pixels that a detector can search, upright. Rows are asked for from the top, each once; those of places that
+ * are looked at more closely, again.
+ */
 interface Picture {
     val width: Int
     val height: Int

@@ -62,6 +62,19 @@ class InputWriterTest {
         }
     }
 
+    @Test
+    fun enlargesBetweenPixels() {
+        val picture = ArrayPicture(3, 2, intArrayOf(0, 80, 160, 40, 120, 200))
+        val writer = InputWriter(uint8, 6, 4)
+        writer.write(picture, Placement(3, 2, 6, 4, 6, 4))
+        val blue = List(4 * 6) { writer.buffer.get(3 * it + 2).toInt() and 255 }
+        val across = listOf(0, 20, 60, 100, 140, 160)
+        val expected = listOf(0, 10, 30, 40).flatMap { down -> across.map { it + down } }
+        assertEquals(expected, blue)
+        writer.write(ArrayPicture(1, 1, intArrayOf(7)), Placement(1, 1, 6, 4, 6, 4))
+        assertTrue(List(4 * 6) { writer.buffer.get(3 * it + 2).toInt() }.all { it == 7 })
+    }
+
     /** By definition: every pixel of the picture, weighted by its overlap. */
     private fun mean(picture: Picture, placement: Placement, x: Int, y: Int, shift: Int): Double {
         val across = picture.width.toDouble() / placement.contentWidth
