@@ -1,10 +1,11 @@
 """Crowds in photos of 12, 50 and 108 megapixels: zoom against the photo as it is and against tiling all of it.
 
-    python benchmarks/huge_photos.py LABELS PHOTOS
+    python benchmarks/huge_photos.py LABELS PHOTOS [--out docs]
 
 Six photos of WIDER FACE labels, those with the most faces, lie in their own pixels in a large blurred one, a JPEG.
-Each line is of a process of its own, one thread, preset `lite`: faces found at 0.5, labelled faces hit (IoU 0.5),
-CPU seconds from the file to the faces (the least of three), peak memory of the first.
+Each row is of a process of its own, one thread, preset `lite`: faces found at 0.5, labelled faces hit (IoU 0.5),
+CPU seconds from the file to the faces (the least of three), peak memory. Written:
+OUT/figures/huge-photos.json.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from retinaface_tf.data.readers.widerface import read_widerface
 from retinaface_tf.evaluation.average_precision import best_overlap
 from retinaface_tf.images.read import read_image
 from retinaface_tf.inference.test_time_augmentation import Augmentation, AugmentedDetector
+from retinaface_tf.util.files import write_whole
 
 SIZES = {12: (3000, 4000), 50: (6120, 8160), 108: (9000, 12000)}
 SETTINGS = {
@@ -44,7 +46,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("labels", type=Path)
     parser.add_argument("photos", type=Path)
+    parser.add_argument("--out", type=Path, default=Path("docs"))
     options = parser.parse_args()
+    rows = []
     with tempfile.TemporaryDirectory() as folder:
         for megapixels, size in SIZES.items():
             photo = Path(folder) / f"{megapixels}.jpg"
@@ -54,13 +58,13 @@ def main() -> None:
                     command = [sys.executable, __file__, "--child", str(photo), precision, name]
                     done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
                     run = json.loads(done.stdout)
-                    hit = best_overlap(truth, np.reshape(run["boxes"], (-1, 4)))[1] >= 0.5
-                    print(
-                        f"{megapixels:4} megapixels, {precision:7} {name:25}"
-                        f"{len(run['boxes']):4} found, {hit.sum():3} of {len(truth)} hit,"
-                        f"{run['seconds']:6.2f} s,{run['mb']:5.0f} MB",
-                        flush=True,
-                    )
+                    boxes = np.reshape(run.pop("boxes"), (-1, 4))
+                    hit = best_overlap(truth, boxes)[1] >= 0.5
+                    counts = {"labelled": len(truth), "hit": int(hit.sum()), "found": len(boxes)}
+                    key = {"megapixels": megapixels, "precision": precision, "setting": name}
+                    rows.append(key | counts | run)
+                    print(*rows[-1].values(), flush=True)
+    write_whole(options.out / "figures" / "huge-photos.json", json.dumps(rows, indent=1) + "\n")
 
 
 def lay(labels: Path, photos: Path, size: tuple[int, int], out: Path) -> np.ndarray:
@@ -90,13 +94,13 @@ def child(photo: str, precision: str, name: str) -> None:
     if name == "--tiles 640":
         detector = AugmentedDetector(detector, Augmentation(tile=640))
     seconds = []
-    for number in range(3):
+    for _ in range(3):
         begun = time.process_time()
         faces = detector.detect(photo, **SETTINGS[name])
         seconds.append(time.process_time() - begun)
-        if number == 0:
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"boxes": faces.boxes.tolist(), "seconds": min(seconds), "mb": peak}))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    spent = {"seconds": round(min(seconds), 2), "mb": round(peak)}
+    print(json.dumps({"boxes": faces.boxes.tolist()} | spent))
 
 
 if __name__ == "__main__":

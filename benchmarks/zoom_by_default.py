@@ -1,14 +1,16 @@
 """What zoom gives and costs where nothing else is said: AP, time and false alarms, `--zoom off` beside `auto`.
 
-    python benchmarks/zoom_by_default.py --data ../shared/data
+    python benchmarks/zoom_by_default.py --data ../shared/data [--out docs]
 
 Preset `lite`, one thread. AP is plain, IoU 0.5, scores from 0.02; a time is CPU time, for each photo the least of two,
-the ways in turns, pixels in for labelled photos and files in for unlabelled ones.
+the ways in turns, pixels in for labelled photos and files in for unlabelled ones. Written:
+OUT/figures/zoom-by-default.json.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import time
@@ -27,6 +29,7 @@ from retinaface_tf.evaluation.average_precision import average_precision
 from retinaface_tf.evaluation.landmark_files import read_landmark_truth
 from retinaface_tf.images.listing import list_images
 from retinaface_tf.images.read import read_image
+from retinaface_tf.util.files import write_whole
 
 WAYS = ("off", "auto")
 MORE = {"more": ("wider/val_more", "WIDER FACE val, few and larger faces")}
@@ -35,7 +38,9 @@ MORE = {"more": ("wider/val_more", "WIDER FACE val, few and larger faces")}
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, required=True)
-    data = parser.parse_args().data
+    parser.add_argument("--out", type=Path, default=Path("docs"))
+    options = parser.parse_args()
+    data, rows = options.data, []
     cv2.setNumThreads(1)
     labelled = {name: read_set(data / folder) for folder, name in (SETS | MORE).values()}
     fddb = read_fddb_boxes(data / "fddb/boxes_verified.txt", data / "fddb/originalPics")
@@ -59,12 +64,16 @@ def main() -> None:
         for name, images in labelled.items():
             found, times = search(detector, [read_image(image.path) for image in images])
             truth = [(image.boxes, image.ignored) for image in images]
-            aps = [average_precision([(f.boxes, f.scores) for f in found[w]], truth) for w in WAYS]
-            tell(precision, name, times, f"AP {aps[0]:.4f} -> {aps[1]:.4f}", found)
+            aps = [precision_of(found[way], truth) for way in WAYS]
+            rows.append(row(precision, name, found, times) | {"ap": aps})
+            print(*rows[-1].values(), flush=True)
         for name, paths in files.items():
             found, times = search(detector, paths)
             shown = [sum(bool((f.scores >= 0.5).any()) for f in found[way]) for way in WAYS]
-            tell(precision, name, times, f"faces in {shown[0]} -> {shown[1]}", found)
+            rows.append(row(precision, name, found, times) | {"photos_with_faces": shown})
+            print(*rows[-1].values(), flush=True)
+    text = json.dumps(rows, indent=1) + "\n"
+    write_whole(options.out / "figures" / "zoom-by-default.json", text)
 
 
 def drawn(everything: list, count: int) -> list:
@@ -87,15 +96,21 @@ def search(detector: RetinaFace, photos: list) -> tuple[dict, np.ndarray]:
     return found, times
 
 
-def tell(precision: str, name: str, times: np.ndarray, result: str, found: dict) -> None:
+def precision_of(found: list, truth: list) -> float:
+    return round(average_precision([(f.boxes, f.scores) for f in found], truth), 5)
+
+
+def row(precision: str, name: str, found: dict, times: np.ndarray) -> dict:
+    """A row of the table but for its result; "same": photos with equal faces, and the ratio of their times."""
     same = np.array([a == b for a, b in zip(*found.values())])
-    means, quiet = times.mean(axis=1), times[:, same].sum(axis=1)
-    print(
-        f"{precision:7} {name:37} {times.shape[1]:3} photos  {result:22} "
-        f"{means[0]:5.1f} -> {means[1]:5.1f} ms, {means[1] / means[0]:.2f}; "
-        f"the {same.sum()} with equal faces {quiet[1] / quiet[0]:.3f}",
-        flush=True,
-    )
+    off, auto = times[:, same].sum(axis=1)
+    return {
+        "precision": precision,
+        "photos": name,
+        "count": times.shape[1],
+        "ms": times.mean(axis=1).round(2).tolist(),
+        "same": [int(same.sum()), round(auto / off, 3)],
+    }
 
 
 if __name__ == "__main__":

@@ -99,6 +99,34 @@ def zoom_table() -> str:
     return peers.table(head, rows)
 
 
+def zoom_by_default_table() -> str:
+    """Speed's: AP and time at the default size without and with zoom."""
+    found = {(row["precision"], row["photos"]): row for row in read("zoom-by-default")}
+    rows = []
+    for (precision, name), row in found.items():
+        if precision == "float32" and "ap" in row:
+            cells = [f"{row['count']} {name}"]
+            for one in (row, found["int8", name]):
+                cells += [f"{value:.4f}" for value in one["ap"]]
+                cells.append(" → ".join(f"{value:.1f}" for value in one["ms"]))
+            rows.append(cells)
+    head = ["photos", "AP float32, off", "`auto`", "ms", "AP int8, off", "`auto`", "ms"]
+    return peers.table(head, rows)
+
+
+def huge_photos_table() -> str:
+    """Speed's: crowds in large photos, by setting."""
+    found = read("huge-photos")
+    settings = list(dict.fromkeys(row["setting"] for row in found))
+    rows: dict[str, list[str]] = {}
+    for row in found:
+        name = f"{row['megapixels']} megapixels, {row['labelled']} faces, {row['precision']}"
+        cell = f"{row['hit']} hit, {row['seconds']:.2f} s, {row['mb']} MB"
+        rows.setdefault(name, [name]).append(cell)
+    head = ["photo", *(f"`{s}`" if s.startswith("--") else s for s in settings)]
+    return peers.table(head, list(rows.values()))
+
+
 def _three_digits(value: float) -> str:
     return f"{value:.2f}" if value < 1 else f"{value:.1f}" if value < 20 else f"{value:.0f}"
 
@@ -109,7 +137,11 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
     "docs/model-zoo.md": {
         "<!-- figures: engines -->": lambda: engines.markdown(read("engines")).strip()
     },
-    "docs/speed.md": {"<!-- figures: second-look -->": zoom_table},
+    "docs/speed.md": {
+        "<!-- figures: second-look -->": zoom_table,
+        "<!-- figures: zoom-by-default -->": zoom_by_default_table,
+        "<!-- figures: huge-photos -->": huge_photos_table,
+    },
     "docs/own-weights.md": {own.BEGIN: lambda: own.figures(read("own-weights"))},
 }
 

@@ -13,6 +13,7 @@ from retinaface_tf.errors import RetinaFaceError
 from retinaface_tf.inference import detector
 from retinaface_tf.weights import choose_file
 from tests.helpers.bright_pixel import BrightPixelRuntime, black_image
+from tests.helpers.squares import SquaresRuntime, squares
 
 cli.with_commands()
 
@@ -107,6 +108,25 @@ def test_augmentation_reaches_the_detector(run, wider, tmp_path):
     assert figures["made"]["scales"] == [64, "original"]
     assert figures["made"]["flip"] and figures["made"]["vote"]
     assert figures["ap"]["hard"] > 0.6
+
+
+def test_zoom_reaches_the_detector(run, tmp_path, monkeypatch):
+    """A square that the first look is unsure of counts in full where it is looked at again."""
+    monkeypatch.setattr(detector, "open_runtime", lambda *_, **__: SquaresRuntime())
+    (tmp_path / "2002").mkdir()
+    image = squares(240, 320, (100, 60, 10), (200, 100, 40))
+    Image.fromarray(image).save(tmp_path / "2002" / "a.png")
+    gt = tmp_path / "FDDB-fold-01-ellipseList.txt"
+    gt.write_text("2002/a\n2\n5 5 0 105 65  1\n20 20 0 220 120  1\n")
+    made = []
+    for options in ((), ("--zoom", "auto", "--budget", "4")):
+        out = tmp_path / f"{len(made)}.json"
+        command = ("fddb", "--gt", gt, "--images", tmp_path, "--threshold", "0.5", "--json", out)
+        result = run(*command, *options)
+        assert result.exit_code == 0, result.output
+        figures = json.loads(out.read_text())
+        made.append((figures["end"]["discrete"], figures["made"].get("zoom")))
+    assert made == [(0.5, None), (1.0, "auto")]
 
 
 def test_part_of_a_set_is_judged_only_when_asked(run, wider):

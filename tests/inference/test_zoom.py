@@ -2,65 +2,21 @@
 
 from types import SimpleNamespace
 
-import cv2
 import numpy as np
 import pytest
 
 from retinaface_tf import RetinaFace
-from retinaface_tf.config import DetectionSettings, RetinaFaceConfig
+from retinaface_tf.config import DetectionSettings
 from retinaface_tf.errors import ConfigError
 from retinaface_tf.faces.faces import Faces
-from retinaface_tf.geometry.anchors import generate_anchors
 from retinaface_tf.inference import zoom
-from retinaface_tf.inference.preprocess import Prepared, bucket_shape, prepare
-from retinaface_tf.inference.runtimes.runtime import RawOutputs, Runtime
-
-
-class SquaresRuntime(Runtime):
-    """Finds white squares: not below `blind` pixels, unsure (0.3) below 14, then sure (0.9)."""
-
-    name = "test"
-    config = RetinaFaceConfig()
-
-    def __init__(self, blind=6):
-        self.shapes, self.blind = [], blind
-
-    def input_shape(self, height, width):
-        return bucket_shape(height, width)
-
-    def __call__(self, images):
-        self.shapes.append(images.shape[:3])
-        anchors = generate_anchors(self.config.levels, *images.shape[1:3])
-        free = anchors[:, 2] == 32
-        scores = np.zeros((len(images), len(anchors)), np.float32)
-        deltas = np.zeros((*scores.shape, 14), np.float32)
-        for i, image in enumerate(images):
-            stats = cv2.connectedComponentsWithStats((image[..., 0] > 200).astype(np.uint8))[2]
-            for x, y, width, height, _ in stats[1:]:
-                side = max(width, height)
-                if self.blind <= side <= 100:
-                    center = np.array([x + width / 2, y + height / 2])
-                    near = np.abs(anchors[:, :2] - center).sum(axis=1)
-                    best = np.where(free & (scores[i] == 0), near, np.inf).argmin()
-                    scores[i, best] = 0.3 if side < 14 else 0.9
-                    deltas[i, best, :2] = (center - anchors[best, :2]) / anchors[best, 2] / 0.1
-                    deltas[i, best, 2:4] = (
-                        np.log(np.array([width, height]) / anchors[best, 2]) / 0.2
-                    )
-        return RawOutputs(scores, deltas[..., :4], deltas[..., 4:])
+from retinaface_tf.inference.preprocess import Prepared, bucket_shape, prepare, resized
+from tests.helpers.squares import SquaresRuntime, squares
 
 
 @pytest.fixture
 def runtime():
     return SquaresRuntime()
-
-
-def squares(height, width, *places):
-    """White squares at (x, y, side) on black."""
-    image = np.zeros((height, width, 3), np.uint8)
-    for x, y, side in places:
-        image[y : y + side, x : x + side] = 255
-    return image
 
 
 def tiles_of(runtime):
@@ -237,6 +193,20 @@ def test_a_face_lost_in_a_video_is_looked_for_where_it_was(runtime):
     runtime.shapes.clear()
     detect(empty)
     assert tiles_of(runtime) == 0  # it is forgotten
+
+
+def test_keras_finds_closer_what_litert_finds(tf, astronaut):
+    image = np.full((240, 320, 3), (90, 110, 140), np.uint8)
+    for x, side in ((30, 14), (120, 18), (220, 22)):
+        image[60 : 60 + side, x : x + side] = resized(astronaut[10:230, 110:330], side, side)
+    first, second = (
+        RetinaFace.from_preset("lite", runtime=name, zoom="auto", threshold=0.3)
+        for name in ("litert", "keras")
+    )
+    faces, same = first.detect(image), second.detect(image)
+    assert faces != first.detect(image, zoom="off")
+    np.testing.assert_allclose(same.scores, faces.scores, atol=1e-3)
+    np.testing.assert_allclose(same.boxes, faces.boxes, atol=0.05)
 
 
 @pytest.mark.parametrize("zoom, budget", [(1, 2), (17, 2), (True, 2), ("on", 2), (2.5, 2)])
