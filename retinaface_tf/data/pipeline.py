@@ -82,7 +82,7 @@ class TrainingPipeline:
             Dataset of dicts: "image" uint8 [b, S, S, 3] with S = `size` times `enlarged`, the targets
             of `encode_targets` with the batch in front, "image_id" int64 [b]. For a network with
             cascade, or one that is matched dynamically, also the faces: "boxes" [b, F, 4],
-            "landmarks" [b, F, 5, 2], "ignored" [b, F] and with `score_targets` "scores" [b, F],
+            "landmarks" [b, F, 5, 2], "ignored" int8 [b, F] and with `score_targets` "scores" [b, F],
             empty boxes behind the last. With a topology "meshes" int32 [b, F], each face's row of
             "vertices" [b, M, V, 3] in pixels, -1 for a face without a mesh.
 
@@ -150,6 +150,8 @@ class TrainingPipeline:
                 scores = ("scores",) if self.score_targets else ()
                 for name in ("boxes", "landmarks", "ignored", *scores):
                     targets[name] = getattr(scene, name)
+                # Keras adds up the first batch over devices, which booleans cannot be.
+                targets["ignored"] = tf.cast(scene.ignored, tf.int8)
             if self.topology is not None:
                 targets["meshes"], targets["vertices"] = _without_gaps(scene.vertices)
             return {"image": scene.image, "image_id": example["image_id"], **targets}

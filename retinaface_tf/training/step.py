@@ -194,7 +194,8 @@ class DetectorTraining(keras.Model):
         boxes = decode_boxes(deltas, self._anchors, config.center_variance, config.size_variance)
         names = ["box_deltas", "landmark_deltas", "landmark_mask"]
         faces = {"refined": corners_to_center(boxes)}
-        faces |= {name: batch[name] for name in ("boxes", "landmarks", "ignored")}
+        faces |= {name: batch[name] for name in ("boxes", "landmarks")}
+        faces["ignored"] = tf.cast(batch["ignored"], tf.bool)
         if self.objective.config.score_targets:
             faces["scores"] = batch["scores"]
             names.append("soft_targets")

@@ -81,6 +81,15 @@ def test_two_devices_equal_one(one_device, tmp_path):
 
 
 @pytest.mark.slow
+def test_two_devices_equal_one_where_faces_are_matched_dynamically(tmp_path):
+    """Batches hold the faces then, which Keras adds up over the devices once."""
+    changes = {**DOUBLE, "match": {"dynamic": True}, "epochs": 1}
+    for devices in (1, 2):
+        finish(start(tmp_path / str(devices), {**changes, "devices": devices}))
+    assert losses(tmp_path / "1")["1"] == pytest.approx(losses(tmp_path / "2")["1"], abs=1e-6)
+
+
+@pytest.mark.slow
 def test_two_devices_equal_one_with_the_dense_terms(tmp_path):
     """Sums over gathered positives, of which the devices have different numbers.
 
