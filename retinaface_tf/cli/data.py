@@ -97,7 +97,7 @@ def check(
         ),
     ] = None,
     json_: Annotated[
-        str | None, typer.Option("--json", metavar="FILE|-", help="one line a problem as JSON")
+        str | None, typer.Option("--json", metavar="FILE|-", help="a JSON line for each problem")
     ] = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,

@@ -91,11 +91,11 @@ class OutputOptions(FaceChoice):
         typer.Option(metavar="DIR", help="Write Pascal VOC's XML of each image: boxes."),
     ] = None
     csv: Annotated[
-        Path | None, typer.Option(metavar="FILE|-", help="Write a table with a row a face.")
+        Path | None, typer.Option(metavar="FILE|-", help="Write a table with a row for each face.")
     ] = None
     parquet: Annotated[
         Path | None,
-        typer.Option(metavar="FILE|-", help="Write a Parquet table with a row an image."),
+        typer.Option(metavar="FILE|-", help="Write a Parquet table with a row for each image."),
     ] = None
     frames: Annotated[
         int | None, typer.Option(help="Stop a video or webcam after this many frames.")
@@ -108,7 +108,8 @@ class OutputOptions(FaceChoice):
         typer.Option("--resume", help="Continue after the lines that --json FILE already has."),
     ] = False
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace files in the way; never one that is read.")
+        bool,
+        typer.Option("--overwrite", help="Replace existing results; never a file that is read."),
     ] = False
 
     def __post_init__(self):

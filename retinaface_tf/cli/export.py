@@ -21,7 +21,7 @@ app = typer.Typer(
 
 Model = Annotated[Path | None, typer.Option(help="A network of your own: .weights.h5 or .keras.")]
 MaxFaces = Annotated[
-    int | None, typer.Option(help="Most faces of an image, the best; without it all.")
+    int | None, typer.Option(help="Most faces per image, the best ones; without it, all.")
 ]
 
 

@@ -66,7 +66,7 @@ class JsonLines:
                 self._read_whole_lines(path)
             elif path.stat().st_size and not overwrite:
                 raise ConfigError(
-                    f"{path} is there already: --resume goes on with it, --overwrite begins anew; "
+                    f"{path} is there already: --resume goes on with it, --overwrite starts again; "
                     "or give --json another name."
                 )
             self._stream = path.open("a" if resume else "w", encoding="utf-8")

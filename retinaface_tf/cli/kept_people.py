@@ -28,7 +28,7 @@ class KeepOptions(EmbedderOptions):
     keep: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="PHOTO,...", help="Leave this person as they are in photos: one face a photo."
+            metavar="PHOTO,...", help="Do not blur this person in photos; give a photo of one face."
         ),
     ] = None
     embedder: Annotated[

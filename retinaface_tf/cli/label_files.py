@@ -118,7 +118,7 @@ def _require_apart(paths: list[Path]) -> None:
         if path == _STANDARD_OUTPUT or is_special(path):
             continue
         if (place := os.path.realpath(path)) in places:
-            raise ConfigError(f"{path} is asked for twice; give each output a name of its own.")
+            raise ConfigError(f"{path} is named twice; give each output its own name.")
         places.add(place)
 
 

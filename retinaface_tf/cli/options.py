@@ -54,7 +54,7 @@ Budget = Annotated[
         help="Limit of --zoom for one image: a number of tiles, or a time such as 50ms.",
     ),
 ]
-MaxFaces = Annotated[int | None, typer.Option(help="Keep only this many of an image, the best.")]
+MaxFaces = Annotated[int | None, typer.Option(help="Most faces per image, the best ones.")]
 BatchSize = Annotated[
     int, typer.Option(metavar="N", min=1, max=65536, help="Images given to the network at once.")
 ]
@@ -63,7 +63,7 @@ AllowPrivate = Annotated[
     typer.Option("--allow-private", help="Read addresses of this machine and its network too."),
 ]
 Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace files in the way; never one that is read.")
+    bool, typer.Option("--overwrite", help="Replace existing results; never a file that is read.")
 ]
 Threads = Annotated[int | None, typer.Option(help="Cores to use; without it, all.")]
 

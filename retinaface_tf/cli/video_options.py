@@ -69,7 +69,9 @@ class VideoOptions(CutOptions):
     ] = False
     tracks: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write a JSON line a track: gaps filled, points smooth."),
+        typer.Option(
+            metavar="FILE", help="Write a JSON line for each track: gaps filled, points smoothed."
+        ),
     ] = None
     best: Annotated[
         Path | None,

@@ -117,7 +117,9 @@ def list_inputs(
                 elif "**" not in path.parts:  # ** names the files of the folders by itself
                     listed += walk.images(match)
         elif "://" in os.fspath(given):
-            raise ImageError(f"Cannot read {given}: of addresses, http and https are read here.")
+            raise ImageError(
+                f"Cannot read {given}: of addresses, only http and https are read here."
+            )
         else:
             listed.append((path, Path(path.name)))
     return Listed(_unique_names(listed), left_out)

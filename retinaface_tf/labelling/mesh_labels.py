@@ -67,8 +67,7 @@ def label_images(
     others = [p for p in sorted(folder.glob("part-*.npz")) if key_of(p) != keys.get(p, "")]
     if others and not overwrite:
         raise ConfigError(
-            f"{others[0]} holds labels of other images or settings, or is damaged: --overwrite "
-            "labels anew, or choose another folder."
+            f"{others[0]} holds labels of other images or settings, or is damaged: --overwrite labels again, or choose another folder."
         )
     for target, part in parts.items():
         if target in others or not target.exists():

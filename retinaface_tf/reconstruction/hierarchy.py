@@ -50,7 +50,7 @@ def build_hierarchy(
         DataError: the mesh cannot be simplified so far.
     """
     if levels < 1 or factor <= 1:
-        raise ConfigError(f"A hierarchy of {levels} levels by factor {factor} cannot be.")
+        raise ConfigError(f"A hierarchy of {levels} levels by factor {factor} is not possible.")
     finest = MeshLevel(np.asarray(vertices, np.float64), np.asarray(triangles, np.int64))
     chain = [finest]
     for _ in range(levels - 1):

@@ -50,7 +50,7 @@ def claim_folder(folder: Path, config: TrainingConfig) -> None:
         if reason and not nothing:
             raise ConfigError(
                 f"{folder} holds a run with other settings ({reason}); choose another --out, or "
-                "begin anew with --restart."
+                "start again with --restart."
             )
     elif others:
         raise ConfigError(

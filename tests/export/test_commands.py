@@ -93,7 +93,7 @@ def test_a_runtime_that_cannot_run_a_file_is_refused(tflite):
         open_runtime(tflite, "caffe")
     with pytest.raises(ConfigError, match="threads=0"):
         open_runtime(tflite, threads=0)
-    with pytest.raises(ConfigError, match="Providers are onnxruntime's"):
+    with pytest.raises(ConfigError, match="Only onnxruntime takes providers"):
         open_runtime(tflite, providers="cpu")
 
 

@@ -38,7 +38,9 @@ def open_runtime(
         raise ConfigError(f"threads={threads} must be at least 1.")
     path, name = runnable_file(path, name, notify=notify)
     if providers is not None and name != "onnx":
-        raise ConfigError(f"Providers are onnxruntime's: leave them out for the runtime {name!r}.")
+        raise ConfigError(
+            f"Only onnxruntime takes providers: leave them out for the runtime {name!r}."
+        )
     if name == "keras":
         require("train", "keras", "h5py", for_="The runtime 'keras'")
         from retinaface_tf.inference.runtimes.keras import KerasRuntime
