@@ -122,22 +122,21 @@ class NetworkBackend:
         for place, view in enumerate(views):
             shape = self.runtime.input_shape(*view.pixels.shape[:2])
             by_shape.setdefault(shape, []).append(place)
-        found: dict[int, Faces] = {}
-        for shape, places in by_shape.items():
+        batches = []
+        # The largest first: where several run at once, no core waits long for the last one.
+        for shape, places in sorted(by_shape.items(), key=lambda item: -item[0][0] * item[0][1]):
             step = max(1, min(batch_size, MAX_BATCH_PIXELS // (shape[0] * shape[1])))
-            for start in range(0, len(places), step):
-                batch = places[start : start + step]
-                answers = self._detect_batch([views[place] for place in batch], shape, settings)
-                found.update(zip(batch, answers))
+            starts = range(0, len(places), step)
+            batches += [(shape, places[start : start + step]) for start in starts]
+        mean, weights = self.config.pixel_mean, self.runtime.dense_weights
+        stacked = (
+            stack_padded([views[place].pixels for place in places], shape, mean)
+            for shape, places in batches
+        )
+        found: dict[int, Faces] = {}
+        for (shape, places), outputs in zip(batches, self.runtime.each(stacked)):
+            for i, place in enumerate(places):
+                found[place] = read_faces(
+                    outputs, i, shape, views[place], self.config, settings, dense_weights=weights
+                )
         return [found[place] for place in range(len(views))]
-
-    def _detect_batch(
-        self, batch: list[Prepared], shape: tuple[int, int], settings: DetectionSettings
-    ) -> list[Faces]:
-        images = stack_padded([one.pixels for one in batch], shape, self.config.pixel_mean)
-        outputs = self.runtime(images)
-        weights = self.runtime.dense_weights
-        return [
-            read_faces(outputs, i, shape, one, self.config, settings, dense_weights=weights)
-            for i, one in enumerate(batch)
-        ]

@@ -76,11 +76,37 @@ def test_idle_interpreters_are_bounded_whatever_the_shapes(path, monkeypatch):
     runtime = LiteRTRuntime(path, threads=1)
     for shape in SHAPES * 2:
         runtime(blank(shape))
-        assert sum(litert._memory(*key) for key in runtime._idle.values()) <= 12 << 20
+        assert sum(litert._memory(session.pixels) for session in runtime._idle) <= 12 << 20
     assert len(runtime._idle) > 1
     runtime(blank((1024, 1024)))
     # One that alone is beyond the limit is kept: the next image may have its shape.
     assert [key[:2] for key in runtime._idle.values()] == [(1024, 1024)]
+    runtime(blank((64, 64)))
+    assert [session.pixels for session in runtime._idle] == [64 * 64]
+
+
+def test_an_interpreter_of_another_shape_answers_alike(path, monkeypatch, rng):
+    images = [rng.integers(0, 256, (1, *shape, 3), dtype=np.uint8) for shape in SHAPES]
+    wanted = [LiteRTRuntime(path, threads=1)(image).box_deltas for image in images]
+    made, session = [], litert._Session
+    monkeypatch.setattr(litert, "MAX_KEPT_BYTES", 5 << 20)
+    monkeypatch.setattr(litert, "_Session", lambda *args: made.append(args) or session(*args))
+    runtime = LiteRTRuntime(path, threads=1)
+    for image, answer in zip(images * 2, wanted * 2):
+        np.testing.assert_array_equal(runtime(image).box_deltas, answer)
+    assert len(made) < len(SHAPES)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_batches_of_several_shapes_are_answered_in_order(path, rng, threads):
+    batches = [rng.integers(0, 256, (n % 3 + 1, *s, 3), np.uint8) for n, s in enumerate(SHAPES)]
+    runtime = LiteRTRuntime(path, threads=threads)
+    for count in (0, 1, len(batches)):
+        found = list(runtime.each(iter(batches[:count])))
+        assert len(found) == count
+        for images, outputs in zip(batches, found):
+            for got, want in zip(outputs, runtime(images)):
+                np.testing.assert_array_equal(got, want)
 
 
 def test_one_interpreter_serves_images_of_one_shape(path):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import OrderedDict
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ class LiteRTRuntime(PerProcess, Runtime):
     """Runs a .tflite file that `retinaface-tf export` wrote.
 
     One interpreter serves one shape of input and is kept for the next image of that shape.
-    Images of a batch are shared out among threads, each with an interpreter of its own; a
+    Images of one or `each` batch are shared out among threads, each with an interpreter of its own; a
     single image gets all threads for itself. May be called from several threads at once, pickled,
     copied and used after a fork: see `PerProcess`.
 
@@ -57,7 +58,7 @@ class LiteRTRuntime(PerProcess, Runtime):
     """
 
     name = "litert"
-    _own = ("_lock", "_idle", "_pool")
+    _own = ("_lock", "_idle", "_busy", "_pool")
 
     def __init__(self, path: str | os.PathLike[str], *, threads: int | None = None):
         self.path = Path(path)
@@ -73,6 +74,7 @@ class LiteRTRuntime(PerProcess, Runtime):
         self._lock = threading.Lock()
         # Idle interpreters and their (height, width, threads), least recently used first.
         self._idle: OrderedDict[_Session, tuple[int, int, int]] = OrderedDict()
+        self._busy: set[_Session] = set()
         self._pool: ThreadPoolExecutor | None = None
 
     def input_shape(self, height: int, width: int) -> tuple[int, int]:
@@ -86,14 +88,30 @@ class LiteRTRuntime(PerProcess, Runtime):
             ImageError: H or W is not a multiple of the coarsest stride, or not the file's own
                 where that is fixed.
         """
-        shape = images.shape[1:3]
-        self._check(shape)
-        workers = min(len(images), self.threads)
-        if workers == 1:
-            results = [self._run(image, self.threads) for image in images]
-        else:
-            results = list(self._executor().map(lambda image: self._run(image, 1), images))
-        return join_outputs([np.stack(values) for values in zip(*results)])
+        self._check(images.shape[1:3])
+        if min(len(images), self.threads) == 1:
+            return _join([self._run(image, self.threads) for image in images])
+        return _join([future.result() for future in self._submit(images)])
+
+    def each(self, batches: Iterable[np.ndarray]) -> Iterator[RawOutputs | DenseOutputs]:
+        """As `__call__`; images of several batches run at once, each on a core of its own."""
+        batches = iter(batches)
+        first = list(islice(batches, 2))
+        batches = chain(first, batches)
+        if len(first) < 2 or self.threads == 1:
+            yield from map(self, batches)
+            return
+        running: deque[list[Future[list[np.ndarray]]]] = deque()
+        for images in batches:
+            self._check(images.shape[1:3])
+            running.append(self._submit(images))
+            if len(running) > self.threads:
+                yield _join([future.result() for future in running.popleft()])
+        for futures in running:
+            yield _join([future.result() for future in futures])
+
+    def _submit(self, images: np.ndarray) -> list[Future[list[np.ndarray]]]:
+        return [self._executor().submit(self._run, image, 1) for image in images]
 
     def _check(self, shape: tuple[int, int]) -> None:
         if self.fixed_shape is not None:
@@ -121,18 +139,31 @@ class LiteRTRuntime(PerProcess, Runtime):
         with self._lock:
             # The one used last is the likeliest to be in the processor's cache.
             session = next((s for s in reversed(self._idle) if self._idle[s] == key), None)
+            if session is None and self._kept() + _memory(height * width) > MAX_KEPT_BYTES:
+                # No room for another: the one not used for longest becomes it, unless it alone is too large.
+                spare = (s for s, (_, _, its) in self._idle.items() if its == threads)
+                session = next((s for s in spare if _memory(s.pixels) <= MAX_KEPT_BYTES), None)
             if session is not None:
-                del self._idle[session]
+                had = self._idle.pop(session)
         if session is None:
             names = self.metadata.output_names
             session = _Session(self._content, self.path, (height, width), threads, names)
-        yield session
+        elif had != key:
+            session.resize(height, width)
+        with self._lock:
+            self._busy.add(session)
+        try:
+            yield session
+        finally:
+            with self._lock:
+                self._busy.remove(session)
         with self._lock:
             self._idle[session] = key
-            kept = sum(_memory(*shape) for shape in self._idle.values())
-            while kept > MAX_KEPT_BYTES and len(self._idle) > 1:
-                _, shape = self._idle.popitem(last=False)
-                kept -= _memory(*shape)
+            while self._kept() > MAX_KEPT_BYTES and len(self._idle) > 1:
+                self._idle.popitem(last=False)
+
+    def _kept(self) -> int:
+        return sum(_memory(session.pixels) for session in (*self._idle, *self._busy))
 
     def _executor(self) -> ThreadPoolExecutor:
         with self._lock:
@@ -141,8 +172,17 @@ class LiteRTRuntime(PerProcess, Runtime):
             return self._pool
 
 
+def _join(results: list[list[np.ndarray]]) -> RawOutputs | DenseOutputs:
+    """The outputs of a batch, of those of its images."""
+    return join_outputs([np.stack(values) for values in zip(*results)])
+
+
 class _Session:
-    """An interpreter with memory for one shape."""
+    """An interpreter with memory for one shape.
+
+    Attributes:
+        pixels: of the largest one it had.
+    """
 
     def __init__(
         self, content: bytes, path: Path, shape: tuple[int, int], threads: int, names: list[str]
@@ -152,10 +192,20 @@ class _Session:
         except (ValueError, RuntimeError) as error:
             raise WeightsError(f"LiteRT cannot run {path}: {error}.") from error
         (image,) = interpreter.get_input_details()
-        self._interpreter = interpreter
+        self._interpreter, self._path = interpreter, path
+        self.pixels = shape[0] * shape[1]
         self._input, self._dtype = image["index"], image["dtype"]
         details = {entry["name"]: entry for entry in interpreter.get_output_details()}
         self._outputs = [details[name]["index"] for name in names]
+
+    def resize(self, height: int, width: int) -> None:
+        """Half the work of another interpreter; it keeps the memory of the largest size it had."""
+        try:
+            self._interpreter.resize_tensor_input(self._input, [1, height, width, 3])
+            self._interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            raise WeightsError(f"LiteRT cannot run {self._path}: {error}.") from error
+        self.pixels = max(self.pixels, height * width)
 
     def __call__(self, image: np.ndarray) -> list[np.ndarray]:
         self._interpreter.set_tensor(self._input, image[None].astype(self._dtype, copy=False))
@@ -166,9 +216,9 @@ class _Session:
         return [self._interpreter.get_tensor(index)[0] for index in self._outputs]
 
 
-def _memory(height: int, width: int, threads: int) -> int:
-    """About how many bytes an interpreter of this shape takes."""
-    return _SESSION_BYTES + _PIXEL_BYTES * height * width
+def _memory(pixels: int) -> int:
+    """About how many bytes an interpreter of an image this large takes."""
+    return _SESSION_BYTES + _PIXEL_BYTES * pixels
 
 
 def _small_at_first(content: bytes, side: int, path: Path) -> bytes:

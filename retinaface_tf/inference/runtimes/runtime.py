@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -79,6 +80,10 @@ class Runtime(Protocol):
     def __call__(self, images: np.ndarray) -> RawOutputs | DenseOutputs:
         """uint8 RGB [B, H, W, 3] -> raw outputs; H and W any positive size."""
         ...
+
+    def each(self, batches: Iterable[np.ndarray]) -> Iterator[RawOutputs | DenseOutputs]:
+        """The outputs of batches, which may differ in size, in order."""
+        return map(self, batches)
 
 
 def read_network_file(
