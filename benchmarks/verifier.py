@@ -383,9 +383,9 @@ def measure(data: Path, file: Path, precision: str, pictures: Path | None) -> No
         for path in photos:
             pixels = read_image(path)
             faces = detector.detect(pixels, threshold=0.02, size=size)
-            alarms["verified"][place] += verifier(pixels, faces).max(initial=0) >= 0.5
+            alarms["verified"][place] += int(verifier(pixels, faces).max(initial=0) >= 0.5)
             for threshold in THRESHOLDS:
-                alarms[threshold][place] += faces.scores.max(initial=0) >= threshold
+                alarms[threshold][place] += int(faces.scores.max(initial=0) >= threshold)
     print(f"faces found; held out photos without people, {len(photos)}, with an alarm at {SIZES}")
     for rule, faces_found in kept.items():
         print(f"{rule!s:10} {faces_found:6} {alarms[rule]}")
