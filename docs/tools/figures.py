@@ -99,6 +99,21 @@ def zoom_table() -> str:
     return peers.table(head, rows)
 
 
+def zoom_by_default_table() -> str:
+    """Speed's: AP and time at the default size without and with zoom."""
+    found = {(row["precision"], row["photos"]): row for row in read("zoom-by-default")}
+    rows = []
+    for (precision, name), row in found.items():
+        if precision == "float32" and "ap" in row:
+            cells = [f"{row['count']} {name}"]
+            for one in (row, found["int8", name]):
+                cells += [f"{value:.4f}" for value in one["ap"]]
+                cells.append(" → ".join(f"{value:.1f}" for value in one["ms"]))
+            rows.append(cells)
+    head = ["photos", "AP float32, off", "`auto`", "ms", "AP int8, off", "`auto`", "ms"]
+    return peers.table(head, rows)
+
+
 def huge_photos_table() -> str:
     """Speed's: crowds in large photos, by setting."""
     found = read("huge-photos")
@@ -124,6 +139,7 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
     },
     "docs/speed.md": {
         "<!-- figures: second-look -->": zoom_table,
+        "<!-- figures: zoom-by-default -->": zoom_by_default_table,
         "<!-- figures: huge-photos -->": huge_photos_table,
     },
     "docs/own-weights.md": {own.BEGIN: lambda: own.figures(read("own-weights"))},
