@@ -34,7 +34,7 @@ from retinaface_tf.inference.yunet import YuNetBackend
 from retinaface_tf.util.files import write_whole
 
 SETS = {
-    "wider": ("wider/val", "16 WIDER FACE val"),
+    "wider": ("wider/val", "WIDER FACE val"),
     "wider416": ("wider_416/val", "WIDER FACE val at 416x416"),
 }
 STATIC, FIRST = (416, 512, 640, 800, 1088, 1280, 1600), (512, 640, 800)

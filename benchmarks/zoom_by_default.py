@@ -50,13 +50,11 @@ def main() -> None:
         for part in ("testing", "training")
         for image in read_landmark_truth(data / f"dlib_faces/{part}_with_face_landmarks.xml")
     ]
-    labelled["FDDB, 200 of faces from 48 pixels"] = drawn(
+    labelled["FDDB, faces from 48 pixels"] = drawn(
         [i for i in fddb if (i.boxes[:, 3] - i.boxes[:, 1]).min(initial=48) >= 48], 200
     )
     files = {
-        "unlabelled, 400": drawn(
-            [path for path, _ in list_images([str(data / "unlabelled")])], 400
-        ),
+        "unlabelled": drawn([path for path, _ in list_images([str(data / "unlabelled")])], 400),
         "photos of animals": [path for path, _ in list_images([str(data / "negatives")])],
     }
     for precision in ("float32", "int8"):
