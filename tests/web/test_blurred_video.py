@@ -13,6 +13,7 @@ from retinaface_tf import cli
 from retinaface_tf.inference import detector
 from tests.helpers.bright_pixel import BrightPixelRuntime
 from tests.helpers.film import film
+from tests.helpers.waiting import PATIENCE
 from tests.web.test_web import CHROMIUM
 
 pytest.importorskip("av")
@@ -64,10 +65,10 @@ def test_chromium_plays_a_blurred_video_with_its_sound(tmp_path, monkeypatch):
         stderr=subprocess.DEVNULL,
     )
     try:
-        assert answered.wait(60)
+        assert answered.wait(PATIENCE)
     finally:
         browser.terminate()
-        browser.wait(20)
+        browser.wait(PATIENCE)
         server.shutdown()
     (played,) = said
     assert played["size"] == [192, 128] and played["frames"] == 40

@@ -48,7 +48,7 @@ def folders(packages, decoder_vectors, astronaut, tmp_path_factory) -> dict[str,
     page_vectors.write_stream(vectors / "stream.y4m", astronaut)
     command = [sys.executable, str(WEB / "serve.py"), "--build-only", "--out", str(site)]
     command += [part for path in models.values() for part in ("--model", str(path))]
-    subprocess.run(command, check=True, timeout=120)
+    subprocess.run(command, check=True, timeout=600)
     return {
         "RETINAFACE_VECTORS": str(vectors),
         "RETINAFACE_SITE": str(site),
@@ -66,7 +66,7 @@ def node(environment: dict[str, str], *names: str, skipped: int = 0) -> None:
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=3600,
     )
     print(done.stdout, done.stderr)
     assert done.returncode == 0, done.stdout[-6000:]
@@ -75,7 +75,7 @@ def node(environment: dict[str, str], *names: str, skipped: int = 0) -> None:
 
 @pytest.mark.slow
 def test_types(packages):
-    done = subprocess.run(["npx", "tsc"], cwd=WEB, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(["npx", "tsc"], cwd=WEB, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout
 
 

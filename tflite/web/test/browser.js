@@ -9,6 +9,8 @@ import { chromium } from "playwright-core";
 
 const HERE = new URL("..", import.meta.url).pathname;
 const CANDIDATES = [process.env.CHROMIUM ?? "", "/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
+/** Milliseconds for anything that a test waits for: its machine may be slow, or stand still for a while. */
+export const PATIENCE = 300_000;
 const executablePath = CANDIDATES.find((path) => path && existsSync(path)) ?? "";
 
 // A graphics process, as browsers of people have one. Without it Chromium keeps a copy of each of the
@@ -55,7 +57,7 @@ export async function serve() {
  */
 export async function summary(page, pattern) {
   const text = page.locator("#summary").filter({ hasText: pattern });
-  await text.waitFor({ timeout: 60_000 });
+  await text.waitFor({ timeout: PATIENCE });
   return text.textContent();
 }
 
@@ -65,7 +67,7 @@ export async function summary(page, pattern) {
  * @param {Page} page
  */
 export async function alert(page) {
-  await page.locator("#error:not([hidden])").waitFor({ timeout: 60_000 });
+  await page.locator("#error:not([hidden])").waitFor({ timeout: PATIENCE });
   return (await page.locator("#error").textContent()) ?? "";
 }
 

@@ -6,13 +6,13 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 
-import { alert, facesOf, launch, missing, serve, summary } from "./browser.js";
+import { PATIENCE, alert, facesOf, launch, missing, serve, summary } from "./browser.js";
 import { folder } from "./vectors.js";
 
 const FRAMES = Number(process.env.RETINAFACE_FRAMES ?? 120);
 const EVERY = 20;
 
-test("a stream of frames runs without growing memory", { skip: missing, timeout: 240_000 }, async () => {
+test("a stream of frames runs without growing memory", { skip: missing, timeout: 3 * PATIENCE }, async () => {
   const server = await serve();
   const browser = await launch([
     "--use-fake-device-for-media-stream",
@@ -22,13 +22,14 @@ test("a stream of frames runs without growing memory", { skip: missing, timeout:
   ]);
   try {
     const page = await browser.newPage();
+    page.setDefaultTimeout(PATIENCE);
     await page.goto(server.url);
     await summary(page, /Ready/);
     await page.locator("#camera").click();
     const client = await page.context().newCDPSession(page);
     const rows = [];
     for (let frame = EVERY; frame <= FRAMES; frame += EVERY) {
-      await page.waitForFunction((least) => Number(document.body.dataset.frames) >= least, frame, { timeout: 120_000 });
+      await page.waitForFunction((least) => Number(document.body.dataset.frames) >= least, frame);
       await client.send("HeapProfiler.collectGarbage");
       await page.workers()[0].evaluate(() => /** @type {any} */ (globalThis).gc());
       const wasm = await page.evaluate(() => /** @type {any} */ (globalThis).retinaface.memory());
@@ -84,7 +85,7 @@ function resident() {
   return Math.max(0, ...renderers.map((line) => 1024 * Number(line.trim().split(/\s+/)[0])));
 }
 
-test("a camera that is refused or missing is a sentence with what to do", { skip: missing, timeout: 120_000 }, async () => {
+test("a camera that is refused or missing is a sentence with what to do", { skip: missing, timeout: 3 * PATIENCE }, async () => {
   const server = await serve();
   /** @type {[string[], RegExp][]} */
   const cases = [
@@ -94,6 +95,7 @@ test("a camera that is refused or missing is a sentence with what to do", { skip
   for (const [flags, message] of cases) {
     const browser = await launch(flags);
     const page = await browser.newPage();
+    page.setDefaultTimeout(PATIENCE);
     await page.goto(server.url);
     await summary(page, /Ready/);
     await page.locator("#camera").click();
@@ -105,10 +107,11 @@ test("a camera that is refused or missing is a sentence with what to do", { skip
   server.stop();
 });
 
-test("a page that is neither https nor localhost says why it has no camera", { skip: missing, timeout: 60_000 }, async () => {
+test("a page that is neither https nor localhost says why it has no camera", { skip: missing, timeout: 3 * PATIENCE }, async () => {
   const server = await serve();
   const browser = await launch(["--host-resolver-rules=MAP faces.example 127.0.0.1"]);
   const page = await browser.newPage();
+  page.setDefaultTimeout(PATIENCE);
   await page.goto(server.url.replace("localhost", "faces.example"));
   await summary(page, /Ready/);
   assert.equal(await page.evaluate(() => document.body.dataset.threads), "1");

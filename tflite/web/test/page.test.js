@@ -6,7 +6,7 @@ import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 
-import { alert, facesOf, idle, launch, missing, serve, site, summary } from "./browser.js";
+import { PATIENCE, alert, facesOf, idle, launch, missing, serve, site, summary } from "./browser.js";
 import { folder, json } from "./vectors.js";
 
 /** @import { Browser, Page } from "playwright-core" */
@@ -32,9 +32,10 @@ after(async () => {
  * @param {import("playwright-core").BrowserContextOptions} [options]
  */
 function onPage(name, body, options = {}) {
-  test(name, { skip: missing, timeout: 180_000 }, async (t) => {
+  test(name, { skip: missing, timeout: 3 * PATIENCE }, async (t) => {
     const context = await browser.newContext(options);
     const page = await context.newPage();
+    page.setDefaultTimeout(PATIENCE);
     /** @type {string[]} */
     const requests = [];
     page.on("request", (request) => requests.push(request.url()));
@@ -267,7 +268,7 @@ onPage("text has contrast, and nothing sticks out of a phone's screen", async (p
   assert.deepEqual(small, [], "too small for a finger");
 }, { viewport: { width: 360, height: 740 }, isMobile: true, hasTouch: true });
 
-test("screenshots", { skip: missing || !process.env.RETINAFACE_SHOTS, timeout: 120_000 }, async () => {
+test("screenshots", { skip: missing || !process.env.RETINAFACE_SHOTS, timeout: 3 * PATIENCE }, async () => {
   const shots = /** @type {string} */ (process.env.RETINAFACE_SHOTS);
   mkdirSync(shots, { recursive: true });
   for (const [name, options] of /** @type {const} */ ([
@@ -276,6 +277,7 @@ test("screenshots", { skip: missing || !process.env.RETINAFACE_SHOTS, timeout: 1
   ])) {
     const context = await browser.newContext(options);
     const page = await context.newPage();
+    page.setDefaultTimeout(PATIENCE);
     await page.goto(server.url);
     await summary(page, /Ready/);
     for (const picture of ["astronaut", "crowd", "mesh"]) {
