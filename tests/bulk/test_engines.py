@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import cv2
@@ -17,14 +16,17 @@ from retinaface_tf import RetinaFace
 from retinaface_tf.bulk import read_results
 from retinaface_tf.errors import ImageError
 from tests.helpers.bulk_inputs import write_tar
+from tests.helpers.waiting import until
 
 pytest.importorskip("pyarrow")
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 IMAGES, CORRUPT, CRASHING, SHARD = 60, (7, 31), 23, 5
+HALF = IMAGES // 2
 
-# Python runs this in each process; in those that read images, one image kills.
+# Python runs this in each process; in those that read images, one image kills, and the second half
+# of them waits while a file is there.
 SITE = """
-import os, signal, sys
+import os, signal, sys, time
 if "--engine" not in sys.argv:
     import importlib.abc, importlib.util
 
@@ -45,6 +47,9 @@ if "--engine" not in sys.argv:
                         open(os.environ["BULK_TEST_NOTE"], "a").close()
                     if str(source).endswith(os.environ["BULK_TEST_CRASHING"]):
                         os.kill(os.getpid(), signal.SIGKILL)
+                    held = str(source)[-6:-4] >= os.environ["BULK_TEST_HALF"]
+                    while held and os.path.exists(os.environ["BULK_TEST_HOLD"]):
+                        time.sleep(0.01)
                     return prepare(self, source, settings)
 
                 module.NetworkBackend.prepare = watched
@@ -83,7 +88,7 @@ class Command:
     """`retinaface-tf detect --engine`, in a process of its own."""
 
     def __init__(self, photos, tmp_path, engine):
-        self.out, self.note = tmp_path / "out", tmp_path / "note"
+        self.out, self.note, self.hold = (tmp_path / name for name in ("out", "note", "hold"))
         (tmp_path / "site").mkdir()
         (tmp_path / "site" / "sitecustomize.py").write_text(SITE)
         self._arguments = ["detect", str(photos), "--engine", engine, "--out", str(self.out)]
@@ -100,6 +105,8 @@ class Command:
             **os.environ,
             "PYTHONPATH": os.pathsep.join(filter(None, paths)),
             "BULK_TEST_NOTE": str(self.note),
+            "BULK_TEST_HOLD": str(self.hold),
+            "BULK_TEST_HALF": str(HALF),
             "BULK_TEST_CRASHING": f"{CRASHING:02d}.png",
         }
 
@@ -116,18 +123,13 @@ class Command:
     def files(self):
         return sorted(self.out.glob("faces-*.parquet"))
 
-    def kill_when(self, count):
-        """SIGKILL of the driver once `count` files are there; returns its workers of that moment."""
+    def start_half(self):
+        """A run that has done the first half, and goes on once `hold` is gone."""
+        self.hold.touch()
         process = self.start()
-        try:
-            while len(self.files()) < count:
-                assert process.poll() is None, process.communicate()[1]
-                time.sleep(0.02)
-            workers = workers_of(process.pid)
-        finally:
-            process.kill()
-            process.communicate()
-        return workers
+        until(lambda: len(self.files()) == HALF // SHARD or process.poll() is not None)
+        assert process.poll() is None, process.communicate()[1]
+        return process
 
 
 def descendants(root):
@@ -183,16 +185,17 @@ def check(command, plain, photos):
 
 
 def kill_and_resume(command, plain, photos):
-    workers = command.kill_when(2)
+    process = command.start_half()
+    workers = workers_of(process.pid)
+    process.kill()
+    process.communicate()
     assert workers
-    deadline = time.monotonic() + 60
-    while any(map(alive, workers)):
-        assert time.monotonic() < deadline, "workers live on without their driver"
-        time.sleep(0.1)
+    until(lambda: not any(map(alive, workers)))  # they do not live on without their driver
+    command.hold.unlink()
     before = {path.name: path.stat().st_mtime_ns for path in command.files()}
-    assert 2 <= len(before) < IMAGES // SHARD
+    assert len(before) == HALF // SHARD
     process = command.start()
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=900)
     assert process.returncode == 1, err
     assert f"{IMAGES - len(CORRUPT) - 1} images, {len(CORRUPT) + 1} unreadable" in out
     assert f"({len(before)} were there already)" in out
@@ -221,12 +224,10 @@ def test_ray_killed_and_resumed(photos, plain, tmp_path):
 def test_a_worker_killed_from_outside_loses_nothing(photos, plain, tmp_path):
     command = Command(photos, tmp_path, "processes")
     command._environment["BULK_TEST_CRASHING"] = "none"
-    process = command.start()
-    while len(command.files()) < 2:
-        assert process.poll() is None, process.communicate()[1]
-        time.sleep(0.02)
+    process = command.start_half()
     os.kill(workers_of(process.pid)[0], signal.SIGKILL)
-    process.communicate(timeout=120)
+    command.hold.unlink()
+    process.communicate(timeout=900)
     assert process.returncode == 1
     results = list(read_results(command.out))
     assert [r.index for r in results] == list(range(IMAGES))
@@ -243,7 +244,7 @@ def test_command_and_engine_agree_on_a_tar(photos, tmp_path):
     )
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     result = subprocess.run(
-        [sys.executable], input=script, env=environment, capture_output=True, text=True, timeout=120
+        [sys.executable], input=script, env=environment, capture_output=True, text=True, timeout=900
     )
     assert "images=3" in result.stdout, result.stderr
     assert [r.image for r in read_results(tmp_path / "out")] == ["1.png", "2.png", "3.png"]

@@ -15,6 +15,7 @@ import pytest
 
 from retinaface_tf.images.save import save_image
 from retinaface_tf.util.process import child_environment
+from tests.helpers.waiting import PATIENCE, until
 
 PHOTOS, FRAMES, MOMENTS = 200, 40, 20
 # A test runner may have been started with SIGINT ignored.
@@ -33,6 +34,17 @@ def start(folder: Path, *options: str) -> subprocess.Popen:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+    )
+
+
+def wait_for_lines(folder: Path, process: subprocess.Popen, count: int) -> None:
+    """Until a run has written so many lines, or ends."""
+    path = folder / "o.jsonl"
+    until(
+        lambda: (
+            (path.exists() and path.read_bytes().count(b"\n") >= count)
+            or process.poll() is not None
+        )
     )
 
 
@@ -60,10 +72,8 @@ def make_inputs(folder: Path, astronaut: np.ndarray) -> None:
 @pytest.mark.parametrize("options", [("--draw", "d"), ()], ids=["drawn", "not drawn"])
 def test_a_run_ended_at_random_moments_ends_as_if_it_had_not_been(tmp_path, astronaut, options):
     make_inputs(tmp_path, astronaut)
-    begun = time.monotonic()
     undisturbed = start(tmp_path, *options)
-    assert undisturbed.wait(300) == 0, undisturbed.stderr.read()
-    seconds = time.monotonic() - begun
+    assert undisturbed.wait(PATIENCE) == 0, undisturbed.stderr.read()
     whole, inputs = results(tmp_path), results(tmp_path / "photos")
     assert (
         whole["o.jsonl"].count(b"\n") == PHOTOS + FRAMES and whole["o.jsonl"].count(b'"box"') > 200
@@ -76,20 +86,21 @@ def test_a_run_ended_at_random_moments_ends_as_if_it_had_not_been(tmp_path, astr
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         kind = (signal.SIGKILL, signal.SIGINT)[moment % 2]
         process = start(tmp_path, *options)
-        time.sleep(rng.uniform(0.2, 1) * seconds)
+        wait_for_lines(tmp_path, process, rng.integers(PHOTOS + FRAMES))
+        time.sleep(rng.uniform(0, 0.05))  # between two lines
         process.send_signal(kind)
-        code, said = process.wait(60), process.stderr.read()
+        code, said = process.wait(PATIENCE), process.stderr.read()
         if kind == signal.SIGINT and code != 0:
             assert code == 130 and said.endswith("stopped; what was finished is kept.\n"), said
         lines = (tmp_path / "o.jsonl").read_bytes() if (tmp_path / "o.jsonl").exists() else b""
         assert whole["o.jsonl"].startswith(lines)
         # Stopped once more on the way, then to the end.
         again = start(tmp_path, *options, "--resume")
-        time.sleep(rng.uniform(0.2, 0.8) * seconds)
+        wait_for_lines(tmp_path, again, rng.integers(lines.count(b"\n"), PHOTOS + FRAMES + 1))
         again.kill()
-        again.wait(60)
+        again.wait(PATIENCE)
         last = start(tmp_path, *options, "--resume")
-        assert last.wait(300) == 0, last.stderr.read()
+        assert last.wait(PATIENCE) == 0, last.stderr.read()
         after = {name: content for name, content in results(tmp_path).items() if "/." not in name}
         assert after.keys() == whole.keys() and after == whole
         assert results(tmp_path / "photos") == inputs
