@@ -8,7 +8,6 @@ import pickle
 import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -18,8 +17,9 @@ import cv2
 import pytest
 from PIL import Image
 
-from retinaface_tf.util.process import child_environment, connection_problem
+from retinaface_tf.util.process import child_environment
 from tests.helpers.use_in_processes import make
+from tests.helpers.waiting import PATIENCE
 
 EXPRESSIONS = {
     "litert": "RetinaFace.from_preset('lite', threshold=0.6)",
@@ -79,7 +79,7 @@ def test_other_processes_answer_alike(expression, photo):
         [sys.executable, "-m", "tests.helpers.use_in_processes", expression, photo],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=10 * PATIENCE,
         env=child_environment(),
     )
     ways = dict(line.split(": ", 1) for line in done.stdout.splitlines())
@@ -102,31 +102,28 @@ def test_gunicorn_may_preload_the_detector(astronaut, tmp_path):
         f"{code}\nimport numpy as np\nblank = np.zeros((300, 400, 3), np.uint8)\n"
         "detector.detect([blank] * 4, batch_size=4)\n"
     )
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "gunicorn", "--preload", "--workers", "2", "--timeout", "60"]
-    server = subprocess.Popen(
-        [*command, "--bind", f"127.0.0.1:{port}", "faces_app:app"],
-        cwd=tmp_path,
-        env=child_environment(),
-    )
+    command = [sys.executable, "-m", "gunicorn", "--preload", "--workers", "2", "--timeout", "600"]
+    with socket.create_server(("127.0.0.1", 0)) as opened:
+        port, number = opened.getsockname()[1], opened.fileno()
+        server = subprocess.Popen(
+            [*command, "--bind", f"fd://{number}", "faces_app:app"],
+            cwd=tmp_path,
+            env=child_environment(),
+            pass_fds=[number],
+        )
     photo = cv2.imencode(".jpg", astronaut[..., ::-1])[1].tobytes()
 
     def ask(body):
         request = urllib.request.Request(f"http://127.0.0.1:{port}", body)
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
             return json.load(answer)
 
     try:
-        end = time.monotonic() + 60
-        while connection_problem(f"127.0.0.1:{port}") and time.monotonic() < end:
-            time.sleep(0.1)
         with ThreadPoolExecutor(6) as pool:
             answers = list(pool.map(ask, [photo] * 12))
         with pytest.raises(urllib.error.HTTPError, match="400"):
             ask(b"no photo")
     finally:
         server.terminate()
-        server.wait(60)
+        server.wait(PATIENCE)
     assert len(answers[0]["faces"]) == 1 and all(answer == answers[0] for answer in answers)
