@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 import multiprocessing
 import pickle
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 
 from retinaface_tf import RetinaFace, get_preset
+from retinaface_tf.errors import WeightsError
 from retinaface_tf.inference.runtimes import litert
 from retinaface_tf.inference.runtimes.litert import LiteRTRuntime
 from retinaface_tf.modelfile.shapes import with_shapes
@@ -107,6 +108,24 @@ def test_batches_of_several_shapes_are_answered_in_order(path, rng, threads):
         for images, outputs in zip(batches, found):
             for got, want in zip(outputs, runtime(images)):
                 np.testing.assert_array_equal(got, want)
+
+
+def test_work_that_has_not_begun_is_cancelled_when_one_image_fails(path):
+    class Pool:
+        def __init__(self):
+            self.futures = []
+
+        def submit(self, *_):
+            self.futures.append(Future())
+            if len(self.futures) == 1:
+                self.futures[0].set_exception(WeightsError("It cannot be run."))
+            return self.futures[-1]
+
+    runtime = LiteRTRuntime(path, threads=2)
+    runtime._pool = pool = Pool()
+    with pytest.raises(WeightsError, match="cannot be run"):
+        list(runtime.each(blank(shape) for shape in SHAPES))
+    assert len(pool.futures) == 3 and all(future.cancelled() for future in pool.futures[1:])
 
 
 def test_one_interpreter_serves_images_of_one_shape(path):

@@ -102,13 +102,19 @@ class LiteRTRuntime(PerProcess, Runtime):
             yield from map(self, batches)
             return
         running: deque[list[Future[list[np.ndarray]]]] = deque()
-        for images in batches:
-            self._check(images.shape[1:3])
-            running.append(self._submit(images))
-            if len(running) > self.threads:
-                yield _join([future.result() for future in running.popleft()])
-        for futures in running:
-            yield _join([future.result() for future in futures])
+        try:
+            for images in batches:
+                self._check(images.shape[1:3])
+                running.append(self._submit(images))
+                if len(running) > self.threads:
+                    yield _join([future.result() for future in running[0]])
+                    running.popleft()
+            while running:
+                yield _join([future.result() for future in running[0]])
+                running.popleft()
+        finally:  # whoever stops early waits for nothing that has not begun
+            for future in chain.from_iterable(running):
+                future.cancel()
 
     def _submit(self, images: np.ndarray) -> list[Future[list[np.ndarray]]]:
         return [self._executor().submit(self._run, image, 1) for image in images]
