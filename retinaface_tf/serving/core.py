@@ -87,8 +87,37 @@ class Core:
         metrics.watch("pending_bytes", lambda: self._bytes.used)
 
     @contextmanager
-    def admit(self, address: str) -> Iterator[Callable[[int], None]]:
+    def answering(self, api: str, entrypoint: str, count: bool = True) -> Iterator[None]:
+        """The block answers one request: counted under its status, errors become a RequestError.
+
+        Args:
+            api: "predict", "metadata" or "status".
+            entrypoint: "gRPC" or "REST".
+            count: whether it is counted.
+
+        Raises:
+            RequestError: for whatever went wrong. CancelledError passes: the caller hung up.
+        """
+        started, status = time.perf_counter(), "OK"
+        try:
+            yield
+        except asyncio.CancelledError:
+            status = "CANCELLED"
+            raise
+        except Exception as error:
+            failure = RequestError.of(error)
+            status = failure.code
+            raise failure from error
+        finally:
+            if count:
+                self.metrics.note_request(status, time.perf_counter() - started, api, entrypoint)
+
+    @contextmanager
+    def admit(self, address: str, announced: int = 0) -> Iterator[Callable[[int], None]]:
         """Counts a request of an address for as long as the block runs.
+
+        Args:
+            announced: bytes that it says it has.
 
         Yields:
             a function to call with the number of bytes whenever a part of the request arrives.
@@ -99,6 +128,8 @@ class Core:
         """
         if self.draining:
             raise RequestError("The server is stopping.", "UNAVAILABLE")
+        if announced > self.limits.request_bytes:
+            raise self._too_large()
         if not self._requests.take(address):
             raise self._overloaded()
         self.requests += 1
@@ -107,10 +138,7 @@ class Core:
         def arrived(amount: int) -> None:
             nonlocal size
             if size + amount > self.limits.request_bytes:
-                raise RequestError(
-                    f"The request is larger than the limit of {self.limits.request_bytes:,} bytes.",
-                    "RESOURCE_EXHAUSTED",
-                )
+                raise self._too_large()
             if not self._bytes.take(address, amount):
                 raise self._overloaded()
             size += amount
@@ -120,6 +148,13 @@ class Core:
         finally:
             self._bytes.give_back(address, size)
             self._requests.give_back(address)
+
+    def _too_large(self) -> RequestError:
+        return RequestError(
+            f"The request is larger than the limit of {self.limits.request_bytes:,} bytes.",
+            "RESOURCE_EXHAUSTED",
+            413,
+        )
 
     def _overloaded(self) -> RequestError:
         return RequestError(

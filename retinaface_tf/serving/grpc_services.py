@@ -1,7 +1,6 @@
 """TF-Serving's gRPC services: PredictionService, ModelService, health and reflection."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from weakref import WeakValueDictionary
 
@@ -107,23 +106,15 @@ class _Methods:
         core = self._core
 
         async def handle(stream: AsyncIterator[bytes], context: grpc.aio.ServicerContext) -> bytes:
-            started, status = time.perf_counter(), "OK"
             address = context.peer().rpartition(":")[0].partition(":")[2]
             try:
-                with core.admit(address) as arrived:
+                with core.answering(api, "gRPC"), core.admit(address) as arrived:
                     data = await self._read(stream, address)
                     arrived(len(data))
                     caller = Caller(address, context.time_remaining())
                     return (await answer(core, data, caller)).SerializeToString()
-            except asyncio.CancelledError:
-                status = "CANCELLED"
-                raise
-            except Exception as error:
-                failure = RequestError.of(error)
-                status = failure.code
-                await context.abort(getattr(grpc.StatusCode, status), str(failure))
-            finally:
-                core.metrics.note_request(status, time.perf_counter() - started, api, "gRPC")
+            except RequestError as failure:
+                await context.abort(getattr(grpc.StatusCode, failure.code), str(failure))
 
         return grpc.stream_unary_rpc_method_handler(handle)
 

@@ -19,11 +19,15 @@ HTTP_STATUS = {
 
 
 class RequestError(Exception):
-    """Ends a request with one sentence for the caller and a gRPC status code."""
+    """Ends a request with one sentence for the caller and a gRPC status code.
 
-    def __init__(self, message: str, code: str = "INVALID_ARGUMENT"):
+    Attributes:
+        http: the HTTP status, that of the code unless another one says more.
+    """
+
+    def __init__(self, message: str, code: str = "INVALID_ARGUMENT", http: int = 0):
         super().__init__(message)
-        self.code = code
+        self.code, self.http = code, http or HTTP_STATUS[code]
 
     @classmethod
     def of(cls, error: Exception) -> RequestError:

@@ -4,7 +4,6 @@ import asyncio
 import base64
 import binascii
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from retinaface_tf.protocol.tensors import STRING
 from retinaface_tf.serving.budget import Budget
 from retinaface_tf.serving.core import Caller, Core
 from retinaface_tf.serving.loaded_model import Signature
-from retinaface_tf.serving.request_error import HTTP_STATUS, RequestError
+from retinaface_tf.serving.request_error import RequestError
 
 # Python objects of this many values take about 400 MB, and a second in which nothing else runs.
 MAX_VALUES = 4_000_000
@@ -35,9 +34,7 @@ _PAGE_HEADERS = {
 
 def build_rest_app(core: Core) -> web.Application:
     """The HTTP side of the server."""
-    app = web.Application(
-        client_max_size=core.limits.request_bytes, middlewares=[_answer_errors(core)]
-    )
+    app = web.Application(middlewares=[_answer_errors(core)])
     handlers = _Handlers(core)
     model = r"/v1/models/{name:[^/:]+}"
     for place in (model, model + r"/versions/{version:\d+}", model + r"/labels/{label:[^/:]+}"):
@@ -101,33 +98,19 @@ def _answer_errors(core: Core):
 
     @web.middleware
     async def middleware(request: web.Request, handler):
-        started, status = time.perf_counter(), "OK"
         request.protocol.stop_waiting()
         try:
-            if request.path not in _OPEN:
-                core.authorize(request.headers.get("Authorization"))
-            return await handler(request)
-        except web.HTTPRequestEntityTooLarge:
-            status = "RESOURCE_EXHAUSTED"
-            limit = core.limits.request_bytes
-            return web.json_response(
-                {"error": f"The body is larger than the limit of {limit:,} bytes."}, status=413
-            )
-        except web.HTTPException as error:
-            status = "INVALID_ARGUMENT"
-            return web.json_response({"error": error.reason}, status=error.status)
-        except asyncio.CancelledError:
-            status = "CANCELLED"
-            raise
-        except Exception as error:
-            failure = RequestError.of(error)
-            status = failure.code
-            return web.json_response({"error": str(failure)}, status=HTTP_STATUS[status])
+            with core.answering("predict", "REST", request.method == "POST"):
+                if request.path not in _OPEN:
+                    core.authorize(request.headers.get("Authorization"))
+                try:
+                    return await handler(request)
+                except web.HTTPException as error:  # such as an address that is not there
+                    raise RequestError(error.reason, http=error.status) from None
+        except RequestError as failure:
+            return web.json_response({"error": str(failure)}, status=failure.http)
         finally:
             request.protocol.wait()
-            if request.method == "POST":
-                seconds = time.perf_counter() - started
-                core.metrics.note_request(status, seconds, "predict", "REST")
 
     return middleware
 
@@ -138,11 +121,8 @@ class _Handlers:
 
     async def predict(self, request: web.Request) -> web.Response:
         core = self._core
-        length, limit = request.content_length, core.limits.request_bytes
-        if length is not None and length > limit:
-            raise web.HTTPRequestEntityTooLarge(limit, length)
         address = request.remote or ""
-        with core.admit(address) as arrived:
+        with core.admit(address, request.content_length or 0) as arrived:
             data = await _read(request, arrived, core.limits.read_seconds)
             body = await asyncio.to_thread(_parse_body, data)
             async with core.repository.use(_spec(request)) as model:
@@ -239,8 +219,8 @@ async def _read(request: web.Request, arrived: Callable[[int], None], seconds: f
                 arrived(len(part))
                 parts.append(part)
     except TimeoutError:
-        raise web.HTTPRequestTimeout(
-            reason=f"The body did not arrive within {seconds:g} s."
+        raise RequestError(
+            f"The body did not arrive within {seconds:g} s.", "DEADLINE_EXCEEDED", 408
         ) from None
     return b"".join(parts)
 

@@ -31,6 +31,7 @@ from retinaface_tf.protocol.client import EndpointOptions, connect
 from retinaface_tf.protocol.tensors import to_message
 from retinaface_tf.serving.batching import BatchingParameters
 from retinaface_tf.serving.core import Limits
+from retinaface_tf.serving.request_error import RequestError
 from tests.helpers.waiting import PATIENCE, until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -353,6 +354,15 @@ def test_more_than_the_server_holds_is_refused_not_stored(run_server, served_fol
         assert code == 413 and "limit" in answer["error"]
         until(lambda: server.server.core._requests.used == 0)
         assert server.server.core._bytes.used == 0
+
+
+def test_a_body_too_large_is_413_whether_it_says_so_or_not(server):
+    core = server.server.core
+    too_many = core.limits.request_bytes + 1
+    for announced, comes in ((too_many, 0), (0, too_many)):
+        with pytest.raises(RequestError) as refused, core.admit("a", announced) as arrived:
+            arrived(comes)
+        assert (refused.value.code, refused.value.http) == ("RESOURCE_EXHAUSTED", 413)
 
 
 def test_requests_of_many_images_are_refused_and_our_client_sends_fewer(server, photos):
