@@ -5,7 +5,8 @@
 
 Starts `retinaface-tf serve` once. For each attack: the good client alone, then under attack, then the
 memory once the attack is over. Latencies and memory are given as ratios to those just before, all of
-one run. The good client has an address of its own (127.0.0.2); attackers have 127.0.0.1.
+one run. The good client has an address of its own (127.0.0.2); attackers have 127.0.0.1, and a process
+of their own at a lower priority, since real ones would not take the server's processors.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import base64
 import http.client
 import io
 import json
+import multiprocessing
+import os
 import socket
 import struct
 import sys
@@ -23,7 +26,9 @@ import time
 import zlib
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
+from multiprocessing.synchronize import Event
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import grpc
@@ -40,7 +45,16 @@ from retinaface_tf.protocol.tensors import to_message
 
 GOOD_ADDRESS = "127.0.0.2"
 PREDICT = f"/{protocol.PREDICTION_SERVICE}/Predict"
-Attack = Callable[["Target", threading.Event], None]
+
+
+class Signals(NamedTuple):
+    """Between an attack's process and the one that measures."""
+
+    begun: Event
+    stop: Event
+
+
+Attack = Callable[["Target", Signals], None]
 
 
 class Target:
@@ -71,12 +85,13 @@ class Target:
 def sending(files: Callable[[], list[bytes]], callers: int = 4) -> Attack:
     """Callers that send these files again and again."""
 
-    def attack(target: Target, stop: threading.Event) -> None:
+    def attack(target: Target, signals: Signals) -> None:
         many = files()
+        signals.begun.set()
 
         def ask() -> None:
             with target.channel() as channel:
-                while not stop.is_set():
+                while not signals.stop.is_set():
                     with suppress(grpc.RpcError):
                         target.call(channel, many).result()
 
@@ -88,7 +103,9 @@ def sending(files: Callable[[], list[bytes]], callers: int = 4) -> Attack:
 def holding(data: Callable[[], bytes], count: int, each: Callable | None = None) -> Attack:
     """Connections that send this and then next to nothing; opened again when they are closed."""
 
-    def attack(target: Target, stop: threading.Event) -> None:
+    def attack(target: Target, signals: Signals) -> None:
+        stop = signals.stop
+        signals.begun.set()
         head = data().replace(b"PATH", target.path.encode())
         held: list[socket.socket] = []
         while not stop.is_set():
@@ -153,11 +170,13 @@ def large_photo() -> bytes:
     return cv2.imencode(".jpg", cv2.resize(image, (4000, 3000)))[1].tobytes()
 
 
-def many_calls(target: Target, stop: threading.Event) -> None:
+def many_calls(target: Target, signals: Signals) -> None:
     """5,000 calls at once on a channel, again and again."""
+    photo = small_photo()
+    signals.begun.set()
     with target.channel() as channel:
-        while not stop.is_set():
-            calls = [target.call(channel, [small_photo()]) for _ in range(5000)]
+        while not signals.stop.is_set():
+            calls = [target.call(channel, [photo]) for _ in range(5000)]
             reasons = {
                 call.exception() is None or bool(call.exception().details()) for call in calls
             }
@@ -166,8 +185,10 @@ def many_calls(target: Target, stop: threading.Event) -> None:
             assert "CANCELLED" not in names, names
 
 
-def half_messages(target: Target, stop: threading.Event) -> None:
+def half_messages(target: Target, signals: Signals) -> None:
     """200 calls whose message never comes."""
+    stop = signals.stop
+    signals.begun.set()
 
     def nothing():
         stop.wait()
@@ -181,12 +202,13 @@ def half_messages(target: Target, stop: threading.Event) -> None:
                     time.sleep(0.05)
 
 
-def json_of_lists(target: Target, stop: threading.Event) -> None:
+def json_of_lists(target: Target, signals: Signals) -> None:
     """Bodies of tens of millions of tiny lists."""
     body = b'{"signature_name": "image_tensor", "instances": [' + b"[]," * 10_000_000 + b"[]]}"
+    signals.begun.set()
 
     def ask() -> None:
-        while not stop.is_set():
+        while not signals.stop.is_set():
             with suppress(OSError, http.client.HTTPException):
                 connection = http.client.HTTPConnection(target.rest, timeout=60)
                 connection.request("POST", target.path, body)
@@ -244,16 +266,24 @@ class GoodClient:
         return np.array(times), failed
 
 
+def attack(name: str, target: Target, signals: Signals) -> None:
+    """What the attackers' process does."""
+    os.nice(5)
+    ATTACKS[name](target, signals)
+
+
 @contextmanager
-def under(attack: Attack, target: Target):
-    stop = threading.Event()
-    thread = threading.Thread(target=attack, args=(target, stop))
-    thread.start()
+def under(name: str, target: Target):
+    context = multiprocessing.get_context("spawn")
+    signals = Signals(context.Event(), context.Event())
+    process = context.Process(target=attack, args=(name, target, signals))
+    process.start()
+    signals.begun.wait()
     try:
         yield
     finally:
-        stop.set()
-        thread.join()
+        signals.stop.set()
+        process.join()
 
 
 class Memory:
@@ -294,9 +324,9 @@ def main() -> None:
         good = GoodClient(target)
         good.ask(10)
         for name in options.only:
-            quiet, _ = good.ask(options.seconds / 2)
+            quiet, _ = good.ask(options.seconds)
             before = resident_mb(server.pid)
-            with Memory(server.pid) as memory, under(ATTACKS[name], target):
+            with Memory(server.pid) as memory, under(name, target):
                 time.sleep(1)
                 during, failed = good.ask(options.seconds)
             time.sleep(options.rest)

@@ -18,6 +18,8 @@ GOOD, UNDECODABLE, TOO_LARGE = 0, 1, 2
 _MAX_EXTENSIONS, _WINDOW = 64, 1 << 16
 # Of a progressive JPEG: encoders write about 10.
 _FREE_SCANS = 20
+# Pixels that are laid on white at a time.
+_STRIP = 1 << 17
 
 
 def decode_upright(data: tf.Tensor, max_pixels: int) -> tuple[tf.Tensor, tf.Tensor]:
@@ -127,8 +129,21 @@ def _decode_png(data):
     alpha = image[..., 3:]
 
     def on_white():
-        color, share = tf.cast(image[..., :3], tf.uint16), tf.cast(alpha, tf.uint16)
-        return tf.cast((color * share + (255 * (255 - share) + 127)) // 255, tf.uint8)
+        """In strips of rows: whole images would take six times their memory meanwhile."""
+        height, width = tf.unstack(tf.shape(image)[:2])
+        rows = tf.maximum(1, _STRIP // width)
+
+        def strip(start, strips):
+            part = tf.cast(image[start : start + rows], tf.uint16)
+            color, share = part[..., :3], part[..., 3:]
+            part = tf.cast((color * share + (255 * (255 - share) + 127)) // 255, tf.uint8)
+            return start + rows, strips.write(strips.size(), part)
+
+        strips = tf.TensorArray(
+            tf.uint8, 0, dynamic_size=True, infer_shape=False, element_shape=[None, None, 3]
+        )
+        loop = (lambda start, _: start < height), strip, (tf.constant(0), strips)
+        return tf.while_loop(*loop, parallel_iterations=1)[1].concat()
 
     return tf.cond(tf.reduce_min(alpha) < 255, on_white, lambda: image[..., :3])
 

@@ -25,6 +25,8 @@ from retinaface_tf.serving.request_error import RequestError
 from retinaface_tf.util.options import check_range
 
 Arrays = dict[str, np.ndarray]
+# For so long after an address has asked, another one gets half of the threads.
+BESIDE_SECONDS = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +40,8 @@ class BatchingParameters:
             free.
         max_enqueued_batches: batches that may wait or run; beyond, requests are refused
             (RESOURCE_EXHAUSTED) instead of filling memory.
-        num_batch_threads: batches that run at the same time for one address.
+        num_batch_threads: batches that run at the same time for one address; while others ask too,
+            half of these.
         allowed_batch_sizes: batches are filled up to the next of these, ascending, the last equal
             to `max_batch_size`; empty allows all.
     """
@@ -115,9 +118,10 @@ class _Task:
 class Batcher:
     """Joins tasks of one key, runs the batches in threads, gives each task its rows back.
 
-    Addresses take turns: next comes the oldest task of the address with the fewest rows before it,
-    and the last thread runs only for an address that has no other, so no one waits for all that
-    another has sent.
+    Addresses take turns: next comes the oldest task of the address with the fewest rows before it;
+    where several ask, none gets more than half of the threads; and the last thread runs only for an
+    address that has no other. So no one waits for all that another has sent, and large images of one
+    leave processors to the others.
 
     Args:
         run: called in a thread with a key, the joined inputs and the seconds that it may take;
@@ -137,6 +141,7 @@ class Batcher:
         self.parameters = parameters
         most = max(1, parameters.max_batch_size)
         self._budget = Budget(parameters.max_enqueued_batches * most, floor=most)
+        self._asked: dict[str, float] = {}  # when an address asked last, in that order
         self._waiting: dict[_Task, None] = {}  # in order of arrival
         self._running: dict[asyncio.Task, list[_Task]] = {}
         self._draining = False
@@ -178,6 +183,8 @@ class Batcher:
         now = time.monotonic()
         deadline = math.inf if seconds is None else now + seconds
         task = _Task(key, inputs, rows, address, deadline, loop.create_future(), now)
+        self._asked.pop(address, None)
+        self._asked[address] = now
         task.answer.add_done_callback(lambda _: self._waiting.pop(task, None))
         self._waiting[task] = None
         self._dispatch()
@@ -206,7 +213,12 @@ class Batcher:
 
     def _next_batch(self) -> list[_Task]:
         """Tasks of one key that fill a batch or have waited long enough; none where none may run."""
-        limit = self.parameters.max_batch_size
+        limit, most = self.parameters.max_batch_size, self.parameters.num_batch_threads
+        now = time.monotonic()
+        while self._asked and next(iter(self._asked.values())) < now - BESIDE_SECONDS:
+            del self._asked[next(iter(self._asked))]
+        if len(self._asked) > 1:
+            most = max(1, most // 2)
         before: Counter[str] = Counter()  # rows of each address under way or earlier in its queue
         threads: Counter[str] = Counter()
         for tasks in self._running.values():
@@ -219,9 +231,9 @@ class Batcher:
             before[task.address] += task.rows
         queues: dict[Hashable, list[_Task]] = {}
         for task in sorted(turns, key=turns.__getitem__):
-            if threads[task.address] < self.parameters.num_batch_threads:
+            if threads[task.address] < most:
                 queues.setdefault(task.key, []).append(task)
-        due = time.monotonic() - self.parameters.batch_timeout_micros / 1e6
+        due = now - self.parameters.batch_timeout_micros / 1e6
         for queue in queues.values():
             if not limit:
                 return queue[:1]

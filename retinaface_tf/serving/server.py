@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+import socket
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,8 @@ from retinaface_tf.util.process import allow_open_files, give_memory_back
 
 # How long callers still get the answer that the server is stopping, once all others are answered.
 LAME_DUCK_SECONDS = 0.5
+# Connections taken at a time, so that a thousand new ones keep nobody waiting, and those that may wait.
+ACCEPTED_AT_ONCE, ACCEPTED_LATER = 16, 1024
 # Free memory goes back to the system as often as this.
 MEMORY_SECONDS = 5.0
 
@@ -192,13 +195,16 @@ class Server:
                 options.rest_port,
                 ssl=self._tls and self._tls.http,
                 ssl_handshake_timeout=limits.read_seconds if self._tls else None,
-                backlog=1024,
+                backlog=ACCEPTED_AT_ONCE,
             )
         except OSError as error:
             raise ServingError(
                 f"Cannot listen on {options.host}:{options.rest_port} ({error.strerror}); choose "
                 "another --rest-port."
             ) from None
+        for listening in self._listening.sockets:
+            with socket.fromfd(listening.fileno(), listening.family, listening.type) as same:
+                same.listen(ACCEPTED_LATER)
         self.rest_port = self._listening.sockets[0].getsockname()[1]
 
 

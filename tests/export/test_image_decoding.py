@@ -93,6 +93,11 @@ def test_jpeg(decode, picture, options):
     assert_same(decode, encode(picture[..., 0], "JPEG", **options))
 
 
+def test_transparency_of_a_large_png_is_laid_on_white_strip_by_strip(decode, rng):
+    tall = rng.integers(0, 256, (701, 641, 4), np.uint8)  # four strips, the last one short
+    assert_same(decode, encode(tall, "PNG", compress_level=1), tolerance=1)
+
+
 def test_png(decode, picture, rng):
     assert_same(decode, encode(picture, "PNG"))
     assert_same(decode, encode(picture[..., 0], "PNG"))

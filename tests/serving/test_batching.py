@@ -126,6 +126,35 @@ def test_addresses_take_turns_and_one_thread_is_never_theirs_who_have_others():
     assert started[4:] == [*range(2, 9)]
 
 
+def test_an_address_gets_half_of_the_threads_while_another_asks():
+    started, end = [], threading.Event()
+
+    def run_one(key, inputs, seconds):
+        (row,) = inputs["x"].tolist()
+        started.append(row)
+        if row:
+            end.wait(10)
+        return inputs
+
+    async def under_way(before, count):
+        with ThreadPoolExecutor(5) as pool:
+            batcher = Batcher(run_one, BatchingParameters(num_batch_threads=4), pool)
+            for who in before:
+                await batcher.submit("k", rows(0), who)
+            calls = [
+                asyncio.ensure_future(batcher.submit("k", rows(i), "greedy")) for i in range(1, 9)
+            ]
+            await asyncio.sleep(0)  # all have been submitted
+            running = len(batcher._running)
+            end.set()
+            await asyncio.gather(*calls)
+            return running
+
+    for before, count in (([], 4), (["greedy"], 4), (["other"], 2)):
+        end.clear()
+        assert asyncio.run(under_way(before, count)) == count
+
+
 def test_a_request_larger_than_a_batch_is_refused():
     async def scenario(batcher, model):
         with pytest.raises(RequestError, match="max_batch_size 2"):
