@@ -3,7 +3,7 @@
     python benchmarks/cores.py FOLDER ... [--images 300] [--preset lite] [--rounds 3] [--other CHECKOUT]
 
 `stream` over images drawn by a seed, in a process of its own that may use so many cores, all taking turns; the
-best round counts. `two apart` is two such processes at once, one core each: what the memory allows. `--other` is
+best round counts. Then the CPU time of each stage, on one core. `two apart` is two such processes at once, one core each: what the memory allows. `--other` is
 another checkout, beside this one.
 """
 
@@ -31,6 +31,39 @@ list(detector.stream(paths))
 print(len(paths) / (time.perf_counter() - begin), flush=True)
 """
 
+STAGES = """
+import os, sys, time
+from collections import Counter
+from retinaface_tf import RetinaFace
+from retinaface_tf.inference import backend
+from retinaface_tf.inference.runtimes import litert
+os.sched_setaffinity(0, [0])
+spent = Counter()
+
+def timed(home, name, stage):
+    function = getattr(home, name)
+    def run(*args, **options):
+        begin = time.thread_time()
+        try:
+            return function(*args, **options)
+        finally:
+            spent[stage] += time.thread_time() - begin
+    setattr(home, name, run)
+
+timed(backend.NetworkBackend, "prepare", "read and scale the image")
+timed(backend, "stack_padded", "pad")
+timed(litert._Session, "__init__", "interpreters for a size")
+timed(litert._Session, "resize", "interpreters for a size")
+timed(litert._Session, "__call__", "network")
+timed(backend, "read_faces", "read faces from the outputs")
+detector = RetinaFace.from_preset(sys.argv[1])
+begin = time.process_time()
+list(detector.stream(sys.argv[2:]))
+spent["all else"] = time.process_time() - begin - sum(spent.values())
+for stage, seconds in spent.most_common():
+    print(f"{stage}: {1000 * seconds / len(sys.argv[2:]):.2f} ms an image, {seconds / sum(spent.values()):.0%}")
+"""
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -50,6 +83,12 @@ def main() -> None:
                 best[checkout, case] = max(rate, best.get((checkout, case), 0))
     for (checkout, case), rate in best.items():
         print(f"{checkout} {case}: {rate:.0f} images/s, {rate / best[checkout, 'one core']:.2f}")
+
+    subprocess.run(
+        [sys.executable, "-P", "-c", STAGES, options.preset, *paths],
+        stderr=subprocess.DEVNULL,
+        env=os.environ | {"PYTHONPATH": str(HERE)},
+    )
 
 
 def drawn(folders: list[Path], count: int) -> list[str]:
