@@ -64,6 +64,9 @@ def main() -> None:
     )
     parser.add_argument("--minutes", type=float, help="end a part after about this time")
     parser.add_argument("--limit", type=int, help="images of each set, for a quick run")
+    parser.add_argument(
+        "--sets", nargs="+", metavar="KEY", help="only these, such as wider animals"
+    )
     parser.add_argument("--rounds", type=int, default=12, help="of timing")
     parser.add_argument("--cold-rounds", type=int, default=3)
     parser.add_argument("--fresh", action="store_true", help="delete earlier answers")
@@ -83,7 +86,9 @@ class Run:
         for key in options.peers or []:
             if key not in known:
                 sys.exit(f"No peer is called {key!r}; there are {', '.join(sorted(known))}.")
-        self.sets = image_sets(self.data, options.limit)
+        sets = image_sets(self.data, options.limit)
+        self.fddb = sets[0]
+        self.sets = [s for s in sets if options.sets is None or s.key in options.sets]
         self.installed = {}
         self.errors = self._kept("errors", {})
 
@@ -149,7 +154,7 @@ class Run:
     def cold(self) -> None:
         """Starts of processes, in turns."""
         time_left = self._clock()
-        (image,) = scenes(self.data, self.work / "pixels", self.sets[0])["one face"]
+        (image,) = scenes(self.data, self.work / "pixels", self.fddb)["one face"]
         core = timing.last_core()
         started = timing.cold_starts(
             lambda peer: self._asked(peer, core),
@@ -163,7 +168,7 @@ class Run:
     def times(self) -> None:
         """Latencies and memory, everybody in turns."""
         time_left = self._clock()
-        images = scenes(self.data, self.work / "pixels", self.sets[0])
+        images = scenes(self.data, self.work / "pixels", self.fddb)
         core = timing.last_core()
         with contextlib.ExitStack() as stack:
             asked = {
@@ -179,7 +184,7 @@ class Run:
             "date": datetime.date.today().isoformat(),
             "machine": machine(),
             "command": COMMAND,
-            "subset": len(self.sets[0].subset),
+            "subset": len(self.fddb.subset),
             "sets": {
                 s.key: {
                     "title": s.title,
@@ -203,8 +208,8 @@ class Run:
         environment = self.installed.get(peer.environment, {"error": "not installed in this run"})
         row = {"key": peer.key, "name": peer.name, "ours": peer.ours, "weights": peer.weights}
         error = environment.get("error") or self.errors.get(peer.key) or times.get("error")
-        if error is None and not times:
-            error = "not measured yet"
+        if error is None and peer not in self.chosen():
+            error = "not measured in this run"
         if error is not None:
             return {**row, "error": short(error, self.work)}
         state = times.get("state", {})

@@ -8,6 +8,7 @@ from io import BytesIO
 OURS, OTHERS = "#0072B2", "#D55E00"
 PANELS = (
     ("fddb", "FDDB ({subset} photos), AP at IoU 0.5, %"),
+    ("wider", "16 photos of WIDER FACE, AP at IoU 0.5, %"),
     ("wider416", "WIDER FACE at 416x416, AP at IoU 0.5, %"),
 )
 
@@ -21,10 +22,11 @@ def accuracy_latency_plot(run: dict) -> bytes:
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(13, 6), layout="constrained")
-    axes = figure.subplots(1, len(PANELS))
+    panels = [panel for panel in PANELS if panel[0] in run["sets"]]
+    figure = Figure(figsize=(4 + 4.5 * len(panels), 5), layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
     numbers = {}
-    for axis, (key, label) in zip(axes, PANELS):
+    for axis, (key, label) in zip(axes, panels):
         points = plot_points(run, key)
         for row, latency, ap in points:
             numbers.setdefault(row["key"], (len(numbers) + 1, row))

@@ -47,8 +47,7 @@ def figures(run: dict) -> str:
         cost_table(run, rows),
         "### Who is ahead",
         "\n".join(f"- {line}" for line in verdicts(run)),
-        "### How their boxes lie on FDDB's",
-        convention_table(rows),
+        *(["### How their boxes lie on FDDB's", convention_table(rows)] * ("fddb" in run["sets"])),
         "### Versions and weights",
         versions_table(rows),
     ]
@@ -62,43 +61,49 @@ def accuracy_table(run: dict, rows: list[dict]) -> str:
     """AP and landmark errors."""
     sets = run["sets"]
     faces = {key: f"{value['title']} ({value['images']})" for key, value in sets.items()}
-    head = [
-        "AP at IoU 0.5, %",
-        f"{faces['fddb']}, as they are",
-        f"{run['subset']} of these",
-        "the same at 640x640",
-    ]
-    columns = [
-        ("fddb", "original", "ap"),
-        ("fddb", "original", "subset"),
-        ("fddb", "letterbox", "subset"),
-    ]
+    head, columns = ["AP at IoU 0.5, %"], []
+    if "fddb" in sets:
+        head += [
+            f"{faces['fddb']}, as they are",
+            f"{run['subset']} of these",
+            "the same at 640x640",
+        ]
+        columns = [("fddb", "original", "ap"), ("fddb", "original", "subset")]
+        columns.append(("fddb", "letterbox", "subset"))
     for key in ("wider", "wider416"):
-        for policy, word in (("original", "as they are"), ("letterbox", "640x640")):
+        for policy, word in (
+            (("original", "as they are"), ("letterbox", "640x640")) if key in sets else ()
+        ):
             head.append(f"{faces[key]}, {word}")
             columns.append((key, policy, "ap"))
     body = []
     for row in rows:
         cells = [percent(_figure(row, *column)) for column in columns]
         body.append([row["name"], *cells])
-    points = [
-        [
-            row["name"],
-            *[
-                cell
-                for key, policy in (("crops", "original"), ("dlib", "original"))
-                for cell in _points(row, key, policy)
-            ],
+    tables = [table(head, body)]
+    with_points = [key for key in ("crops", "dlib") if key in sets]
+    if with_points:
+        head = ["five points"]
+        for key in with_points:
+            head += [f"{faces[key]}: found", "NME %", "failures %"]
+        rows_with = [
+            row for row in rows if _figure(row, with_points[0], "original", "nme") is not None
         ]
-        for row in rows
-        if _figure(row, "crops", "original", "nme") is not None
-    ]
-    head_points = ["five points"]
-    for key in ("crops", "dlib"):
-        head_points += [f"{faces[key]}: found", "NME %", "failures %"]
-    return "\n\n".join(
-        (table(head, body), table(head_points, points), false_alarm_table(run, rows))
-    )
+        tables.append(
+            table(
+                head,
+                [
+                    [
+                        row["name"],
+                        *(c for key in with_points for c in _points(row, key, "original")),
+                    ]
+                    for row in rows_with
+                ],
+            )
+        )
+    if "animals" in sets:
+        tables.append(false_alarm_table(run, rows))
+    return "\n\n".join(tables)
 
 
 def false_alarm_table(run: dict, rows: list[dict]) -> str:
@@ -112,7 +117,8 @@ def false_alarm_table(run: dict, rows: list[dict]) -> str:
     for row in rows:
         found = _figure(row, "animals", "original", "false")
         if found is not None:
-            body.append([row["name"], str(sum(map(bool, found))), str(sum(found))])
+            photos = _photos_with_false_alarms(row)
+            body.append([row["name"], str(photos), str(sum(found))])
     return table(head, body)
 
 
@@ -167,6 +173,11 @@ def cost_table(run: dict, rows: list[dict]) -> str:
             ]
         )
     return table(head, body)
+
+
+def _photos_with_false_alarms(row: dict) -> int | None:
+    found = _figure(row, "animals", "original", "false")
+    return None if found is None else sum(map(bool, found))
 
 
 def convention_table(rows: list[dict]) -> str:
@@ -241,7 +252,7 @@ def verdicts(run: dict) -> list[str]:
         if key == "animals":
             compare(
                 f"False alarms, photos of {entry['images']} of animals",
-                lambda row: sum(map(bool, _figure(row, "animals", "original", "false"))),
+                _photos_with_false_alarms,
                 str,
                 least=True,
             )

@@ -1,6 +1,5 @@
-"""dlib: the HOG detector on the image doubled, as its examples have it, or the CNN on the image as it
-is (doubled it takes four times as long), and the points of its 68-point predictor as five. Model files are
-those of the package face_recognition_models."""
+"""dlib: the HOG detector on the image doubled, as its examples have it, and the points of its 68-point predictor
+as five. Model files are those of the package face_recognition_models."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,21 +13,10 @@ def open_detector(options):
 
     models = Path(find_spec("face_recognition_models").origin).parent / "models"
     predictor = dlib.shape_predictor(str(models / "shape_predictor_68_face_landmarks.dat"))
-    if options["kind"] == "hog":
-        hog = dlib.get_frontal_face_detector()
-
-        def find(rgb, lowest):
-            boxes, scores, _ = hog.run(rgb, 1, -0.5 if lowest else 0.0)
-            return list(boxes), list(scores)
-    else:
-        network = dlib.cnn_face_detection_model_v1(str(models / "mmod_human_face_detector.dat"))
-
-        def find(rgb, lowest):
-            found = network(rgb, 0)
-            return [f.rect for f in found], [f.confidence for f in found]
+    hog = dlib.get_frontal_face_detector()
 
     def detect(rgb, lowest):
-        rectangles, scores = find(rgb, lowest)
+        rectangles, scores, _ = hog.run(rgb, 1, -0.5 if lowest else 0.0)
         boxes = [(r.left(), r.top(), r.right() + 1, r.bottom() + 1) for r in rectangles]
         points = []
         for rectangle in rectangles:
@@ -36,7 +24,7 @@ def open_detector(options):
             table = np.array([(p.x, p.y) for p in parts], float)
             eyes = table[36:42].mean(axis=0), table[42:48].mean(axis=0)
             points.append((*eyes, table[30], table[48], table[54]))
-        return boxes, scores, points
+        return boxes, list(scores), points
 
     return as_it_is, detect
 

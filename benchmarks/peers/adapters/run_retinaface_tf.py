@@ -6,10 +6,8 @@ from answer import as_it_is, serve
 def open_detector(options):
     from retinaface_tf import RetinaFace
 
-    settings = options.pop("settings", {})
-    detector = RetinaFace.from_preset(
-        **{"preset": "lite", "runtime": "litert"} | options, threads=1
-    )
+    preset, settings = options.pop("preset", "lite"), options.pop("settings", {})
+    detector = RetinaFace.from_preset(preset, **{"runtime": "litert"} | options, threads=1)
 
     def detect(rgb, lowest):
         faces = detector.detect(rgb, threshold=0.02 if lowest else 0.5, **settings)
