@@ -122,7 +122,9 @@ class Run:
         preset_file("mobilenet0.25", "litert", notify=say)
         (self.work / "uniface").mkdir(parents=True, exist_ok=True)
         original = weights.with_name(weights.name.replace(".weights.h5", ".onnx"))
-        shutil.copy(original, self.work / "uniface/retinaface_mnet025.onnx")
+        copy = self.work / "uniface/retinaface_mnet025.onnx"
+        if not copy.is_file():
+            shutil.copy(original, copy)
 
     def accuracy(self) -> bool:
         """Answers for every set. False when time was up."""

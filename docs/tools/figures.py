@@ -142,6 +142,7 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
         "<!-- figures: zoom-by-default -->": zoom_by_default_table,
         "<!-- figures: huge-photos -->": huge_photos_table,
     },
+    "docs/peers.md": {peers.BEGIN: lambda: peers.figures(read("peers"))},
     "docs/own-weights.md": {own.BEGIN: lambda: own.figures(read("own-weights"))},
 }
 
