@@ -298,7 +298,7 @@ def test_folders_that_cannot_be_are_refused_before_the_work(run, option):
         (["a.png", "--json", "a.png/x"], "Cannot write a.png/x: "),
         (["v.avi", "--frames", "-1"], "--frames -1 must be at least 1"),
         ([""], "empty name"),
-        (["ftp://example.org/a.jpg"], "ftp://example.org/a.jpg: of addresses, http and https"),
+        (["ftp://example.org/a.jpg"], "ftp://example.org/a.jpg: of addresses, only http and https"),
         (["a.png", "--resume"], "--resume needs --json FILE"),
     ],
 )
