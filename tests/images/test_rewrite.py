@@ -155,7 +155,7 @@ def test_no_frame_is_lost(pixels, kind):
 
 
 def test_what_is_no_file_is_refused(pixels, tmp_path):
-    with pytest.raises(ImageError, match="no image file"):
+    with pytest.raises(ImageError, match="not an image file"):
         PhotoFile(pixels)
     cut = encoded(pixels, "PNG")[:90]
     with pytest.raises(ImageError, match="truncated"):
