@@ -70,7 +70,7 @@ def test_what_does_not_go_together_is_refused(run):
     assert "--overwrite" in str(run("v.avi", "--tracks", "t.jsonl").exception)
     assert Path("t.jsonl").read_text() == "mine"
     assert "/dev/stdout" in str(run("v.avi", "--tracks", "-").exception)
-    assert "no time" in str(run("v.avi", "--from", "soon").exception)
+    assert "not a time" in str(run("v.avi", "--from", "soon").exception)
     assert "no frames" in str(run("v.avi", "--from", "3", "--to", "2").exception)
 
 
