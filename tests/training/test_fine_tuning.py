@@ -4,11 +4,9 @@ longer is the run it would have been."""
 from __future__ import annotations
 
 import csv
-import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import h5py
@@ -19,6 +17,7 @@ from retinaface_tf.data.readers.fddb import read_fddb_boxes
 from retinaface_tf.errors import ConfigError, TrainingDiverged
 from retinaface_tf.training.command import resolve_config
 from retinaface_tf.training.trainer import train
+from retinaface_tf.util.process import child_environment
 
 pytestmark = pytest.mark.slow
 
@@ -108,12 +107,9 @@ def numbers(folder: Path):
 def test_killed_resumed_and_extended_is_one_long_run(drawn, tmp_path):
     command(*start(drawn, tmp_path / "long", 8))
     out = tmp_path / "parts"
-    process = subprocess.Popen([sys.executable, "-m", "retinaface_tf", *start(drawn, out, 4)])
-    checkpoint, end = out / "checkpoints/step-000000006.npz", time.monotonic() + 600
-    while not checkpoint.exists() and process.poll() is None and time.monotonic() < end:
-        time.sleep(0.02)
-    os.kill(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    killed = ["-m", "tests.helpers.killed_after", "6", "retinaface_tf", *start(drawn, out, 4)]
+    done = subprocess.run([sys.executable, *killed], env=child_environment())
+    assert done.returncode == -signal.SIGKILL
     resumed = command("train", "--resume", "--out", out, "--quiet")
     assert "going on from step " in resumed.stderr
     assert "epoch 4 of 4: loss " in (out / "train.log").read_text()
