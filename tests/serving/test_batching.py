@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from retinaface_tf.errors import ConfigError
+from retinaface_tf.serving import batching
 from retinaface_tf.serving.batching import Batcher, BatchingParameters, read_batching_file
 from retinaface_tf.serving.request_error import RequestError
 from tests.helpers.waiting import PATIENCE
@@ -126,7 +127,8 @@ def test_addresses_take_turns_and_one_thread_is_never_theirs_who_have_others():
     assert started[4:] == [*range(2, 9)]
 
 
-def test_an_address_gets_half_of_the_threads_while_another_asks():
+def test_an_address_gets_half_of_the_threads_while_another_asks(monkeypatch):
+    monkeypatch.setattr(batching, "BESIDE_SECONDS", float("inf"))  # whatever the clock says
     started, end = [], threading.Event()
 
     def run_one(key, inputs, seconds):
