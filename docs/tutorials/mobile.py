@@ -6,7 +6,7 @@
 # in [`tflite/`](../../tflite/README.md) run these files.
 
 # %% language="bash"
-# retinaface-tf export tflite float32.tflite --size 320x320
+# retinaface-tf export tflite float32.tflite --input-size 320x320
 
 # %% [markdown]
 # ## int8
@@ -30,7 +30,7 @@ for number, side in enumerate((160, 224, 320, 448)):  # faces of several sizes
 print(len(list(Path("calibration").iterdir())), "images")
 
 # %% language="bash"
-# retinaface-tf export tflite int8.tflite --size 320x320 --quantize int8 --calibration calibration/
+# retinaface-tf export tflite int8.tflite --input-size 320x320 --quantize int8 --calibration calibration/
 # ls -l *.tflite | awk '{print $5, $9}'
 
 # %% [markdown]
@@ -58,7 +58,7 @@ Image.fromarray(faces.draw(portrait)).resize((320, 320))
 # ## What the file says about itself
 #
 # An app needs nothing but the file. The block of JSON below is all that a decoder has to know;
-# `tests/export/reader.py` is one of 40 lines.
+# [`tflite/read_faces.py`](../../tflite/read_faces.py) is one, and the [formulas](../formulas.md) explain it.
 
 # %%
 import json
