@@ -16,7 +16,7 @@
 # The layout of WIDER FACE's `label.txt`, which most annotation scripts can write: `# NAME`, then a line a
 # face with x, y, width, height and, where you have them, five points as x, y, flag (0 visible, 1
 # hidden, all -1 for unlabelled) and a blur. Faces with a box alone train everything but the points. Other
-# layouts: COCO's JSON, FDDB, TFRecord ([training](../training.md)).
+# layouts, such as COCO's JSON, LabelMe's and YOLO's: [train on your photos](../train-on-your-photos.md).
 
 # %% language="bash"
 # head -n 3 train/label.txt
