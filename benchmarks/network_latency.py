@@ -4,7 +4,8 @@
         [--networks PRESET... | KEY=VALUE,KEY=VALUE ...]
 
 One thread, random weights (they cost what trained ones do), the candidates taking turns. A network is
-a preset, or changes of `RetinaFaceConfig`'s defaults, as in `channels=32,negative_slope=0`. `--int8` adds
+a preset, changes of it, as in `lite,backbone=yunet-dense`, or of `RetinaFaceConfig`'s defaults, as in
+`channels=32,negative_slope=0`. `--int8` adds
 the int8 file of each; `--work` keeps the files for another run.
 """
 
@@ -54,11 +55,14 @@ def main() -> None:
 
 
 def read_network(text: str) -> RetinaFaceConfig:
-    """A preset's configuration, or the default one with changes."""
-    if text in list_presets():
-        return get_preset(text).config
+    """A preset's configuration or the default one, with changes."""
+    first, *changes = text.split(",")
     values = {}
-    for change in text.split(","):
+    if first in list_presets():
+        values = get_preset(first).config.to_dict()
+    else:
+        changes = [first, *changes]
+    for change in changes:
         key, _, value = change.partition("=")
         try:
             values[key] = json.loads(value)

@@ -26,15 +26,15 @@ def read_note(content: bytes) -> dict:
     return note
 
 
-def place(photo, note: dict) -> tuple[np.ndarray, float, tuple[int, int]]:
-    """The network's input [H, W, 3], the scale of the photo in its upper left corner, (width, height) there."""
+def place(photo, note: dict) -> tuple[np.ndarray, tuple[int, int]]:
+    """The network's input [H, W, 3] with the photo in its upper left corner, and (width, height) there."""
     height, width = note["input"]["height"], note["input"]["width"]
     scale = min(1, height / photo.height, width / photo.width)
-    inside = round(photo.width * scale), round(photo.height * scale)
+    inside = max(1, round(photo.width * scale)), max(1, round(photo.height * scale))
     pixels = np.empty((height, width, 3), note["input"]["dtype"])
     pixels[:] = np.rint(note["input"]["padding"])
     pixels[: inside[1], : inside[0]] = photo.convert("RGB").resize(inside, resample=4)  # 4: area
-    return pixels, scale, inside
+    return pixels, inside
 
 
 def run(interpreter, pixels: np.ndarray) -> dict[str, np.ndarray]:
@@ -86,11 +86,12 @@ def suppress(boxes: np.ndarray, iou: float) -> list[int]:
 
 def read_faces(interpreter, note: dict, photo):
     """Boxes [K, 4], scores [K] and points [K, 5, 2] in pixels of a PIL image."""
-    pixels, scale, inside = place(photo, note)
+    pixels, inside = place(photo, note)
     boxes, scores, points = decode(note, run(interpreter, pixels), note["threshold"])
     boxes = np.clip(boxes, 0, np.tile(inside, 2))
     kept = suppress(boxes, note["iou"])
-    return boxes[kept] / scale, scores[kept], points[kept] / scale
+    scale = np.divide(inside, photo.size)  # of x and y; equal but for rounding
+    return boxes[kept] / np.tile(scale, 2), scores[kept], points[kept] / scale
 
 
 if __name__ == "__main__":

@@ -117,9 +117,10 @@ def list_inputs(
                 elif "**" not in path.parts:  # ** names the files of the folders by itself
                     listed += walk.images(match)
         elif "://" in os.fspath(given):
-            raise ImageError(
-                f"Cannot read {given}: of addresses, only http and https are read here."
-            )
+            remedy = "of addresses, only http and https are read here"
+            if os.fspath(given).startswith(("http://", "https://")):
+                remedy = "only detect without --engine, and blur, read addresses; download it first"
+            raise ImageError(f"Cannot read {given}: {remedy}.")
         else:
             listed.append((path, Path(path.name)))
     return Listed(_unique_names(listed), left_out)

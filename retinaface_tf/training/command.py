@@ -12,7 +12,7 @@ from retinaface_tf.training.config import TrainingConfig, is_kind, read_config
 from retinaface_tf.training.run_folder import CONFIG, IMAGES, claim_folder, clear_folder
 from retinaface_tf.util.extras import require
 from retinaface_tf.util.files import is_file
-from retinaface_tf.util.options import check_choice, check_range
+from retinaface_tf.util.options import apply_overrides, check_choice, check_range
 from retinaface_tf.util.process import to_stderr
 
 
@@ -76,7 +76,8 @@ def resolve_config(
     if options["data.kind"] and not is_kind(options["data.kind"]):
         from retinaface_tf.training.data_folder import find_data
 
-        options |= find_data(options["data.kind"])
+        named = apply_overrides({}, overrides).get("data")
+        options |= find_data(options["data.kind"], named if isinstance(named, dict) else {})
     path = find_config(name or DEFAULTS.get(options["data.kind"] or "synthetic", DEFAULT))
     return read_config(path, overrides, options)
 

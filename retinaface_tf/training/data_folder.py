@@ -3,7 +3,9 @@
 import json
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from retinaface_tf.data.readers.registry import READERS
 from retinaface_tf.errors import ConfigError, DataError
@@ -16,12 +18,15 @@ _DEPTH = 3
 _FOLDERS = ("labelme", "voc", "yolo")
 
 
-def find_data(place: str) -> dict[str, str]:
+def find_data(place: str, named: Mapping[str, Any] = {}) -> dict[str, str]:
     """The options of `data` for a label file, or a folder that holds some, by dotted names.
 
     With several label files, one with "val" in its path is for validation, those with "test" are left
     out. Of several formats of the same labels the first in this order is taken: RetinaFace's, JSON
     lines, COCO's, WIDER's, FDDB's, LabelMe's, VOC's, YOLO's.
+
+    Args:
+        named: options of `data`; photos are not looked for where "images" or "validation_images" is one.
 
     Raises:
         ConfigError: there are no labels of a known format, several files could be meant, or the
@@ -61,7 +66,8 @@ def find_data(place: str) -> dict[str, str]:
             raise ConfigError(f"{place} holds several label files ({listed}); name one as --data.")
         for file in found:
             options[f"data.{part}labels"] = str(file)
-            options[f"data.{part}images"] = str(_home(file, kind, folders))
+            images = named.get(f"{part}images") or _home(file, kind, folders)
+            options[f"data.{part}images"] = str(images)
     return options
 
 

@@ -30,3 +30,44 @@ def test_it_finds_the_faces_that_the_package_finds(astronaut, precision, size):
     np.testing.assert_allclose(boxes, faces.boxes, atol=pixels)
     np.testing.assert_allclose(points, faces.landmarks, atol=pixels)
     np.testing.assert_allclose(scores, faces.scores, atol=score)
+
+
+def test_each_axis_has_the_scale_of_its_whole_pixels():
+    """4000x2253 at a width of 640 is 640x360 and not 360.48: lower edges would be 3 pixels off by one scale."""
+    note = read_faces.read_note(get_preset("lite").source.file("tflite", "float32").read_bytes())
+    photo = Image.new("RGB", (4000, 2253))
+    _, inside = read_faces.place(photo, note)
+    cells = len(read_faces.anchors(note))
+    outputs = {
+        "scores": np.zeros(cells, np.float32),
+        "box_deltas": np.zeros((cells, 4), np.float32),
+        "landmark_deltas": np.zeros((cells, 10), np.float32),
+    }
+    outputs["scores"][-1] = 1  # the last cell of stride 32; its box is moved to 521.6, 352
+    moved = np.array([521.6, 352]) - (note["input"]["width"] - 16, note["input"]["height"] - 16)
+    outputs["box_deltas"][-1, :2] = moved / 3.2
+    interpreter = FakeInterpreter(outputs)
+    boxes, _, _ = read_faces.read_faces(interpreter, note, photo)
+    assert inside == (640, 360)
+    np.testing.assert_allclose(boxes[0, [1, 3]], [336 / 360 * 2253, 2253], rtol=1e-6)
+    np.testing.assert_allclose(boxes[0, [0, 2]], np.array([505.6, 537.6]) / 640 * 4000, rtol=1e-5)
+
+
+class FakeInterpreter:
+    """Answers with given outputs by name."""
+
+    def __init__(self, outputs):
+        self._outputs = list(outputs.items())
+
+    def get_input_details(self):
+        return [{"index": 0}]
+
+    def get_output_details(self):
+        return [{"name": name, "index": i} for i, (name, _) in enumerate(self._outputs)]
+
+    def get_tensor(self, index):
+        return self._outputs[index][1][None]
+
+    def allocate_tensors(self): ...
+    def set_tensor(self, index, value): ...
+    def invoke(self): ...

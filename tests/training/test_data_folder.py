@@ -42,6 +42,26 @@ def write(folder: Path, kind: str, labels: str, photos: str = "") -> Path:
     return file
 
 
+@pytest.mark.parametrize("kind", ["labelme", "json"])
+def test_photos_elsewhere_may_be_named(tmp_path, kind):
+    write(tmp_path, "json", "labels/mine", "away")
+    if kind == "labelme":
+        (tmp_path / "labels/mine.jsonl").unlink()
+        shape = {"label": "face", "shape_type": "rectangle", "points": [BOX[:2], BOX[2:]]}
+        text = {"shapes": [shape], "imagePath": "a.jpg", "imageWidth": 40, "imageHeight": 40}
+        (tmp_path / "labels/a.json").write_text(json.dumps(text))
+    labels, photos = str(tmp_path / "labels"), str(tmp_path / "away")
+    with pytest.raises(ConfigError, match=r"set data\.images"):
+        find_data(labels)
+    config = resolve_config(
+        "finetune",
+        {"data.kind": labels, "epochs": None},
+        [f"data.images={photos}", "data.validation_share=0"],
+    )
+    assert config.data.kind == kind
+    assert open_data_sets(config).train._boxes[:1].tolist() == [BOX]
+
+
 @pytest.mark.parametrize(
     "labels, photos", [("mine", ""), ("mine", "photos"), ("annotations/mine", "images/2024")]
 )
