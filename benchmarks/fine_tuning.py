@@ -3,7 +3,8 @@
     python benchmarks/fine_tuning.py WIDER_LIST PHOTOS --domain rotated --preset lite --epochs 4
 
 The first photos of the list are changed (turned by 90 degrees, darkened, or halved so that faces are small),
-and so are the held-out ones, every fourth. `train --finetune` then runs on them.
+and so are the held-out ones, every fourth. `train --finetune` then runs on them; `--taught 5 20 80` on so many of
+them, each from the start, for what more photos bring.
 """
 
 import argparse
@@ -40,8 +41,11 @@ def main() -> None:
     parser.add_argument("--preset", default="lite")
     parser.add_argument("--count", type=int, default=120)
     parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--taught", type=int, nargs="+", help="photos that teach, a run each")
     options = parser.parse_args()
+    lines = []
     with tempfile.TemporaryDirectory() as folder:
+        texts: dict[str, list[str]] = {"val": [], "train": []}
         found = read_widerface(options.labels, options.photos)
         step = max(1, len(found) // options.count)
         for number, entry in enumerate(found[::step][: options.count]):
@@ -54,15 +58,20 @@ def main() -> None:
             for box, ignored in zip(boxes, entry.ignored):
                 place = " ".join(f"{v:.1f}" for v in (*box[:2], *(box[2:] - box[:2])))
                 rows.append(f"{place} 0 0 0 {int(ignored)} 0 0")
-            with Path(folder, f"{part}.txt").open("a") as file:
-                file.write("\n".join(rows) + "\n")
-        values = {"data.kind": folder, "epochs": options.epochs}
-        config = resolve_config(None, values, [], finetune=options.preset)
-        result = train(config, f"{folder}/run", notify=print)
-    print(
-        f"{options.preset}, {options.domain}, {result.steps} steps: average precision "
-        f"{result.before:.4f} before, {result.after:.4f} after"
-    )
+            texts[part].append("\n".join(rows) + "\n")
+        Path(folder, "val.txt").write_text("".join(texts["val"]))
+        for count in options.taught or [len(texts["train"])]:
+            # Spread over the list, which goes event by event.
+            chosen = np.linspace(0, len(texts["train"]) - 1, count).astype(int)
+            Path(folder, "train.txt").write_text("".join(texts["train"][i] for i in chosen))
+            values = {"data.kind": folder, "epochs": options.epochs}
+            config = resolve_config(None, values, [], finetune=options.preset)
+            result = train(config, f"{folder}/run{count}", notify=print)
+            lines.append(
+                f"{options.preset}, {options.domain}, {count} photos, {result.steps} steps: average "
+                f"precision {result.before:.4f} before, {result.after:.4f} after, {result.best:.4f} at best"
+            )
+    print("\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from PIL import Image
 from retinaface_tf.data.readers.registry import label_reader
 from retinaface_tf.errors import DataError
 from retinaface_tf.training.config import read_config
+from retinaface_tf.weights.load import load_weights
 from training.dense_stem.lists import make_lists
 
 FOLDER = Path(__file__).resolve().parents[2] / "training/dense_stem"
@@ -63,3 +64,8 @@ def test_a_broken_line_is_named(photos):
 def test_the_configurations_are_read(name):
     config = read_config(FOLDER / f"{name}.toml")
     assert config.network.backbone == "yunet-dense" and config.distillation.enlarged == 1
+
+
+def test_the_weights_so_far_start_a_network_of_this_shape():
+    network = load_weights(FOLDER / "dense_stem.weights.h5")
+    assert network.config == read_config(FOLDER / "fixed.toml").network
