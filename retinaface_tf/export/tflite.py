@@ -253,6 +253,8 @@ def _subtract_mean_by_convolution(model) -> None:
             and model.buffers[added.buffer].data is not None
         ):
             break
+    else:
+        return
     kernel, buffer = schema.TensorT(), schema.BufferT()
     buffer.data = np.frombuffer(np.eye(3, dtype="<f4").tobytes(), np.uint8)
     kernel.name, kernel.type = "normalize_kernel", schema.TensorType.FLOAT32

@@ -99,7 +99,7 @@ def copy_parts(
         if other is None or [w.shape for w in other.weights] != [w.shape for w in layer.weights]:
             raise ConfigError(
                 f"The weights to start from have no layer {layer.name} of this network's shape; "
-                f"leave {part_of(layer.name)!r} out of init.keep."
+                f"name it in init.fresh, or leave {part_of(layer.name)!r} out of init.keep."
             )
         layer.set_weights(other.get_weights())
         copied.add(layer.name)

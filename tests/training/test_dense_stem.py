@@ -60,6 +60,12 @@ def test_a_broken_line_is_named(photos):
         make_lists(photos, photos / "wider.txt", photos / "labels.jsonl")
 
 
+def test_a_missing_folder_is_named(photos):
+    (photos / "negatives").rename(photos / "dogs")
+    with pytest.raises(DataError, match="has no folder negatives"):
+        make_lists(photos, photos / "wider.txt", photos / "labels.jsonl")
+
+
 @pytest.mark.parametrize("name", ["stem", "whole", "fixed"])
 def test_the_configurations_are_read(name):
     config = read_config(FOLDER / f"{name}.toml")

@@ -21,9 +21,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import typer
 
 from retinaface_tf.cli import run_script
+from retinaface_tf.cli.options import Overwrite
 from retinaface_tf.data.readers.widerface import read_widerface
 from retinaface_tf.errors import DataError
-from retinaface_tf.util.files import write_whole
+from retinaface_tf.images.listing import list_images
+from retinaface_tf.util.files import is_folder, require_free, write_whole
 
 # One photo of so many is held out.
 HELD_OUT = {"wider_train": 6, "negatives": 3}
@@ -34,7 +36,7 @@ def make_lists(photos: Path, wider: Path, labels: Path) -> dict[str, list[dict]]
     """Records of training and validation, as `data.kind = "json"` reads them.
 
     Raises:
-        DataError: a list cannot be read, or names a photo that is not there.
+        DataError: a list cannot be read, or there is no folder `negatives`.
     """
     records = [
         {
@@ -46,8 +48,10 @@ def make_lists(photos: Path, wider: Path, labels: Path) -> dict[str, list[dict]]
         }
         for image in read_widerface(wider, photos / "wider_train")
     ]
-    for path in sorted((photos / "negatives").iterdir()):
-        records.append({"image": f"negatives/{path.name}", "faces": []})
+    if not is_folder(photos / "negatives"):
+        raise DataError(f"{photos} has no folder negatives; put photos without people there.")
+    for path, _ in list_images([str(photos / "negatives")]):
+        records.append({"image": path.relative_to(photos).as_posix(), "faces": []})
     for number, line in enumerate(labels.read_text().splitlines(), start=1):
         try:
             record = json.loads(line)
@@ -72,10 +76,14 @@ def main(
     out: Annotated[Path, typer.Argument(help="folder for the lists")],
     wider: Annotated[Path, typer.Option(help="official boxes of wider_train", exists=True)],
     labels: Annotated[Path, typer.Option(help="labels.jsonl of the others", exists=True)],
+    overwrite: Overwrite = False,
 ) -> None:
     """Writes train.jsonl and three lists of held-out photos."""
+    lists = make_lists(photos, wider, labels)
+    for name in lists:
+        require_free(out / f"{name}.jsonl", [wider, labels], overwrite=overwrite)
     out.mkdir(parents=True, exist_ok=True)
-    for name, records in make_lists(photos, wider, labels).items():
+    for name, records in lists.items():
         text = "".join(json.dumps(record) + "\n" for record in records)
         write_whole(out / f"{name}.jsonl", text.encode())
         faces = sum(len(record["faces"]) for record in records)
