@@ -61,6 +61,7 @@ ENVIRONMENTS = (
     Environment("retina-face", (("retina-face",),)),
     Environment("uniface", (("uniface[cpu]",),)),
     Environment("facenet-pytorch", (("facenet-pytorch",),)),
+    Environment("batch-face", (("batch-face",),)),
     Environment("opencv", (("opencv-python>=5",),)),
     # The last releases with model files in the wheel; later ones fetch them.
     Environment("mediapipe", (("mediapipe==0.10.21",),)),

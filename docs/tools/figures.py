@@ -1,19 +1,27 @@
-"""Tables of figures in the pages, made of what the benchmarks wrote to docs/figures: none is copied by hand.
+"""Figures in the pages, made of what the benchmarks wrote to docs/figures: none is copied by hand.
 
     python docs/tools/figures.py    # writes them into the pages, between their marks
+
+Tables stand between `<!-- figures: ... -->` and `<!-- end of figures -->`. A single figure that several places have is
+`<!-- figure: NAME -->0.761<!-- -->`, never at the start of a line; `quotes` has the names. One whose benchmark writes no
+file is in docs/figures/quoted.json, and its command on the page that measured it.
 
 A test holds the pages equal to what this writes.
 """
 
 from __future__ import annotations
 
+import functools
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY))
+
+from pages import written_pages  # noqa: E402
 
 from benchmarks import engines  # noqa: E402
 from benchmarks.own import table as own  # noqa: E402
@@ -127,6 +135,74 @@ def huge_photos_table() -> str:
     return peers.table(head, list(rows.values()))
 
 
+def card_table() -> str:
+    """Model card's: `lite` beside the public weights."""
+    rows = {row["key"]: row for row in read("own-weights")["rows"]}
+    keys, q = ("public", "float32", "int8"), quotes()
+
+    def cells(what: str, *names: str) -> list[str]:
+        return [what, *(" / ".join(q[f"own {key} {name}"] for name in names) for key in keys)]
+
+    def times(what: str, name: str) -> list[str]:
+        least = rows["public"][name]
+        return [what, *(f"{rows[k][name]:.1f} ({rows[k][name] / least:.2f})" for k in keys)]
+
+    return peers.table(
+        ["", "public `mobilenet0.25`", "`lite` float32", "`lite` int8"],
+        [
+            cells("AP, 16 WIDER FACE val, at 640 / own size", "wider 640", "wider own"),
+            cells("AP, 100 WIDER FACE val at 416, at 640", "wider416 640"),
+            cells("AP, 846 FDDB, at 640 / own size", "fddb 640", "fddb own"),
+            cells("five points, 80-pixel crops / dlib's photos, NME %", "crops nme", "dlib nme"),
+            times("network, ms (ratio)", "network_ms"),
+            times("pixels in, faces out, ms (ratio)", "end_to_end_ms"),
+        ],
+    )
+
+
+def reader() -> str:
+    """Formulas': the code of `tflite/read_faces.py`."""
+    text = (REPOSITORY / "tflite" / "read_faces.py").read_text(encoding="utf-8")
+    return f"```python\n{text[text.index('import ') :]}```"
+
+
+@functools.cache
+def quotes() -> dict[str, str]:
+    """Single figures by name, as the pages print them."""
+    found: dict[str, str] = read("quoted")
+    rows = read("own-weights")["rows"]
+    (slowest,) = (row["network_ms"] for row in rows if row["key"] == "public")
+    for row in rows:
+        key = f"own {row['key']}"
+        if row["network_ms"]:
+            found[f"{key} time"] = f"{row['network_ms'] / slowest:.2f}"
+        for photos, sizes in row["ap"].items():
+            found |= {f"{key} {photos} {size}": f"{ap:.3f}" for size, ap in sizes.items()}
+        for photos, entry in row["points"].items():
+            found[f"{key} {photos} nme"] = f"{100 * entry['nme']:.2f}"
+    for row in read("peers")["rows"]:
+        key, accuracy = f"peers {row['key']}", row.get("accuracy", {})
+        for photos, ways in accuracy.items():
+            found |= {
+                f"{key} {photos} {way}": f"{100 * seen['ap']:.1f}"
+                for way, seen in ways.items()
+                if seen.get("ap") is not None
+            }
+        if "animals" in accuracy:
+            alarms = sum(map(bool, accuracy["animals"]["original"]["false"]))
+            found[f"{key} alarms"] = str(alarms)
+        for scene, seen in row.get("times", {}).items():
+            found[f"{key} ms {scene}"] = f"{seen['median_ms']:.1f}"
+        if row.get("bytes"):
+            found[f"{key} install"] = f"{row['bytes'] / 2**20:,.0f}"
+    for row in read("zoom-by-default"):
+        key = f"zoom {row['precision']} {row['photos']}"
+        found |= {f"{key} {s} ms": f"{ms:.1f}" for s, ms in zip(("off", "auto"), row["ms"])}
+        for state, ap in zip(("off", "auto"), row.get("ap", ())):
+            found[f"{key} {state}"] = f"{ap:.3f}"
+    return found
+
+
 def _three_digits(value: float) -> str:
     return f"{value:.2f}" if value < 1 else f"{value:.1f}" if value < 20 else f"{value:.0f}"
 
@@ -144,17 +220,21 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
     },
     "docs/peers.md": {peers.BEGIN: lambda: peers.figures(read("peers"))},
     "docs/own-weights.md": {own.BEGIN: lambda: own.figures(read("own-weights"))},
+    "docs/model-card.md": {"<!-- figures: card -->": card_table},
+    "docs/formulas.md": {"<!-- figures: reader -->": reader},
 }
+_QUOTE = re.compile(r"(<!-- figure: ([^>]+) -->)[^<]*(<!-- -->)")
+PAGES = ["README.md", *written_pages(REPOSITORY)]
 
 
 def with_figures(page: str) -> str:
-    """A page's text with its tables made anew."""
+    """A page's text with its tables and single figures made anew."""
     text = (REPOSITORY / page).read_text(encoding="utf-8")
-    for begin, make in TABLES[page].items():
+    for begin, make in TABLES.get(page, {}).items():
         text = peers.put_between_marks(text, make(), begin)
-    return text
+    return _QUOTE.sub(lambda mark: f"{mark[1]}{quotes()[mark[2]]}{mark[3]}", text)
 
 
 if __name__ == "__main__":
-    for page in TABLES:
+    for page in PAGES:
         write_whole(REPOSITORY / page, with_figures(page))

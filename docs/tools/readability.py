@@ -23,6 +23,7 @@ HELP = "--help"
 def prose(markdown: str) -> str:
     """The running text of a page, a paragraph or list item a line, each ended as a sentence."""
     text = re.sub(r"^(```|~~~).*?^\1\s*$", "", markdown, flags=re.M | re.S)
+    text = re.sub(r"(?<!\n)<!--.*?-->", "", text)
     text = re.sub(r"^( {4}|\||#|<|!\[).*$", "", text, flags=re.M)
     text = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", text)
     text = re.sub(r"^\s*(?:[-*]|\d+\.) ", "\n", text, flags=re.M)

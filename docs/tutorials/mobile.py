@@ -58,7 +58,7 @@ Image.fromarray(faces.draw(portrait)).resize((320, 320))
 # ## What the file says about itself
 #
 # An app needs nothing but the file. The block of JSON below is all that a decoder has to know;
-# [`tflite/read_faces.py`](../../tflite/read_faces.py) is one, and the [formulas](../formulas.md) explain it.
+# [`tflite/read_faces.py`](../../tflite/read_faces.py) is one of 40 lines, and the [formulas](../formulas.md) explain it.
 
 # %%
 import json

@@ -1,8 +1,8 @@
 """TFLite files: equal to Keras, self-describing, wholly delegated, at any size."""
 
+import detect_photo
 import numpy as np
 import pytest
-import read_faces
 from ai_edge_litert.interpreter import Interpreter
 from PIL import Image
 
@@ -71,12 +71,12 @@ def test_the_mean_is_subtracted_by_a_convolution(tflite, tflite_int8):
 
 
 def test_a_reader_that_knows_only_the_note_finds_the_same_faces(tflite, images):
-    note = read_faces.read_note(tflite.read_bytes()) | {"threshold": 0.6}
+    note = detect_photo.read_note(tflite.read_bytes()) | {"threshold": 0.6}
     assert note["preset"] == "mobilenet0.25" and note["precision"] == "float32"
     detector = RetinaFace.from_file(tflite, threshold=0.6)
     total = 0
     for image in images:
-        boxes, scores, points = read_faces.read_faces(
+        boxes, scores, points = detect_photo.detect(
             Interpreter(str(tflite)), note, Image.fromarray(image)
         )
         faces = detector.detect(image)
@@ -168,7 +168,7 @@ def test_a_graph_with_suppression_gives_the_same_faces(network, tmp_path, images
         LiteRTRuntime(path)
     detector = RetinaFace(KerasRuntime(network), threshold=0.6, max_faces=20)
     for image in images:
-        outputs = read_faces.run(Interpreter(str(path)), image.astype("float32"))
+        outputs = detect_photo.run(Interpreter(str(path)), image.astype("float32"))
         faces = detector.detect(image)
         assert outputs["num_faces"] == len(faces) > 0
         np.testing.assert_allclose(outputs["boxes"][: len(faces)], faces.boxes, atol=1e-2)
