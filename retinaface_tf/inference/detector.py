@@ -35,8 +35,9 @@ from retinaface_tf.weights.choose_file import preset_file
 if TYPE_CHECKING:
     from retinaface_tf.protocol.client import EndpointKeywords
 
-# Images read ahead and sorted by shape: this many batches, fewer where they would take more memory.
-WINDOW_BATCHES, MAX_WINDOW_BYTES = 4, 256 << 20
+# Images read ahead and sorted by shape: a batch for each of their sizes, at least and at most so many;
+# fewer where they would take more memory.
+LEAST_BATCHES, MOST_BATCHES, MAX_WINDOW_BYTES = 4, 16, 256 << 20
 # Of a video: for so long a small face that is lost is looked for where it was.
 RECENT_FRAMES = 5
 
@@ -367,11 +368,13 @@ class RetinaFace(Detector):
 
 
 def _window(prepared: list[Any], batch_size: int) -> int:
-    """How many images to read ahead, by the largest of those before."""
+    """How many images to read ahead, by the sizes and the largest of those before."""
     if batch_size == 1:
         return 1
     largest = max(getattr(one, "nbytes", 0) for one in prepared)
-    return max(1, min(WINDOW_BATCHES * batch_size, MAX_WINDOW_BYTES // max(1, largest)))
+    sizes = {one.pixels.shape for one in prepared if isinstance(one, Prepared)}
+    batches = min(max(len(sizes), LEAST_BATCHES), MOST_BATCHES)
+    return max(1, min(batches * batch_size, MAX_WINDOW_BYTES // max(1, largest)))
 
 
 def several(images: Iterable[ImageSource]) -> Iterator[ImageSource]:

@@ -82,6 +82,23 @@ def test_streams_are_lazy_and_bounded(detector):
     assert drawn <= 16
 
 
+def test_the_more_sizes_the_further_it_reads_ahead(detector):
+    asked = []
+
+    def sources(sizes):
+        while True:
+            asked.append(None)
+            yield black_image(64, 64 + len(asked) % sizes, (2, 2))
+
+    ahead = {}
+    for sizes in (1, 8, 100):
+        asked.clear()
+        answers = detector.stream(sources(sizes), batch_size=2)
+        ahead[sizes] = max(len(asked) - answered for answered, _ in zip(range(200), answers))
+    # Two windows of batches of 2: the one that is answered and the next.
+    assert ahead == {1: 2 * 4 * 2, 8: 2 * 8 * 2, 100: 2 * 16 * 2}
+
+
 def test_settings_of_a_call_override_the_defaults(detector):
     image = black_image(100, 300, (5, 6), (5, 20), (5, 30))
     assert len(detector.detect(image)) == 3

@@ -91,33 +91,33 @@ class LiteRTRuntime(PerProcess, Runtime):
         self._check(images.shape[1:3])
         if min(len(images), self.threads) == 1:
             return _join([self._run(image, self.threads) for image in images])
-        return _join([future.result() for future in self._submit(images)])
+        return _join(list(self._executor().map(lambda image: self._run(image, 1), images)))
 
     def each(self, batches: Iterable[np.ndarray]) -> Iterator[RawOutputs | DenseOutputs]:
-        """As `__call__`; images of several batches run at once, each on a core of its own."""
+        """As `__call__`; several batches run at once, each on a core of its own."""
         batches = iter(batches)
         first = list(islice(batches, 2))
         batches = chain(first, batches)
         if len(first) < 2 or self.threads == 1:
             yield from map(self, batches)
             return
-        running: deque[list[Future[list[np.ndarray]]]] = deque()
+        running: deque[Future[RawOutputs | DenseOutputs]] = deque()
         try:
             for images in batches:
                 self._check(images.shape[1:3])
-                running.append(self._submit(images))
+                running.append(self._executor().submit(self._run_in_turn, images))
                 if len(running) > self.threads:
-                    yield _join([future.result() for future in running[0]])
+                    yield running[0].result()
                     running.popleft()
             while running:
-                yield _join([future.result() for future in running[0]])
+                yield running[0].result()
                 running.popleft()
         finally:  # whoever stops early waits for nothing that has not begun
-            for future in chain.from_iterable(running):
+            for future in running:
                 future.cancel()
 
-    def _submit(self, images: np.ndarray) -> list[Future[list[np.ndarray]]]:
-        return [self._executor().submit(self._run, image, 1) for image in images]
+    def _run_in_turn(self, images: np.ndarray) -> RawOutputs | DenseOutputs:
+        return _join([self._run(image, 1) for image in images])
 
     def _check(self, shape: tuple[int, int]) -> None:
         if self.fixed_shape is not None:
