@@ -2,9 +2,9 @@
 
     python benchmarks/cores.py FOLDER ... [--images 300] [--preset lite] [--rounds 3] [--other CHECKOUT]
 
-`stream` over images drawn by a seed, in a process of its own that may use so many cores, all taking turns; the
-best round counts. Then the CPU time of each stage, on one core. `two apart` is two such processes at once, one core each: what the memory allows. `--other` is
-another checkout, beside this one.
+`stream` over images drawn by a seed, four times, in a process of its own that may use so many cores, all taking turns; the
+best round counts. `processes` is what `detect` does with so many, their start included. `two apart` is two programs at once, one
+core each: what the memory allows. Then the CPU time of each stage, on one core. `--other` is another checkout, beside this one.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ HERE = Path(__file__).resolve().parent.parent
 CODE = """
 import os, sys, time
 cores, preset, *paths = sys.argv[1:]
+cores, _, processes = cores.partition(" ")
 os.sched_setaffinity(0, map(int, cores.split(",")))
 from retinaface_tf import RetinaFace
 detector = RetinaFace.from_preset(preset)
@@ -27,8 +28,13 @@ list(detector.stream(paths[:20]))
 print(flush=True)
 input()
 begin = time.perf_counter()
-list(detector.stream(paths))
-print(len(paths) / (time.perf_counter() - begin), flush=True)
+if processes:
+    from retinaface_tf.inference.in_processes import stream_in_processes
+    with stream_in_processes(detector, paths * 4) as answers:
+        list(answers)
+else:
+    list(detector.stream(paths * 4))
+print(4 * len(paths) / (time.perf_counter() - begin), flush=True)
 """
 
 STAGES = """
@@ -75,10 +81,11 @@ def main() -> None:
     options = parser.parse_args()
     paths = drawn(options.folders, options.images)
     cases = {"one core": ["0"], "two cores": ["0,1"], "two apart": ["0", "1"]}
+    processes = {"two cores, processes": ["0,1 processes"]}
     best: dict[tuple[Path, str], float] = {}
     for _ in range(options.rounds):
         for checkout in filter(None, (HERE, options.other)):
-            for case, cores in cases.items():
+            for case, cores in (cases | (processes if checkout == HERE else {})).items():
                 rate = images_per_second(checkout, cores, [options.preset, *paths])
                 best[checkout, case] = max(rate, best.get((checkout, case), 0))
     for (checkout, case), rate in best.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import islice
@@ -244,8 +245,7 @@ class DetectRun:
         for start in range(0, len(images), step):
             group = images[start : start + step]
             given = [_kept(source.given) if wanted else source.given for source in group]
-            answers = self.detector.stream(given, batch_size=self.batch_size)
-            for source, one, answer in zip(group, given, answers):
+            for source, one, answer in zip(group, given, self._answers(given)):
                 self.progress.advance(task)
                 if isinstance(answer, ImageError):
                     self._fail(source, answer)
@@ -260,6 +260,16 @@ class DetectRun:
                     self._fail(source, error)
                     continue
                 self._report(source, answer, {}, entry)
+
+    def _answers(self, images: list[Any]) -> Iterator[Faces | ImageError]:
+        """What the detector says of each image, in order; of many, in processes that end with this run."""
+        from retinaface_tf.inference.in_processes import gains_from_processes, stream_in_processes
+
+        if gains_from_processes(self.detector, len(images)):
+            return self._stack.enter_context(
+                stream_in_processes(self.detector, images, batch_size=self.batch_size)
+            )
+        return self.detector.stream(images, batch_size=self.batch_size)
 
     def search_videos(self) -> None:
         """Every frame of each video or webcam, up to `--frames`."""

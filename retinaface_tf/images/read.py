@@ -40,6 +40,9 @@ class NamedBytes(bytes):
         named.name = name
         return named
 
+    def __getnewargs__(self) -> tuple[bytes, str]:  # type: ignore[override]
+        return bytes(self), self.name
+
 
 class CachedImage(os.PathLike[str]):
     """An image file that is decoded once, if it is not huge: `read_image` keeps its pixels here.

@@ -189,6 +189,7 @@ class RetinaFace(Detector):
 
     Attributes:
         runtime: what runs the network in this process; None where a backend was given.
+        window_bytes: the most that images read ahead may take.
 
     Raises:
         ConfigError: a setting is unknown or out of range, or `runtime` is no runtime.
@@ -202,6 +203,7 @@ class RetinaFace(Detector):
         **changes: Unpack[SettingsChanges],
     ):
         self.settings = settings.replace(**changes)
+        self.window_bytes = MAX_WINDOW_BYTES
         self.runtime: Runtime | None
         self.backend: DetectionBackend
         if isinstance(runtime, DetectionBackend):
@@ -345,7 +347,7 @@ class RetinaFace(Detector):
             pending = submit(islice(sources, window))
             while pending:
                 prepared = [future.result() for future in pending]
-                window = _window(prepared, batch_size)
+                window = _window(prepared, batch_size, self.window_bytes)
                 pending = submit(islice(sources, window))
                 yield from self.backend.detect(prepared, batch_size, chosen)
 
@@ -367,14 +369,14 @@ class RetinaFace(Detector):
         return detect
 
 
-def _window(prepared: list[Any], batch_size: int) -> int:
+def _window(prepared: list[Any], batch_size: int, most_bytes: int) -> int:
     """How many images to read ahead, by the sizes and the largest of those before."""
     if batch_size == 1:
         return 1
     largest = max(getattr(one, "nbytes", 0) for one in prepared)
     sizes = {one.pixels.shape for one in prepared if isinstance(one, Prepared)}
     batches = min(max(len(sizes), LEAST_BATCHES), MOST_BATCHES)
-    return max(1, min(batches * batch_size, MAX_WINDOW_BYTES // max(1, largest)))
+    return max(1, min(batches * batch_size, most_bytes // max(1, largest)))
 
 
 def several(images: Iterable[ImageSource]) -> Iterator[ImageSource]:
