@@ -8,6 +8,8 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 
+_BATCH_FACE = "hukkelas_DSFD-Pytorch-Inference/RetinaFace_mobilenet025.pth"
+
 
 @dataclass(frozen=True)
 class Environment:
@@ -135,6 +137,15 @@ def peers(data: Path, work: Path) -> tuple[Peer, ...]:
             threshold=0.7,
             subset=True,
             weights="in its wheel",
+        ),
+        Peer(
+            "batch-face",
+            "batch-face RetinaFace, MobileNet-0.25",
+            "batch-face",
+            "run_batch_face.py",
+            {"model": str(data / "weights" / _BATCH_FACE)},
+            subset=True,
+            weights="its own on GitHub; here the same network's of DSFD-Pytorch-Inference",
         ),
         Peer(
             "yunet",
