@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from retinaface_tf.config import RetinaFaceConfig
 from retinaface_tf.export.image_decoding import GOOD, UNDECODABLE, decode_or_fail, decode_upright
+from retinaface_tf.export.suppression import suppress
 from retinaface_tf.geometry.anchors import generate_anchors, generate_anchors_in_graph
 from retinaface_tf.geometry.boxes import clip_boxes
 from retinaface_tf.inference.postprocess_in_graph import read_faces_in_graph
@@ -214,7 +215,7 @@ class DetectionGraph:
             config,
             Suppression(threshold=options.threshold, iou=options.iou, max_faces=None),
             top_k=top_k,
-            suppress=_suppress,
+            suppress=suppress,
         )
         count = faces.count
         if options.max_faces is not None:
@@ -288,25 +289,6 @@ class DetectionGraph:
             tf.tile(tf.stack([height, width])[None], [batch, 1]),
             status,
         )
-
-
-def _suppress(boxes, scores, iou: float, max_outputs: tf.Tensor):
-    """`non_max_suppression_in_graph` by TensorFlow's own operator, many times as fast on a CPU."""
-
-    def one(entry):
-        kept = tf.raw_ops.NonMaxSuppressionV4(
-            boxes=entry[0],
-            scores=entry[1],
-            max_output_size=max_outputs,
-            iou_threshold=iou,
-            score_threshold=0.0,  # scores must be above it
-            pad_to_max_output_size=True,
-        )
-        return tuple(kept)
-
-    signature = tf.TensorSpec([None], tf.int32), tf.TensorSpec([], tf.int32)
-    indices, counts = tf.map_fn(one, (boxes, scores), fn_output_signature=signature)
-    return indices, tf.sequence_mask(counts, max_outputs)
 
 
 def _pad(pixels, below, right, fill):

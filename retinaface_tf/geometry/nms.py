@@ -30,10 +30,11 @@ def non_max_suppression(
     order = np.argsort(-scores, kind="stable")[:top_k]
     boxes = boxes[order]
     by_left = np.argsort(boxes[:, 0], kind="stable")
-    # Sorted by its left edge, each box is compared with those that begin within it, so the work
-    # follows the boxes that can touch.
+    # Sorted by its left edge, each box is compared with those that begin within it, so the work follows the boxes
+    # that can touch. Overlapping by more than the threshold, they begin within 1 - threshold of it.
     x1, x2 = boxes[by_left, 0], boxes[by_left, 2]
-    runs = np.maximum(np.searchsorted(x1, x2) - np.arange(1, len(boxes) + 1), 0)
+    reach = x1 + (1 - 0.99 * iou_threshold) * (x2 - x1)
+    runs = np.maximum(np.searchsorted(x1, reach) - np.arange(1, len(boxes) + 1), 0)
     if runs.sum() <= _MAX_PAIRS:
         kept = _kept_by_pairs(boxes, by_left, runs, iou_threshold)
     else:
