@@ -87,6 +87,7 @@ def main() -> None:
         for checkout in filter(None, (HERE, options.other)):
             for case, cores in (cases | (processes if checkout == HERE else {})).items():
                 rate = images_per_second(checkout, cores, [options.preset, *paths])
+                print(f"{checkout} {case}: {rate:.0f}", flush=True)
                 best[checkout, case] = max(rate, best.get((checkout, case), 0))
     for (checkout, case), rate in best.items():
         print(f"{checkout} {case}: {rate:.0f} images/s, {rate / best[checkout, 'one core']:.2f}")
