@@ -7,6 +7,7 @@ import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -85,6 +86,7 @@ def load_and_augment(
     vertices=None,
     mirror=(),
     scores=None,
+    paste: Callable[[Scene, Any], Scene] | None = None,
 ):
     """From an encoded image to a square, augmented one.
 
@@ -97,6 +99,7 @@ def load_and_augment(
         mirror: int [V], each vertex's place in a mirrored face (`mesh.topology`).
         scores: of the faces, see `Scene`; None for none. Faces that become too small lose theirs:
             nothing is known of what can be seen of them.
+        paste: puts further faces into a scene, as a seed says (`data.paste`).
 
     Returns:
         `Scene` with a uint8 image [size, size, 3].
@@ -115,6 +118,9 @@ def load_and_augment(
     scene = Scene(image, boxes, landmarks, ignored, vertices, scores)
     scene = move_faces(scene, window, size)
     scene = scene.replace(image=fit_crop(image, shape, window, size))
+    if paste is not None:
+        # Not one of the four: draws of other runs stay what they were.
+        scene = paste(scene, seed + 1)
     if config.flip:
         flipped = functools.partial(flip, scene, mirror)
         scene = _maybe(_happens(seeds[1], config.flip), flipped, scene)
@@ -123,6 +129,8 @@ def load_and_augment(
     image = scene.image
     if config.photometric:
         image = random_photometric(image, seeds[3], config.photometric)
+    if config.degrade:
+        image = random_degradation(image, seed + 2, config.degrade)
     image = tf.cast(tf.clip_by_value(tf.round(image), 0, 255), tf.uint8)
     small = tf.reduce_min(scene.boxes[:, 2:] - scene.boxes[:, :2], axis=1) < config.min_face_size
     return scene.replace(
@@ -246,15 +254,15 @@ def fit_crop(image, shape, window, size: int):
         inner = tf.clip_by_value(inner, 1, size)
         offset = tf.cast(tf.round(tf.maximum(tf.stack([-top, -left]), 0.0) * scale), tf.int32)
         offset = tf.minimum(offset, size - inner)
-        small = _resize(image, inner) - IMAGENET_MEAN_RGB
+        small = resize(image, inner) - IMAGENET_MEAN_RGB
         padded = tf.image.pad_to_bounding_box(small, offset[0], offset[1], size, size)
         return padded + IMAGENET_MEAN_RGB
 
     whole = tf.reduce_all(tf.cast(tf.shape(image)[:2], tf.float32) >= side)
-    return tf.cond(whole, lambda: _resize(image, [size, size]), fill)
+    return tf.cond(whole, lambda: resize(image, [size, size]), fill)
 
 
-def _resize(image, shape):
+def resize(image, shape):
     """As at inference (`inference.preprocess`): the mean of what falls in a pixel, or bilinear."""
     return tf.cond(
         tf.reduce_any(tf.shape(image)[:2] > shape),
@@ -357,4 +365,41 @@ def random_photometric(image, seed, probability: float):
             lambda x=image, f=change, v=value: tf.clip_by_value(f(x, v), 0.0, 255.0),
             lambda x=image: x,
         )
+    return image
+
+
+def random_degradation(image, seed, probability: float):
+    """Fewer pixels, JPEG compression, little light with noise, and grey, each with the given probability.
+
+    Args:
+        image: float32 [H, W, 3] in 0..255.
+        seed: [2].
+        probability: of each change.
+    """
+    shape = tf.shape(image)
+    seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 9))
+
+    def shrink(x, v):
+        fewer = tf.cast(tf.cast(shape[:2], tf.float32) * (0.4 + 0.5 * v), tf.int32)
+        return tf.image.resize(resize(x, tf.maximum(fewer, 1)), shape[:2])
+
+    def compress(x, v):
+        quality = tf.cast(20 + 60 * v, tf.int32)
+        return 255 * tf.image.adjust_jpeg_quality(tf.clip_by_value(x / 255, 0, 1), quality)
+
+    def darken(x, v):
+        noise = tf.random.stateless_normal(shape, seeds[8], stddev=6.0)
+        return tf.clip_by_value(x * (0.15 + 0.45 * v) + noise, 0, 255)
+
+    def grey(x, v):
+        return tf.repeat(tf.image.rgb_to_grayscale(x), 3, axis=2)
+
+    for change, happens, amount in zip((shrink, compress, darken, grey), seeds[:4], seeds[4:8]):
+        value = tf.random.stateless_uniform([], amount)
+        image = tf.cond(
+            _happens(happens, probability),
+            lambda x=image, f=change, v=value: f(x, v),
+            lambda x=image: x,
+        )
+        image = tf.reshape(image, shape)
     return image

@@ -24,6 +24,9 @@ class AugmentConfig:
         flip: probability of mirroring left to right.
         photometric: probability of each of brightness, contrast, saturation and hue changing.
         rotate: probability of a turn by 90, 180 or 270 degrees.
+        paste: probability of each of up to four faces of `data.paste` being put into the image.
+        paste_sizes: smallest and largest longer side of such a face, in pixels of the network's input.
+        degrade: probability of each of fewer pixels, JPEG compression, little light and grey.
         min_face_size: faces with a side below this many pixels of the network's input are ignored.
     """
 
@@ -33,15 +36,20 @@ class AugmentConfig:
     flip: float = 0.5
     photometric: float = 0.5
     rotate: float = 0.0
+    paste: float = 0.0
+    paste_sizes: tuple[float, float] = (8.0, 80.0)
+    degrade: float = 0.0
     min_face_size: float = 4.0
 
     def __post_init__(self):
         low, high = self.crop_scale
         if not 0 < low <= high <= 2:
             raise ConfigError(f"augment.crop_scale={self.crop_scale} must rise within 0..2.")
-        if not 0 < self.face_sizes[0] <= self.face_sizes[1]:
-            raise ConfigError(f"augment.face_sizes={self.face_sizes} must rise and be positive.")
-        check_range(self, "augment", "face_sampling flip photometric rotate", 0, 1)
+        for name in ("face_sizes", "paste_sizes"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high:
+                raise ConfigError(f"augment.{name}={(low, high)} must rise and be positive.")
+        check_range(self, "augment", "face_sampling flip photometric rotate paste degrade", 0, 1)
         check_range(self, "augment", "min_face_size", 0)
 
     def enlarged(self, factor: float) -> AugmentConfig:
@@ -49,6 +57,7 @@ class AugmentConfig:
         return dataclasses.replace(
             self,
             face_sizes=tuple(size * factor for size in self.face_sizes),
+            paste_sizes=tuple(size * factor for size in self.paste_sizes),
             min_face_size=self.min_face_size * factor,
         )
 

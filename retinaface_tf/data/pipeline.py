@@ -8,6 +8,7 @@ import tensorflow as tf
 from retinaface_tf.config import RetinaFaceConfig
 from retinaface_tf.data.augment import load_and_augment
 from retinaface_tf.data.options import AugmentConfig, MatchConfig
+from retinaface_tf.data.paste import FaceCrops
 from retinaface_tf.data.sources import EpochSlice, ImageSource
 from retinaface_tf.data.targets import encode_targets
 from retinaface_tf.errors import ConfigError
@@ -27,6 +28,7 @@ class TrainingPipeline:
         batch: images in a global batch.
         topology: of the faces' meshes, which the batches then carry; None leaves them out.
         score_targets: batches carry what `loss.score_targets` needs of the faces' scores.
+        crops: faces that are pasted into images, see `AugmentConfig.paste`.
         enlarged: factor by which images are larger than `size`, which labels and targets are for.
     """
 
@@ -43,6 +45,7 @@ class TrainingPipeline:
         topology: MeshTopology | None = None,
         score_targets: bool = False,
         enlarged: int = 1,
+        crops: FaceCrops | None = None,
     ):
         self.source = source
         self.network = network
@@ -54,6 +57,7 @@ class TrainingPipeline:
         self.topology = topology
         self.score_targets = score_targets
         self.enlarged = enlarged
+        self.crops = crops
         self.anchors = generate_anchors(network.levels, size, size)
 
     @property
@@ -123,6 +127,10 @@ class TrainingPipeline:
     def _prepare(self) -> Callable:
         """From an example and its seed to its image and targets; traced once for all epochs."""
 
+        augment, paste = self.augment.enlarged(self.enlarged), None
+        if self.crops is not None and augment.paste:
+            paste = functools.partial(self.crops.paste, config=augment)
+
         @tf.function
         def prepare(example, seed):
             scene = load_and_augment(
@@ -132,10 +140,11 @@ class TrainingPipeline:
                 example["ignored"],
                 seed,
                 self.size * self.enlarged,
-                self.augment.enlarged(self.enlarged),
+                augment,
                 vertices=None if self.topology is None else example["vertices"],
                 mirror=() if self.topology is None else self.topology.mirror,
                 scores=example["scores"] if self.score_targets else None,
+                paste=paste,
             ).shrunk(self.enlarged)
             targets = encode_targets(
                 scene.boxes,

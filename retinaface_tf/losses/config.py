@@ -116,8 +116,9 @@ class DistillationConfig:
             the sum of the target scores.
         boxes: "votes" of all views, or "plain": of the plain view wherever it sees a face. Views of
             another size draw the edges of small faces elsewhere than the labels the teacher learnt.
-        labelled_only: what the teacher takes for a face where the labels have none, not even an
-            ignored one, is background to the student.
+        background: where the labels, and not the teacher, say that no face is: "unlabelled", wherever
+            they have none, not even an ignored one; "empty", in crops without any, which spares the
+            teacher's low scores, those of hardly visible faces; "" nowhere.
         features: names of layers of both networks; the student learns the teacher's maps there, too
             (hints: Romero et al. 2015, "FitNets"). For a student with new layers below.
         feature_weight: of that term, the mean square of the maps' difference over that of the
@@ -132,7 +133,7 @@ class DistillationConfig:
     box_weight: float = 1.0
     landmark_weight: float = 0.5
     boxes: str = "votes"
-    labelled_only: bool = False
+    background: str = ""
     features: tuple[str, ...] = ()
     feature_weight: float = 1.0
 
@@ -143,6 +144,7 @@ class DistillationConfig:
 
     def __post_init__(self):
         check_choice(self, "distillation", "boxes", ("votes", "plain"))
+        check_choice(self, "distillation", "background", ("", "unlabelled", "empty"))
         check_range(self, "distillation", "scales mirrored", 0.25, ENLARGED)
         weights = "class_weight box_weight landmark_weight feature_weight"
         check_range(self, "distillation", weights, 0)

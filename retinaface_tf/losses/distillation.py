@@ -33,7 +33,7 @@ from retinaface_tf.models import RetinaFaceNetwork
 _FACES = 96
 # IoU up to which a cell's box fits badly, and from which on it fits well.
 _POOR, _GOOD = 0.3, 0.5
-# Highest target score of a cell where no view sees a face.
+# Highest target score of a cell that is background by the labels.
 _UNSEEN = 0.02
 # Least score of the plain view for its box to count.
 _SEEN = 0.1
@@ -92,7 +92,7 @@ class Distillation:
             enlarged: RGB [B, 2 S, 2 S, 3] in 0..255, or [B, S, S, 3] where no view is larger.
             images: the same at [B, S, S, 3].
             labelled: [B, F, 4] corner boxes of all faces in the labels, in pixels of `images`, empty
-                ones behind the last; read with `labelled_only` alone.
+                ones behind the last; read with `background` alone.
 
         Returns:
             [B, A, 15] for the A anchors of the student: score in 0..1, corner box and five points, x
@@ -108,26 +108,36 @@ class Distillation:
             for scale in scales:
                 views.append(_compare(plain, self.view(enlarged, scale, mirrored)))
         votes, places = 0.0, 0.0
-        for overlap, faces in views:
+        for number, (overlap, faces) in enumerate(views):
             fit = ops.clip((overlap - _POOR) / (_GOOD - _POOR), 0.0, 1.0)
             vote = faces[:, None, :, 0] * fit
             chosen = ops.take_along_axis(faces, ops.argmax(vote, axis=2)[..., None], axis=1)
-            vote = ops.max(vote, axis=2)
+            vote, place = ops.max(vote, axis=2), chosen[..., 1:]
+            if number == 0:
+                # In a crowd a face may have none of its cells among the boxes that are compared.
+                place = ops.where((own > vote)[..., None], plain[..., 1:], place)
+                vote = ops.maximum(vote, own)
             votes = votes + vote
-            places = places + vote[..., None] * chosen[..., 1:]
+            places = places + vote[..., None] * place
         mean = votes / len(views)
-        seen = mean > 0
-        moved = ops.sigmoid(_logit(own) + _logit(mean) - _logit(ops.maximum(best, own)))
-        if self.config.labelled_only:
-            known = ops.max(pairwise_iou(plain[..., 1:5], ops.cast(labelled, "float32")), axis=2)
-            seen = ops.logical_and(seen, known > _LABELLED)
-        scores = ops.where(seen, moved, ops.minimum(own, _UNSEEN))
+        scores = ops.sigmoid(_logit(own) + _logit(mean) - _logit(ops.maximum(best, own)))
+        if self.config.background:
+            scores = ops.where(
+                self._is_background(plain, labelled), ops.minimum(own, _UNSEEN), scores
+            )
         places = places / ops.maximum(votes, 1e-9)[..., None]
-        places = ops.where(seen[..., None], places, plain[..., 1:])
         if self.config.boxes == "plain":
             boxes = ops.where(own[..., None] > _SEEN, plain[..., 1:5], places[..., :4])
             places = ops.concatenate([boxes, places[..., 4:]], axis=-1)
         return ops.stop_gradient(ops.concatenate([scores[..., None], places], axis=-1))
+
+    def _is_background(self, plain, labelled):
+        """Which cells [B, A] have no face whatever the teacher says: see `DistillationConfig.background`."""
+        labelled = ops.cast(labelled, "float32")
+        if self.config.background == "empty":
+            empty = ops.all(labelled[..., 2] <= labelled[..., 0], axis=1)
+            return ops.logical_and(empty[:, None], plain[..., 0] >= 0)
+        return ops.max(pairwise_iou(plain[..., 1:5], labelled), axis=2) <= _LABELLED
 
     def view(self, enlarged, scale: float, mirrored: bool):
         """The teacher's predictions at another size, as `targets`: [B, N, 15], pixels of the plain size."""

@@ -19,8 +19,9 @@ MOBILENET_BLOCKS = (
 # YuNet (Wu et al. 2023, table 1): width of the two units of each stage; the first stage is at stride
 # 2, the next two at 4, then 8, 16 and 32.
 YUNET_WIDTHS = ((16, 16), (16, 64), (64, 64), (64, 64), (64, 64), (64, 64))
-# Of the dense stem in its place, at strides 2, 4 and 8.
-DENSE_STEM_WIDTHS = (16, 32, 64)
+# Of the dense stem in its place, at strides 2, 4 and 8, and its separable units at stride 8.
+DENSE_STEM_WIDTHS = (16, 48, 64)
+DENSE_STEM_UNITS = 4
 RESNET_DEPTHS = {
     18: (2, 2, 2, 2),
     34: (3, 4, 6, 3),
@@ -164,7 +165,7 @@ def _yunet_stem(x: keras.KerasTensor, negative_slope: float) -> dict[int, keras.
 
 
 def _dense_stem(x: keras.KerasTensor, negative_slope: float) -> dict[int, keras.KerasTensor]:
-    """Ours: three dense 3x3 convolutions of stride 2, then two separable units at stride 8.
+    """Ours: three dense 3x3 convolutions of stride 2, then four separable units at stride 8.
 
     Dense convolutions of few channels are a matrix product that keeps a processor busy, where
     depthwise ones at strides 2 and 4 wait for memory: 70 % of YuNet's time on a CPU.
@@ -173,8 +174,9 @@ def _dense_stem(x: keras.KerasTensor, negative_slope: float) -> dict[int, keras.
     for level, width in enumerate(DENSE_STEM_WIDTHS, start=1):
         x = conv_bn(x, width, 3, strides=2, negative_slope=negative_slope, name=f"stem{level}")
         features[level] = x
-    for unit in (1, 2):
-        x = separable_bn(x, width, negative_slope=negative_slope, name=f"stem_unit{unit}")
+    for number in range(DENSE_STEM_UNITS):
+        name = f"stem{len(DENSE_STEM_WIDTHS) + 1 + number}"
+        x = separable_bn(x, width, negative_slope=negative_slope, name=name)
     return {2: features[2], 3: x}
 
 

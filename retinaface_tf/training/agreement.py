@@ -19,7 +19,10 @@ from retinaface_tf.training.config import TrainingConfig
 from retinaface_tf.training.distributed import Devices
 
 # Folders may lie elsewhere on each host; their contents are compared separately.
-_PATHS = ("root", "labels", "images", "validation_labels", "validation_images")
+_PATHS = (
+    *("root", "labels", "images", "paste", "paste_images"),
+    *("validation_labels", "validation_images"),
+)
 _PACKAGE = Path(__file__).resolve().parent.parent
 
 

@@ -51,6 +51,8 @@ class DataConfig:
         labels, images: its label file and image folder where they are not found under `root`.
         category: name or id of the category of coco, yolo, labelme or voc labels that is faces; None for the only one or "face".
         ignore: attributes of faces that are not learnt, see `ignore_faces`, such as "blur=2".
+        paste, paste_images: label file, as kind "json", and image folder of the faces that
+            `augment.paste` puts into images.
         meshes: folder that `data label-mesh` wrote, whose meshes the faces of the set get.
         validation_labels, validation_images: the same of the set that is evaluated each epoch.
         validation_folds: FDDB's folds that are evaluated and not trained on.
@@ -70,6 +72,8 @@ class DataConfig:
     images: str | None = None
     category: str | int | None = None
     ignore: tuple[str, ...] = ()
+    paste: str | None = None
+    paste_images: str | None = None
     meshes: str | None = None
     validation_labels: str | None = None
     validation_images: str | None = None

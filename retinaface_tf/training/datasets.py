@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from retinaface_tf.data.check import check_images
+from retinaface_tf.data.paste import FaceCrops
 from retinaface_tf.data.readers.annotation import AnnotatedImage, ignore_faces
 from retinaface_tf.data.readers.fddb import read_fddb_boxes, read_fddb_ellipses, read_fold_names
 from retinaface_tf.data.readers.mesh_labels import MeshLabelConfig, join_meshes, read_mesh_labels
@@ -66,11 +67,12 @@ class ValidationSet:
 
 @dataclass(frozen=True)
 class DataSets:
-    """What `open_data_sets` returns: both sets, and lines that describe them."""
+    """What `open_data_sets` returns: both sets, lines that describe them, and faces to paste."""
 
     train: ImageSource
     validation: ValidationSet
     notes: tuple[str, ...]
+    crops: FaceCrops | None = None
 
 
 def open_data_sets(config: TrainingConfig, track: Track = no_progress) -> DataSets:
@@ -80,6 +82,20 @@ def open_data_sets(config: TrainingConfig, track: Track = no_progress) -> DataSe
         ConfigError: something needed is not set or not found.
         DataError: labels cannot be read, or nothing usable is left.
     """
+    sets = _open(config, track)
+    if not config.augment.paste:
+        return sets
+    labels, images = config.data.paste, config.data.paste_images
+    if labels is None or images is None:
+        raise ConfigError("augment.paste needs data.paste and data.paste_images: faces to paste.")
+    crops = label_reader("json")(Path(labels), Path(images))
+    with track("checking faces to paste", len(crops)) as advance:
+        result = check_images(crops, decode=config.data.check == "full", progress=advance)
+    notes = (*sets.notes, f"faces to paste: {result.summary()}")
+    return dataclasses.replace(sets, notes=notes, crops=FaceCrops(result.images))
+
+
+def _open(config: TrainingConfig, track: Track) -> DataSets:
     data = config.data
     if data.kind == "synthetic":
         return _synthetic(config, track)

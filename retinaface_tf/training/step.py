@@ -87,8 +87,8 @@ class DetectorTraining(keras.Model):
             )
         if distillation is not None:
             distillation.check(network.config)
-            if distillation.config.labelled_only and not self._match.dynamic:
-                raise ConfigError("distillation.labelled_only needs match.dynamic=true.")
+            if distillation.config.background and not self._match.dynamic:
+                raise ConfigError("distillation.background needs match.dynamic=true.")
         self.objective = Objective(
             network.config,
             self._anchors,

@@ -117,6 +117,8 @@ def train(
         notify(line)
     if devices.workers > 1:
         facts = {"training images": f"{data.train.count} (digest {data.train.digest()})"}
+        if data.crops is not None:
+            facts["faces to paste"] = f"{len(data.crops)} (digest {data.crops.digest()})"
         check_agreement(devices, facts, "give every host the same labels and images")
         notify(f"{devices.workers} workers agree on code, configuration and data")
     policy = keras.config.dtype_policy()
@@ -212,6 +214,7 @@ class _Run:
             topology=_mesh_topology(config, data.train),
             score_targets=config.loss.score_targets,
             enlarged=config.distillation.enlarged if config.distillation.source else 1,
+            crops=data.crops,
         )
         with devices.strategy.scope():
             with training_batch_norm():

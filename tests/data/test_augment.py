@@ -179,3 +179,21 @@ def test_shrunk_images_are_averaged_as_at_inference():
     ).image.numpy()
     expected = cv2.resize(stripes, (96, 96), interpolation=cv2.INTER_AREA)
     assert np.abs(result[4:-4, 4:-4].astype(float) - expected[4:-4, 4:-4]).max() < 30
+
+
+def test_degradation_keeps_shape_and_range_and_follows_from_its_seed():
+    image = tf.constant(np.random.default_rng(0).uniform(0, 255, (48, 64, 3)), tf.float32)
+    results = []
+    for seed in range(12):
+        degraded = augment.random_degradation(image, tf.constant([seed, 1]), 0.5)
+        again = augment.random_degradation(image, tf.constant([seed, 1]), 0.5)
+        assert degraded.shape == (48, 64, 3)
+        np.testing.assert_array_equal(degraded, again)
+        assert degraded.numpy().min() >= 0 and degraded.numpy().max() <= 255
+        results.append(degraded.numpy())
+    assert len({r.tobytes() for r in results}) > 6
+    grey = [r for r in results if np.ptp(r, axis=2).max() < 1e-3]
+    dark = [r for r in results if r.mean() < 90]
+    assert 2 < len(grey) < 10 and 2 < len(dark) < 10
+    untouched = augment.random_degradation(image, tf.constant([1, 1]), 0.0)
+    np.testing.assert_array_equal(untouched, image)

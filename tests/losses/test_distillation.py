@@ -9,6 +9,7 @@ import pytest
 from retinaface_tf import build_retinaface
 from retinaface_tf.errors import ConfigError, TrainingDiverged
 from retinaface_tf.geometry.anchors import generate_anchors
+from retinaface_tf.losses import distillation as distillation_file
 from retinaface_tf.losses.config import DISTILLATION_TERMS, DistillationConfig, LossConfig
 from retinaface_tf.losses.distillation import Distillation, shrink
 from retinaface_tf.presets import YUNET
@@ -247,9 +248,27 @@ def test_boxes_may_be_those_of_the_plain_view_and_faces_those_of_the_labels(netw
 
     assert targets()[5, 1] == pytest.approx(40.5, abs=1e-3)  # of 42 at 0.3 and 40 at 0.9
     assert targets(boxes="plain")[5, 1] == pytest.approx(42, abs=1e-3)
-    everywhere, known = targets(), targets(labelled_only=True)
+    everywhere, known = targets(), targets(background="unlabelled")
     assert known[1, 0] == pytest.approx(everywhere[1, 0]) and known[1, 0] > 0.5
     assert everywhere[5, 0] > 0.5 and known[5, 0] <= 0.02
+    np.testing.assert_array_equal(targets(background="empty"), everywhere)
+    labelled = np.zeros((1, 2, 4), np.float32)
+    empty = targets(background="empty")
+    assert empty[:, 0].max() <= 0.02 and everywhere[:, 0].max() > 0.5
+
+
+def test_a_face_of_a_crowd_keeps_its_score_though_it_is_not_among_the_boxes_compared(
+    network, monkeypatch
+):
+    monkeypatch.setattr(distillation_file, "_FACES", 1)
+    plain = silent(SIZE)
+    plain["class_logits"][0, [1, 5]] = [[0, np.log(0.9 / 0.1)], [0, np.log(0.3 / 0.7)]]
+    distillation = teacher_that_predicts(network, {SIZE: plain}, scales=(), mirrored=())
+    images = np.zeros((1, SIZE, SIZE, 3), np.float32)
+    targets = np.asarray(distillation.targets(images, images))[0]
+    assert targets[1, 0] == pytest.approx(0.9, abs=1e-3)
+    assert targets[5, 0] == pytest.approx(0.3, abs=1e-3)
+    np.testing.assert_allclose(targets[5, 1:5], [40, 0, 48, 8], atol=1e-2)
 
 
 def test_hints_compare_maps_of_both_networks(network, rng):
