@@ -98,3 +98,18 @@ def test_a_category_is_chosen(tmp_path):
         assert faces(opened("coco", tmp_path, category=category).train) == (1, [[5, 5, 25, 25]])
     with pytest.raises(ConfigError, match=r"category \(face\) goes with coco, yolo"):
         opened("json", tmp_path, category="face")
+
+
+def test_faces_to_paste_are_read_and_those_that_cannot_be_are_left_out(tmp_path):
+    write(tmp_path, "labels.jsonl", "images", "json")
+    faces = [{"image": name, "faces": [{"box": [5, 5, 15, 15]}]} for name in ("a.jpg", "b.jpg")]
+    (tmp_path / "faces.jsonl").write_text("\n".join(map(json.dumps, faces)))
+    data = {"kind": "json", "root": str(tmp_path), "labels": str(tmp_path / "labels.jsonl")}
+    data |= {"images": str(tmp_path / "images")}
+    values = {"data": data, "augment": {"paste": 0.5}}
+    with pytest.raises(ConfigError, match="faces to paste"):
+        open_data_sets(TrainingConfig.from_dict(values))
+    data |= {"paste": str(tmp_path / "faces.jsonl"), "paste_images": str(tmp_path / "images")}
+    sets = open_data_sets(TrainingConfig.from_dict(values))
+    assert len(sets.crops) == 1 and len(sets.crops.digest()) == 12
+    assert "faces to paste: " in sets.notes[-1] and "1" in sets.notes[-1]
