@@ -180,6 +180,10 @@ def quotes() -> dict[str, str]:
             found |= {f"{key} {photos} {size}": f"{ap:.3f}" for size, ap in sizes.items()}
         for photos, entry in row["points"].items():
             found[f"{key} {photos} nme"] = f"{100 * entry['nme']:.2f}"
+    for row in read("engines")["rows"]:
+        for name in row["preset"].split(", "):
+            found[f"{name} {row['engine']} ms"] = _three_digits(row["ms"])
+            found[f"{name} {row['engine']} mb"] = _three_digits(row["file_mb"])
     for row in read("peers")["rows"]:
         key, accuracy = f"peers {row['key']}", row.get("accuracy", {})
         for photos, ways in accuracy.items():
