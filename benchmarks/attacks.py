@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Attacks a local model server while a good client asks: its latencies and the server's memory.
 
-    python benchmarks/attacks.py --model DIR [--seconds 20] [--only NAME ...]
+    python benchmarks/attacks.py --model DIR [--turns 3] [--seconds 5] [--only NAME ...] [--json FILE]
 
-Starts `retinaface-tf serve` once. For each attack: the good client alone, then under attack, then the
-memory once the attack is over. Latencies and memory are given as ratios to those just before, all of
-one run. The good client has an address of its own (127.0.0.2); attackers have 127.0.0.1, and a process
-of their own at a lower priority, since real ones would not take the server's processors.
+Starts `retinaface-tf serve` once. For each attack, in turns: the good client alone, then under attack;
+then the memory once the attacks are over. Latencies of all turns are taken together, and given as
+ratios to the quiet ones; memory as a ratio to that before the first turn. The good client has an address
+of its own (127.0.0.2); attackers have 127.0.0.1, and a process of their own at a lower priority, since
+real ones would not take the server's processors.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ from load_test import local_server, resident_mb
 
 from retinaface_tf.protocol import messages as protocol
 from retinaface_tf.protocol.tensors import to_message
+from retinaface_tf.util.files import write_whole
 
 GOOD_ADDRESS = "127.0.0.2"
 PREDICT = f"/{protocol.PREDICTION_SERVICE}/Predict"
@@ -287,10 +289,22 @@ def under(name: str, target: Target):
 
 
 class Memory:
-    """The most that a process had resident while the block ran, in MB."""
+    """What a process has resident, in MB, from the start on.
+
+    Attributes:
+        curve: (seconds, MB), five times a second while the block runs.
+    """
 
     def __init__(self, pid: int):
-        self._pid, self.most, self._end = pid, 0.0, threading.Event()
+        self._pid, self._end, self._started = pid, threading.Event(), time.monotonic()
+        self.curve: list[tuple[float, float]] = []
+
+    @property
+    def now(self) -> float:
+        self.curve.append(
+            (round(time.monotonic() - self._started, 1), round(resident_mb(self._pid)))
+        )
+        return self.curve[-1][1]
 
     def __enter__(self):
         self._thread = threading.Thread(target=self._watch)
@@ -298,46 +312,79 @@ class Memory:
         return self
 
     def _watch(self) -> None:
-        while not self._end.wait(0.1):
-            self.most = max(self.most, resident_mb(self._pid))
+        while not self._end.wait(0.2):
+            _ = self.now
 
     def __exit__(self, *_):
         self._end.set()
         self._thread.join()
 
 
+def measure(name: str, target: Target, good: GoodClient, pid: int, options) -> dict:
+    """One attack's row."""
+    with Memory(pid) as memory:
+        before, quiet, during, failed, parts = memory.now, [], [], 0, []
+        for _ in range(options.turns):
+            quiet.append(good.ask(options.seconds)[0])
+            begun = memory.curve[-1][0]
+            with under(name, target):
+                time.sleep(1)
+                times, wrong = good.ask(options.seconds)
+            parts.append((begun, memory.curve[-1][0]))
+            during.append(times)
+            failed += wrong
+        time.sleep(options.rest)
+        after = memory.now
+    calm, loud = (np.percentile(np.concatenate(t), [50, 99]) * 1000 for t in (quiet, during))
+    return {
+        "attack": name,
+        "quiet_ms": calm.round(1).tolist(),
+        "during_ms": loud.round(1).tolist(),
+        "failed": failed,
+        "asked": sum(map(len, during)),
+        "mb": [before, max(mb for _, mb in memory.curve), after],
+        "attacked": parts,
+        "curve": memory.curve,
+    }
+
+
+def table(rows: list[dict]) -> str:
+    """The figures of all attacks, in Markdown."""
+    lines = [
+        "| attack | quiet p50, p99 | during | times | failed | MB before | most | after | times |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    for row in rows:
+        calm, loud, (before, most, after) = row["quiet_ms"], row["during_ms"], row["mb"]
+        lines.append(
+            f"| {row['attack']} | {calm[0]:.0f}, {calm[1]:.0f} ms | {loud[0]:.0f}, {loud[1]:.0f} ms "
+            f"| {loud[0] / calm[0]:.1f}, {loud[1] / calm[1]:.1f} | {row['failed']} of {row['asked']} "
+            f"| {before:.0f} | {most:.0f} | {after:.0f} | {after / before:.2f} |"
+        )
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--seconds", type=float, default=20.0, help="of each attack")
-    parser.add_argument("--rest", type=float, default=12.0, help="seconds after it")
+    parser.add_argument("--turns", type=int, default=3, help="quiet and attacked")
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each turn's two halves")
+    parser.add_argument("--rest", type=float, default=8.0, help="seconds after the last turn")
     parser.add_argument("--only", nargs="*", choices=[*ATTACKS], default=[*ATTACKS])
-    parser.add_argument("--return-memory", action="store_true", help="as `serve`")
+    parser.add_argument("--json", type=Path, help="rows go here, in place of those of their names")
     options = parser.parse_args()
-    more = ("--return-memory",) * options.return_memory
-    print(
-        "| attack | quiet p50, p99 | during | ratios | failed | MB before | most | after | ratio |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|")
-    with local_server(options.model, None, 0, rest=True, more=more) as server:
+    rows = {}
+    if options.json and options.json.exists():
+        rows = {row["attack"]: row for row in json.loads(options.json.read_text())}
+    with local_server(options.model, None, 0, rest=True) as server:
         target = Target(server, options.model.resolve().name)
         good = GoodClient(target)
         good.ask(10)
         for name in options.only:
-            quiet, _ = good.ask(options.seconds)
-            before = resident_mb(server.pid)
-            with Memory(server.pid) as memory, under(name, target):
-                time.sleep(1)
-                during, failed = good.ask(options.seconds)
-            time.sleep(options.rest)
-            after = resident_mb(server.pid)
-            calm, loud = (np.percentile(times, [50, 99]) * 1000 for times in (quiet, during))
-            print(
-                f"| {name} | {calm[0]:.0f}, {calm[1]:.0f} ms | {loud[0]:.0f}, {loud[1]:.0f} ms "
-                f"| {loud[0] / calm[0]:.1f}, {loud[1] / calm[1]:.1f} | {failed} of {len(during)} "
-                f"| {before:.0f} | {memory.most:.0f} | {after:.0f} | {after / before:.2f} |",
-                flush=True,
-            )
+            rows[name] = measure(name, target, good, server.pid, options)
+            print(table([rows[name]]), flush=True)
+            if options.json:
+                write_whole(options.json, json.dumps([*rows.values()]) + "\n")
 
 
 if __name__ == "__main__":

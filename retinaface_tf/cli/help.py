@@ -30,7 +30,7 @@ _PANELS = {
     "Network": "preset model runtime providers precision threads batch_size member embedder mean scale "
     "color mirror",
     "Engine": "engine detect.out workers shard_size retries image_column name_column ray_address "
-    "gpus_per_worker restarts serve.threads run_threads batching return_memory",
+    "gpus_per_worker restarts serve.threads run_threads batching",
     "Model server": "server server_model server_label rest timeout tls tls_root header",
 }
 _PANEL_OF = {name: panel for panel, names in _PANELS.items() for name in names.split()}

@@ -56,10 +56,7 @@ def serve(
         float, typer.Option(min=0.1, help="Seconds the model may take for a request or batch.")
     ] = 120.0,
     return_memory: Annotated[
-        bool,
-        typer.Option(
-            help="Give memory back after large images; takes more processor time (no oneDNN)."
-        ),
+        bool, typer.Option(hidden=True, help="Ignored: memory always goes back.")
     ] = False,
     tls_certificate: Annotated[Path | None, typer.Option(help="PEM file.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="PEM file.")] = None,
@@ -80,13 +77,14 @@ def serve(
 
     from retinaface_tf.errors import ConfigError
     from retinaface_tf.util.extras import require
-    from retinaface_tf.util.process import available_cores
+    from retinaface_tf.util.process import available_cores, keep_freed_memory
 
     if versions not in ("latest", "all"):
         raise ConfigError(f"--versions is {versions!r}; choose latest or all.")
     require("serving", for_="The server")
-    if return_memory:  # the allocator that comes with oneDNN keeps all it ever took
-        os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
+    # The allocator that comes with oneDNN keeps all it ever took.
+    os.environ.setdefault("TF_ONEDNN_USE_SYSTEM_ALLOCATOR", "1")
+    keep_freed_memory()
     from retinaface_tf.serving.batching import BatchingParameters, read_batching_file
     from retinaface_tf.serving.core import Limits
     from retinaface_tf.serving.server import ServerOptions

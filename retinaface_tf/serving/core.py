@@ -58,7 +58,7 @@ class Core:
     """Answers requests with the versions of one model; with a `token`, to those who send it.
 
     Attributes:
-        requests: how many have been admitted.
+        answered: how many requests have been.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Core:
     ):
         self.repository, self.limits, self.metrics = repository, limits, metrics
         self._token = token
-        self.requests = 0
+        self.answered = 0
         self._executor = ThreadPoolExecutor(batching.threads, "batch")
         self._batcher = Batcher(
             lambda key, inputs, seconds: key[0].run(inputs, min(seconds, limits.run_seconds)),
@@ -132,7 +132,6 @@ class Core:
             raise self._too_large()
         if not self._requests.take(address):
             raise self._overloaded()
-        self.requests += 1
         size = 0
 
         def arrived(amount: int) -> None:
@@ -148,6 +147,7 @@ class Core:
         finally:
             self._bytes.give_back(address, size)
             self._requests.give_back(address)
+            self.answered += 1
 
     def _too_large(self) -> RequestError:
         return RequestError(

@@ -13,7 +13,6 @@ from google.protobuf import json_format
 
 from retinaface_tf.protocol import messages as protocol
 from retinaface_tf.protocol.tensors import STRING
-from retinaface_tf.serving.budget import Budget
 from retinaface_tf.serving.core import Caller, Core
 from retinaface_tf.serving.loaded_model import Signature
 from retinaface_tf.serving.request_error import RequestError
@@ -54,29 +53,22 @@ class Connection(web.RequestHandler):
     """An HTTP connection that is closed where no request, or no reader of the answer, comes.
 
     Args:
-        budget: of connections.
+        lost: called once it is closed.
         seconds: to wait for the head of a request; for a reader of an answer also.
     """
 
-    def __init__(self, *args, budget: Budget, seconds: float, **options):
+    def __init__(self, *args, lost: Callable[[], object], seconds: float, **options):
         super().__init__(*args, **options)
-        self._budget, self._seconds = budget, seconds
-        self._address = self._timer = None
+        self._lost, self._seconds = lost, seconds
+        self._timer = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        address = str((transport.get_extra_info("peername") or [""])[0])
-        if not self._budget.take(address):
-            transport.abort()
-            return
-        self._address = address
         super().connection_made(transport)
         self.wait()
 
     def connection_lost(self, error: BaseException | None) -> None:
-        if self._address is None:
-            return
+        self._lost()
         self.stop_waiting()
-        self._budget.give_back(self._address)
         super().connection_lost(error)
 
     def wait(self) -> None:

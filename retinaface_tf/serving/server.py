@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import logging
 import signal
-import socket
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from retinaface_tf.errors import ServingError
 from retinaface_tf.serving.batching import BatchingParameters
 from retinaface_tf.serving.budget import Budget
 from retinaface_tf.serving.core import Core, Limits
+from retinaface_tf.serving.listener import Listener
 from retinaface_tf.serving.loaded_model import LoadedModel
 from retinaface_tf.serving.metrics import Metrics
 from retinaface_tf.serving.repository import Repository, check_folder
@@ -25,8 +26,6 @@ from retinaface_tf.util.process import allow_open_files, give_memory_back
 
 # How long callers still get the answer that the server is stopping, once all others are answered.
 LAME_DUCK_SECONDS = 0.5
-# Connections taken at a time, so that a thousand new ones keep nobody waiting, and those that may wait.
-ACCEPTED_AT_ONCE, ACCEPTED_LATER = 16, 1024
 # Free memory goes back to the system as often as this.
 MEMORY_SECONDS = 5.0
 
@@ -95,7 +94,7 @@ class Server:
         )
         self.metrics = Metrics(self.name)
         self.core = Core(self.repository, options.batching, options.limits, self.metrics, token)
-        self._runner = self._listening = None
+        self._runner = self._listener = None
         self._background: list[asyncio.Task] = []
 
     async def start(self) -> None:
@@ -148,9 +147,8 @@ class Server:
             await asyncio.wait_for(self.core.drain(), self.options.grace_seconds)
         await asyncio.sleep(LAME_DUCK_SECONDS)
         closing = [self._grpc.stop(1.0)]
-        if self._listening:
-            self._listening.close()
-            closing.append(self._runner.cleanup())
+        if self._listener:
+            closing += [self._listener.close(), self._runner.cleanup()]
         await asyncio.gather(*closing)
         self.core.close()
         await self.repository.close()
@@ -160,8 +158,8 @@ class Server:
         seen = 0
         while True:
             await asyncio.sleep(MEMORY_SECONDS)
-            if self.core.requests != seen:
-                seen = self.core.requests
+            if self.core.answered != seen:
+                seen = self.core.answered
                 await asyncio.to_thread(give_memory_back)
 
     async def _start_rest(self) -> None:
@@ -176,36 +174,31 @@ class Server:
             shutdown_timeout=options.grace_seconds,
         )
         await self._runner.setup()
-        loop, budget = asyncio.get_running_loop(), Budget(limits.connections)
+        loop = asyncio.get_running_loop()
 
-        def connection() -> Connection:
+        def connection(lost: Callable[[], object]) -> Connection:
             return Connection(
                 self._runner.server,
-                budget=budget,
+                lost=lost,
                 seconds=limits.read_seconds,
                 loop=loop,
                 access_log=None,
                 lingering_time=2.0,  # reads on after a refusal, so that the caller sees it
             )
 
+        self._listener = Listener(
+            connection,
+            Budget(limits.connections),
+            self._tls and self._tls.http,
+            limits.read_seconds,
+        )
         try:
-            self._listening = await loop.create_server(
-                connection,
-                options.host,
-                options.rest_port,
-                ssl=self._tls and self._tls.http,
-                ssl_handshake_timeout=limits.read_seconds if self._tls else None,
-                backlog=ACCEPTED_AT_ONCE,
-            )
+            self.rest_port = await self._listener.open(options.host, options.rest_port)
         except OSError as error:
             raise ServingError(
                 f"Cannot listen on {options.host}:{options.rest_port} ({error.strerror}); choose "
                 "another --rest-port."
             ) from None
-        for listening in self._listening.sockets:
-            with socket.fromfd(listening.fileno(), listening.family, listening.type) as same:
-                same.listen(ACCEPTED_LATER)
-        self.rest_port = self._listening.sockets[0].getsockname()[1]
 
 
 async def serve(options: ServerOptions, announce=lambda server: None) -> None:

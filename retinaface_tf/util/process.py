@@ -42,12 +42,26 @@ def allow_open_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
+def keep_freed_memory() -> None:
+    """Freed memory stays for what comes next until `give_memory_back`, where the C library is glibc.
+
+    Left to itself glibc asks the system for each large block anew. At most 32 MB may be kept so: the
+    most that its `M_MMAP_THRESHOLD` (-3) takes; `M_TRIM_THRESHOLD` is -1.
+    """
+    _of_glibc("mallopt", -3, 32 << 20)
+    _of_glibc("mallopt", -1, 1 << 30)
+
+
 def give_memory_back() -> None:
     """Returns free memory to the system, where the C library is one that keeps it (glibc)."""
+    _of_glibc("malloc_trim", 0)
+
+
+def _of_glibc(name: str, *numbers: int) -> None:
     import ctypes
 
     with contextlib.suppress(AttributeError, OSError, TypeError):  # macOS, musl, Windows
-        ctypes.CDLL(None).malloc_trim(0)
+        getattr(ctypes.CDLL(None), name)(*numbers)
 
 
 @contextlib.contextmanager

@@ -92,6 +92,14 @@ def test_announced_bodies_hold_nothing(server):
         one.close()
 
 
+def test_a_request_is_counted_once_what_it_held_is_free(server):
+    """Memory goes back after a count has changed: one that changed before would leave the last request's."""
+    core = server.server.core
+    with core.admit("203.0.113.1"):
+        before = core.answered
+    assert core.answered == before + 1
+
+
 def state(server):
     with urllib.request.urlopen(f"http://{server.rest}/v1/models/retinaface") as answer:
         return json.load(answer)["model_version_status"][0]["state"]
