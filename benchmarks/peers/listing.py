@@ -136,6 +136,7 @@ def peers(data: Path, work: Path) -> tuple[Peer, ...]:
             "run_facenet.py",
             threshold=0.7,
             subset=True,
+            slow=True,
             weights="in its wheel",
         ),
         Peer(
