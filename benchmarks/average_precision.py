@@ -1,8 +1,10 @@
-"""Average precision at IoU 0.5 of this checkout beside another one's, for a change that changes a number.
+"""Average precision at IoU 0.5 of runtimes, or of this checkout beside another one's.
 
     python benchmarks/average_precision.py fddb-boxes LABELS PHOTOS --size 160 320 --other CHECKOUT
+    python benchmarks/average_precision.py fddb-boxes LABELS PHOTOS --runtimes litert openvino-bf16
 
-The kind of the labels is one of `data convert`'s. Each checkout runs in a process of its own.
+The kind of the labels is one of `data convert`'s, a size is a short edge, 0 the images' own. Each row is a
+process of its own.
 """
 
 import argparse
@@ -15,7 +17,9 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent.parent
 
 
-def measure(kind: str, labels: Path, photos: Path, preset: str, sizes: list[int]) -> list[float]:
+def measure(
+    kind: str, labels: Path, photos: Path, preset: str, runtime: str, sizes: list[int]
+) -> list[float]:
     """The figure at each short edge, by the package that is imported."""
     from retinaface_tf import RetinaFace
     from retinaface_tf.data.readers.registry import READERS
@@ -24,10 +28,10 @@ def measure(kind: str, labels: Path, photos: Path, preset: str, sizes: list[int]
     images = [image for image in READERS[kind](labels, photos) if image.path.is_file()]
     truth = [(image.boxes, image.ignored) for image in images]
     paths = [str(image.path) for image in images]
-    detector = RetinaFace.from_preset(preset, threshold=0.02)
+    detector = RetinaFace.from_preset(preset, runtime=runtime, threshold=0.02)
     figures = []
     for size in sizes:
-        found = detector.stream(paths, size=size)
+        found = detector.stream(paths, size=size or None)
         figures.append(average_precision([(f.boxes, f.scores) for f in found], truth, 0.5))
     return figures
 
@@ -39,25 +43,32 @@ def main() -> None:
     parser.add_argument("photos", type=Path)
     parser.add_argument("--size", type=int, nargs="+", default=[640])
     parser.add_argument("--preset", default="lite")
+    parser.add_argument("--runtimes", nargs="+", default=["auto"])
     parser.add_argument("--other", type=Path, help="a checkout of another commit")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
-        given = (options.kind, options.labels, options.photos, options.preset, options.size)
-        print(json.dumps(measure(*given)))
+        (runtime,) = options.runtimes
+        given = (options.kind, options.labels, options.photos, options.preset)
+        print(json.dumps(measure(*given, runtime, options.size)))
         return
-    print("| checkout |", " | ".join(f"short edge {size}" for size in options.size), "|")
-    print("|---|" + "--:|" * len(options.size))
-    for checkout in filter(None, (options.other, HERE)):
+    sizes = (f"short edge {size}" if size else "own size" for size in options.size)
+    print("| checkout | runtime |", " | ".join(sizes), "|")
+    print("|---|---|" + "--:|" * len(options.size))
+    rows = [(c, r) for c in (options.other, HERE) if c for r in options.runtimes]
+    for checkout, runtime in rows:
+        path = filter(None, (str(checkout.resolve()), os.environ.get("PYTHONPATH")))
         done = subprocess.run(
-            [sys.executable, __file__, *sys.argv[1:], "--child"],
-            env={**os.environ, "PYTHONPATH": str(checkout.resolve())},
+            [sys.executable, __file__, *sys.argv[1:], "--runtimes", runtime, "--child"],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
             stdout=subprocess.PIPE,
             text=True,
             check=True,
         )
         figures = json.loads(done.stdout.splitlines()[-1])
-        print(f"| {checkout.name} |", " | ".join(f"{100 * f:.2f}" for f in figures), "|")
+        print(
+            f"| {checkout.name} | {runtime} |", " | ".join(f"{100 * f:.2f}" for f in figures), "|"
+        )
 
 
 if __name__ == "__main__":

@@ -258,8 +258,8 @@ class RetinaFaceConfig:
         return from_dict(cls, values, "network.")
 
 
-# What runs a network; "auto" takes what is there, see `weights.choose_file.choose_runtime`.
-RuntimeName = Literal["auto", "litert", "onnx", "keras"]
+# What runs a network; "auto" and "fastest" take what is there, see `weights.choose_file.choose_runtime`.
+RuntimeName = Literal["auto", "fastest", "litert", "onnx", "keras", "openvino", "openvino-bf16"]
 # Of the numbers in a packaged network's file.
 Precision = Literal["float32", "int8"]
 

@@ -18,7 +18,7 @@ class NetworkSpec:
 
     Attributes:
         path: of the file that the runtime reads.
-        runtime: "litert", "keras" or "onnx".
+        runtime: "litert", "keras", "onnx", "openvino" or "openvino-bf16".
         sha256: of the weights that were asked for, before any conversion for the runtime.
         threads: cores each worker uses; None for all.
         providers: of the runtime onnx, or None.

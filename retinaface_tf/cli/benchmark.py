@@ -15,7 +15,7 @@ def benchmark(
         list[str],
         typer.Argument(
             metavar="MODEL...",
-            help="Runtimes of the preset (litert, onnx, keras, auto), files (.tflite, .onnx, "
+            help="Runtimes of the preset (litert, onnx, openvino, openvino-bf16, keras, auto, fastest), files (.tflite, .onnx, "
             ".weights.h5, .keras) or SavedModel folders.",
         ),
     ],

@@ -19,8 +19,8 @@ Precision = Annotated[
 Runtime = Annotated[
     str,
     typer.Option(
-        help="What runs the network: litert, onnx or keras; auto takes the one that fits the file, "
-        "or the first that is installed."
+        help="What runs the network: litert, onnx, keras, openvino or openvino-bf16 (bfloat16); auto takes the "
+        "one that fits the file, or the first that is installed, fastest OpenVINO where it is installed."
     ),
 ]
 Providers = Annotated[

@@ -27,7 +27,7 @@ class Candidate:
     """What is measured.
 
     Attributes:
-        model: a file, a SavedModel folder, or the name of a runtime, or "auto", for the preset.
+        model: a file, a SavedModel folder, or the name of a runtime, "auto" or "fastest", for the preset.
         threads: cores it may use.
         preset: whose weights a runtime's name means.
     """
@@ -48,7 +48,7 @@ class Measurement:
     """What was found for a candidate.
 
     Attributes:
-        runtime: what runs it: "litert", "onnx", "keras", or "tensorflow" for a SavedModel.
+        runtime: what runs it: of `RUNTIMES`, or "tensorflow" for a SavedModel.
         file_bytes: of the file that is run, or of the folder.
         start_seconds: from starting Python to the first answer, imports included.
         load_seconds: of that, opening the model.
@@ -209,7 +209,7 @@ class _Opened:
 
         cv2.setNumThreads(threads)
         start, file = time.perf_counter(), Path(model)
-        named = model if model in ("auto", *RUNTIMES) else "auto"
+        named = model if model in ("auto", "fastest", *RUNTIMES) else "auto"
         if named != model and is_folder(file):
             self._detect, runtime = _open_saved_model(file, threads), "tensorflow"
         else:

@@ -232,11 +232,12 @@ class RetinaFace(Detector):
 
         Args:
             name: see `list_presets`.
-            runtime: "litert" and "onnx" start without TensorFlow (weights that were fetched are
-                converted on first use, with it); "keras"; "auto" takes the first of litert, onnx
-                and keras that is installed.
+            runtime: "litert", "onnx", "openvino" and "openvino-bf16" start without TensorFlow (weights
+                that were fetched are converted on first use, with it); "keras"; "auto" takes the first of
+                litert, onnx and keras that is installed, "fastest" OpenVINO where it is, in bfloat16
+                where the processor has it.
             precision: "float32"; or "int8" for litert, faster, where the package has such a file.
-            threads: cores that litert and onnx use; None for all.
+            threads: cores that litert, onnx and openvino use; None for all.
             providers: for onnx, what computes, the preferred one first: "cuda", "coreml",
                 "openvino", "directml", ... as far as the installed onnxruntime has them; None for
                 the processor.
@@ -273,7 +274,7 @@ class RetinaFace(Detector):
         Args:
             path: `.weights.h5`, `.weights.npz`, `.keras`, `.tflite` or `.onnx`.
             runtime, threads, providers: as in `from_preset`; "auto" is litert for a `.tflite`, onnx
-                for an `.onnx`.
+                for an `.onnx`; openvino runs both.
             settings, changes: as in the constructor.
 
         Raises:

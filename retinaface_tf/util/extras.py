@@ -17,6 +17,7 @@ EXTRAS = {
     "export": (*KERAS, "onnx", "tf2onnx"),
     "evaluate": _EVALUATE,
     "onnx": ("onnxruntime",),
+    "openvino": ("openvino",),
     "heif": ("pillow_heif",),
     "video": ("av",),
     "demo": ("skimage",),

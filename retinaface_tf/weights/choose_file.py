@@ -24,10 +24,22 @@ from retinaface_tf.weights.load import load_weights, require_file, require_own_f
 if TYPE_CHECKING:
     from retinaface_tf.models import RetinaFaceNetwork
 
-# What each runtime reads, the kind of file as sources know it; in the order in which "auto" takes them.
-KIND_OF_RUNTIME = {"litert": "tflite", "onnx": "onnx", "keras": "weights"}
+# What each runtime reads of a preset, the kind of file as sources know it.
+KIND_OF_RUNTIME = {
+    "litert": "tflite",
+    "onnx": "onnx",
+    "keras": "weights",
+    "openvino": "tflite",
+    "openvino-bf16": "tflite",
+}
 RUNTIMES = tuple(KIND_OF_RUNTIME)
+# What "auto" takes the first of that is installed.
 _MODULES = {"litert": "ai_edge_litert", "onnx": "onnxruntime", "keras": "keras"}
+# Runtimes of files that are no weights, the one that "auto" takes first.
+_FITTING = {
+    ".tflite": ("litert", "openvino", "openvino-bf16"),
+    ".onnx": ("onnx", "openvino", "openvino-bf16"),
+}
 _SECONDS = 900
 
 
@@ -36,26 +48,39 @@ def choose_runtime(name: str | None = "auto", path: Path | None = None) -> str:
 
     That is litert for a .tflite and onnx for an .onnx. Weights, and presets, run in the first of
     litert, onnx and keras that is installed, so that TensorFlow is started only where there is
-    nothing lighter.
+    nothing lighter. "fastest" is openvino-bf16 where OpenVINO is installed and the processor computes
+    in bfloat16, openvino on others, and "auto" where it is not installed.
 
     Args:
-        name: of `RUNTIMES`, "auto", or None for "auto".
+        name: of `RUNTIMES`, "auto", "fastest", or None for "auto".
         path: of the network's file; None for a preset.
 
     Raises:
         ConfigError: no runtime has that name, or it does not run such files.
     """
-    fitting = {".tflite": "litert", ".onnx": "onnx"}.get(path.suffix.lower()) if path else None
+    fitting = _FITTING.get(path.suffix.lower()) if path else None
+    if name == "fastest":
+        if is_installed("openvino"):
+            return "openvino-bf16" if computes_in_bfloat16() else "openvino"
+        name = "auto"
     if name in (None, "auto"):
-        there = (runtime for runtime in RUNTIMES if is_installed(_MODULES[runtime]))
-        return fitting or next(there, RUNTIMES[0])
+        there = (runtime for runtime, module in _MODULES.items() if is_installed(module))
+        return fitting[0] if fitting else next(there, RUNTIMES[0])
     if name not in RUNTIMES:
         raise ConfigError(
-            f"There is no runtime {name!r}; choose one of auto, {', '.join(RUNTIMES)}."
+            f"There is no runtime {name!r}; choose one of auto, fastest, {', '.join(RUNTIMES)}."
         )
-    if fitting not in (None, name):
-        raise ConfigError(f"The runtime {name!r} does not run {path}; {fitting!r} does.")
+    if fitting and name not in fitting:
+        raise ConfigError(f"The runtime {name!r} does not run {path}; {fitting[0]!r} does.")
     return name
+
+
+def computes_in_bfloat16() -> bool:
+    """Whether OpenVINO, which must be installed, has instructions of this processor for it."""
+    import openvino
+
+    kinds: list[str] = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in kinds
 
 
 def preset_file(
@@ -158,7 +183,7 @@ def runnable_file(
     path = Path(path)
     runtime = choose_runtime(runtime, path)
     kind = KIND_OF_RUNTIME[runtime]
-    if kind == "weights" or path.suffix.lower() == f".{kind}":
+    if kind == "weights" or path.suffix.lower() in _FITTING:
         return path, runtime
     weights = require_file(path)
     target = cache_folder() / "compiled" / f"{sha256_of(weights)[:16]}-{REVISION}.{kind}"

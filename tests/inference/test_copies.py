@@ -26,17 +26,23 @@ EXPRESSIONS = {
     "int8": "RetinaFace.from_preset('lite', precision='int8')",
     "augmented": "AugmentedDetector(RetinaFace.from_preset('lite'), Augmentation(flip=True))",
     "onnx": "RetinaFace.from_file({onnx!r})",
+    "openvino": "RetinaFace.from_preset('lite', runtime='openvino', threads=2)",
     "yunet": "RetinaFace(YuNetBackend({yunet!r}))",
     "keras": "RetinaFace.from_preset('lite', runtime='keras')",
 }
 
 
 @pytest.fixture(
-    params=[pytest.param(k, marks=[pytest.mark.slow] * (k == "keras")) for k in EXPRESSIONS]
+    params=[
+        pytest.param(k, marks=[pytest.mark.slow] * (k in ("keras", "openvino")))
+        for k in EXPRESSIONS
+    ]
 )
 def expression(request):
     """What makes a detector."""
     files = {}
+    if request.param == "openvino":
+        pytest.importorskip("openvino")
     if request.param == "onnx":
         from retinaface_tf.weights.choose_file import runnable_file
 

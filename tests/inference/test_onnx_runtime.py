@@ -62,5 +62,13 @@ def test_auto_takes_what_fits_the_file_or_the_lightest_that_is_there(
 ):
     there = {choose_file._MODULES[name] for name in installed.split()}
     monkeypatch.setattr(choose_file, "is_installed", there.__contains__)
-    for name in ("auto", None):
+    for name in ("auto", None, "fastest"):
         assert choose_runtime(name, Path(file) if file else None) == expected
+
+
+@pytest.mark.parametrize("file", [None, "a.tflite", "a.onnx", "a.weights.h5"])
+def test_fastest_is_openvino_in_bfloat16_where_the_processor_has_it(monkeypatch, file):
+    monkeypatch.setattr(choose_file, "is_installed", lambda module: True)
+    for has, expected in ((True, "openvino-bf16"), (False, "openvino")):
+        monkeypatch.setattr(choose_file, "computes_in_bfloat16", lambda has=has: has)
+        assert choose_runtime("fastest", Path(file) if file else None) == expected

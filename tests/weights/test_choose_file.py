@@ -143,7 +143,12 @@ def test_what_is_not_there_is_refused(source):
         ("own", None, "int4", "'int4' must be float32 or int8"),
         ("own", "keras", "int8", "for the runtime litert, not 'keras'"),
         ("mobilenet0.25", None, "int8", "no int8 file; make one with"),
-        ("own", "torch", "float32", "no runtime 'torch'; choose one of auto, litert, onnx, keras"),
+        (
+            "own",
+            "torch",
+            "float32",
+            "no runtime 'torch'; choose one of auto, fastest, litert, onnx, keras, openvino",
+        ),
         ("none", None, "float32", "No preset is called 'none'"),
     ):
         with pytest.raises(ConfigError, match=message):
@@ -157,6 +162,8 @@ def test_model_files_run_as_they_are(weights, no_process):
         ("a.tflite", None, "litert"),
         ("a.TFLITE", "litert", "litert"),
         ("a.onnx", None, "onnx"),
+        ("a.onnx", "openvino", "openvino"),
+        ("a.tflite", "openvino-bf16", "openvino-bf16"),
         (weights, "keras", "keras"),
     ):
         assert runnable_file(path, runtime) == (Path(path), expected)

@@ -25,9 +25,9 @@ def open_runtime(
         path: `.weights.h5`, `.weights.npz` or `.keras`, or `.tflite` or `.onnx` as
             `retinaface-tf export` writes.
         name: see `choose_runtime`.
-        threads: cores that litert and onnx use; None for all.
+        threads: cores that litert, onnx and openvino use; None for all.
         providers: of onnxruntime, see `OnnxRuntime`; only for onnx.
-        notify: is told of the one-time conversion of weights for litert or onnx.
+        notify: is told of the one-time conversion of weights for what does not run them.
 
     Raises:
         ConfigError: no runtime has that name, it does not run such files, or an option is not its.
@@ -51,6 +51,10 @@ def open_runtime(
         from retinaface_tf.inference.runtimes.onnx import OnnxRuntime
 
         return OnnxRuntime(path, threads=threads, providers=providers)
+    if name.startswith("openvino"):
+        from retinaface_tf.inference.runtimes.openvino import OpenVINORuntime
+
+        return OpenVINORuntime(path, threads=threads, bfloat16=name == "openvino-bf16")
     if not is_installed("ai_edge_litert"):
         raise MissingPackage(
             "The runtime 'litert' needs ai-edge-litert, which is not installed: take the runtime "

@@ -57,7 +57,7 @@ class Runtime(Protocol):
     """Runs one network.
 
     Attributes:
-        name: "keras", "litert", "onnx", ...
+        name: "keras", "litert", "onnx", "openvino", ...
         config: what was trained; its anchors and variances decode the outputs.
         fixed_shape: (height, width) where the network takes no other; larger images are shrunk
             to fit. None where it takes any.
