@@ -1,13 +1,14 @@
 """The same network in every engine: time, memory, file size, and how far its answer is from Keras'.
 
-    pip install "retinaface-tf[all]" openvino
+    pip install "retinaface-tf[all]"
     python benchmarks/engines.py --photos DIR --work DIR [--presets NAME ...] [--engines NAME ...]
         [--sizes 640x640 ...] [--threads 1 2] [--seconds 20] [--out STEM]
 
 Each preset is exported as `retinaface-tf export` does. Where its weights are not here, it gets made-up ones by a
 seeded rule: they cost what trained ones do. Presets of one architecture are run once. int8 is measured on ten of
-the photos; an image of four, of the given size, is what every engine sees, the same bits. Each engine runs in a
-process of its own, all taking turns; the time is the least of the rounds. Its memory is the most that process
+the photos; an image of four, of the given size, is what every engine sees, the same bits. `openvino` and
+`openvino-bf16` are this package's runtimes, as LiteRT, onnxruntime and Keras are; OpenVINO and OpenCV run without the
+package. Each engine runs in a process of its own, all taking turns; the time is the least of the rounds. Its memory is the most that process
 ever held, libraries included. `scores` and `deltas` are the greatest differences of the raw outputs to Keras';
 `faces` are how many of Keras' faces come out (overlap above 0.5), `px` the greatest differences of those, in boxes /
 landmarks / meshes: a SavedModel ends in faces. `--out` writes STEM.json and STEM.md.
@@ -38,12 +39,15 @@ from retinaface_tf.inference.postprocess import read_faces
 from retinaface_tf.inference.preprocess import Prepared, parse_width_height
 from retinaface_tf.inference.runtimes.runtime import join_outputs
 from retinaface_tf.util.files import write_whole
+from retinaface_tf.weights.choose_file import RUNTIMES
 
 # Engine: what it needs, and the file it runs.
 ENGINES = {
     "Keras": ("keras", "network.weights.h5"),
     "LiteRT float32": ("ai_edge_litert", "float32.tflite"),
     "LiteRT int8": ("ai_edge_litert", "int8.tflite"),
+    "openvino": ("openvino", "float32.tflite"),
+    "openvino-bf16": ("openvino", "float32.tflite"),
     "onnxruntime": ("onnxruntime", "float32.onnx"),
     "SavedModel": ("tensorflow", "savedmodel/1"),
     "OpenVINO float32": ("openvino", "float32.onnx"),
@@ -246,7 +250,7 @@ def opened(engine: str, path: Path, config: RetinaFaceConfig, shape: tuple[int, 
 
     runtime = open_runtime(
         path,
-        "keras" if engine == "Keras" else "auto",
+        engine.lower() if engine.lower() in RUNTIMES else "auto",
         threads=None if engine == "Keras" else threads,
     )
     return lambda images: runtime(images)._asdict() | {"dense_weights": runtime.dense_weights}
@@ -262,6 +266,7 @@ def _openvino(path: Path, names: list[str], shape: tuple[int, int], threads: int
         "INFERENCE_NUM_THREADS": threads,
         "INFERENCE_PRECISION_HINT": precision,
         "PERFORMANCE_HINT": "LATENCY",
+        "ENABLE_CPU_PINNING": False,  # several engines on the same cores
     }
     compiled = core.compile_model(model, "CPU", options)
 
