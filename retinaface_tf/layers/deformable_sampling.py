@@ -21,8 +21,8 @@ from retinaface_tf.layers.sampling_grid import (
     Grid,
     Pair,
     bilinear,
-    bilinear_and_slopes,
     side,
+    slopes,
     take_samples,
 )
 
@@ -80,16 +80,16 @@ def deformable_conv2d(
     return ops.custom_gradient(run)(*tensors) if own_gradient else run(*tensors)[0]
 
 
-def _differentiable(grid: Grid, groups: int, reader: WindowSums, x, kernel, offsets, mask=None):
+def _differentiable(
+    grid: Grid, groups: int, reader: type[WindowSums], x, kernel, offsets, mask=None
+):
     """The convolution and its gradient function, for `ops.custom_gradient`."""
     filters, channels = kernel.shape[-1], x.shape[-1]
     taps = grid.kernel[0] * grid.kernel[1]
     rows, cells, steps, fy, fx, factors = take_samples(grid, x, offsets, mask)
 
-    def blend(cell, weights, sums):
-        """[N, taps, D, (K,) 4] weights -> [N * taps * D, K, C / D]."""
-        weights = ops.reshape(weights, (-1, sums, 4))
-        return reader.blend(rows, ops.reshape(cell, (-1,)), steps, weights)
+    def windows(cell) -> WindowSums:
+        return reader(rows, ops.reshape(cell, (-1,)), steps)
 
     weights = bilinear(fy, fx, factors)
     kernels = ops.reshape(kernel, (taps, *kernel.shape[2:]))
@@ -98,7 +98,7 @@ def _differentiable(grid: Grid, groups: int, reader: WindowSums, x, kernel, offs
     for cell, weight, tap_kernels in zip(
         _parts(cells, together), _parts(weights, together), _parts(kernels, together, axis=0)
     ):
-        columns = blend(_after([total], cell), weight, 1)
+        columns = windows(_after([total], cell)).blend(ops.reshape(weight, (-1, 4)))
         columns = ops.reshape(columns, (-1, together * channels))
         part = _combine(columns, tap_kernels, groups)
         total = part if total is None else total + part
@@ -119,23 +119,21 @@ def _differentiable(grid: Grid, groups: int, reader: WindowSums, x, kernel, offs
             _parts(kernels, together, axis=0),
         ):
             cell = _after([d_rows, *d_kernels[-1:], *d_samples[-1:]], cell)
-            samples = blend(cell, bilinear_and_slopes(step_y, step_x), 3)
-            columns = samples[:, 0]
+            window = windows(cell)
+            samples = [
+                window.blend(ops.reshape(sums, (-1, 4)))
+                for sums in (bilinear(step_y, step_x), *slopes(step_y, step_x))
+            ]
+            columns = samples[0]
             if scale is not None:
                 columns = columns * ops.cast(ops.reshape(scale, (-1, 1)), columns.dtype)
             columns = ops.reshape(columns, (-1, together * channels))
             d_columns, d_kernel = _combine_gradients(columns, tap_kernels, upstream, groups)
             d_kernels.append(d_kernel)
-            d_columns = ops.reshape(d_columns, (-1, samples.shape[-1]))
-            d_sample = ops.matmul(samples, d_columns[..., None])
+            d_columns = ops.reshape(d_columns, (-1, rows.shape[-1]))
+            d_sample = ops.stack([ops.sum(one * d_columns, axis=-1) for one in samples], axis=-1)
             d_samples.append(ops.reshape(d_sample, (-1, together, cell.shape[2], 3)))
-            part = reader.spread(
-                d_columns,
-                ops.reshape(cell, (-1,)),
-                steps,
-                ops.reshape(weight, (-1, 4)),
-                side(rows, 0),
-            )
+            part = window.spread(d_columns, ops.reshape(weight, (-1, 4)))
             d_rows = part if d_rows is None else d_rows + part
         batch, height, width = side(x, 0), side(x, 1), side(x, 2)
         d_map = ops.reshape(d_rows, (batch, height + 2 * BORDER, width + 2 * BORDER, channels))

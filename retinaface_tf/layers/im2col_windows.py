@@ -6,7 +6,8 @@ sample, then weights and sums them (im2col); it runs on every backend and in eve
 the four vectors without copying them, in about a quarter of the time on a CPU.
 """
 
-from typing import Literal, Protocol, get_args
+from functools import cached_property
+from typing import ClassVar, Literal, Protocol, get_args
 
 import keras
 from keras import ops
@@ -18,84 +19,59 @@ Sampling = Literal["auto", "gather", "sparse"]
 
 
 class WindowSums(Protocol):
-    """How samples are read from a map whose cells are rows of channels.
+    """Samples of a map: where their windows are. Made once, it is used with several weights.
+
+    Args:
+        rows: [P, C], any float type.
+        cells: int32 [N], row of the first cell of each sample's window.
+        steps: int32 [4], from there to each of the four.
 
     Attributes:
         taps_together: taps whose samples are read at once; None for all of a kernel's row. More is
             faster as long as all of them stay in the cache.
     """
 
-    taps_together: int | None
+    taps_together: ClassVar[int | None]
 
-    def blend(self, rows, cells, steps, weights):
-        """K weighted sums of each sample's four cells.
+    def __init__(self, rows, cells, steps): ...
 
-        Args:
-            rows: [P, C], any float type.
-            cells: int32 [N], row of the first cell.
-            steps: int32 [4], from there to each of the four.
-            weights: [N, K, 4] in float32 or float64.
+    def blend(self, weights):
+        """Weighted sums [N, C], of the rows' type, of each sample's four cells; weights [N, 4] in float32 or float64."""
 
-        Returns:
-            [N, K, C] of the rows' type.
-        """
-
-    def spread(self, values, cells, steps, weights, count):
-        """The transpose of `blend` for K = 1: adds each sample's value to its four cells.
-
-        Args:
-            values: [N, C].
-            cells, steps: as in `blend`.
-            weights: [N, 4].
-            count: P.
-
-        Returns:
-            [P, C] of the values' type.
-        """
+    def spread(self, values, weights):
+        """The transpose of `blend`: adds each sample's value, [N, C], to its four cells: [P, C] of the values' type."""
 
 
 class Gathered:
     """In `keras.ops`: for every backend, compiler and exporter."""
 
-    taps_together = 1
+    taps_together: ClassVar[int | None] = 1
 
-    def blend(self, rows, cells, steps, weights):
-        return ops.matmul(ops.cast(weights, rows.dtype), _take(rows, cells[:, None] + steps))
+    def __init__(self, rows, cells, steps):
+        self._rows, self._corners = rows, cells[:, None] + steps
 
-    def spread(self, values, cells, steps, weights, count):
+    @cached_property
+    def _vectors(self):
+        return _take(self._rows, self._corners)
+
+    def blend(self, weights):
+        weights = ops.reshape(ops.cast(weights, self._rows.dtype), (-1, 1, 4))
+        return ops.reshape(ops.matmul(weights, self._vectors), (-1, self._rows.shape[-1]))
+
+    def spread(self, values, weights):
         weights = ops.cast(weights, values.dtype)
         shares = weights[..., None] * values[..., None, :]
         shares = ops.reshape(shares, (-1, values.shape[-1]))
-        corners = ops.reshape(cells[:, None] + steps, (-1,))
-        return ops.segment_sum(shares, corners, num_segments=count)
+        corners = ops.reshape(self._corners, (-1,))
+        return ops.segment_sum(shares, corners, num_segments=side(self._rows, 0))
 
 
 class SparseProducts:
     """In TensorFlow's operators on compressed sparse rows, which XLA and exporters do not know."""
 
-    taps_together = None
+    taps_together: ClassVar[int | None] = None
 
-    def blend(self, rows, cells, steps, weights):
-        import tensorflow as tf
-
-        sums = weights.shape[1]
-        cells = ops.repeat(cells, sums) if sums > 1 else cells
-        matrix = self._matrix(cells, steps, weights, side(rows, 0))
-        # There is no such product of half precision.
-        dense = ops.cast(rows, weights.dtype)
-        product = tf.raw_ops.SparseMatrixMatMul(a=matrix, b=dense)
-        return ops.cast(ops.reshape(product, (-1, sums, rows.shape[-1])), rows.dtype)
-
-    def spread(self, values, cells, steps, weights, count):
-        import tensorflow as tf
-
-        matrix = self._matrix(cells, steps, weights, count)
-        dense = ops.cast(values, weights.dtype)
-        product = tf.raw_ops.SparseMatrixMatMul(a=matrix, b=dense, transpose_a=True)
-        return ops.cast(ops.reshape(product, (-1, values.shape[-1])), values.dtype)
-
-    def _matrix(self, cells, steps, weights, count):
-        """[N, count] with each row's four weights at its four cells."""
+    def __init__(self, rows, cells, steps):
         import tensorflow as tf
 
         # TensorFlow takes the weights' indices as pairs of int64, twice the bytes of anything else
@@ -104,11 +80,27 @@ class SparseProducts:
         size = tf.size(cells, tf.int64)
         row = tf.range(size)
         pairs = tf.stack([part for i in range(4) for part in (row, cells + steps[i])])
-        return tf.raw_ops.SparseTensorToCSRSparseMatrix(
-            indices=tf.reshape(tf.transpose(pairs), (-1, 2)),
-            values=tf.reshape(weights, (-1,)),
-            dense_shape=tf.stack([size, tf.cast(count, tf.int64)]),
+        self._rows, self._pairs = rows, tf.reshape(tf.transpose(pairs), (-1, 2))
+        self._shape = tf.stack([size, tf.cast(side(rows, 0), tf.int64)])
+
+    def blend(self, weights):
+        return self._product(weights, self._rows)
+
+    def spread(self, values, weights):
+        return self._product(weights, values, transpose_a=True)
+
+    def _product(self, weights, dense, **options):
+        """Of [N, P] with each row's four weights at its four cells."""
+        import tensorflow as tf
+
+        matrix = tf.raw_ops.SparseTensorToCSRSparseMatrix(
+            indices=self._pairs, values=tf.reshape(weights, (-1,)), dense_shape=self._shape
         )
+        # There is no such product of half precision.
+        product = tf.raw_ops.SparseMatrixMatMul(
+            a=matrix, b=ops.cast(dense, weights.dtype), **options
+        )
+        return ops.cast(ops.reshape(product, (-1, dense.shape[-1])), dense.dtype)
 
 
 def _take(rows, indices):
@@ -120,7 +112,7 @@ def _take(rows, indices):
     return tf.gather(rows, indices)
 
 
-def window_sums(sampling: Sampling) -> WindowSums:
+def window_sums(sampling: Sampling) -> type[WindowSums]:
     """The implementation of that name; for "auto" the fastest that the machine runs.
 
     Raises:
@@ -131,7 +123,7 @@ def window_sums(sampling: Sampling) -> WindowSums:
     backend = keras.backend.backend()
     if sampling == "sparse" and backend != "tensorflow":
         raise ConfigError(f"sampling='sparse' needs the TensorFlow backend, not {backend}.")
-    return SparseProducts() if is_sparse(sampling) else Gathered()
+    return SparseProducts if is_sparse(sampling) else Gathered
 
 
 def is_sparse(sampling: Sampling) -> bool:

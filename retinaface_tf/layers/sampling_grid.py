@@ -111,12 +111,11 @@ def bilinear(fy, fx, factor=None):
     )
 
 
-def bilinear_and_slopes(fy, fx):
-    """[..., 3, 4]: the weights, and their derivatives along y and along x."""
+def slopes(fy, fx):
+    """The derivatives of the weights [..., 4] along y and along x."""
     top, left = 1 - fy, 1 - fx
     along_y = ops.stack([-left, -fx, left, fx], axis=-1)
-    along_x = ops.stack([-top, top, -fy, fy], axis=-1)
-    return ops.stack([bilinear(fy, fx), along_y, along_x], axis=-2)
+    return along_y, ops.stack([-top, top, -fy, fy], axis=-1)
 
 
 def _positions(grid: Grid, axis: int, tap: np.ndarray):
