@@ -1,11 +1,12 @@
 """Time and peak memory of a whole network: an answer with all outputs, and a training step.
 
-    python benchmarks/paper_network.py forward|step [--preset resnet152-paper] [--side 640]
+    python benchmarks/paper_network.py forward|step [--preset resnet152-paper] [--plain] [--side 640]
         [--batch 2] [--rounds 2] [--limit 16]
 
 `forward` gives all outputs for one image, `step` learns from a batch of made-up images with two
-faces each. Printed for each round: seconds (the first one traces) and the most resident memory of
-the process so far, everything included. Above --limit GiB it stops: no machine is driven into swap.
+faces each; `--plain` is the same network without deformable convolutions. Printed for each round: seconds
+(the first one traces), those of the processor, and the most resident memory of the process so far, everything included.
+Above --limit GiB it stops: no machine is driven into swap.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import argparse
 import os
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -23,6 +25,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("mode", choices=("forward", "step"))
     parser.add_argument("--preset", default="resnet152-paper")
+    parser.add_argument("--plain", action="store_true")
     parser.add_argument("--side", type=int, default=640)
     parser.add_argument("--batch", type=int, default=2, help="of a training step")
     parser.add_argument("--rounds", type=int, default=2)
@@ -32,19 +35,23 @@ def main() -> None:
 
     import keras
 
-    from retinaface_tf import build_retinaface
+    from retinaface_tf import build_retinaface, get_preset
 
     keras.utils.set_random_seed(0)
-    network = build_retinaface(options.preset)
+    config = get_preset(options.preset).config
+    network = build_retinaface(replace(config, deformable=config.deformable and not options.plain))
     displace_taps(network)
     print(f"built: {memory.peak:.2f} GiB", flush=True)
     prepare = {"forward": forward, "step": training_step}[options.mode]
     run = prepare(network, options)
     for _ in range(options.rounds):
-        start = time.perf_counter()
+        start, cpu = time.perf_counter(), time.process_time()
         print(run())
-        seconds = time.perf_counter() - start
-        print(f"{options.mode}: {seconds:.1f} s, peak {memory.peak:.2f} GiB", flush=True)
+        seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+        print(
+            f"{options.mode}: {seconds:.1f} s, {cpu:.1f} of the processor, peak {memory.peak:.2f} GiB",
+            flush=True,
+        )
 
 
 def displace_taps(network) -> None:

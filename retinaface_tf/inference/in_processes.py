@@ -37,6 +37,7 @@ LEAST_IMAGES = 500
 MOST_PROCESSES = 8
 # Given at once: as many as `stream` reads ahead, so that images of one size meet.
 PART = 128
+_LEAST_WINDOW_BYTES = 64 << 20
 
 
 def gains_from_processes(detector: Detector, images: int) -> TypeGuard[RetinaFace]:
@@ -64,7 +65,7 @@ def stream_in_processes(
     count = min(runtime.threads, MOST_PROCESSES)
     runtime.threads //= count
     own = RetinaFace(runtime, settings=detector.settings)
-    own.window_bytes //= count
+    own.window_bytes = max(own.window_bytes // count, _LEAST_WINDOW_BYTES)
     parts = (images[start : start + PART] for start in range(0, len(images), PART))
     idle: queue.SimpleQueue[tuple[subprocess.Popen[bytes], tuple[RetinaFace, int] | None]]
     idle, processes = queue.SimpleQueue(), []
