@@ -35,8 +35,9 @@ from retinaface_tf.util.process import child_environment, out_of_reach_of_ctrl_c
 LEAST_IMAGES = 500
 # Each takes 200 to 300 MB; with more cores, each has threads.
 MOST_PROCESSES = 8
-# Given at once: as many as `stream` reads ahead, so that images of one size meet.
-PART = 128
+# Given at once: as many as `stream` reads ahead, so that images of one size meet; fewer at the end, so that all
+# processes end together.
+PART, _LEAST_PART = 128, 16
 _LEAST_WINDOW_BYTES = 64 << 20
 
 
@@ -66,7 +67,7 @@ def stream_in_processes(
     runtime.threads //= count
     own = RetinaFace(runtime, settings=detector.settings)
     own.window_bytes = max(own.window_bytes // count, _LEAST_WINDOW_BYTES)
-    parts = (images[start : start + PART] for start in range(0, len(images), PART))
+    parts = _parts(images, count)
     idle: queue.SimpleQueue[tuple[subprocess.Popen[bytes], tuple[RetinaFace, int] | None]]
     idle, processes = queue.SimpleQueue(), []
 
@@ -114,6 +115,14 @@ def stream_in_processes(
         pool.shutdown(cancel_futures=True)
         for process in processes:
             process.communicate()
+
+
+def _parts(images: Sequence[ImageSource], count: int) -> Iterator[Sequence[ImageSource]]:
+    start = 0
+    while left := len(images) - start:
+        end = start + min(left, PART, max(left // (2 * count), _LEAST_PART))
+        yield images[start:end]
+        start = end
 
 
 def main() -> None:

@@ -91,6 +91,13 @@ def test_detect_searches_many_images_in_processes(folder, started, monkeypatch, 
     assert found[0] == found[1] and len(found[0]) == 20
 
 
+def test_parts_are_all_images_and_smaller_at_the_end():
+    for count in (0, 1, 17, 1000):
+        parts = list(in_processes._parts(range(count), 4))
+        assert [image for part in parts for image in part] == list(range(count))
+    assert len(parts[0]) == 125 and len(parts[-1]) <= len(parts[-2]) == 16
+
+
 def test_few_images_and_one_core_gain_nothing(detector):
     assert gains_from_processes(detector, 500)
     assert not gains_from_processes(detector, 499)
