@@ -4,7 +4,7 @@
 
 `stream` over images drawn by a seed, four times, in a process of its own that may use so many cores, all taking turns; the
 best round counts. `processes` is what `detect` does with so many, their start included. `two apart` is two programs at once, one
-core each: what the memory allows. Then the CPU time of each stage, on one core. `--other` is another checkout, beside this one.
+core each: what the memory allows. Then the CPU time of each stage, on one core, and how long threads wait for images, on two. `--other` is another checkout, beside this one.
 """
 
 from __future__ import annotations
@@ -68,6 +68,22 @@ list(detector.stream(sys.argv[2:]))
 spent["all else"] = time.process_time() - begin - sum(spent.values())
 for stage, seconds in spent.most_common():
     print(f"{stage}: {1000 * seconds / len(sys.argv[2:]):.2f} ms an image, {seconds / sum(spent.values()):.0%}")
+
+os.sched_setaffinity(0, [0, 1])
+search, inside = backend.NetworkBackend.detect, Counter()
+
+def watched(*arguments):
+    begin = time.perf_counter()
+    answers = search(*arguments)
+    inside["seconds"] += time.perf_counter() - begin
+    return answers
+
+backend.NetworkBackend.detect = watched
+detector = RetinaFace.from_preset(sys.argv[1])
+begin = time.perf_counter()
+list(detector.stream(sys.argv[2:] * 4))
+waited = 1 - inside["seconds"] / (time.perf_counter() - begin)
+print(f"two cores: nothing is searched while images are read, {waited:.1%} of the time")
 """
 
 
