@@ -46,6 +46,7 @@ from retinaface_tf.protocol.tensors import to_message
 from retinaface_tf.util.files import write_whole
 
 GOOD_ADDRESS = "127.0.0.2"
+SHOWN = ("attack", "quiet_ms", "during_ms", "failed", "asked", "mb")  # on the terminal
 PREDICT = f"/{protocol.PREDICTION_SERVICE}/Predict"
 
 
@@ -348,20 +349,27 @@ def measure(name: str, target: Target, good: GoodClient, pid: int, options) -> d
     }
 
 
-def table(rows: list[dict]) -> str:
-    """The figures of all attacks, in Markdown."""
-    lines = [
-        "| attack | quiet p50, p99 | during | times | failed | MB before | most | after | times |",
-        "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
-    ]
+def draw(rows: list[dict], path: Path) -> None:
+    """The memory of one row after the other, the attacks marked."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(10, 4), layout="constrained")
+    start = 0.0
     for row in rows:
-        calm, loud, (before, most, after) = row["quiet_ms"], row["during_ms"], row["mb"]
-        lines.append(
-            f"| {row['attack']} | {calm[0]:.0f}, {calm[1]:.0f} ms | {loud[0]:.0f}, {loud[1]:.0f} ms "
-            f"| {loud[0] / calm[0]:.1f}, {loud[1] / calm[1]:.1f} | {row['failed']} of {row['asked']} "
-            f"| {before:.0f} | {most:.0f} | {after:.0f} | {after / before:.2f} |"
-        )
-    return "\n".join(lines)
+        seconds, megabytes = np.array(row["curve"]).T
+        axes.plot(start + seconds, megabytes, color="tab:blue", linewidth=1)
+        for begin, end in row["attacked"]:
+            axes.axvspan(start + begin, start + end, color="tab:red", alpha=0.2, linewidth=0)
+        axes.text(start + 1, 40, row["attack"], rotation=90, fontsize=8, va="bottom")
+        start += seconds[-1]
+    axes.set(
+        xlabel="seconds (red: under attack)", ylabel="memory of the server, MB", xlim=(0, start)
+    )
+    axes.set_ylim(bottom=0)
+    figure.savefig(path, dpi=110)
 
 
 def main() -> None:
@@ -372,6 +380,7 @@ def main() -> None:
     parser.add_argument("--rest", type=float, default=8.0, help="seconds after the last turn")
     parser.add_argument("--only", nargs="*", choices=[*ATTACKS], default=[*ATTACKS])
     parser.add_argument("--json", type=Path, help="rows go here, in place of those of their names")
+    parser.add_argument("--draw", type=Path, help="the memory of all rows as a picture")
     options = parser.parse_args()
     rows = {}
     if options.json and options.json.exists():
@@ -382,9 +391,11 @@ def main() -> None:
         good.ask(10)
         for name in options.only:
             rows[name] = measure(name, target, good, server.pid, options)
-            print(table([rows[name]]), flush=True)
+            print({key: rows[name][key] for key in SHOWN}, flush=True)
             if options.json:
                 write_whole(options.json, json.dumps([*rows.values()]) + "\n")
+    if options.draw:
+        draw([*rows.values()], options.draw)
 
 
 if __name__ == "__main__":

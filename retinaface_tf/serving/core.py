@@ -104,10 +104,12 @@ class Core:
         except asyncio.CancelledError:
             status = "CANCELLED"
             raise
+        except RequestError as error:
+            status = error.code
+            raise
         except Exception as error:
-            failure = RequestError.of(error)
-            status = failure.code
-            raise failure from error
+            status = "INTERNAL"
+            raise RequestError.of(error) from error
         finally:
             if count:
                 self.metrics.note_request(status, time.perf_counter() - started, api, entrypoint)

@@ -31,7 +31,5 @@ class RequestError(Exception):
 
     @classmethod
     def of(cls, error: Exception) -> RequestError:
-        """What the caller gets for an error: itself, or INTERNAL with its first line."""
-        if isinstance(error, cls):
-            return error
+        """What the caller gets for an error of the model: INTERNAL with its first line."""
         return cls(f"The model failed: {first_line(error)[:300]}", "INTERNAL")

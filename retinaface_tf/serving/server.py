@@ -5,6 +5,7 @@ Production runs `tensorflow/serving`, the C++ server; see the `serving/` folder 
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 from collections.abc import Callable
@@ -129,6 +130,8 @@ class Server:
         await self._grpc.start()
         for service in ("", self.name, "tensorflow.serving.PredictionService"):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+        gc.collect()
+        gc.freeze()
         self._background.append(asyncio.ensure_future(self._give_memory_back()))
         if options.poll_seconds:
             watch = self.repository.watch(options.poll_seconds)
@@ -152,14 +155,19 @@ class Server:
         await asyncio.gather(*closing)
         self.core.close()
         await self.repository.close()
+        gc.unfreeze()
 
     async def _give_memory_back(self) -> None:
-        """Threads free what a large request took, and the C library keeps it for them."""
+        """Threads free what a large request took, and the C library keeps it for them.
+
+        An error and the frames that it went through hold one another, and with them the request.
+        """
         seen = 0
         while True:
             await asyncio.sleep(MEMORY_SECONDS)
             if self.core.answered != seen:
                 seen = self.core.answered
+                gc.collect()  # takes 1 ms: what stays for ever is frozen
                 await asyncio.to_thread(give_memory_back)
 
     async def _start_rest(self) -> None:

@@ -36,7 +36,7 @@ def in_onnxruntime(path, images):
 ENGINES = {"OpenVINO": in_openvino, "onnxruntime": in_onnxruntime}
 
 
-@pytest.fixture(scope="module", params=[17, 19])
+@pytest.fixture(scope="module", params=[17, 19, 22])
 def written(request, network, files):
     """Raw heads and faces, of one opset."""
     from retinaface_tf.export.onnx import export_onnx

@@ -17,6 +17,7 @@ from retinaface_tf.protocol import messages as protocol
 from retinaface_tf.protocol.tensors import to_message
 from retinaface_tf.serving.budget import Budget
 from retinaface_tf.serving.core import Limits
+from retinaface_tf.serving.request_error import RequestError
 from tests.helpers.waiting import PATIENCE, until
 
 HEAD = b"POST /v1/models/retinaface:predict HTTP/1.1\r\nHost: x\r\n"
@@ -98,6 +99,16 @@ def test_a_request_is_counted_once_what_it_held_is_free(server):
     with core.admit("203.0.113.1"):
         before = core.answered
     assert core.answered == before + 1
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(RequestError("no", "NOT_FOUND"), "NOT_FOUND"), (KeyError("no"), "INTERNAL")],
+)
+def test_no_error_is_its_own_cause_and_so_keeps_its_request(server, error, code):
+    with pytest.raises(RequestError) as seen, server.server.core.answering("predict", "gRPC"):
+        raise error
+    assert seen.value.code == code and seen.value.__cause__ is not seen.value
 
 
 def state(server):
