@@ -245,7 +245,7 @@ class DetectRun:
         for start in range(0, len(images), step):
             group = images[start : start + step]
             given = [_kept(source.given) if wanted else source.given for source in group]
-            for source, one, answer in zip(group, given, self._answers(given)):
+            for source, one, answer in zip(group, given, self._answers(given, wanted)):
                 self.progress.advance(task)
                 if isinstance(answer, ImageError):
                     self._fail(source, answer)
@@ -261,11 +261,12 @@ class DetectRun:
                     continue
                 self._report(source, answer, {}, entry)
 
-    def _answers(self, images: list[Any]) -> Iterator[Faces | ImageError]:
-        """What the detector says of each image, in order; of many, in processes that end with this run."""
+    def _answers(self, images: list[Any], kept: bool) -> Iterator[Faces | ImageError]:
+        """What the detector says of each image, in order; of many that need not be kept decoded, in
+        processes that end with this run."""
         from retinaface_tf.inference.in_processes import gains_from_processes, stream_in_processes
 
-        if gains_from_processes(self.detector, len(images)):
+        if not kept and gains_from_processes(self.detector, len(images)):
             return self._stack.enter_context(
                 stream_in_processes(self.detector, images, batch_size=self.batch_size)
             )

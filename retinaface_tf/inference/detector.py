@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 # Images read ahead and sorted by shape: a batch for each of their sizes, at least and at most so many;
 # fewer where they would take more memory.
-LEAST_BATCHES, MOST_BATCHES, MAX_WINDOW_BYTES = 4, 16, 256 << 20
+LEAST_BATCHES, MOST_BATCHES, MAX_WINDOW_BYTES = 4, 8, 256 << 20
 # Of a video: for so long a small face that is lost is looked for where it was.
 RECENT_FRAMES = 5
 

@@ -33,11 +33,11 @@ from retinaface_tf.util.process import child_environment, out_of_reach_of_ctrl_c
 
 # Fewer images are answered sooner by threads: a process takes 0.4 s to start.
 LEAST_IMAGES = 500
-# Each takes 200 to 300 MB; with more cores, each has threads.
+# Each takes 300 to 400 MB; with more cores, each has threads.
 MOST_PROCESSES = 8
 # Given at once: as many as `stream` reads ahead, so that images of one size meet; fewer at the end, so that all
 # processes end together.
-PART, _LEAST_PART = 128, 16
+PART, _LEAST_PART = 64, 16
 _LEAST_WINDOW_BYTES = 64 << 20
 
 
