@@ -35,9 +35,9 @@ from retinaface_tf.util.process import child_environment, out_of_reach_of_ctrl_c
 LEAST_IMAGES = 500
 # Each takes 300 to 400 MB; with more cores, each has threads.
 MOST_PROCESSES = 8
-# Given at once: as many as `stream` reads ahead, so that images of one size meet; fewer at the end, so that all
+# Given at once: more than `stream` reads ahead, so that images of one size meet; fewer at the end, so that all
 # processes end together.
-PART, _LEAST_PART = 64, 16
+PART, _LEAST_PART = 128, 16
 _LEAST_WINDOW_BYTES = 64 << 20
 
 

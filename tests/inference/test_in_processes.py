@@ -95,7 +95,7 @@ def test_parts_are_all_images_and_smaller_at_the_end():
     for count in (0, 1, 17, 1000):
         parts = list(in_processes._parts(range(count), 4))
         assert [image for part in parts for image in part] == list(range(count))
-    assert len(parts[0]) == 64 and len(parts[-1]) <= len(parts[-2]) == 16
+    assert len(parts[0]) == 125 and len(parts[-1]) <= len(parts[-2]) == 16
 
 
 def test_few_images_and_one_core_gain_nothing(detector):
