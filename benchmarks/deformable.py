@@ -1,6 +1,6 @@
 """Deformable against plain convolution: time and peak memory, forward and with gradients.
 
-    python benchmarks/deformable.py [--rounds 15] [--shapes 80x64 160x256] [--threads 2]
+    python benchmarks/deformable.py [--rounds 15] [--shapes 80x64 160x256] [--threads 2] [--operators]
     KERAS_BACKEND=jax python benchmarks/deformable.py      # also on a GPU
 
 3x3, modulated, given offsets of about a cell (the convolution that predicts them is a plain one
@@ -9,6 +9,7 @@ multiplies once, and leaves gradients to autodiff. Every round runs all three in
 change of the machine's speed meets all of them; medians and ratios are printed. `cpu` is the
 processor time of all threads, which other programs disturb less than they do the clock. Peak
 memory is that of a process of its own for each, less what the process took before its first call.
+`--operators` prints instead the time of TensorFlow's operators in each, by kind.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--shapes", nargs="+", default=["80x64", "160x256"], help="SIDExCHANNELS")
+    parser.add_argument("--operators", action="store_true")
     parser.add_argument("--memory", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.memory:
@@ -42,6 +44,9 @@ def main() -> None:
     for shape in options.shapes:
         print(f"\n{shape} ({description(shape)})")
         for mode in ("forward", "gradients"):
+            if options.operators:
+                report_operators(shape, mode, options.rounds, options.threads)
+                continue
             report_times(shape, mode, options.rounds)
             report_memory(shape, mode, options.threads)
 
@@ -144,7 +149,23 @@ def compiled(kind: str, mode: str):
         return [tf.convert_to_tensor(g) for g in tape.gradient(loss, values[:count])]
 
     traced = tf.function(function if mode == "forward" else with_gradients)
-    return lambda values: tf.nest.map_structure(lambda t: t.numpy(), traced(*values))
+    run = lambda values: tf.nest.map_structure(lambda t: t.numpy(), traced(*values))  # noqa: E731
+    run.traced = traced
+    return run
+
+
+def report_operators(shape: str, mode: str, rounds: int, threads: int) -> None:
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+    from benchmarks.tf_operators import by_kind
+
+    values = tensors(shape)
+    for kind in ("plain", "ours"):
+        function = compiled(kind, mode).traced.get_concrete_function(*values)
+        taken = [values[number] for number in range(len(function.inputs))]
+        kinds = by_kind(function, [value.numpy() for value in taken], rounds, threads)
+        print(f"  {mode} {kind}: {sum(kinds.values()):.1f} ms")
+        for operator, took in kinds.most_common(9):
+            print(f"    {operator:32s} {took:6.2f} ms")
 
 
 def report_times(shape: str, mode: str, rounds: int) -> None:

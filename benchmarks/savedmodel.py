@@ -14,7 +14,6 @@ import os
 import sys
 import tempfile
 import time
-from collections import Counter
 from functools import partial
 from pathlib import Path
 
@@ -25,6 +24,7 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks.detect import FACES, astronaut, crops, face_of, fit, mosaic, threshold_of
+from benchmarks.tf_operators import by_kind
 from retinaface_tf import RetinaFace
 from retinaface_tf.export.savedmodel import SavedModelOptions, export_savedmodel
 from retinaface_tf.inference.runtimes.keras import trace_heads
@@ -63,9 +63,9 @@ def main() -> None:
         runs = {n: partial(signature, images=images) for n, images in batches.items()}
         one, eight = (ms / n for n, ms in times(runs, options.rounds).items())
         print(f"{side}x{side}: {one:.2f} ms an image alone, {eight:.2f} in a batch of 8")
-        kinds = {n: by_kind(heads, np.repeat(image, n, axis=0), options.rounds) for n in (1, 8)}
+        kinds = {n: by_kind(heads, [np.repeat(image, n, axis=0)], options.rounds) for n in (1, 8)}
         for kind, ms in kinds[1].most_common(8):
-            print(f"  {kind}: {ms:.2f} ms alone, {kinds[8][kind]:.2f} in the batch")
+            print(f"  {kind}: {ms:.2f} ms alone, {kinds[8][kind] / 8:.2f} in the batch")
 
 
 def served(network, threshold: float):
@@ -76,26 +76,6 @@ def served(network, threshold: float):
     signature = model.signatures["image_tensor"]
     signature.model = model  # lives as long
     return signature
-
-
-def by_kind(heads, images: np.ndarray, rounds: int) -> Counter[str]:
-    """Milliseconds an image in each kind of the network's operators, the least of the rounds."""
-    trace = tf.compat.v1.RunOptions(trace_level=tf.compat.v1.RunOptions.FULL_TRACE)
-    one = tf.compat.v1.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=1)
-    least: dict = {}
-    with tf.compat.v1.Session(graph=heads.graph, config=one) as session:
-        for _ in range(rounds):
-            told = tf.compat.v1.RunMetadata()
-            outputs = [tensor.name for tensor in heads.outputs]
-            session.run(outputs, {heads.inputs[0].name: images}, trace, told)
-            for node in (n for device in told.step_stats.dev_stats for n in device.node_stats):
-                kind = node.timeline_label.partition(" = ")[2].partition("(")[0]
-                took = (node.op_end_rel_nanos - node.op_start_rel_nanos) / 1e6
-                least[node.node_name, kind] = min(took, least.get((node.node_name, kind), took))
-    kinds: Counter[str] = Counter()
-    for (_, kind), took in least.items():
-        kinds[kind] += took / len(images)
-    return kinds
 
 
 def times(runs: dict, rounds: int) -> dict:
