@@ -31,8 +31,8 @@ from retinaface_tf.inference.detector import Detector, RetinaFace
 from retinaface_tf.inference.runtimes.litert import LiteRTRuntime
 from retinaface_tf.util.process import child_environment, out_of_reach_of_ctrl_c
 
-# Fewer images are answered sooner by threads: a process takes 0.4 s to start.
-LEAST_IMAGES = 500
+# Fewer images are answered sooner by threads: processes take 0.8 s to start and to end.
+LEAST_IMAGES = 800
 # Each takes 300 to 400 MB; with more cores, each has threads.
 MOST_PROCESSES = 8
 # Given at once: more than `stream` reads ahead, so that images of one size meet; fewer at the end, so that all
@@ -42,9 +42,11 @@ _LEAST_WINDOW_BYTES = 64 << 20
 
 
 def gains_from_processes(detector: Detector, images: int) -> TypeGuard[RetinaFace]:
-    """Whether processes answer so many images sooner than its threads do."""
+    """Whether processes answer so many images, of mixed sizes, sooner than its threads do."""
     runtime = detector.runtime if isinstance(detector, RetinaFace) else None
-    return isinstance(runtime, LiteRTRuntime) and runtime.threads > 1 and images >= LEAST_IMAGES
+    if not isinstance(runtime, LiteRTRuntime) or runtime.fixed_shape is not None:
+        return False
+    return runtime.threads > 1 and images >= LEAST_IMAGES
 
 
 @contextmanager
@@ -100,11 +102,12 @@ def stream_in_processes(
         with out_of_reach_of_ctrl_c():
             for _ in range(count):
                 process = subprocess.Popen(
-                    [sys.executable, "-m", "retinaface_tf.inference.in_processes"],
+                    # It imports from where this process does, not from the current folder.
+                    [sys.executable, "-P", "-m", "retinaface_tf.inference.in_processes"],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.DEVNULL,
-                    env=child_environment(),
+                    env=child_environment(PYTHONPATH=os.pathsep.join(filter(None, sys.path))),
                 )
                 processes.append(process)
                 idle.put((process, (own, batch_size)))
