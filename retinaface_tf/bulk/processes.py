@@ -100,7 +100,7 @@ class _WorkerThread(threading.Thread):
             with self._lock:
                 self._require_running()
                 self._process = subprocess.Popen(
-                    [sys.executable, "-m", "retinaface_tf.bulk.process_worker"],
+                    [sys.executable, "-P", "-m", "retinaface_tf.bulk.process_worker"],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=self._errors,

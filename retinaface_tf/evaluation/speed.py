@@ -136,7 +136,7 @@ class _Worker:
         start = time.perf_counter()
         threads = str(candidate.threads)
         self._process = subprocess.Popen(
-            [sys.executable, "-c", f"import {__name__} as speed; speed.serve_candidate()"],
+            [sys.executable, "-P", "-c", f"import {__name__} as speed; speed.serve_candidate()"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -102,12 +102,11 @@ def stream_in_processes(
         with out_of_reach_of_ctrl_c():
             for _ in range(count):
                 process = subprocess.Popen(
-                    # It imports from where this process does, not from the current folder.
                     [sys.executable, "-P", "-m", "retinaface_tf.inference.in_processes"],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.DEVNULL,
-                    env=child_environment(PYTHONPATH=os.pathsep.join(filter(None, sys.path))),
+                    env=child_environment(),
                 )
                 processes.append(process)
                 idle.put((process, (own, batch_size)))

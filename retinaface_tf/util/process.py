@@ -18,13 +18,15 @@ def available_cores() -> int:
 
 
 def child_environment(**changes: str) -> dict[str, str]:
-    """Environment of a Python process that imports this very package, quietly.
+    """Environment of a Python process that imports what this one does, this very package too, quietly.
+
+    With Python's option -P, which belongs to it, nothing is imported from the current folder.
 
     Args:
         changes: variables to set, over those of this process.
     """
     package = str(Path(__file__).resolve().parents[2])
-    paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
+    paths = [package, *filter(None, sys.path)]
     return {
         "TF_CPP_MIN_LOG_LEVEL": "3",
         **os.environ,

@@ -289,7 +289,7 @@ def _compile(weights: Path, kind: str, target: Path, notify: Callable[[str], Non
     require("export", *packages, for_=f"Converting {weights} to .{kind}")
     require_writable(target.parent)
     notify(f"preparing {weights.name} as .{kind}, once (about 20 s)")
-    command = [sys.executable, "-m", "retinaface_tf", "export", kind, str(target)]
+    command = [sys.executable, "-P", "-m", "retinaface_tf", "export", kind, str(target)]
     command += ["--model", str(weights.absolute()), "--overwrite"]
     if kind == "tflite":
         command += ["--size", "128x128"]  # small converts fast, and the runtime resizes it
