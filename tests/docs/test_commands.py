@@ -134,7 +134,8 @@ def inputs(astronaut, tmp_path_factory):
         Image.fromarray(astronaut).save(folder / f"{name}.jpg")
     mean_colour_onnx(folder / "arcface.onnx", "nchw")
     film(folder / "film.mp4")
-    shutil.copy(folder / "film.mp4", folder / "clip.mp4")
+    for name in ("clip", "video"):
+        shutil.copy(folder / "film.mp4", folder / f"{name}.mp4")
     labels = {
         "images": [{"id": 1, "file_name": "1.jpg", "width": 512, "height": 512}],
         "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [150, 50, 160, 220]}],
