@@ -3,7 +3,7 @@
     python benchmarks/cpp.py [--only PRESET ...] [--json docs/figures/cpp.json]
 
 Compiles serving/cpp/detect.cc by the command of its page. `lite` has its weights; the others have made-up
-ones, and a threshold that some hundred anchors of a photo reach. A JPEG, PNG, GIF and BMP, and each cut
+ones (`resnet152-paper` takes more than 20 GB), and a threshold that some hundred anchors of a photo reach. A JPEG, PNG, GIF and BMP, and each cut
 short, are asked for in requests of one and of four, from four threads. A status or a number of faces that
 differs ends it.
 """
@@ -125,13 +125,17 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--only", nargs="*", choices=list_presets(), default=list_presets())
-    parser.add_argument("--json", type=Path)
+    parser.add_argument(
+        "--json", type=Path, help="rows go here, in place of those of their presets"
+    )
     options = parser.parse_args()
     # Presets of one architecture differ in weights alone.
     alike: dict[object, list[str]] = {}
     for name in options.only:
         alike.setdefault(name if name == "lite" else get_preset(name).config, []).append(name)
-    rows = []
+    rows = {}
+    if options.json and options.json.exists():
+        rows = {row["presets"][0]: row for row in json.loads(options.json.read_text())}
     with tempfile.TemporaryDirectory() as work:
         folder = Path(work)
         image = astronaut()[:300, 60:460]
@@ -141,10 +145,10 @@ def main() -> None:
             with tempfile.TemporaryDirectory(dir=folder) as model:
                 version = export(names[0], image, Path(model) / "model")
                 faces, worst = compare(folder / "detect", version, files)
-            rows.append({"presets": names, "faces": faces, "worst": worst})
-            print(rows[-1], flush=True)
-    if options.json:
-        write_whole(options.json, json.dumps(rows, indent=1) + "\n")
+            rows[names[0]] = {"presets": names, "faces": faces, "worst": worst}
+            print(rows[names[0]], flush=True)
+            if options.json:
+                write_whole(options.json, json.dumps([*rows.values()], indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -207,6 +207,31 @@ def quotes() -> dict[str, str]:
     return found
 
 
+def attacks_table() -> str:
+    """Serving's: a good client's latencies and the server's memory, by attack."""
+    rows = []
+    for row in read("attacks"):
+        quiet, during, (before, most, after) = row["quiet_ms"], row["during_ms"], row["mb"]
+        cells = [f"{p50:.0f}, {p99:.0f} ms" for p50, p99 in (quiet, during)]
+        cells.append(", ".join(f"{loud / calm:.1f}" for calm, loud in zip(quiet, during)))
+        cells.append(f"{row['failed']} of {row['asked']}")
+        cells += [f"{mb:.0f}" for mb in (before, most, after)]
+        rows.append([row["attack"], *cells, f"{after / before:.2f}"])
+    head = ["attack", "p50, p99 quiet", "under attack", "times", "failed"]
+    return peers.table([*head, "MB before", "most", "after", "times"], rows)
+
+
+def cpp_table() -> str:
+    """Serving's: greatest differences between C++ and Python, by preset."""
+    rows = []
+    for row in read("cpp"):
+        worst = {name: f"{value:.0e}" for name, value in row["worst"].items()}
+        cells = [str(row["faces"]), *(worst.pop(n) for n in ("scores", "boxes", "landmarks"))]
+        more = ", ".join(f"{name} {value}" for name, value in worst.items())
+        rows.append([", ".join(f"`{name}`" for name in row["presets"]), *cells, more])
+    return peers.table(["preset", "faces", "scores", "boxes, px", "landmarks, px", "more"], rows)
+
+
 def _three_digits(value: float) -> str:
     return f"{value:.2f}" if value < 1 else f"{value:.1f}" if value < 20 else f"{value:.0f}"
 
@@ -221,6 +246,10 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
         "<!-- figures: second-look -->": zoom_table,
         "<!-- figures: zoom-by-default -->": zoom_by_default_table,
         "<!-- figures: huge-photos -->": huge_photos_table,
+    },
+    "docs/serving.md": {
+        "<!-- figures: attacks -->": attacks_table,
+        "<!-- figures: cpp -->": cpp_table,
     },
     "docs/peers.md": {peers.BEGIN: lambda: peers.figures(read("peers"))},
     "docs/own-weights.md": {own.BEGIN: lambda: own.figures(read("own-weights"))},
