@@ -1,8 +1,8 @@
 """A folder of mixed sizes on one core and on two: images a second.
 
-    python benchmarks/cores.py FOLDER ... [--images 300] [--preset lite] [--rounds 3] [--other CHECKOUT]
+    python benchmarks/cores.py FOLDER ... [--images 300] [--preset lite] [--rounds 3] [--times 4] [--other CHECKOUT]
 
-`stream` over images drawn by a seed, four times, in a process of its own that may use so many cores, all taking turns; the
+`stream` over images drawn by a seed, each `--times` times, in a process of its own that may use so many cores, all taking turns; the
 best round counts. `processes` is what `detect` does with so many, their start included. `two apart` is two programs at once, one
 core each: what the memory allows. Then the CPU time of each stage, on one core, and how long threads wait for images, on two. `--other` is another checkout, beside this one.
 """
@@ -19,7 +19,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent.parent
 CODE = """
 import os, sys, time
-cores, preset, *paths = sys.argv[1:]
+cores, preset, times, *paths = sys.argv[1:]
+paths *= int(times)
 cores, _, processes = cores.partition(" ")
 os.sched_setaffinity(0, map(int, cores.split(",")))
 from retinaface_tf import RetinaFace
@@ -30,11 +31,11 @@ input()
 begin = time.perf_counter()
 if processes:
     from retinaface_tf.inference.in_processes import stream_in_processes
-    with stream_in_processes(detector, paths * 4) as answers:
+    with stream_in_processes(detector, paths) as answers:
         list(answers)
 else:
-    list(detector.stream(paths * 4))
-print(4 * len(paths) / (time.perf_counter() - begin), flush=True)
+    list(detector.stream(paths))
+print(len(paths) / (time.perf_counter() - begin), flush=True)
 """
 
 STAGES = """
@@ -93,6 +94,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=300)
     parser.add_argument("--preset", default="lite")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--times", type=int, default=4, help="how often each image is searched")
     parser.add_argument("--other", type=Path)
     options = parser.parse_args()
     paths = drawn(options.folders, options.images)
@@ -102,7 +104,9 @@ def main() -> None:
     for _ in range(options.rounds):
         for checkout in filter(None, (HERE, options.other)):
             for case, cores in (cases | (processes if checkout == HERE else {})).items():
-                rate = images_per_second(checkout, cores, [options.preset, *paths])
+                rate = images_per_second(
+                    checkout, cores, [options.preset, str(options.times), *paths]
+                )
                 print(f"{checkout} {case}: {rate:.0f}", flush=True)
                 best[checkout, case] = max(rate, best.get((checkout, case), 0))
     for (checkout, case), rate in best.items():
